@@ -1,0 +1,322 @@
+//! The seam between the engine and one connected system: the whole contract on one page.
+//!
+//! **Ordering.** Events of one feed come in the order in which the source committed them; events of one record
+//! never overtake each other (invariant 9). **Duplicates** are allowed: after a restart anything behind the last
+//! acknowledged position may come again, with equal versions. **Durability.** A connector never moves the
+//! source's own position on its own: only [`Connector::acknowledge`] does, and it is called only with positions
+//! whose events are durable (invariant 1). **Concurrency.** Every method may be called from several tasks at once;
+//! [`Changes::next`] has one caller. **Cancellation.** Dropping a future leaves nothing half done that a later call
+//! does not find out: a write that may have happened is the caller's to verify. **Retries.** A connector does not
+//! retry on its own what the engine would not know of; it reconnects on the next call. **Errors** are classified
+//! where they are born, by the system's codes and never by their text.
+
+use crate::change::{EditTime, Mark, Observation, Position, Version};
+use crate::error::{Error, Result};
+use crate::record::{FeedName, FieldName, Key, ObjectName, Record};
+use crate::schema::{Schema, Selection};
+use crate::value::Value;
+use async_trait::async_trait;
+use serde::{Deserialize, Serialize};
+use std::cmp::Ordering;
+use std::time::Duration;
+
+/// What a connector can do, and its limits: a value, known before anything is asked of the system.
+#[derive(Clone, Debug)]
+pub struct Capabilities {
+    /// The connector's kind, as `type` in the configuration names it.
+    pub kind: &'static str,
+    /// How changes are learnt.
+    pub change_detection: ChangeDetection,
+    /// Whether a write happens only if its guard holds, atomically. Without it the engine reads before it writes.
+    pub guarded_writes: bool,
+    /// Whether our writes carry a mark that the feed gives back.
+    pub marks: bool,
+    /// Whether a create may give the record's key (natural keys, or an old key after a delete).
+    pub keys_can_be_given: bool,
+    /// The most writes in one call of `apply`.
+    pub max_batch: usize,
+    /// Granularity of the feed's edit times, in microseconds.
+    pub time_granularity_micros: u32,
+}
+
+/// How a connector learns of changes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ChangeDetection {
+    /// From the system's own log of commits.
+    Log,
+    /// From a change table that triggers fill.
+    Triggers,
+    /// By asking for what was modified.
+    Polling,
+}
+
+/// One thing that `check` found, good or bad.
+#[derive(Clone, Debug, Serialize)]
+pub struct Finding {
+    /// The code; `None` for a plain statement of fact.
+    pub code: Option<crate::error::Code>,
+    /// What it is about: the system, an object, a field.
+    pub about: String,
+    /// What was found.
+    pub message: String,
+    /// What to do: the very statement where there is one. Empty for a fact.
+    pub remedy: String,
+    /// How bad it is.
+    pub severity: Severity,
+}
+
+/// How much a finding matters.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Severity {
+    /// As it should be.
+    Fine,
+    /// Works, but better otherwise (a missing index).
+    Advice,
+    /// Works now; may stop working.
+    Warning,
+    /// A sync cannot run.
+    Problem,
+}
+
+/// A feed that `prepare` made or found.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Feed {
+    /// Its name, unique within the system and stable across restarts.
+    pub name: FeedName,
+    /// The objects whose changes it carries.
+    pub objects: Vec<ObjectName>,
+    /// Where to read from: the stored position for a known feed, the beginning of a new one.
+    pub position: Position,
+    /// Objects that have just joined a running feed: their changes are complete only behind these positions, and a
+    /// read of them counts only after the feed has passed there.
+    pub complete_from: Vec<(ObjectName, Position)>,
+}
+
+/// How much one call may bring; each is a bound, none a wish (invariant 10).
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// The most events in one batch.
+    pub max_events: usize,
+    /// About the most bytes in one batch; one larger record comes alone.
+    pub max_bytes: usize,
+    /// The longest wait for a first event. Whatever has arrived is returned at once: a batch is never waited full.
+    pub max_wait: Duration,
+}
+
+/// One event of a feed.
+#[derive(Clone, Debug)]
+pub enum Event {
+    /// A record was seen to change.
+    Observed(Observation),
+    /// The whole object was emptied at once.
+    Truncated {
+        /// The object.
+        object: ObjectName,
+        /// The version of the emptiness.
+        version: Version,
+        /// When.
+        time: EditTime,
+    },
+    /// The object has another schema from here on; events behind it are decoded with it.
+    SchemaChanged(Schema),
+}
+
+/// What one step of a feed brought.
+#[derive(Clone, Debug, Default)]
+pub struct Batch {
+    /// Events in commit order.
+    pub events: Vec<Event>,
+    /// The new position, once everything before it has been handed out. `None` in the middle of a source
+    /// transaction: the events may be made durable, the position may not move.
+    pub position: Option<Position>,
+}
+
+/// An open feed. Dropping it closes it.
+#[async_trait]
+pub trait Changes: Send {
+    /// The next events, waiting at most `limits.max_wait`; an empty batch when there are none (its position may
+    /// still have moved: other traffic of the system). Cancel-safe: a dropped call loses nothing.
+    async fn next(&mut self, limits: Limits) -> Result<Batch>;
+}
+
+/// Where a snapshot has got to: the connector's own bytes; resumable after a restart. Empty: the beginning.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, Default)]
+pub struct ChunkCursor(pub Vec<u8>);
+
+/// Some records of an object in the order of the key, all seen at one version.
+#[derive(Clone, Debug)]
+pub struct Chunk {
+    /// The records, each a full image whose version is the chunk's.
+    pub records: Vec<Observation>,
+    /// Where the next chunk begins; `None` when this was the last.
+    pub next: Option<ChunkCursor>,
+}
+
+/// What a read by key showed.
+#[derive(Clone, Debug)]
+pub enum Presence {
+    /// The record, in full.
+    Present(Observation),
+    /// It is not there.
+    Absent {
+        /// The version at which it was not there.
+        version: Version,
+    },
+    /// It may be there; we may not see it. Never taken for a delete.
+    Forbidden(Error),
+}
+
+/// One write of a batch. `id` ties the result to it; it is the caller's own.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Write {
+    /// The caller's id of this write.
+    pub id: u64,
+    /// What to do.
+    pub operation: Operation,
+}
+
+/// What a write does.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub enum Operation {
+    /// Makes a record. Guarded by absence: a record with the given key, or with equal values in all of
+    /// `absent_by`, makes it a [`Outcome::Collision`].
+    Create {
+        /// Every field that has a value to give, key fields included where the key is given.
+        image: Record,
+        /// The match fields; empty when nothing but the key tells records apart.
+        absent_by: Vec<FieldName>,
+    },
+    /// Changes fields of a record, if it shows the guard.
+    Update {
+        /// The record.
+        key: Key,
+        /// Fields to set; may name key fields (a key change).
+        set: Record,
+        /// What the record must show, field by field, for the write to happen.
+        guard: Record,
+    },
+    /// Removes a record, if it shows the guard.
+    Delete {
+        /// The record.
+        key: Key,
+        /// What it must show.
+        guard: Record,
+    },
+}
+
+/// What became of one write.
+#[derive(Clone, Debug)]
+pub struct WriteResult {
+    /// The caller's id.
+    pub id: u64,
+    /// What became of it.
+    pub outcome: Outcome,
+}
+
+/// What became of one write.
+#[derive(Clone, Debug)]
+pub enum Outcome {
+    /// It happened, and is durable in the system.
+    Written {
+        /// The record's key now (generated ones included).
+        key: Key,
+        /// Every selected field as the system returned it; `None` after a delete.
+        image: Option<Record>,
+        /// A version that stands behind every change of the record before our write and before every later one.
+        version: Version,
+    },
+    /// The record is there but shows something else than the guard, or is not there: read and plan again.
+    Missed,
+    /// A create met a record that is already there.
+    Collision,
+    /// The record is locked by somebody else: try again.
+    Locked,
+    /// Failed for this record alone; the class of the error says what follows.
+    Failed(Error),
+    /// It may have happened: to be verified.
+    Unknown,
+}
+
+/// How a feed does at the source.
+#[derive(Clone, Debug, Default, Serialize)]
+pub struct FeedHealth {
+    /// Bytes of log that the source keeps because of us.
+    pub retained_bytes: Option<u64>,
+    /// The most the source is ready to keep, if there is a limit.
+    pub retained_bytes_max: Option<u64>,
+    /// The position in the source's own notation, for people.
+    pub position: String,
+    /// Something a person should act on before it is too late.
+    pub warning: Option<String>,
+}
+
+/// One connected system: everything the engine needs of it, nothing more.
+#[async_trait]
+pub trait Connector: Send + Sync {
+    /// What this connector can do.
+    fn capabilities(&self) -> &Capabilities;
+
+    /// Looks at reach, privileges, settings and limits for these objects. Findings rather than errors: all of them in
+    /// one go, each with its remedy. Changes nothing.
+    async fn check(&self, objects: &[ObjectName]) -> Result<Vec<Finding>>;
+
+    /// Every object that could take part.
+    async fn objects(&self) -> Result<Vec<ObjectName>>;
+
+    /// The schema of an object now.
+    async fn schema(&self, object: &ObjectName) -> Result<Schema>;
+
+    /// About how many records the object holds (an estimate from the system's statistics is enough).
+    async fn count(&self, object: &ObjectName) -> Result<u64>;
+
+    /// Makes what capture needs (slot, publication, triggers) and says where each feed begins. Idempotent; objects may
+    /// join or leave between calls. `known` are the feeds of an earlier run with their stored positions: one that
+    /// cannot be resumed there is [`Code::FeedGap`](crate::error::Code::FeedGap), never silently begun anew.
+    /// A known feed with an empty position is one whose gap was accepted by a person: it begins anew.
+    async fn prepare(&self, selections: &[Selection], known: &[Feed]) -> Result<Vec<Feed>>;
+
+    /// Opens a feed behind `from`, after checking that it can be resumed there.
+    async fn capture(&self, feed: &Feed, from: &Position) -> Result<Box<dyn Changes>>;
+
+    /// Tells the source that everything up to here is durable with us. Cumulative; may be called while
+    /// [`Changes::next`] waits.
+    async fn acknowledge(&self, feed: &FeedName, upto: &Position) -> Result<()>;
+
+    /// Whether `position` is at or behind (later than) `goal` in a feed.
+    fn reached(&self, position: &Position, goal: &Position) -> bool;
+
+    /// A position such that every write of this installation that will ever take effect and was begun before this
+    /// call is at or before it. Waits for, or ends, sessions of ours that are still about. A feed that has passed the
+    /// fence without a mark proves that the write never happened.
+    async fn fence(&self, feed: &FeedName) -> Result<Position>;
+
+    /// How the feed does at the source.
+    async fn health(&self, feed: &FeedName) -> Result<FeedHealth>;
+
+    /// Up to `limit` records in the order of the key, behind `from`.
+    async fn snapshot(&self, selection: &Selection, from: &ChunkCursor, limit: usize) -> Result<Chunk>;
+
+    /// Records by key; one answer per key, in the order asked.
+    async fn read(&self, selection: &Selection, keys: &[Key]) -> Result<Vec<Presence>>;
+
+    /// Records whose fields `by` equal a row of `values`; one list per row, in the order asked. At most `limit` records
+    /// per row: more than one is already ambiguous.
+    async fn find(
+        &self,
+        selection: &Selection,
+        by: &[FieldName],
+        values: &[Vec<Value>],
+        limit: usize,
+    ) -> Result<Vec<Vec<Observation>>>;
+
+    /// Writes a batch under one mark. One result per write. `Err` means that nothing at all was written and nothing
+    /// will be; where that is not sure, the writes concerned are [`Outcome::Unknown`].
+    async fn apply(&self, selection: &Selection, mark: &Mark, writes: &[Write]) -> Result<Vec<WriteResult>>;
+
+    /// Removes whatever `prepare` made for these objects; with the last object, whatever it made at all.
+    async fn release(&self, objects: &[ObjectName]) -> Result<()>;
+
+    /// How version `a` stands to version `b`; `None` when that cannot be told.
+    fn compare(&self, a: &Version, b: &Version) -> Option<Ordering>;
+}

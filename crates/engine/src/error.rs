@@ -1,0 +1,201 @@
+//! The one error type that crosses a border of the engine, and the table of its stable codes.
+//! A code never changes its meaning once released; docs/errors.md lists the same codes, and the tidy test
+//! keeps both equal. The class of an error is decided where it is born, never by reading its text.
+
+use std::fmt;
+use std::time::Duration;
+
+/// What a caller does with a failure; see [`Code::class`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Class {
+    /// Trying the same thing again may work: retried with back-off.
+    Transient,
+    /// The system asked us to slow down: retried when it said, costs no attempt.
+    Throttled,
+    /// What we believed is out of date: read, plan again; costs no attempt.
+    Stale,
+    /// This record cannot be written as it is: goes to review at once.
+    Rejected,
+    /// The write may or may not have happened: verified before anything else.
+    UnknownOutcome,
+    /// The object (or the whole run) cannot go on until a person acts.
+    Stop,
+    /// What the person wrote or asked is wrong: nothing was touched.
+    BadInput,
+}
+
+macro_rules! codes {
+    ($( $(#[$doc:meta])* $variant:ident = $number:literal, $class:ident, $remedy:literal; )*) => {
+        /// A stable error code, printed as `CON-1203`.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+        pub enum Code { $( $(#[$doc])* $variant, )* }
+
+        impl Code {
+            /// Every code, in the order of their numbers.
+            pub const ALL: &'static [Code] = &[ $( Code::$variant, )* ];
+
+            /// The number behind `CON-`.
+            pub fn number(self) -> u16 { match self { $( Code::$variant => $number, )* } }
+
+            /// What is to be done with a failure of this code.
+            pub fn class(self) -> Class { match self { $( Code::$variant => Class::$class, )* } }
+
+            /// The operator's next step, in words.
+            pub fn remedy(self) -> &'static str { match self { $( Code::$variant => $remedy, )* } }
+        }
+    };
+}
+
+codes! {
+    // 1xxx: the configuration. Born in config/ and plan.rs.
+    /// The document is not JSON (or YAML).
+    ConfigSyntax = 1001, BadInput, "Correct the document at the place named.";
+
+    // 2xxx: systems and connectors.
+    /// The system could not be reached or dropped the connection.
+    Unreachable = 2001, Transient, "Nothing to do: it is tried again. If it lasts, check that the system runs and that host, port and network are right.";
+    /// Authentication failed.
+    AuthenticationFailed = 2002, Stop, "Check the user name and where its secret comes from.";
+    /// A privilege is missing.
+    PrivilegeMissing = 2003, Stop, "Run the statement named in the message as an administrator.";
+    /// A server setting stands in the way.
+    SettingWrong = 2004, Stop, "Change the setting named in the message and restart the server if it says so.";
+    /// The object does not exist or cannot be seen.
+    ObjectMissing = 2005, Stop, "Correct the object's name, or grant the right to see it.";
+    /// The object has no key.
+    KeyMissing = 2006, Stop, "Give the table a primary key, or a unique index over columns that are NOT NULL.";
+    /// A mapped field is not in the object.
+    FieldMissing = 2007, Stop, "Correct the field's name in the mapping, or remove the mapping.";
+    /// The feed cannot be resumed at the stored position.
+    FeedGap = 2008, Stop, "Changes may have been missed. Run `concord plan` to read both sides again, and approve the plan.";
+    /// The schema of a mapped object changed in a way that the mapping does not survive.
+    SchemaDrift = 2009, Stop, "Adapt the mapping to the new schema, then resume the sync.";
+    /// The connector does not do this.
+    Unsupported = 2010, Stop, "Use a way that the connector supports, as the message names it.";
+    /// The system's answer does not follow its protocol.
+    ProtocolViolation = 2011, Transient, "Tried again. If it lasts, report it with the message.";
+    /// The system asked us to slow down.
+    Throttled = 2012, Throttled, "Nothing to do: it is tried again when the system allows it.";
+    /// TLS could not be set up as configured.
+    TlsFailed = 2013, Stop, "Check sslmode and the certificates.";
+    /// Another session holds what we need (a slot in use, a lock).
+    Busy = 2014, Transient, "Nothing to do: it is tried again. If it lasts, another process uses the same slot or lock.";
+    /// The feed holds back so much of the source's log that it will soon be lost.
+    FeedLagging = 2015, Stop, "Let the sync catch up, or raise the limit of retained log on the server.";
+
+    // 3xxx: what happens to a record.
+    /// The target refused the record.
+    TargetRejected = 3001, Rejected, "Correct the record named, then retry it from review.";
+    /// A value does not fit the target's field.
+    ValueDoesNotFit = 3002, Rejected, "Shorten or correct the value, widen the target's field, or declare a lossy rule in the mapping.";
+    /// The guard of a write did not hold.
+    GuardMissed = 3003, Stale, "Nothing to do: the record is read and planned again.";
+    /// It is not known whether the write happened.
+    OutcomeUnknown = 3004, UnknownOutcome, "Nothing to do: the outcome is verified before anything else is written.";
+    /// A create met a record that is already there.
+    AlreadyThere = 3005, Stale, "Nothing to do: the record is matched again.";
+
+    // 4xxx: the store.
+    /// The store could not be written or read.
+    StoreFailed = 4001, Stop, "Check the disk and the store file named, then start again: nothing that was acknowledged is lost.";
+
+    // 5xxx: running.
+    /// Something that should be impossible happened.
+    Internal = 5001, Stop, "Report this with the log: it is a defect.";
+}
+
+impl fmt::Display for Code {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "CON-{:04}", self.number())
+    }
+}
+
+impl serde::Serialize for Code {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> std::result::Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl<'de> serde::Deserialize<'de> for Code {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> std::result::Result<Self, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        Code::ALL
+            .iter()
+            .copied()
+            .find(|code| code.to_string() == text)
+            .ok_or_else(|| serde::de::Error::custom(format!("unknown error code {text}")))
+    }
+}
+
+/// An error with a stable code, where it happened and what lies beneath.
+/// `Display` prints code and message, never the source: log the chain with [`Error::chain`].
+#[derive(Debug)]
+pub struct Error {
+    /// The stable code.
+    pub code: Code,
+    /// What happened, in one sentence, with the names a person needs. Never a secret, never a record's values.
+    pub message: String,
+    /// Where: `file:line:column`, a system, an object, a record.
+    pub at: Option<String>,
+    /// When the system said to come back.
+    pub retry_after: Option<Duration>,
+    /// What lies beneath.
+    pub source: Option<Box<dyn std::error::Error + Send + Sync>>,
+}
+
+impl Error {
+    /// A new error of this code.
+    pub fn new(code: Code, message: impl Into<String>) -> Error {
+        Error { code, message: message.into(), at: None, retry_after: None, source: None }
+    }
+
+    /// Says where.
+    #[must_use]
+    pub fn at(mut self, at: impl Into<String>) -> Error {
+        self.at = Some(at.into());
+        self
+    }
+
+    /// Says what lies beneath.
+    #[must_use]
+    pub fn because(mut self, source: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Error {
+        self.source = Some(source.into());
+        self
+    }
+
+    /// What is to be done with this failure.
+    pub fn class(&self) -> Class {
+        self.code.class()
+    }
+
+    /// Code, message and every source beneath, for a log line.
+    pub fn chain(&self) -> String {
+        let mut text = self.to_string();
+        let mut next = std::error::Error::source(self);
+        while let Some(source) = next {
+            text.push_str(": ");
+            text.push_str(&source.to_string());
+            next = source.source();
+        }
+        text
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {}", self.code, self.message)?;
+        if let Some(at) = &self.at {
+            write!(f, " ({at})")?;
+        }
+        Ok(())
+    }
+}
+
+impl std::error::Error for Error {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        self.source.as_deref().map(|source| source as &(dyn std::error::Error + 'static))
+    }
+}
+
+/// The result of anything that can fail at a border.
+pub type Result<T> = std::result::Result<T, Error>;
