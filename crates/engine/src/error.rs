@@ -129,7 +129,7 @@ impl<'de> serde::Deserialize<'de> for Code {
 
 /// An error with a stable code, where it happened and what lies beneath.
 /// `Display` prints code and message, never the source: log the chain with [`Error::chain`].
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Error {
     /// The stable code.
     pub code: Code,
@@ -140,7 +140,7 @@ pub struct Error {
     /// When the system said to come back.
     pub retry_after: Option<Duration>,
     /// What lies beneath.
-    pub source: Option<Box<dyn std::error::Error + Send + Sync>>,
+    pub source: Option<std::sync::Arc<dyn std::error::Error + Send + Sync>>,
 }
 
 impl Error {
@@ -159,7 +159,7 @@ impl Error {
     /// Says what lies beneath.
     #[must_use]
     pub fn because(mut self, source: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Error {
-        self.source = Some(source.into());
+        self.source = Some(std::sync::Arc::from(source.into()));
         self
     }
 
