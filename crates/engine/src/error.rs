@@ -99,6 +99,40 @@ codes! {
     /// A text that should have been a value of some type is none.
     ValueMalformed = 3101, Rejected, "Correct the value in the system it comes from, then retry the record from review.";
 
+    /// Several members changed the same fields, and the rule is to ask.
+    Conflict = 3006, Rejected, "Choose a value with `concord review resolve`.";
+    /// One member deleted the record, another edited it, and the rule is to ask.
+    DeleteAgainstEdit = 3007, Rejected, "Decide with `concord review resolve` whether the record lives.";
+    /// The record was deleted where deletes do not flow from.
+    DeleteAgainstFlow = 3008, Rejected, "Decide with `concord review resolve` whether the record is made anew there.";
+    /// A field was edited where its edits do not flow from.
+    EditAgainstFlow = 3009, Rejected, "Decide with `concord review resolve` whether the edit stays.";
+    /// A record failed a validation rule.
+    ValidationFailed = 3010, Rejected, "Correct the record in the system named: it is read again at its next change, or with `concord review retry`.";
+    /// A field keeps changing through our own writes.
+    LoopDetected = 3011, Rejected, "Find what writes the value back (a trigger, a workflow, another integration), then `concord review retry`.";
+    /// `on_delete: soft_delete` without a field to set.
+    SoftDeleteFieldMissing = 3012, Rejected, "Name the field in `soft_delete_field`.";
+    /// Several records could be the match.
+    MatchAmbiguous = 3013, Rejected, "Choose the candidate with `concord review resolve`, or make the match fields unique.";
+    /// Another record of the same member already has this match.
+    MatchDuplicate = 3014, Rejected, "Merge the duplicates in the system named, or let this one be a record of its own with `concord review resolve`.";
+    /// Every attempt to write the record failed.
+    RetriesExhausted = 3015, Rejected, "Remove the cause that the last error names, then `concord review retry`.";
+    /// The guard missed again and again, and a read shows nothing new.
+    GuardNeverHolds = 3016, Rejected, "A field of the record does not compare equal to itself in the system: leave it out of the mapping, or report it.";
+    /// More records went away than the guard lets through.
+    MassDelete = 3017, Stop, "Look whether the deletes are meant. `concord review retry` lets them through, `concord review ignore` makes the records anew.";
+    /// The record may be there, but we may not see it.
+    Forbidden = 3018, Rejected, "Grant the right to read the record, then `concord review retry`.";
+
+    /// No such review item, or it is closed.
+    UnknownReview = 3019, BadInput, "See `concord review list`.";
+    /// The resolution does not fit the review item.
+    BadResolution = 3020, BadInput, "See `concord review show` for what can be done about the item.";
+    /// No such sync.
+    UnknownSync = 3021, BadInput, "See `concord status` for the syncs that run.";
+
     // 4xxx: the store.
     /// The store could not be written or read.
     StoreFailed = 4001, Stop, "Check the disk and the store file named, then start again: nothing that was acknowledged is lost.";

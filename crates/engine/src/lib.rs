@@ -2,15 +2,30 @@
 //!
 //! nouns: [`value`], [`record`], [`schema`], [`change`], [`link`], [`flight`], [`ledger`], [`review`], [`connector`].
 
+mod apply;
+mod backfill;
+mod capture;
 pub mod change;
 pub mod clock;
 pub mod connector;
+mod doubt;
 pub mod error;
 pub mod flight;
+mod guard;
+mod identify;
 pub mod ledger;
 pub mod link;
+pub mod map;
+mod monitor;
+pub mod mutants;
+pub mod reconcile;
 pub mod record;
 pub mod review;
+pub mod rules;
+pub mod runtime;
 pub mod schema;
+mod settle;
 pub mod store;
+pub mod transform;
+pub mod validate;
 pub mod value;
