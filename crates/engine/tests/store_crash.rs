@@ -19,6 +19,8 @@ const FOLDER: &str = "CONCORD_CRASH_FOLDER";
 const IN_FLIGHT: usize = 32;
 const SYNC: SyncId = SyncId(1);
 
+type Answer = tokio::sync::oneshot::Receiver<concord_engine::error::Result<()>>;
+
 /// Transaction number n: link n, its key, a ledger row and the setting `last`, so that half of one is noticed.
 fn numbered(number: u64) -> Transaction {
     let link = Link {
@@ -76,10 +78,10 @@ async fn a_process_submits_numbered_transactions_and_reports_each_answer() {
     let options = StoreOptions { wal_bytes_max: 1 << 20, ..StoreOptions::default() };
     let store = SqliteStore::open(folder, &options).unwrap();
     let mut next = store.identity().await.unwrap().last_link + 1;
-    let mut waiting = VecDeque::new();
+    let mut waiting: VecDeque<(u64, Answer)> = VecDeque::new();
     while given.is_some() || next <= 200 {
         if waiting.len() >= IN_FLIGHT {
-            let (number, answer): (u64, tokio::sync::oneshot::Receiver<_>) = waiting.pop_front().unwrap();
+            let (number, answer) = waiting.pop_front().unwrap();
             match answer.await.unwrap() {
                 Ok(()) => println!("\nanswered {number}"),
                 Err(error) => return println!("\nfailed {}", error.code),

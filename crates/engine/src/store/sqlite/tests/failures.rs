@@ -48,7 +48,10 @@ async fn a_failure_fails_its_group_and_keeps_what_was_answered_before() {
     let setting = |number: u8| Transaction { settings: vec![("last".to_owned(), Some(vec![number]))], ..Transaction::default() };
     submit(&store, setting(1)).await.unwrap();
     let (release, released) = std::sync::mpsc::channel::<()>();
-    let busy = store.write(move |_| Ok(released.recv().unwrap()));
+    let busy = store.write(move |_| {
+        released.recv().unwrap();
+        Ok(())
+    });
     let group = [store.submit(setting(2)), store.submit(broken()), store.submit(setting(3))];
     release.send(()).unwrap();
     drop(busy);

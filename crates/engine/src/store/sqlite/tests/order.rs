@@ -43,7 +43,10 @@ async fn transactions_queued_behind_a_busy_writer_are_committed_together() {
     let store = open(&folder);
     submit(&store, setting("last", 0)).await.unwrap();
     let (release, released) = mpsc::channel::<()>();
-    let busy = store.write(move |_| Ok(released.recv().unwrap()));
+    let busy = store.write(move |_| {
+        released.recv().unwrap();
+        Ok(())
+    });
     let answers: Vec<_> = (1..=100u64).map(|number| store.submit(setting("last", number))).collect();
     let pages_before = pages_in_log(&folder);
     release.send(()).unwrap();

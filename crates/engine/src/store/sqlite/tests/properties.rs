@@ -152,7 +152,7 @@ proptest! {
 
     #[test]
     fn the_threaded_store_answers_as_plain_maps_do(steps in steps()) {
-        block_on(compare_with_model(|folder| super::open(folder), &steps));
+        block_on(compare_with_model(super::open, &steps));
     }
 
     #[test]
