@@ -26,7 +26,8 @@ impl Core {
         let now = self.now();
         let Some(state) = self.syncs.get(sync) else { return false };
         let Some(target) = state.members.get(member) else { return false };
-        let loading: usize = self.loading.range((sync, member, 0)..=(sync, member, u32::MAX)).map(|(_, flights)| flights.len()).sum();
+        let loading: usize =
+            self.loading.range((sync, member, 0)..=(sync, member, u32::MAX)).map(|(_, flights)| flights.len()).sum();
         state.active()
             && target.retry_at.is_none_or(|at| at <= now)
             && target.flying.saturating_add(loading) < state.rules.parallelism.saturating_mul(2).max(1)

@@ -108,7 +108,8 @@ impl Core {
         if !self.changes_are_complete(sync, member) {
             return;
         }
-        let (Some(connector), Some(selection)) = (self.connector(sync, member), self.member_rules(sync, member).map(|rules| rules.selection.clone()))
+        let (Some(connector), Some(selection)) =
+            (self.connector(sync, member), self.member_rules(sync, member).map(|rules| rules.selection.clone()))
         else {
             return;
         };
@@ -121,7 +122,9 @@ impl Core {
         let Phase::Reading { cursor, .. } = state.load.phase.clone() else {
             state.load.running = true;
             // A sweep asks the store, not the system: its next step is an event of its own.
-            self.jobs.spawn(async move { Event::Chunked { sync, member, generation: 0, result: Ok(Chunk { records: Vec::new(), next: None }) } });
+            self.jobs.spawn(async move {
+                Event::Chunked { sync, member, generation: 0, result: Ok(Chunk { records: Vec::new(), next: None }) }
+            });
             return;
         };
         state.load.running = true;
@@ -137,7 +140,9 @@ impl Core {
 
     /// Whether the feed carries every change of the object that a read now may miss.
     fn changes_are_complete(&self, sync: usize, member: MemberIndex) -> bool {
-        let (Some(rules), Some(connector)) = (self.member_rules(sync, member), self.connector(sync, member)) else { return false };
+        let (Some(rules), Some(connector)) = (self.member_rules(sync, member), self.connector(sync, member)) else {
+            return false;
+        };
         self.feeds.iter().filter(|((system, _), _)| *system == rules.system).any(|(_, feed)| {
             feed.objects.contains(&rules.object)
                 && feed
@@ -148,7 +153,13 @@ impl Core {
         })
     }
 
-    pub(crate) async fn on_chunked(&mut self, sync: usize, member: MemberIndex, generation: u64, result: Result<Chunk>) -> Result<()> {
+    pub(crate) async fn on_chunked(
+        &mut self,
+        sync: usize,
+        member: MemberIndex,
+        generation: u64,
+        result: Result<Chunk>,
+    ) -> Result<()> {
         if let Some(state) = self.member(sync, member) {
             state.load.running = false;
         }
@@ -197,7 +208,9 @@ impl Core {
     /// Asks after the next linked records.
     async fn sweep(&mut self, sync: usize, member: MemberIndex) -> Result<()> {
         let Some(rules) = self.rules(sync) else { return Ok(()) };
-        let Some(Phase::Sweeping { after }) = self.member(sync, member).map(|state| state.load.phase.clone()) else { return Ok(()) };
+        let Some(Phase::Sweeping { after }) = self.member(sync, member).map(|state| state.load.phase.clone()) else {
+            return Ok(());
+        };
         if self.member(sync, member).is_some_and(|state| state.to_read.len() >= SWEEP_BATCH) {
             return Ok(());
         }

@@ -103,7 +103,15 @@ pub(crate) struct Incoming {
 }
 
 /// Turns an observation into the engine's terms. `store` is the store's id, which tells our own marks.
-pub(crate) fn incoming(rules: &SyncRules, sync: usize, member: MemberIndex, observation: Observation, now: Moment, store: &str, read: bool) -> Incoming {
+pub(crate) fn incoming(
+    rules: &SyncRules,
+    sync: usize,
+    member: MemberIndex,
+    observation: Observation,
+    now: Moment,
+    store: &str,
+    read: bool,
+) -> Incoming {
     let Observation { key, old_key, image, version, time, mark, .. } = observation;
     let ours = mark.as_ref().filter(|mark| mark.store == store && mark.sync == rules.name.as_str());
     let echo_of = ours.map(|mark| FlightId(mark.intent));
@@ -113,7 +121,8 @@ pub(crate) fn incoming(rules: &SyncRules, sync: usize, member: MemberIndex, obse
         Image::Deleted => Shown::Gone { time },
         Image::Full(record) | Image::Partial(record) => {
             let time = edit_time(rules.members.get(member), &record, time, now);
-            let cells: Cells = (0..rules.fields.len()).map(|field| record.get(rules.at(member, field)?.name.as_str()).cloned()).collect();
+            let cells: Cells =
+                (0..rules.fields.len()).map(|field| record.get(rules.at(member, field)?.name.as_str()).cloned()).collect();
             let times = cells.iter().map(|cell| cell.as_ref().map(|_| time)).collect();
             Shown::Present { cells, times, full, anew: false }
         }
@@ -371,13 +380,14 @@ impl Core {
         let names: Vec<FeedName> = match feed {
             Some(feed) => vec![feed],
             None => {
-                let known: Vec<FeedName> = self.feeds.keys().filter(|(of, _)| of == system).map(|(_, name)| name.clone()).collect();
+                let known: Vec<FeedName> =
+                    self.feeds.keys().filter(|(of, _)| of == system).map(|(_, name)| name.clone()).collect();
                 if known.is_empty() { vec![FeedName::from("")] } else { known }
             }
         };
         let (min, max) = (self.options.reconnect_min, self.options.reconnect_max);
         for name in names {
-            let state = self.feeds.entry((system.clone(), name)).or_insert_with(|| unprepared());
+            let state = self.feeds.entry((system.clone(), name)).or_insert_with(unprepared);
             state.failures = state.failures.saturating_add(1);
             state.idle = false;
             let longest = min.saturating_mul(1 << state.failures.min(16)).min(max);
@@ -421,7 +431,13 @@ impl Core {
         });
     }
 
-    pub(crate) async fn on_captured(&mut self, system: SystemName, feed: FeedName, batch: Batch, permit: OwnedSemaphorePermit) -> Result<()> {
+    pub(crate) async fn on_captured(
+        &mut self,
+        system: SystemName,
+        feed: FeedName,
+        batch: Batch,
+        permit: OwnedSemaphorePermit,
+    ) -> Result<()> {
         let now = self.now();
         let mut desk = self.desk();
         let Batch { events, position } = batch;
@@ -484,7 +500,14 @@ impl Core {
     }
 
     /// Hands an observation to every sync that it concerns.
-    pub(crate) fn receive(&mut self, system: &SystemName, observation: Observation, now: Moment, read: bool, arrived: &mut Vec<Incoming>) {
+    pub(crate) fn receive(
+        &mut self,
+        system: &SystemName,
+        observation: Observation,
+        now: Moment,
+        read: bool,
+        arrived: &mut Vec<Incoming>,
+    ) {
         for (index, sync) in self.syncs.iter_mut().enumerate() {
             if !sync.begun {
                 continue;
@@ -500,7 +523,8 @@ impl Core {
 
     /// Folds what arrived into what is pending, in the order of arrival.
     pub(crate) async fn take_in_all(&mut self, desk: &mut Desk, arrived: Vec<Incoming>) -> Result<()> {
-        let addresses = arrived.iter().flat_map(|one| std::iter::once(one.address.clone()).chain(one.old_address.clone())).collect();
+        let addresses =
+            arrived.iter().flat_map(|one| std::iter::once(one.address.clone()).chain(one.old_address.clone())).collect();
         desk.load(&*self.store, addresses).await?;
         for one in arrived {
             self.take_in(desk, one).await?;
@@ -647,7 +671,8 @@ impl Core {
     fn schema_changed(&mut self, system: &SystemName, schema: &Schema) {
         for sync in &mut self.syncs {
             for member in 0..sync.rules.members.len() {
-                let concerned = sync.rules.members.get(member).is_some_and(|rules| rules.system == *system && rules.object == schema.object);
+                let concerned =
+                    sync.rules.members.get(member).is_some_and(|rules| rules.system == *system && rules.object == schema.object);
                 if !concerned {
                     continue;
                 }
@@ -697,13 +722,18 @@ fn drift(rules: &SyncRules, member: MemberIndex, schema: &Schema) -> Option<Stri
     if known.key != schema.key {
         return Some(format!("the key of {} is now ({})", schema.object, join(&schema.key)));
     }
-    rules.fields.iter().filter_map(|field| field.members.get(member)?.as_ref()).find_map(|at| match schema.field(at.name.as_str()) {
-        None => Some(format!("the mapped field {} of {} is gone or renamed", at.name, schema.object)),
-        Some(field) => match (&at.ty, &field.ty) {
-            (Type::Enum { .. }, Type::Enum { .. }) => None,
-            (old, new) if old == new => None,
-            _ => Some(format!("the mapped field {} of {} was {} and is now {}", at.name, schema.object, at.native_type, field.native_type)),
-        },
+    rules.fields.iter().filter_map(|field| field.members.get(member)?.as_ref()).find_map(|at| {
+        match schema.field(at.name.as_str()) {
+            None => Some(format!("the mapped field {} of {} is gone or renamed", at.name, schema.object)),
+            Some(field) => match (&at.ty, &field.ty) {
+                (Type::Enum { .. }, Type::Enum { .. }) => None,
+                (old, new) if old == new => None,
+                _ => Some(format!(
+                    "the mapped field {} of {} was {} and is now {}",
+                    at.name, schema.object, at.native_type, field.native_type
+                )),
+            },
+        }
     })
 }
 

@@ -41,13 +41,17 @@ impl Core {
             .flights
             .iter()
             .filter(|(_, airborne)| airborne.in_doubt && !airborne.fenced)
-            .filter(|(_, airborne)| self.member_rules(airborne.sync, airborne.flight.member).is_some_and(|rules| rules.system == *system))
+            .filter(|(_, airborne)| {
+                self.member_rules(airborne.sync, airborne.flight.member).is_some_and(|rules| rules.system == *system)
+            })
             .map(|(id, _)| *id)
             .collect();
         let feeds: Vec<FeedName> = self
             .feeds
             .iter()
-            .filter(|((of, name), state)| of == system && !name.as_str().is_empty() && state.fence == Fence::None && state.is_open())
+            .filter(|((of, name), state)| {
+                of == system && !name.as_str().is_empty() && state.fence == Fence::None && state.is_open()
+            })
             .filter(|(_, state)| !doubtful.is_empty() || (self.options.once && state.fences_passed == 0))
             .map(|((_, name), _)| name.clone())
             .collect();
@@ -91,7 +95,9 @@ impl Core {
         let of_system: Vec<FlightId> = self
             .flights
             .iter()
-            .filter(|(_, airborne)| self.member_rules(airborne.sync, airborne.flight.member).is_some_and(|rules| rules.system == *system))
+            .filter(|(_, airborne)| {
+                self.member_rules(airborne.sync, airborne.flight.member).is_some_and(|rules| rules.system == *system)
+            })
             .map(|(id, _)| *id)
             .collect();
         for id in of_system {
@@ -125,7 +131,9 @@ impl Core {
             .flights
             .iter()
             .filter(|(_, airborne)| airborne.in_doubt && airborne.fenced)
-            .filter(|(_, airborne)| self.member_rules(airborne.sync, airborne.flight.member).is_some_and(|rules| rules.system == *system))
+            .filter(|(_, airborne)| {
+                self.member_rules(airborne.sync, airborne.flight.member).is_some_and(|rules| rules.system == *system)
+            })
             .map(|(id, _)| *id)
             .collect();
         for id in settled {
@@ -142,7 +150,9 @@ impl Core {
         desk.load_links(&*self.store, intents.iter().map(|intent| intent.link).collect()).await?;
         let open: Vec<_> = intents
             .into_iter()
-            .filter(|intent| desk.link(intent.link).and_then(|link| link.sides.get(member)).is_some_and(|side| side.flight == Some(id)))
+            .filter(|intent| {
+                desk.link(intent.link).and_then(|link| link.sides.get(member)).is_some_and(|side| side.flight == Some(id))
+            })
             .collect();
         for intent in open {
             if connector.capabilities().marks {
@@ -179,7 +189,9 @@ impl Core {
                 return Ok(false);
             }
         };
-        let Ok(Ok(mut found)) = tokio::time::timeout(self.options.read_timeout, connector.read(&selection, std::slice::from_ref(&key))).await else {
+        let Ok(Ok(mut found)) =
+            tokio::time::timeout(self.options.read_timeout, connector.read(&selection, std::slice::from_ref(&key))).await
+        else {
             return Ok(false);
         };
         let now = self.now();
@@ -191,7 +203,8 @@ impl Core {
                 let one = crate::capture::incoming(&rules, sync, member, observation, now, &self.store_id, true);
                 let Shown::Present { cells, .. } = &one.pending.shown else { return Ok(false) };
                 let image = crate::map::member_record(&rules, member, cells);
-                let shown = set.iter().all(|(field, value)| image.get(field.as_str()).is_some_and(|shown| shown.equivalent(value)));
+                let shown =
+                    set.iter().all(|(field, value)| image.get(field.as_str()).is_some_and(|shown| shown.equivalent(value)));
                 shown.then(|| crate::reconcile::Written {
                     operation: &intent.write.operation,
                     key: one.pending.key.clone(),

@@ -80,7 +80,10 @@ impl Core {
             opened: self.now(),
             closed: None,
             code: Code::MassDelete.to_string(),
-            message: format!("{deletes} records of {object} went away within {:?}; none is deleted elsewhere before you say so", rules.guard.window),
+            message: format!(
+                "{deletes} records of {object} went away within {:?}; none is deleted elsewhere before you say so",
+                rules.guard.window
+            ),
             subject: Subject::MassChange { member, deletes },
         };
         self.open_review(sync, review);
@@ -112,10 +115,8 @@ impl Core {
     }
 
     pub(crate) fn park_guarded(&mut self, sync: usize, link: &Link, pending: &[Option<Pending>]) {
-        let review = pending
-            .iter()
-            .flatten()
-            .find_map(|pending| self.syncs.get(sync)?.members.get(pending.member)?.guard.tripped);
+        let review =
+            pending.iter().flatten().find_map(|pending| self.syncs.get(sync)?.members.get(pending.member)?.guard.tripped);
         let Some(review) = review else { return };
         for (address, member) in self.addresses(link) {
             if pending.get(member).is_some_and(Option::is_some) {
@@ -125,7 +126,14 @@ impl Core {
     }
 
     /// An object was emptied at once: that is a mass delete whatever its size.
-    pub(crate) async fn truncated(&mut self, desk: &mut Desk, system: &SystemName, object: &ObjectName, version: &Version, time: EditTime) -> Result<()> {
+    pub(crate) async fn truncated(
+        &mut self,
+        desk: &mut Desk,
+        system: &SystemName,
+        object: &ObjectName,
+        version: &Version,
+        time: EditTime,
+    ) -> Result<()> {
         desk.flush(&mut self.transaction);
         *desk = Desk::default();
         let concerned: Vec<(usize, MemberIndex)> = self
@@ -135,7 +143,9 @@ impl Core {
             .filter(|(_, sync)| sync.begun)
             .flat_map(|(index, sync)| {
                 let members = sync.rules.members.iter().enumerate();
-                members.filter(|(_, member)| member.system == *system && member.object == *object).map(move |(member, _)| (index, member))
+                members
+                    .filter(|(_, member)| member.system == *system && member.object == *object)
+                    .map(move |(member, _)| (index, member))
             })
             .collect();
         for (sync, member) in concerned {

@@ -142,10 +142,10 @@ impl Core {
 
     pub(crate) fn rename_unidentified(&mut self, sync: usize, old: &Address, new: &Address) {
         self.parked.remove(old);
-        if self.syncs.get_mut(sync).is_some_and(|state| state.unidentified.queued.remove(old)) {
-            if let Some(state) = self.syncs.get_mut(sync) {
-                state.unidentified.queue.retain(|address| address != old);
-            }
+        if let Some(state) = self.syncs.get_mut(sync)
+            && state.unidentified.queued.remove(old)
+        {
+            state.unidentified.queue.retain(|address| address != old);
         }
         self.unidentified(sync, new.clone());
     }
@@ -180,7 +180,10 @@ impl Core {
     async fn start_find(&mut self, sync: usize) -> Result<()> {
         let now = self.now();
         let Some(state) = self.syncs.get_mut(sync) else { return Ok(()) };
-        let ready = state.active() && state.begun && !state.unidentified.running && state.unidentified.retry_at.is_none_or(|at| at <= now);
+        let ready = state.active()
+            && state.begun
+            && !state.unidentified.running
+            && state.unidentified.retry_at.is_none_or(|at| at <= now);
         if !ready {
             return Ok(());
         }
@@ -212,9 +215,16 @@ impl Core {
         let mut rows: Vec<Vec<Vec<Value>>> = vec![Vec::new(); others.len()];
         let mut items = Vec::new();
         for address in batch {
-            let Some(pending) = desk.slot(&address).filter(|slot| slot.link.is_none()).and_then(|slot| slot.pending.as_ref()) else { continue };
+            let Some(pending) = desk.slot(&address).filter(|slot| slot.link.is_none()).and_then(|slot| slot.pending.as_ref())
+            else {
+                continue;
+            };
             let Shown::Present { cells, .. } = &pending.shown else { continue };
-            let complete = rules.fields.iter().zip(cells).all(|(field, cell)| cell.is_some() || field.members.get(member).is_none_or(Option::is_none));
+            let complete = rules
+                .fields
+                .iter()
+                .zip(cells)
+                .all(|(field, cell)| cell.is_some() || field.members.get(member).is_none_or(Option::is_none));
             if !complete {
                 self.want_stranger(sync, address.clone(), pending.key.clone());
                 continue;
@@ -279,11 +289,13 @@ impl Core {
         let timeout = self.options.read_timeout;
         let mut asked = Vec::new();
         for (other, rows) in find.others.iter().zip(rows) {
-            let (Some(connector), Some(selection)) = (self.connector(find.sync, *other), rules.members.get(*other).map(|member| member.selection.clone()))
+            let (Some(connector), Some(selection)) =
+                (self.connector(find.sync, *other), rules.members.get(*other).map(|member| member.selection.clone()))
             else {
                 continue;
             };
-            let by: Vec<FieldName> = rules.match_on.iter().filter_map(|rule| Some(rules.at(*other, rule.field)?.name.clone())).collect();
+            let by: Vec<FieldName> =
+                rules.match_on.iter().filter_map(|rule| Some(rules.at(*other, rule.field)?.name.clone())).collect();
             asked.push((connector, selection, by, rows));
         }
         self.jobs.spawn(async move {
@@ -334,8 +346,10 @@ impl Core {
                 }
                 desk.load_links(&*self.store, reservations.values().copied().collect()).await?;
                 for item in items {
-                    let found: Vec<Vec<Observation>> =
-                        candidates.iter().map(|rows| rows.get(item.rows.clone()).map(|rows| rows.concat()).unwrap_or_default()).collect();
+                    let found: Vec<Vec<Observation>> = candidates
+                        .iter()
+                        .map(|rows| rows.get(item.rows.clone()).map(|rows| rows.concat()).unwrap_or_default())
+                        .collect();
                     self.identify(&mut desk, &rules, sync, member, &find.others, item, found, &mut reservations).await?;
                 }
             }
@@ -352,7 +366,14 @@ impl Core {
         Ok(())
     }
 
-    async fn load_candidates(&mut self, desk: &mut Desk, rules: &SyncRules, _sync: usize, find: &Find, candidates: &Candidates) -> Result<()> {
+    async fn load_candidates(
+        &mut self,
+        desk: &mut Desk,
+        rules: &SyncRules,
+        _sync: usize,
+        find: &Find,
+        candidates: &Candidates,
+    ) -> Result<()> {
         let mut addresses = Vec::new();
         for (other, rows) in find.others.iter().zip(candidates) {
             addresses.extend(rows.iter().flatten().map(|observation| address(rules.id, *other, &observation.key)));
@@ -459,9 +480,12 @@ impl Core {
             desk.set_link(&address(rules.id, *other, &candidate.key), Some(link.id), &mut self.transaction);
         }
         let id = link.id;
-        let creates = link.sides.iter().enumerate().any(|(other, side)| {
-            side.key.is_none() && rules.members.get(other).is_some_and(|other| other.inward)
-        }) && rules.members.get(member).is_some_and(|member| member.outward);
+        let creates = link
+            .sides
+            .iter()
+            .enumerate()
+            .any(|(other, side)| side.key.is_none() && rules.members.get(other).is_some_and(|other| other.inward))
+            && rules.members.get(member).is_some_and(|member| member.outward);
         desk.save(link);
         if let Some(value) = item.value.filter(|_| creates) {
             self.transaction.reservations.push((rules.id, value.clone(), Some(id)));
@@ -481,7 +505,14 @@ impl Core {
     }
 
     /// Candidates that still stand: not deleted since the search, and equal in the match fields after smoothing.
-    fn standing_candidates(&self, rules: &SyncRules, sync: usize, other: MemberIndex, found: Vec<Observation>, value: Option<&Vec<u8>>) -> Vec<Observation> {
+    fn standing_candidates(
+        &self,
+        rules: &SyncRules,
+        sync: usize,
+        other: MemberIndex,
+        found: Vec<Observation>,
+        value: Option<&Vec<u8>>,
+    ) -> Vec<Observation> {
         let now = self.now();
         found
             .into_iter()
@@ -494,7 +525,15 @@ impl Core {
     }
 
     /// A record with the same match value is being created, or was found a moment ago.
-    fn meet_reservation(&mut self, desk: &mut Desk, sync: usize, member: MemberIndex, item: Stranger, pending: &Pending, id: LinkId) {
+    fn meet_reservation(
+        &mut self,
+        desk: &mut Desk,
+        sync: usize,
+        member: MemberIndex,
+        item: Stranger,
+        pending: &Pending,
+        id: LinkId,
+    ) {
         match self.may_join(desk, id, member) {
             Join::Yes => {
                 let Some(mut link) = desk.link(id).cloned() else { return };
@@ -519,7 +558,9 @@ impl Core {
         let Some(side) = link.sides.get(member) else { return Join::No };
         match link.life {
             // Its records are on their way out; what comes after is a new record.
-            Life::Deleted { .. } if link.sides.iter().any(|side| side.standing == Standing::Present && side.owes_life) => Join::Later,
+            Life::Deleted { .. } if link.sides.iter().any(|side| side.standing == Standing::Present && side.owes_life) => {
+                Join::Later
+            }
             Life::Deleted { .. } | Life::Detached { .. } => Join::No,
             Life::Live if side.flight.is_some() => Join::Later,
             Life::Live if side.standing == Standing::Absent && side.key.is_none() => Join::Yes,
@@ -528,7 +569,15 @@ impl Core {
     }
 
     /// A create collided with what is there: one match is it; none is looked for again; another link's is a duplicate.
-    async fn bind_collided(&mut self, desk: &mut Desk, rules: &Arc<SyncRules>, sync: usize, member: MemberIndex, id: LinkId, found: Vec<Observation>) -> Result<()> {
+    async fn bind_collided(
+        &mut self,
+        desk: &mut Desk,
+        rules: &Arc<SyncRules>,
+        sync: usize,
+        member: MemberIndex,
+        id: LinkId,
+        found: Vec<Observation>,
+    ) -> Result<()> {
         let Some(mut link) = desk.link(id).cloned() else { return Ok(()) };
         if link.in_flight() || link.sides.get(member).is_none_or(|side| side.standing == Standing::Present) {
             return Ok(());
@@ -548,7 +597,8 @@ impl Core {
                 if self.may_join(desk, other, member) == Join::Later {
                     return Ok(());
                 }
-                let error = Error::new(Code::MatchDuplicate, format!("the record {} already belongs to another one", candidate.key));
+                let error =
+                    Error::new(Code::MatchDuplicate, format!("the record {} already belongs to another one", candidate.key));
                 self.block(sync, &mut link, member, &error);
                 desk.save(link);
                 return Ok(());
@@ -572,11 +622,27 @@ impl Core {
     }
 
     fn note_linked(&mut self, rules: &SyncRules, link: LinkId, member: MemberIndex, key: &Key) {
-        let row = LedgerRow { at: self.now(), sync: rules.id, link: Some(link), member, key: key.to_string(), entry: Entry::Linked, fields: Vec::new() };
+        let row = LedgerRow {
+            at: self.now(),
+            sync: rules.id,
+            link: Some(link),
+            member,
+            key: key.to_string(),
+            entry: Entry::Linked,
+            fields: Vec::new(),
+        };
         self.transaction.ledger.push(row);
     }
 
-    fn ambiguous(&mut self, sync: usize, member: MemberIndex, address: &Address, pending: &Pending, other: MemberIndex, candidates: Vec<Key>) {
+    fn ambiguous(
+        &mut self,
+        sync: usize,
+        member: MemberIndex,
+        address: &Address,
+        pending: &Pending,
+        other: MemberIndex,
+        candidates: Vec<Key>,
+    ) {
         let message = format!("record {} has {} possible matches", pending.key, candidates.len());
         let subject = Subject::Ambiguous { member, key: pending.key.clone(), other, candidates };
         self.park_stranger(sync, address, Code::MatchAmbiguous, message, subject);
@@ -591,7 +657,8 @@ impl Core {
     fn park_stranger(&mut self, sync: usize, address: &Address, code: Code, message: String, subject: Subject) {
         let id = self.new_review();
         let Some(rules) = self.rules(sync) else { return };
-        let review = Review { id, sync: rules.id, link: None, opened: self.now(), closed: None, code: code.to_string(), message, subject };
+        let review =
+            Review { id, sync: rules.id, link: None, opened: self.now(), closed: None, code: code.to_string(), message, subject };
         self.open_review(sync, review);
         self.parked.insert(address.clone(), id);
     }
@@ -640,7 +707,8 @@ async fn ask(
     key: Option<Key>,
 ) -> Result<Vec<Vec<Observation>>> {
     let mut found = vec![Vec::new(); rows.len()];
-    let asked: Vec<usize> = rows.iter().enumerate().filter(|(_, row)| !row.iter().any(Value::is_null)).map(|(place, _)| place).collect();
+    let asked: Vec<usize> =
+        rows.iter().enumerate().filter(|(_, row)| !row.iter().any(Value::is_null)).map(|(place, _)| place).collect();
     if !asked.is_empty() && !by.is_empty() {
         let values: Vec<Vec<Value>> = asked.iter().filter_map(|place| rows.get(*place).cloned()).collect();
         let answers = connector.find(selection, by, &values, FIND_LIMIT).await?;
@@ -652,7 +720,11 @@ async fn ask(
     }
     if let Some(key) = key {
         let read = connector.read(selection, &[key]).await?;
-        found.push(read.into_iter().filter_map(|presence| if let Presence::Present(observation) = presence { Some(observation) } else { None }).collect());
+        found.push(
+            read.into_iter()
+                .filter_map(|presence| if let Presence::Present(observation) = presence { Some(observation) } else { None })
+                .collect(),
+        );
     }
     Ok(found)
 }

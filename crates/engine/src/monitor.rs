@@ -71,7 +71,8 @@ impl Meters {
     #[allow(clippy::cast_precision_loss, reason = "figures for people")]
     fn rate(&self, now: Moment) -> f64 {
         let second = now.micros().div_euclid(1_000_000);
-        let recent: u64 = self.recent.iter().filter(|(at, _)| second.saturating_sub(*at) < RATE_SECONDS).map(|(_, count)| count).sum();
+        let recent: u64 =
+            self.recent.iter().filter(|(at, _)| second.saturating_sub(*at) < RATE_SECONDS).map(|(_, count)| count).sum();
         recent as f64 / RATE_SECONDS as f64
     }
 
@@ -113,10 +114,15 @@ impl Core {
         let counts = self.store.counts(rules.id).await?;
         let level = self.is_level(sync, &counts);
         let flying = |member: usize| {
-            self.flights.values().filter(|airborne| airborne.sync == sync && airborne.flight.member == member).map(|airborne| airborne.flight.intents.len()).sum::<usize>()
+            self.flights
+                .values()
+                .filter(|airborne| airborne.sync == sync && airborne.flight.member == member)
+                .map(|airborne| airborne.flight.intents.len())
+                .sum::<usize>()
         };
         let in_flight: Vec<usize> = (0..rules.members.len()).map(flying).collect();
-        let of = |list: &[(usize, u64)], member: usize| list.iter().find(|(other, _)| *other == member).map_or(0, |(_, count)| *count);
+        let of =
+            |list: &[(usize, u64)], member: usize| list.iter().find(|(other, _)| *other == member).map_or(0, |(_, count)| *count);
         let unreachable: Vec<Option<String>> = rules.members.iter().map(|member| self.feed_trouble(&member.system)).collect();
         let Some(state) = self.syncs.get_mut(sync) else { return Ok(SyncStatus::default()) };
         let members = rules
@@ -158,10 +164,9 @@ impl Core {
     }
 
     fn feed_trouble(&self, system: &crate::record::SystemName) -> Option<String> {
-        self.feeds
-            .iter()
-            .filter(|((of, _), _)| of == system)
-            .find_map(|(_, state)| (state.state.starts_with("unreachable") || state.state.starts_with("stopped")).then(|| state.state.clone()))
+        self.feeds.iter().filter(|((of, _), _)| of == system).find_map(|(_, state)| {
+            (state.state.starts_with("unreachable") || state.state.starts_with("stopped")).then(|| state.state.clone())
+        })
     }
 
     /// Whether nothing is left to do for a sync.
@@ -193,7 +198,12 @@ impl Core {
     }
 
     pub(crate) fn ask_health(&mut self) {
-        let feeds: Vec<_> = self.feeds.iter().filter(|((_, name), state)| !name.as_str().is_empty() && state.is_open()).map(|(key, _)| key.clone()).collect();
+        let feeds: Vec<_> = self
+            .feeds
+            .iter()
+            .filter(|((_, name), state)| !name.as_str().is_empty() && state.is_open())
+            .map(|(key, _)| key.clone())
+            .collect();
         for (system, feed) in feeds {
             let Some(connector) = self.systems.get(&system).map(Arc::clone) else { continue };
             self.jobs.spawn(async move {
@@ -203,7 +213,12 @@ impl Core {
         }
     }
 
-    pub(crate) fn on_health(&mut self, system: &crate::record::SystemName, feed: &crate::record::FeedName, result: Result<crate::connector::FeedHealth>) {
+    pub(crate) fn on_health(
+        &mut self,
+        system: &crate::record::SystemName,
+        feed: &crate::record::FeedName,
+        result: Result<crate::connector::FeedHealth>,
+    ) {
         let Some(state) = self.feeds.get_mut(&(system.clone(), feed.clone())) else { return };
         match result {
             Ok(health) => {

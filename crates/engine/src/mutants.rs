@@ -9,7 +9,10 @@ thread_local! {
 /// Every bug that can be planted: its name and what it breaks.
 pub const ALL: &[(&str, &str)] = &[
     ("guard_dropped", "updates carry no guard: an unseen edit at the target is written over"),
-    ("echo_not_settled", "the mark of an open intent in the feed does not settle it: an edit and its revert around a crash are lost"),
+    (
+        "echo_not_settled",
+        "the mark of an open intent in the feed does not settle it: an edit and its revert around a crash are lost",
+    ),
     ("unknown_taken_for_failed", "a write of unknown outcome is taken for one that never happened: a create is made twice"),
     ("pending_cleared_beyond_plan", "settling a write clears everything pending about the record, seen by the plan or not"),
     ("acknowledged_before_durable", "the source is acknowledged before the batch is durable"),

@@ -33,10 +33,9 @@ impl Core {
                 self.member_is_up(sync, member);
                 results
             }
-            Err(error) if error.class() == Class::UnknownOutcome => intents
-                .iter()
-                .map(|intent| WriteResult { id: intent.write.id, outcome: Outcome::Unknown })
-                .collect(),
+            Err(error) if error.class() == Class::UnknownOutcome => {
+                intents.iter().map(|intent| WriteResult { id: intent.write.id, outcome: Outcome::Unknown }).collect()
+            }
             Err(error) => {
                 self.member_failed(sync, member, error);
                 Vec::new()
@@ -78,7 +77,15 @@ impl Core {
     }
 
     /// Settles one write; says whether it stays in doubt.
-    async fn settle_intent(&mut self, desk: &mut Desk, sync: usize, member: MemberIndex, intent: &Intent, outcome: Outcome, hops: u32) -> Result<bool> {
+    async fn settle_intent(
+        &mut self,
+        desk: &mut Desk,
+        sync: usize,
+        member: MemberIndex,
+        intent: &Intent,
+        outcome: Outcome,
+        hops: u32,
+    ) -> Result<bool> {
         match outcome {
             Outcome::Written { key, image, version } => {
                 let written = Written { operation: &intent.write.operation, key, image, version, hops };
@@ -109,7 +116,14 @@ impl Core {
     }
 
     /// A write happened: bases, ledger, and what the system made of it.
-    pub(crate) async fn settle_written(&mut self, desk: &mut Desk, sync: usize, member: MemberIndex, intent: &Intent, written: &Written<'_>) -> Result<()> {
+    pub(crate) async fn settle_written(
+        &mut self,
+        desk: &mut Desk,
+        sync: usize,
+        member: MemberIndex,
+        intent: &Intent,
+        written: &Written<'_>,
+    ) -> Result<()> {
         let (Some(link), Some(rules)) = (desk.link(intent.link).cloned(), self.rules(sync)) else { return Ok(()) };
         let now = self.now();
         let (mut after, row, returned) = settle(&rules, &link, member, written, now);
@@ -155,7 +169,14 @@ impl Core {
     }
 
     /// The guard held, so whatever was pending from before the write had come to nothing.
-    fn drop_what_is_older(&mut self, desk: &mut Desk, sync: usize, member: MemberIndex, address: &crate::store::Address, written: &Written<'_>) {
+    fn drop_what_is_older(
+        &mut self,
+        desk: &mut Desk,
+        sync: usize,
+        member: MemberIndex,
+        address: &crate::store::Address,
+        written: &Written<'_>,
+    ) {
         let Some(pending) = desk.slot(address).and_then(|slot| slot.pending.clone()) else { return };
         if crate::mutants::active("pending_cleared_beyond_plan") {
             desk.set_pending(address, None);
@@ -219,7 +240,9 @@ impl Core {
         let member = airborne.flight.member;
         let links: Vec<LinkId> = airborne.flight.intents.iter().map(|intent| intent.link).collect();
         desk.load_links(&*self.store, links.clone()).await?;
-        let open = links.iter().any(|link| desk.link(*link).and_then(|link| link.sides.get(member)).is_some_and(|side| side.flight == Some(id)));
+        let open = links
+            .iter()
+            .any(|link| desk.link(*link).and_then(|link| link.sides.get(member)).is_some_and(|side| side.flight == Some(id)));
         if !open {
             self.land(id);
         }
@@ -276,10 +299,18 @@ impl Core {
     }
 
     /// The write did not happen, for a passing reason that is not the record's.
-    pub(crate) fn try_again(&mut self, desk: &mut Desk, sync: usize, member: MemberIndex, id: LinkId, wait: Option<std::time::Duration>) {
+    pub(crate) fn try_again(
+        &mut self,
+        desk: &mut Desk,
+        sync: usize,
+        member: MemberIndex,
+        id: LinkId,
+        wait: Option<std::time::Duration>,
+    ) {
         let Some(mut link) = desk.link(id).cloned() else { return };
         let Some(rules) = self.rules(sync) else { return };
-        let wait = wait.unwrap_or_else(|| self.jitter.part_of(rules.retry.initial_delay.min(std::time::Duration::from_millis(200))));
+        let wait =
+            wait.unwrap_or_else(|| self.jitter.part_of(rules.retry.initial_delay.min(std::time::Duration::from_millis(200))));
         let due = self.now().plus(wait);
         self.owe_later(sync, &mut link, member, due);
         desk.save(link);
@@ -302,7 +333,8 @@ impl Core {
             desk.save(link);
             return;
         }
-        let exhausted = Error::new(Code::RetriesExhausted, format!("{attempts} attempts failed, the last with: {error}")).because(error);
+        let exhausted =
+            Error::new(Code::RetriesExhausted, format!("{attempts} attempts failed, the last with: {error}")).because(error);
         self.fall_back(desk, sync, member, link, &rules, &exhausted);
     }
 
@@ -314,7 +346,15 @@ impl Core {
         self.fall_back(desk, sync, member, link, &rules, error);
     }
 
-    fn fall_back(&mut self, desk: &mut Desk, sync: usize, member: MemberIndex, mut link: Link, rules: &Arc<SyncRules>, error: &Error) {
+    fn fall_back(
+        &mut self,
+        desk: &mut Desk,
+        sync: usize,
+        member: MemberIndex,
+        mut link: Link,
+        rules: &Arc<SyncRules>,
+        error: &Error,
+    ) {
         match rules.fallback {
             Fallback::Skip => {
                 let key = link.sides.get(member).and_then(|side| side.key.as_ref()).map(ToString::to_string).unwrap_or_default();
@@ -354,7 +394,10 @@ impl Core {
             side.misses
         });
         if misses > MAX_MISSES {
-            let error = Error::new(Code::TargetRejected, "the record cannot be made: another one stands in its way, and none that matches can be found");
+            let error = Error::new(
+                Code::TargetRejected,
+                "the record cannot be made: another one stands in its way, and none that matches can be found",
+            );
             self.block(sync, &mut link, member, &error);
             desk.save(link);
             return;

@@ -163,7 +163,7 @@ impl Work<'_> {
 
     /// The members whose values contend for a group: those that changed it, those whose change is held, and the agreed
     /// value where a member that still owes a write of it has changed it. `Err` holds the group.
-    fn contenders(&self, group: GroupIndex, verdicts: &[Verification]) -> Result<Vec<Contender>, Settled> {
+    fn contenders(&self, group: GroupIndex, verdicts: &[Verification]) -> Result<Vec<Contender>, Box<Settled>> {
         let state = self.before.groups.get(group);
         let held = state.and_then(|state| state.held.as_ref());
         let agreed = state.and_then(|state| state.agreed.as_ref());
@@ -186,19 +186,19 @@ impl Work<'_> {
                     contenders.push(Contender { member, values, time, hops });
                     if let Some((message, fields)) = verdict.and_then(|verdict| verdict.reject.clone()) {
                         let subject = Subject::Rejected { member, fields };
-                        return Err(Settled::Held { contenders, code: Code::ValidationFailed, message, subject });
+                        return Err(Box::new(Settled::Held { contenders, code: Code::ValidationFailed, message, subject }));
                     }
                 }
                 Ok(None) => {}
                 Err(error) => {
                     let fields = self.group_names(group);
                     contenders.push(Contender { member, values: vec![Value::Null; fields.len()], time, hops });
-                    return Err(Settled::Held {
+                    return Err(Box::new(Settled::Held {
                         contenders,
                         code: error.code,
                         message: error.message,
                         subject: Subject::Rejected { member, fields },
-                    });
+                    }));
                 }
             }
         }
@@ -230,7 +230,7 @@ impl Work<'_> {
         }
         let contenders = match self.contenders(group, verdicts) {
             Ok(contenders) => contenders,
-            Err(held) => return Ok(held),
+            Err(held) => return Ok(*held),
         };
         let Some(agreed) = self.before.groups.get(group).and_then(|state| state.agreed.clone()) else {
             return self.settle_first(group, contenders);

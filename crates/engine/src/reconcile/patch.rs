@@ -87,7 +87,9 @@ fn update(rules: &SyncRules, link: &Link, side: &Side, member: MemberIndex) -> P
                 }
                 Ok(None) => {}
                 Err(error) => {
-                    return Patch::Rejected(error.at(rules.fields.get(field).map(|field| field.name.clone()).unwrap_or_default()));
+                    return Patch::Rejected(
+                        error.at(rules.fields.get(field).map(|field| field.name.clone()).unwrap_or_default()),
+                    );
                 }
             }
         }

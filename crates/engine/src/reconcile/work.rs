@@ -206,7 +206,11 @@ impl<'a> Work<'a> {
 
     /// Whether a member's group has no base at all: it was bound to the link after something had been agreed.
     pub fn base_unknown(&self, member: MemberIndex, group: GroupIndex) -> bool {
-        self.rules.group_fields(group).iter().filter(|&&field| self.rules.at(member, field).is_some()).all(|&field| self.base(member, field).is_none())
+        self.rules
+            .group_fields(group)
+            .iter()
+            .filter(|&&field| self.rules.at(member, field).is_some())
+            .all(|&field| self.base(member, field).is_none())
     }
 
     /// The end of a review item that no longer holds anything.

@@ -102,7 +102,11 @@ impl Core {
     }
 
     async fn resolve(&mut self, id: ReviewId, resolution: &Resolution) -> Result<String> {
-        let review = self.store.review(id).await?.ok_or_else(|| Error::new(Code::UnknownReview, format!("there is no review item {}", id.0)))?;
+        let review = self
+            .store
+            .review(id)
+            .await?
+            .ok_or_else(|| Error::new(Code::UnknownReview, format!("there is no review item {}", id.0)))?;
         if let Some((at, how)) = &review.closed {
             return Err(Error::new(Code::UnknownReview, format!("review item {} was closed at {at}: {how}", id.0)));
         }
@@ -112,7 +116,9 @@ impl Core {
             Subject::Ambiguous { member, key, other, candidates } => {
                 self.resolve_stranger(sync, member, &key, &review, resolution, Some((other, candidates))).await?;
             }
-            Subject::Duplicate { member, key, .. } => self.resolve_stranger(sync, member, &key, &review, resolution, None).await?,
+            Subject::Duplicate { member, key, .. } => {
+                self.resolve_stranger(sync, member, &key, &review, resolution, None).await?
+            }
             _ => self.resolve_link(sync, &review, resolution).await?,
         }
         self.close_review(sync, id, how(resolution));
@@ -163,11 +169,19 @@ impl Core {
         link
     }
 
-    async fn resolve_mass_change(&mut self, sync: usize, member: MemberIndex, review: &Review, resolution: &Resolution) -> Result<()> {
+    async fn resolve_mass_change(
+        &mut self,
+        sync: usize,
+        member: MemberIndex,
+        review: &Review,
+        resolution: &Resolution,
+    ) -> Result<()> {
         let ruling = match resolution {
             Resolution::Retry => None,
             Resolution::Ignore => Some(Ruling::Life { keep: true }),
-            _ => return Err(Error::new(Code::BadResolution, "a mass change is let through with `retry` or undone with `ignore`")),
+            _ => {
+                return Err(Error::new(Code::BadResolution, "a mass change is let through with `retry` or undone with `ignore`"));
+            }
         };
         self.release_guard(sync, member);
         self.parked.retain(|_, of| *of != review.id);
@@ -219,12 +233,20 @@ impl Core {
                 let chosen = chosen.ok_or_else(|| Error::new(Code::BadResolution, "there is no candidate of this number"))?;
                 self.link_stranger(sync, member, key, Some(chosen)).await
             }
-            Resolution::Take(_) | Resolution::Give(_) => Err(Error::new(Code::BadResolution, "choose a candidate, or make the record one of its own")),
+            Resolution::Take(_) | Resolution::Give(_) => {
+                Err(Error::new(Code::BadResolution, "choose a candidate, or make the record one of its own"))
+            }
         }
     }
 
     /// Makes a link for a stranger as a person said: of its own, or together with a candidate, which is read first.
-    async fn link_stranger(&mut self, sync: usize, member: MemberIndex, key: &Key, with: Option<(MemberIndex, Key)>) -> Result<()> {
+    async fn link_stranger(
+        &mut self,
+        sync: usize,
+        member: MemberIndex,
+        key: &Key,
+        with: Option<(MemberIndex, Key)>,
+    ) -> Result<()> {
         let Some(rules) = self.rules(sync) else { return Ok(()) };
         let there = address(rules.id, member, key);
         let other = with.as_ref().map(|(other, key)| address(rules.id, *other, key));
@@ -263,7 +285,9 @@ impl Core {
         let Some(rules) = self.rules(sync) else { return Ok(()) };
         for review in self.store.reviews(Some(rules.id), true, 100_000).await? {
             let stranger = match &review.subject {
-                Subject::Ambiguous { member, key, .. } | Subject::Duplicate { member, key, .. } => Some(address(rules.id, *member, key)),
+                Subject::Ambiguous { member, key, .. } | Subject::Duplicate { member, key, .. } => {
+                    Some(address(rules.id, *member, key))
+                }
                 _ => None,
             };
             if let Some(stranger) = stranger {
@@ -278,7 +302,8 @@ impl Core {
 
     /// Whether no job that could change a record is under way.
     pub(crate) fn jobs_are_quiet(&self) -> bool {
-        self.flights.is_empty() && self.syncs.iter().all(|state| state.unidentified.is_idle() && state.members.iter().all(|member| !member.reading))
+        self.flights.is_empty()
+            && self.syncs.iter().all(|state| state.unidentified.is_idle() && state.members.iter().all(|member| !member.reading))
     }
 }
 
@@ -295,7 +320,13 @@ fn how(resolution: &Resolution) -> String {
 
 /// What a resolution means for the link that a review item is about.
 fn rulings(link: &Link, review: &Review, resolution: &Resolution) -> Result<Vec<Ruling>> {
-    let held_groups = || link.groups.iter().enumerate().filter(|(_, group)| group.held.as_ref().is_some_and(|held| held.review == review.id)).map(|(index, _)| index);
+    let held_groups = || {
+        link.groups
+            .iter()
+            .enumerate()
+            .filter(|(_, group)| group.held.as_ref().is_some_and(|held| held.review == review.id))
+            .map(|(index, _)| index)
+    };
     let wrong = |message: &str| Err(Error::new(Code::BadResolution, message));
     match (&review.subject, resolution) {
         (_, Resolution::Bind(_) | Resolution::Create) => wrong("this item is not about a match"),
@@ -306,9 +337,15 @@ fn rulings(link: &Link, review: &Review, resolution: &Resolution) -> Result<Vec<
             }
             Ok(vec![Ruling::Group(*group, Choice::Give(values.clone()))])
         }
-        (Subject::DeleteAgainstEdit { deleted_by, .. }, Resolution::Take(member)) => Ok(vec![Ruling::Life { keep: member != deleted_by }]),
-        (Subject::DeleteAgainstEdit { .. }, _) => wrong("take the view of the member that deleted the record, or of one that edited it"),
-        (Subject::Rejected { .. }, Resolution::Take(member)) => Ok(held_groups().map(|group| Ruling::Group(group, Choice::Take(*member))).collect()),
+        (Subject::DeleteAgainstEdit { deleted_by, .. }, Resolution::Take(member)) => {
+            Ok(vec![Ruling::Life { keep: member != deleted_by }])
+        }
+        (Subject::DeleteAgainstEdit { .. }, _) => {
+            wrong("take the view of the member that deleted the record, or of one that edited it")
+        }
+        (Subject::Rejected { .. }, Resolution::Take(member)) => {
+            Ok(held_groups().map(|group| Ruling::Group(group, Choice::Take(*member))).collect())
+        }
         (Subject::Loop { group }, Resolution::Ignore) => Ok(vec![Ruling::Release, Ruling::Group(*group, Choice::Leave)]),
         (Subject::Loop { .. }, _) => Ok(vec![Ruling::Release]),
         (_, Resolution::Ignore) => Ok(held_groups().map(|group| Ruling::Group(group, Choice::Leave)).collect()),

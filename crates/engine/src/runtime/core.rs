@@ -154,7 +154,6 @@ pub(crate) struct Core {
     requests: mpsc::Receiver<Command>,
     publish: watch::Sender<Status>,
     durable: FuturesOrdered<DurableFuture>,
-    pub started: Moment,
     last_health: Option<Moment>,
     saturated_since: Option<Moment>,
 }
@@ -212,7 +211,6 @@ impl Core {
             requests,
             publish,
             durable: FuturesOrdered::new(),
-            started,
             last_health: None,
             saturated_since: None,
         }
@@ -255,9 +253,10 @@ impl Core {
     /// Whether a healthy target has all the flights that it may have: then capture is held back for a moment, which costs
     /// less than taking every debt to the store and back. A target that is down holds nothing back.
     fn is_saturated(&mut self) -> bool {
-        let full = self.syncs.iter().any(|sync| {
-            sync.members.iter().any(|member| member.down.is_none() && member.flying >= sync.rules.parallelism)
-        });
+        let full = self
+            .syncs
+            .iter()
+            .any(|sync| sync.members.iter().any(|member| member.down.is_none() && member.flying >= sync.rules.parallelism));
         if !full {
             self.saturated_since = None;
             return false;
@@ -291,7 +290,9 @@ impl Core {
             Event::Feed { system, report } => self.on_feed(system, report).await?,
             Event::Captured { system, feed, batch, permit } => self.on_captured(system, feed, batch, permit).await?,
             Event::Applied { flight, result } => self.on_applied(flight, result).await?,
-            Event::Read { sync, member, asked, generation, result } => self.on_read(sync, member, asked, generation, result).await?,
+            Event::Read { sync, member, asked, generation, result } => {
+                self.on_read(sync, member, asked, generation, result).await?
+            }
             Event::Found { find, generation, result } => self.on_found(find, generation, result).await?,
             Event::Chunked { sync, member, generation, result } => self.on_chunked(sync, member, generation, result).await?,
             Event::Fenced { system, feed, result } => self.on_fenced(system, feed, result).await?,

@@ -32,7 +32,8 @@ impl Core {
     }
 
     fn has_fresh_delete(&self, desk: &Desk, id: LinkId) -> bool {
-        desk.link(id).is_some_and(|link| desk.pending(link).iter().flatten().any(|pending| matches!(pending.shown, Shown::Gone { .. })))
+        desk.link(id)
+            .is_some_and(|link| desk.pending(link).iter().flatten().any(|pending| matches!(pending.shown, Shown::Gone { .. })))
     }
 
     /// Decides about one link and sends what follows on its way. A link that is being written or read waits: its
@@ -73,7 +74,15 @@ impl Core {
         }
     }
 
-    fn take_decision(&mut self, desk: &mut Desk, rules: &Arc<SyncRules>, sync: usize, before: &Link, pending: &[Option<Pending>], decision: Decision) -> Result<()> {
+    fn take_decision(
+        &mut self,
+        desk: &mut Desk,
+        rules: &Arc<SyncRules>,
+        sync: usize,
+        before: &Link,
+        pending: &[Option<Pending>],
+        decision: Decision,
+    ) -> Result<()> {
         let Decision { mut link, changed, substantive, ledger, reviews, closed } = decision;
         for (address, _) in self.addresses(before) {
             self.parked.remove(&address);

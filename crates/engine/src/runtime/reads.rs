@@ -65,7 +65,8 @@ impl Core {
     }
 
     fn start_read(&mut self, sync: usize, member: MemberIndex, now: crate::clock::Moment) {
-        let (Some(connector), Some(selection)) = (self.connector(sync, member), self.member_rules(sync, member).map(|rules| rules.selection.clone()))
+        let (Some(connector), Some(selection)) =
+            (self.connector(sync, member), self.member_rules(sync, member).map(|rules| rules.selection.clone()))
         else {
             return;
         };
@@ -93,7 +94,14 @@ impl Core {
         });
     }
 
-    pub(crate) async fn on_read(&mut self, sync: usize, member: MemberIndex, asked: Vec<Wanted>, generation: u64, result: Result<Vec<Presence>>) -> Result<()> {
+    pub(crate) async fn on_read(
+        &mut self,
+        sync: usize,
+        member: MemberIndex,
+        asked: Vec<Wanted>,
+        generation: u64,
+        result: Result<Vec<Presence>>,
+    ) -> Result<()> {
         if let Some(state) = self.member(sync, member) {
             state.reading = false;
         }

@@ -135,23 +135,3 @@ impl Value {
         }
     }
 }
-/// x
-pub enum Fit {
-    /// x
-    Exact,
-    /// x
-    Lossless(Value),
-    /// x
-    Lossy {
-        /// x
-        value: Value,
-        /// x
-        how: String,
-    },
-    /// x
-    Impossible(String),
-}
-/// x
-pub fn fit(_value: &Value, _ty: &crate::schema::Type) -> Fit {
-    Fit::Exact
-}
