@@ -1,1 +1,3 @@
-//! x
+//! One folder per connector, the same file names in each.
+
+pub mod sqlite;

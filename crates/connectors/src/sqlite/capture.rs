@@ -3,8 +3,8 @@
 
 use super::client::{Client, session_number};
 use super::config::SqliteSettings;
-use super::failure::classify;
-use super::place::{Place, version};
+use super::errors::classify;
+use super::position::{Place, version};
 use super::schema::Table;
 use super::shape;
 use super::storage::{self, Captured, Layout};
@@ -39,9 +39,8 @@ const VALUES_FROM: usize = 5;
 /// Runs `work` in a transaction that holds the write lock from the start.
 pub(super) fn writing<T>(connection: &Connection, work: impl FnOnce(&Connection) -> Result<T>) -> Result<T> {
     connection.execute_batch("BEGIN IMMEDIATE").map_err(|error| classify(error, "beginning to write"))?;
-    let done = work(connection).and_then(|value| {
-        connection.execute_batch("COMMIT").map(|()| value).map_err(|error| classify(error, "committing"))
-    });
+    let done = work(connection)
+        .and_then(|value| connection.execute_batch("COMMIT").map(|()| value).map_err(|error| classify(error, "committing")));
     if done.is_err() && !connection.is_autocommit() {
         connection.execute_batch("ROLLBACK").map_err(|error| classify(error, "rolling back"))?;
     }
@@ -68,7 +67,8 @@ pub(super) fn prepare(connection: &Connection, selections: &[Selection], known: 
             }
         };
         let before = storage::captured(connection)?;
-        for object in before.iter().filter(|object| !selections.iter().any(|selection| selection.object.as_str() == object.name)) {
+        for object in before.iter().filter(|object| !selections.iter().any(|selection| selection.object.as_str() == object.name))
+        {
             storage::forget(connection, object)?;
         }
         let mut joined = Vec::new();
@@ -199,7 +199,9 @@ impl Changes for SqliteChanges {
             let (decoder, place, seen) = (Arc::clone(&self.decoder), self.place, self.seen);
             let step = self
                 .client
-                .run(move |connection| decoder.lock().unwrap_or_else(PoisonError::into_inner).look(connection, place, seen, limits))
+                .run(move |connection| {
+                    decoder.lock().unwrap_or_else(PoisonError::into_inner).look(connection, place, seen, limits)
+                })
                 .await?;
             self.place = step.place;
             self.seen = step.seen;

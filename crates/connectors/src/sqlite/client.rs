@@ -2,7 +2,7 @@
 //! async thread may wait for a disk or a lock. The thread ends, and is joined, when the client is dropped.
 
 use super::config::SqliteSettings;
-use super::failure::classify;
+use super::errors::classify;
 use concord_engine::error::{Code, Error, Result};
 use rusqlite::{Connection, InterruptHandle, OpenFlags};
 use std::cell::Cell;
@@ -129,8 +129,7 @@ impl Session {
         let doing = format!("opening {}", settings.path.display());
         let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
         let file = FileIdentity::of(&settings.path);
-        let mut connection =
-            Connection::open_with_flags(&settings.path, flags).map_err(|error| classify(error, &doing))?;
+        let mut connection = Connection::open_with_flags(&settings.path, flags).map_err(|error| classify(error, &doing))?;
         wait_for_locks(&mut connection, settings.busy_timeout, Arc::clone(stopping)).map_err(|error| classify(error, &doing))?;
         connection.set_prepared_statement_cache_capacity(STATEMENTS_MAX);
         // A write counts as durable once it is reported: no weaker setting of the build may stand.

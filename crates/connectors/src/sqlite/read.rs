@@ -1,8 +1,8 @@
 //! Reading rows: snapshots in chunks, rows by key, rows by values. Every answer comes from one read transaction and
 //! carries the number of the last change that the transaction saw, so that it stands in one order with the feed.
 
-use super::failure::classify;
-use super::place::version;
+use super::errors::classify;
+use super::position::version;
 use super::schema::quoted;
 use super::shape::{Shape, Shown};
 use super::storage::{NOW_MILLIS, last_seq};
@@ -35,7 +35,11 @@ impl Seen {
         Ok(Seen {
             object: object.clone(),
             version: version(last_seq(transaction)?),
-            time: EditTime { at: Moment(now.saturating_mul(1000)), granularity_micros: super::TIME_GRANULARITY_MICROS, estimated: true },
+            time: EditTime {
+                at: Moment(now.saturating_mul(1000)),
+                granularity_micros: super::TIME_GRANULARITY_MICROS,
+                estimated: true,
+            },
         })
     }
 
@@ -54,9 +58,7 @@ impl Seen {
 
 /// A transaction in which everything read is of one moment.
 fn reading(connection: &mut Connection) -> Result<Transaction<'_>> {
-    connection
-        .transaction_with_behavior(TransactionBehavior::Deferred)
-        .map_err(|error| classify(error, "beginning to read"))
+    connection.transaction_with_behavior(TransactionBehavior::Deferred).map_err(|error| classify(error, "beginning to read"))
 }
 
 /// Up to `limit` rows in the order of the key, behind the cursor. Rows whose key holds a null are no records.
@@ -66,8 +68,12 @@ pub(super) fn snapshot(connection: &mut Connection, selection: &Selection, from:
     let shape = Shape::load(&transaction, selection)?;
     let behind = cursor(from)?;
     let keys = shape.key_text();
-    let mut conditions: Vec<String> =
-        shape.table.key_columns().filter(|column| column.nullable).map(|column| format!("{} IS NOT NULL", quoted(&column.name))).collect();
+    let mut conditions: Vec<String> = shape
+        .table
+        .key_columns()
+        .filter(|column| column.nullable)
+        .map(|column| format!("{} IS NOT NULL", quoted(&column.name)))
+        .collect();
     if !behind.is_empty() {
         conditions.push(format!("({keys}) > ({})", vec!["?"; behind.len()].join(", ")));
     }
@@ -158,7 +164,13 @@ pub(super) fn find(
 
 /// Rows of the shape whose fields `by` mean the same as `wanted`, at most `limit`. The column's collation may find more
 /// than is meant: equivalence decides.
-pub(super) fn matching(connection: &Connection, shape: &Shape, by: &[FieldName], wanted: &[Value], limit: usize) -> Result<Vec<Shown>> {
+pub(super) fn matching(
+    connection: &Connection,
+    shape: &Shape,
+    by: &[FieldName],
+    wanted: &[Value],
+    limit: usize,
+) -> Result<Vec<Shown>> {
     let mut cells = Vec::with_capacity(by.len());
     let mut conditions = Vec::with_capacity(by.len());
     for (field, value) in by.iter().zip(wanted) {
@@ -185,7 +197,8 @@ pub(super) fn matching(connection: &Connection, shape: &Shape, by: &[FieldName],
     while found.len() < limit {
         let Some(row) = rows.next().map_err(failed)? else { break };
         let shown = wider.read(row).map_err(failed)?;
-        let equal = |(field, value): (&FieldName, &Value)| shown.record.get(field.as_str()).is_some_and(|held| held.equivalent(value));
+        let equal =
+            |(field, value): (&FieldName, &Value)| shown.record.get(field.as_str()).is_some_and(|held| held.equivalent(value));
         if !shown.key.0.iter().any(|part| matches!(part, Value::Null)) && by.iter().zip(wanted).all(equal) {
             found.push(shape.narrow(shown));
         }

@@ -1,15 +1,12 @@
 //! Tables as the file's catalogue describes them: columns, keys, unique sets. Read from pragmas, never guessed from
 //! rows; tables of SQLite's own and of this connector are not shown.
 
-use super::failure::classify;
+use super::errors::classify;
 use super::types::ColumnType;
 use concord_engine::error::Result;
 use concord_engine::record::{FieldName, ObjectName};
 use concord_engine::schema::{Field, Schema};
 use rusqlite::Connection;
-
-/// What the names of this connector's own tables and triggers begin with.
-pub(super) const OWN_PREFIX: &str = "_concord_";
 
 /// One table of the file.
 #[derive(Clone, Debug)]
@@ -88,11 +85,7 @@ impl Table {
             object: ObjectName::from(self.name.as_str()),
             fields: self.columns.iter().map(Column::field).collect(),
             key: self.key.iter().filter_map(name_of).collect(),
-            unique: self
-                .unique
-                .iter()
-                .map(|set| set.iter().filter_map(|member| name_of(&member.column)).collect())
-                .collect(),
+            unique: self.unique.iter().map(|set| set.iter().filter_map(|member| name_of(&member.column)).collect()).collect(),
             indexes: self
                 .indexes
                 .iter()
@@ -119,14 +112,16 @@ impl Column {
 fn load(connection: &Connection, name: &str) -> rusqlite::Result<Option<Table>> {
     use rusqlite::OptionalExtension;
     let found = connection
-        .prepare_cached("SELECT wr, strict FROM pragma_table_list WHERE schema = 'main' AND type = 'table' AND name = ?1 COLLATE BINARY")?
+        .prepare_cached(
+            "SELECT wr, strict FROM pragma_table_list WHERE schema = 'main' AND type = 'table' AND name = ?1 COLLATE BINARY",
+        )?
         .query_row([name], |row| Ok((row.get::<_, bool>(0)?, row.get::<_, bool>(1)?)))
         .optional()?;
     let Some((without_rowid, strict)) = found else { return Ok(None) };
     let mut columns = Vec::new();
     let mut primary: Vec<(i64, usize)> = Vec::new();
-    let mut statement =
-        connection.prepare_cached("SELECT name, type, \"notnull\", dflt_value IS NOT NULL, pk, hidden FROM pragma_table_xinfo(?1)")?;
+    let mut statement = connection
+        .prepare_cached("SELECT name, type, \"notnull\", dflt_value IS NOT NULL, pk, hidden FROM pragma_table_xinfo(?1)")?;
     let mut rows = statement.query([name])?;
     while let Some(row) = rows.next()? {
         let (place_in_key, hidden): (i64, i64) = (row.get(4)?, row.get(5)?);
@@ -139,7 +134,7 @@ fn load(connection: &Connection, name: &str) -> rusqlite::Result<Option<Table>> 
         columns.push(Column {
             name: row.get(0)?,
             ty: ColumnType::new(&row.get::<_, Option<String>>(1)?.unwrap_or_default(), strict),
-            nullable: !row.get::<_, bool>(2)? && !(without_rowid && place_in_key > 0),
+            nullable: !(row.get::<_, bool>(2)? || (without_rowid && place_in_key > 0)),
             generated: hidden == 2 || hidden == 3,
             has_default: row.get(3)?,
         });
@@ -150,9 +145,9 @@ fn load(connection: &Connection, name: &str) -> rusqlite::Result<Option<Table>> 
 }
 
 fn indexes(connection: &Connection, table: &str) -> rusqlite::Result<Vec<Index>> {
-    let mut list = connection.prepare_cached("SELECT name, \"unique\", origin, partial FROM pragma_index_list(?1) ORDER BY seq DESC")?;
-    let mut columns =
-        connection.prepare_cached("SELECT name, coll FROM pragma_index_xinfo(?1) WHERE key = 1 ORDER BY seqno")?;
+    let mut list =
+        connection.prepare_cached("SELECT name, \"unique\", origin, partial FROM pragma_index_list(?1) ORDER BY seq DESC")?;
+    let mut columns = connection.prepare_cached("SELECT name, coll FROM pragma_index_xinfo(?1) WHERE key = 1 ORDER BY seqno")?;
     let mut found = Vec::new();
     let mut rows = list.query([table])?;
     while let Some(row) = rows.next()? {

@@ -1,7 +1,7 @@
 //! The part of a table that a selection shows: which columns are asked for and how a row of them becomes a record.
 //! Shared by everything that reads or writes rows; it runs no statement of its own.
 
-use super::failure::classify;
+use super::errors::classify;
 use super::schema::{Column, Table, quoted};
 use super::types::{Cell, Misfit};
 use concord_engine::error::{Code, Error, Result};
@@ -40,9 +40,9 @@ impl Shape {
         let table = table(connection, &selection.object)?;
         let mut shown = table.key.clone();
         for field in &selection.fields {
-            let place = table.place(field.as_str()).ok_or_else(|| {
-                Error::new(Code::FieldMissing, format!("the table {} has no column {field}", selection.object))
-            })?;
+            let place = table
+                .place(field.as_str())
+                .ok_or_else(|| Error::new(Code::FieldMissing, format!("the table {} has no column {field}", selection.object)))?;
             shown.push(place);
         }
         shown.sort_unstable();
@@ -123,7 +123,7 @@ impl Shape {
     }
 
     /// A key as it is stored; a misfit is a key that no row can have.
-    pub fn key_cells(&self, key: &Key) -> Result<Vec<Cell>, Misfit> {
+    pub fn key_cells(&self, key: &Key) -> std::result::Result<Vec<Cell>, Misfit> {
         if key.0.len() != self.table.key.len() {
             return Err(Misfit("the key has another number of columns"));
         }

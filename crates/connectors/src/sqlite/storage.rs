@@ -2,8 +2,8 @@
 //! change row is read. The triggers run in the user's own program, so they use nothing that an old SQLite lacks, store
 //! values in plain untyped columns (every storage class survives, nothing is encoded), and name no other object.
 
-use super::failure::classify;
-use super::place::Place;
+use super::errors::classify;
+use super::position::Place;
 use super::schema::{Table, quoted};
 use super::types::ColumnType;
 use concord_engine::error::{Code, Error, Result};
@@ -78,8 +78,13 @@ impl Layout {
     /// The layout of a table for these fields; the key's columns are part of it in any case.
     pub fn of(table: &Table, fields: &[String]) -> Layout {
         let wanted = |place: usize, name: &str| table.key.contains(&place) || fields.iter().any(|field| field == name);
-        let places: Vec<usize> =
-            table.columns.iter().enumerate().filter(|(place, column)| wanted(*place, &column.name)).map(|(place, _)| place).collect();
+        let places: Vec<usize> = table
+            .columns
+            .iter()
+            .enumerate()
+            .filter(|(place, column)| wanted(*place, &column.name))
+            .map(|(place, _)| place)
+            .collect();
         let columns = places
             .iter()
             .filter_map(|place| table.columns.get(*place))
@@ -150,7 +155,9 @@ pub(super) fn prove_resumable(connection: &Connection, place: Place) -> Result<(
     let gap = |message: &str| Err(Error::new(Code::FeedGap, message));
     match database(connection)? {
         None => return gap("the change table is not in the file: it was removed, or the file is another one"),
-        Some(database) if database != place.database => return gap("the change table was made anew since the position was stored"),
+        Some(database) if database != place.database => {
+            return gap("the change table was made anew since the position was stored");
+        }
         Some(_) => {}
     }
     let stamp: Option<i64> = connection
@@ -160,7 +167,9 @@ pub(super) fn prove_resumable(connection: &Connection, place: Place) -> Result<(
     match stamp {
         Some(stamp) if stamp == place.stamp => Ok(()),
         Some(_) => gap("the change at the stored position is another one: the file was put back from a copy"),
-        None => gap("the change at the stored position is not there: the file was put back from a copy, or the change was removed"),
+        None => {
+            gap("the change at the stored position is not there: the file was put back from a copy, or the change was removed")
+        }
     }
 }
 
@@ -172,7 +181,9 @@ pub(super) fn create(connection: &Connection) -> Result<Uuid> {
         connection.execute_batch(TABLES)?;
         connection.execute("INSERT INTO _concord_meta VALUES ('format', '1'), ('database', ?1)", [database.to_string()])?;
         connection.execute(
-            &format!("INSERT INTO _concord_changes (seq, layout, operation, at) VALUES ({NOW_MILLIS} * 1000, 0, 'B', {NOW_MILLIS})"),
+            &format!(
+                "INSERT INTO _concord_changes (seq, layout, operation, at) VALUES ({NOW_MILLIS} * 1000, 0, 'B', {NOW_MILLIS})"
+            ),
             [],
         )
     })()
@@ -191,9 +202,11 @@ pub(super) fn drop_all(connection: &Connection) -> Result<()> {
 pub(super) fn own_triggers(connection: &Connection) -> Result<BTreeMap<String, (String, String)>> {
     (|| {
         connection
-            .prepare_cached("SELECT name, tbl_name, sql FROM sqlite_schema WHERE type = 'trigger' AND name LIKE '\\_concord\\_%' ESCAPE '\\'")?
+            .prepare_cached(
+                "SELECT name, tbl_name, sql FROM sqlite_schema WHERE type = 'trigger' AND name LIKE '\\_concord\\_%' ESCAPE '\\'",
+            )?
             .query_map([], |row| Ok((row.get(0)?, (row.get(1)?, row.get(2)?))))?
-            .collect()
+            .collect::<rusqlite::Result<BTreeMap<_, _>>>()
     })()
     .map_err(|error| classify(error, "listing the capture's triggers"))
 }
@@ -204,7 +217,10 @@ pub(super) fn captured(connection: &Connection) -> Result<Vec<Captured>> {
         connection
             .prepare_cached("SELECT id, name, fields, layout FROM _concord_objects ORDER BY name")?
             .query_map([], |row| {
-                Ok((row.get::<_, String>(2)?, Captured { id: row.get(0)?, name: row.get(1)?, fields: Vec::new(), layout: row.get(3)? }))
+                Ok((
+                    row.get::<_, String>(2)?,
+                    Captured { id: row.get(0)?, name: row.get(1)?, fields: Vec::new(), layout: row.get(3)? },
+                ))
             })?
             .collect::<rusqlite::Result<Vec<_>>>()
     })()
@@ -237,9 +253,12 @@ fn store_layout(connection: &Connection, layout: &Layout) -> Result<i64> {
 }
 
 fn widen(connection: &Connection, table: &str, width: usize) -> rusqlite::Result<()> {
-    let there: usize =
-        connection.query_row("SELECT count(*) FROM pragma_table_info(?1) WHERE name GLOB 'v[0-9]*'", [table], |row| row.get(0))?;
-    let added: String = (there..width).map(|place| format!("ALTER TABLE {table} ADD COLUMN v{place};")).collect();
+    let there: i64 =
+        connection
+            .query_row("SELECT count(*) FROM pragma_table_info(?1) WHERE name GLOB 'v[0-9]*'", [table], |row| row.get(0))?;
+    let added: String = (usize::try_from(there).unwrap_or(width)..width)
+        .map(|place| format!("ALTER TABLE {table} ADD COLUMN v{place};"))
+        .collect();
     connection.execute_batch(&added)
 }
 
@@ -261,13 +280,19 @@ pub(super) fn install(connection: &Connection, table: &Table, fields: &[String],
     let id = match before {
         Some(object) => {
             connection
-                .execute("UPDATE _concord_objects SET fields = ?2, layout = ?3 WHERE id = ?1", params![object.id, fields_text, layout])
+                .execute(
+                    "UPDATE _concord_objects SET fields = ?2, layout = ?3 WHERE id = ?1",
+                    params![object.id, fields_text, layout],
+                )
                 .map_err(failed)?;
             object.id
         }
         None => {
             connection
-                .execute("INSERT INTO _concord_objects (name, fields, layout) VALUES (?1, ?2, ?3)", params![table.name, fields_text, layout])
+                .execute(
+                    "INSERT INTO _concord_objects (name, fields, layout) VALUES (?1, ?2, ?3)",
+                    params![table.name, fields_text, layout],
+                )
                 .map_err(failed)?;
             connection.last_insert_rowid()
         }
@@ -341,7 +366,9 @@ fn trigger_texts(table: &Table, id: i64, layout: i64, shape: &Layout) -> Vec<(St
         Some(rowid) => format!("{rowid} = {row}.{rowid}"),
         None => keys.iter().map(|key| format!("{key} = {row}.{key}")).collect::<Vec<_>>().join(" AND "),
     };
-    let same_key = |values: &[String]| keys.iter().zip(values).map(|(key, value)| format!("{key} = {value}")).collect::<Vec<_>>().join(" AND ");
+    let same_key = |values: &[String]| {
+        keys.iter().zip(values).map(|(key, value)| format!("{key} = {value}")).collect::<Vec<_>>().join(" AND ")
+    };
     let head = |operation: &str| format!("{layout}, '{operation}', {NOW_MILLIS}, (SELECT mark FROM _concord_mark)");
     let into = |slots: &[String]| format!("INSERT INTO _concord_changes (layout, operation, at, mark, {})", slots.join(", "));
     let width = columns.len();
@@ -350,7 +377,13 @@ fn trigger_texts(table: &Table, id: i64, layout: i64, shape: &Layout) -> Vec<(St
     };
     let key_slots: Vec<String> = shape.key.iter().map(|place| format!("v{place}")).collect();
     let deleted = |values: &[String], from: &str| {
-        format!("{} SELECT {}, {} {from} NOT EXISTS (SELECT 1 FROM {on} WHERE {});", into(&key_slots), head("D"), values.join(", "), same_key(values))
+        format!(
+            "{} SELECT {}, {} {from} NOT EXISTS (SELECT 1 FROM {on} WHERE {});",
+            into(&key_slots),
+            head("D"),
+            values.join(", "),
+            same_key(values)
+        )
     };
     let suspects = suspects(table, id, &on, &keys);
     // A row that REPLACE took away fires no trigger of its own: those that could be hit are noted before, and told of
@@ -416,5 +449,6 @@ fn to_json<T: Serialize>(value: &T) -> Result<String> {
 }
 
 fn from_json<T: serde::de::DeserializeOwned>(text: &str) -> Result<T> {
-    serde_json::from_str(text).map_err(|error| Error::new(Code::FeedGap, "the capture's own tables were changed by somebody").because(error))
+    serde_json::from_str(text)
+        .map_err(|error| Error::new(Code::FeedGap, "the capture's own tables were changed by somebody").because(error))
 }

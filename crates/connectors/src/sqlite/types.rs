@@ -78,9 +78,14 @@ enum Affinity {
 enum Meaning {
     Bool,
     Integer,
-    Decimal { precision: Option<u32>, scale: Option<i32> },
+    Decimal {
+        precision: Option<u32>,
+        scale: Option<i32>,
+    },
     Real,
-    Text { max_chars: Option<u32> },
+    Text {
+        max_chars: Option<u32>,
+    },
     Bytes,
     Date,
     Time,
@@ -130,7 +135,9 @@ impl ColumnType {
             Meaning::TimestampTz => Type::TimestampTz { fraction_digits: 9 },
             Meaning::Uuid => Type::Uuid,
             Meaning::Json => Type::Json,
-            Meaning::Any => Type::Opaque { native: if self.declared.is_empty() { "ANY".to_owned() } else { self.declared.clone() } },
+            Meaning::Any => {
+                Type::Opaque { native: if self.declared.is_empty() { "ANY".to_owned() } else { self.declared.clone() } }
+            }
         }
     }
 
@@ -159,7 +166,7 @@ impl ColumnType {
     }
 
     /// What to store for a value: something that comes back as an equivalent value, or nothing.
-    pub fn encode(&self, value: &Value) -> Result<Cell, Misfit> {
+    pub fn encode(&self, value: &Value) -> std::result::Result<Cell, Misfit> {
         let given = self.represent(value)?;
         let stored = self.as_stored(given)?;
         if self.decode(&stored).equivalent(value) {
@@ -169,7 +176,7 @@ impl ColumnType {
         }
     }
 
-    fn represent(&self, value: &Value) -> Result<Cell, Misfit> {
+    fn represent(&self, value: &Value) -> std::result::Result<Cell, Misfit> {
         Ok(match value {
             Value::Null => Cell::Null,
             Value::Bool(flag) => Cell::Integer(i64::from(*flag)),
@@ -192,7 +199,7 @@ impl ColumnType {
     }
 
     /// What the column's affinity makes of a value that is stored in it.
-    fn as_stored(&self, cell: Cell) -> Result<Cell, Misfit> {
+    fn as_stored(&self, cell: Cell) -> std::result::Result<Cell, Misfit> {
         const NUMBER_AS_TEXT: Misfit = Misfit("the column's declared type turns numbers into text");
         const TEXT_AS_NUMBER: Misfit = Misfit("the column's declared type turns text that looks like a number into a number");
         match (self.affinity, &cell) {
@@ -222,9 +229,7 @@ impl ColumnType {
     fn decode_real(&self, number: f64) -> Value {
         let float = Value::Float(Float::from_f64(number));
         match self.meaning {
-            Meaning::Decimal { .. } if number.is_finite() => {
-                Decimal::parse(&shortest(number)).map_or(float, Value::Decimal)
-            }
+            Meaning::Decimal { .. } if number.is_finite() => Decimal::parse(&shortest(number)).map_or(float, Value::Decimal),
             Meaning::Json if number.is_finite() => json(&shortest(number)).unwrap_or(float),
             _ => float,
         }
@@ -288,7 +293,7 @@ fn meaning(upper: &str, affinity: Affinity) -> Meaning {
 }
 
 /// A decimal is stored as a whole number where it is one, and as a float while that keeps every digit.
-fn represent_decimal(decimal: &Decimal) -> Result<Cell, Misfit> {
+fn represent_decimal(decimal: &Decimal) -> std::result::Result<Cell, Misfit> {
     if !decimal.is_finite() {
         return Err(Misfit("SQLite has no decimal NaN or infinity"));
     }
@@ -370,7 +375,10 @@ mod tests {
     fn declared_types_mean_what_sqlite_and_people_mean_by_them() {
         assert_eq!(column("INTEGER").engine_type(), Type::Int { bits: 64, unsigned: false });
         assert_eq!(column("unsigned big int").engine_type(), Type::Int { bits: 64, unsigned: false });
-        assert_eq!(column("VARCHAR(40)").engine_type(), Type::Text { max_chars: Some(40), padded: false, nul: true, empty: true });
+        assert_eq!(
+            column("VARCHAR(40)").engine_type(),
+            Type::Text { max_chars: Some(40), padded: false, nul: true, empty: true }
+        );
         assert_eq!(column("decimal(10,2)").engine_type(), Type::Decimal { precision: Some(10), scale: Some(2), special: false });
         assert_eq!(column("NUMERIC").engine_type(), Type::Decimal { precision: Some(15), scale: None, special: false });
         assert_eq!(column("double precision").engine_type(), Type::Float { bits: 64 });

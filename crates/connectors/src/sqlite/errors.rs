@@ -25,11 +25,6 @@ pub(super) fn is_the_records_own(error: &rusqlite::Error) -> bool {
     )
 }
 
-/// Whether another connection's lock was in the way.
-pub(super) fn is_lock(error: &rusqlite::Error) -> bool {
-    matches!(error.sqlite_error().map(|failure| failure.code), Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked))
-}
-
 /// Whether a create met a record that has its key already.
 pub(super) fn is_key_taken(error: &rusqlite::Error) -> bool {
     matches!(
@@ -60,7 +55,9 @@ fn code_of(failure: &ffi::Error) -> Code {
 /// SQLite's own sentence where it names constraints and columns only, or what a trigger of the application raised.
 fn reason_of(error: &rusqlite::Error, failure: &ffi::Error) -> Option<String> {
     match (failure.code, error) {
-        (ErrorCode::ConstraintViolation | ErrorCode::Unknown, rusqlite::Error::SqliteFailure(_, Some(text))) => Some(text.clone()),
+        (ErrorCode::ConstraintViolation | ErrorCode::Unknown, rusqlite::Error::SqliteFailure(_, Some(text))) => {
+            Some(text.clone())
+        }
         (ErrorCode::Unknown, rusqlite::Error::SqlInputError { msg, .. }) => Some(msg.clone()),
         (ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked, _) => Some("the file is locked by another connection".to_owned()),
         _ => None,
