@@ -1,6 +1,14 @@
 //! What is peculiar to SQLite files, beyond the contract that every connector passes: conflicts that replace rows,
 //! tables that are rebuilt, files that are put back, locked, missing or damaged.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "a test says what went wrong by panicking"
+)]
+
 use concord_connectors::sqlite::{self, SqliteSettings};
 use concord_engine::change::{Image, Mark, Observation};
 use concord_engine::connector::{Changes, Connector, Event, Feed, Limits, Operation, Outcome, Severity, Write};
