@@ -455,3 +455,27 @@ async fn a_rollback_journal_serves_as_well_as_a_write_ahead_log() {
     let mode: String = file.connect().query_row("PRAGMA journal_mode", [], |row| row.get(0)).unwrap();
     assert_eq!(mode, "delete", "the file's settings are the owner's");
 }
+
+#[tokio::test]
+async fn a_trigger_that_only_the_application_can_run_fails_the_record_with_its_reason() {
+    let file = File::with(
+        "CREATE TABLE t (id INTEGER PRIMARY KEY, name TEXT);
+         CREATE TRIGGER theirs AFTER UPDATE ON t BEGIN SELECT only_in_the_application(NEW.name); END;",
+    );
+    let connector = file.open();
+    let table = selection("t", &["name"]);
+    prepare(&*connector, std::slice::from_ref(&table)).await;
+    file.run("INSERT INTO t VALUES (1, 'a')");
+    let set = record([("name", Value::text("b"))]);
+    let outcomes = apply(
+        &*connector,
+        &table,
+        vec![Operation::Update { key: Key(vec![Value::Int(1)]), set, guard: record([]) }, create(2, "c")],
+    )
+    .await;
+    assert!(
+        matches!(&outcomes[0], Outcome::Failed(error) if error.code == Code::StatementRefused && error.message.contains("only_in_the_application")),
+        "{outcomes:?}"
+    );
+    assert!(matches!(&outcomes[1], Outcome::Written { .. }));
+}
