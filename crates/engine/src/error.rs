@@ -83,6 +83,10 @@ codes! {
     /// The feed holds back so much of the source's log that it will soon be lost.
     FeedLagging = 2015, Stop, "Let the sync catch up, or raise the limit of retained log on the server.";
 
+    // 21xx: born in the PostgreSQL connector.
+    /// The server refused a statement for a reason that has no code of its own.
+    StatementRefused = 2101, Transient, "Tried again. If it lasts, look up the SQLSTATE in the message and the server's log.";
+
     // 3xxx: what happens to a record.
     /// The target refused the record.
     TargetRejected = 3001, Rejected, "Correct the record named, then retry it from review.";
