@@ -57,7 +57,9 @@ impl std::str::FromStr for SslMode {
             "verify-ca" => SslMode::VerifyCa,
             "verify-full" => SslMode::VerifyFull,
             other => {
-                return Err(format!("{other:?} is not an sslmode; write disable, allow, prefer, require, verify-ca or verify-full"));
+                return Err(format!(
+                    "{other:?} is not an sslmode; write disable, allow, prefer, require, verify-ca or verify-full"
+                ));
             }
         })
     }

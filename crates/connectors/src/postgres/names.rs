@@ -52,7 +52,10 @@ impl TableName {
 }
 
 fn malformed(text: &str) -> Error {
-    Error::new(Code::ObjectMissing, format!("{text:?} is not a table's name; write `table`, `schema.table` or `\"Schema\".\"Table\"`"))
+    Error::new(
+        Code::ObjectMissing,
+        format!("{text:?} is not a table's name; write `table`, `schema.table` or `\"Schema\".\"Table\"`"),
+    )
 }
 
 /// Takes one identifier off the front, and what stands behind it.
@@ -141,8 +144,7 @@ impl OwnNames {
 /// A name made of `a-z 0-9 _` and at most `length_max` long. One that had to be changed ends in a hash of what it
 /// was, so that two names stay two.
 fn shorten(name: &str, length_max: usize) -> String {
-    let kept: String =
-        name.chars().map(|c| if c.is_ascii_lowercase() || c.is_ascii_digit() { c } else { '_' }).collect();
+    let kept: String = name.chars().map(|c| if c.is_ascii_lowercase() || c.is_ascii_digit() { c } else { '_' }).collect();
     if kept == name && kept.len() <= length_max {
         return kept;
     }
@@ -195,7 +197,9 @@ mod tests {
         let b = OwnNames::new(long, "crm_a");
         assert_ne!(a.slot, b.slot);
         for names in [a, b, OwnNames::new("X", "A very long name of a connection, with blanks")] {
-            assert!(names.slot.len() <= 63 && names.slot.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_'));
+            assert!(
+                names.slot.len() <= 63 && names.slot.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_')
+            );
             assert!(names.writers("01234567").len() <= 63);
         }
     }

@@ -60,8 +60,7 @@ impl SlotPosition {
 
     /// Back from the engine.
     pub fn decode(position: &Position) -> Result<SlotPosition> {
-        postcard::from_bytes(&position.0)
-            .map_err(|error| gap("the stored position cannot be read").because(error))
+        postcard::from_bytes(&position.0).map_err(|error| gap("the stored position cannot be read").because(error))
     }
 
     /// Whether the feed can be resumed here.

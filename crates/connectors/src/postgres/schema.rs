@@ -165,9 +165,7 @@ const TYPES: &str = "WITH RECURSIVE needed AS ( \
          JOIN pg_catalog.pg_type t ON t.oid IN (n.typelem, n.typbasetype)) \
      SELECT t.oid, t.typtype::text, t.typbasetype, t.typtypmod, t.typelem, \
        t.typcategory = 'A' AND t.typelem <> 0 AND t.oid NOT IN (22, 30), pg_catalog.format_type(t.oid, -1), \
-       ARRAY(SELECT e.enumlabel::text FROM pg_catalog.pg_enum e WHERE e.enumtypid = t.oid ORDER BY e.enumsortorder), \
-       EXISTS (SELECT FROM pg_catalog.pg_opclass o JOIN pg_catalog.pg_am m ON m.oid = o.opcmethod \
-         WHERE o.opcintype = t.oid AND o.opcdefault AND m.amname IN ('btree', 'hash')) \
+       ARRAY(SELECT e.enumlabel::text FROM pg_catalog.pg_enum e WHERE e.enumtypid = t.oid ORDER BY e.enumsortorder) \
      FROM needed JOIN pg_catalog.pg_type t USING (oid)";
 
 /// Every table that could take part: those of user schemas, partitioned tables as one, partitions not by themselves.
@@ -217,7 +215,7 @@ fn read_type(row: &Row) -> Result<TypeInfo> {
         _ if is_array => Kind::Array(column(row, 4)?),
         _ => Kind::Base,
     };
-    Ok(TypeInfo { cast: column(row, 6)?, kind, has_equality: column(row, 8)? })
+    Ok(TypeInfo { cast: column(row, 6)?, kind })
 }
 
 fn letter(row: &Row, place: usize) -> Result<char> {

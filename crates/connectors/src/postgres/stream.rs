@@ -66,7 +66,7 @@ pub enum Step {
 
 /// A feed that is being read.
 #[async_trait]
-pub trait Replication: Send {
+pub trait Replication: Send + Sync {
     /// The next step. Cancel-safe.
     async fn next(&mut self) -> Result<Step>;
     /// The next step, if it is already there.
@@ -114,7 +114,8 @@ impl Session {
     pub async fn identity(&mut self) -> Result<ServerIdentity> {
         let failed = |error: PgWireError| errors::replication(&error, &self.place);
         let system = self.client.identify_system().await.map_err(failed)?;
-        let system_identifier = system.system_id.parse().map_err(|_| errors::unexpected("a system identifier that is no number"))?;
+        let system_identifier =
+            system.system_id.parse().map_err(|_| errors::unexpected("a system identifier that is no number"))?;
         let forks = if system.timeline > 1 {
             let history = self.client.timeline_history(system.timeline).await;
             let history = history.map_err(|error| errors::replication(&error, &self.place))?;

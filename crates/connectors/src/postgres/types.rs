@@ -14,8 +14,6 @@ pub struct TypeInfo {
     pub cast: String,
     /// What it is made of.
     pub kind: Kind,
-    /// Whether it has a default operator for equality.
-    pub has_equality: bool,
 }
 
 /// What a type is made of.
@@ -305,7 +303,7 @@ mod tests {
     use super::*;
 
     fn types() -> TypeMap {
-        let info = |cast: &str, kind| TypeInfo { cast: cast.into(), kind, has_equality: true };
+        let info = |cast: &str, kind| TypeInfo { cast: cast.into(), kind };
         TypeMap::from([
             (1, info("mood", Kind::Enum(vec!["sad".into(), "ok".into()]))),
             (2, info("money_like", Kind::Domain(1700, (10 << 16 | 2) + 4))),

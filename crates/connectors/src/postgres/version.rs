@@ -211,7 +211,8 @@ mod tests {
         check(&snapshot("10:20:12"), &snapshot("13:25:22"), Some(Less));
         check(&snapshot("10:20:12"), &snapshot("10:20:15"), None);
         check(&snapshot("10:20:"), &snapshot("10:22:20,21"), Some(Equal));
-        check(&snapshot("10:20:12"), &snapshot("10:22:20"), None);
+        check(&snapshot("10:20:12"), &snapshot("10:22:20"), Some(Less));
+        check(&snapshot("10:20:15"), &snapshot("10:22:12"), None);
     }
 
     #[test]
