@@ -2,6 +2,7 @@
 //! them all; [`kinds`] says of every kind, built or not, what the configuration language must know.
 
 pub mod kinds;
+pub mod postgres;
 pub mod settings;
 pub mod sqlite;
 
@@ -13,7 +14,10 @@ use std::sync::Arc;
 type Open = fn(&Asked<'_>) -> Result<Arc<dyn Connector>>;
 
 /// Kind → how a connector of it is opened.
-const OPEN: &[(&str, Open)] = &[(sqlite::KIND, |asked| Ok(Arc::new(sqlite::open(sqlite::SqliteSettings::read(asked)?)?)))];
+const OPEN: &[(&str, Open)] = &[
+    (postgres::KIND, |asked| Ok(Arc::new(postgres::open(postgres::Config::read(asked)?)?))),
+    (sqlite::KIND, |asked| Ok(Arc::new(sqlite::open(sqlite::SqliteSettings::read(asked)?)?))),
+];
 
 /// A connector for a configured connection. Nothing is reached yet: a system that cannot be reached shows in the first
 /// call, so that it can be tried again. An error here is one of the settings.

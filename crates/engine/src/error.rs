@@ -119,6 +119,10 @@ codes! {
     /// The feed holds back so much of the source's log that it will soon be lost.
     FeedLagging = 2015, Stop, "Let the sync catch up, or raise the limit of retained log on the server.";
 
+    // 21xx: born in the PostgreSQL connector.
+    /// The server refused a statement for a reason that has no code of its own.
+    ServerRefused = 2101, Transient, "Tried again. If it lasts, look up the SQLSTATE in the message and the server's log.";
+
     // 22xx: database files.
     /// The database file could not be opened.
     FileUnavailable = 2200, Transient, "Nothing to do: it is tried again. If it lasts, check the path, and that the process may read and write the file and its folder.";
