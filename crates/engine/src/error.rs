@@ -25,10 +25,10 @@ pub enum Class {
 }
 
 macro_rules! codes {
-    ($( $(#[$doc:meta])* $variant:ident = $number:literal, $class:ident, $remedy:literal; )*) => {
+    ($( $(#[doc = $meaning:literal])* $variant:ident = $number:literal, $class:ident, $remedy:literal; )*) => {
         /// A stable error code, printed as `CON-1203`.
         #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-        pub enum Code { $( $(#[$doc])* $variant, )* }
+        pub enum Code { $( $(#[doc = $meaning])* $variant, )* }
 
         impl Code {
             /// Every code, in the order of their numbers.
@@ -36,6 +36,9 @@ macro_rules! codes {
 
             /// The number behind `CON-`.
             pub fn number(self) -> u16 { match self { $( Code::$variant => $number, )* } }
+
+            /// What has happened, in words.
+            pub fn meaning(self) -> &'static str { match self { $( Code::$variant => concat!($($meaning),*).trim_ascii(), )* } }
 
             /// What is to be done with a failure of this code.
             pub fn class(self) -> Class { match self { $( Code::$variant => Class::$class, )* } }
