@@ -4,8 +4,23 @@ use super::{files, none};
 
 /// Names of vendors, in lower case. The engine must work the same for a vendor that nobody has thought of yet.
 const VENDORS: &[&str] = &[
-    "postgres", "mysql", "mariadb", "sqlite", "mssql", "oracle", "snowflake", "bigquery", "redshift", "salesforce", "netsuite",
-    "zendesk", "hubspot", "dynamics", "mongodb", "pgoutput", "soql",
+    "postgres",
+    "mysql",
+    "mariadb",
+    "sqlite",
+    "mssql",
+    "oracle",
+    "snowflake",
+    "bigquery",
+    "redshift",
+    "salesforce",
+    "netsuite",
+    "zendesk",
+    "hubspot",
+    "dynamics",
+    "mongodb",
+    "pgoutput",
+    "soql",
 ];
 
 /// Where a vendor may be named in the engine, whole files or folders, each with its reason. Everywhere else neither code
@@ -33,8 +48,19 @@ const PURE: &[&str] = &[
 
 /// What a pure stage may not use: files, network, tasks, clocks, chance.
 const IMPURE: &[&str] = &[
-    "std::fs", "std::net", "std::env", "std::process", "std::thread", "tokio", "SystemTime", "Instant", "now()", "rand::", "async fn",
-    "Mutex", "rusqlite",
+    "std::fs",
+    "std::net",
+    "std::env",
+    "std::process",
+    "std::thread",
+    "tokio",
+    "SystemTime",
+    "Instant",
+    "now()",
+    "rand::",
+    "async fn",
+    "Mutex",
+    "rusqlite",
 ];
 
 #[test]
@@ -61,7 +87,8 @@ fn the_engine_names_no_vendor() {
 fn a_vendor_named_where_it_is_allowed_stands_in_a_comment_outside_of_the_store() {
     let mut findings = Vec::new();
     for (path, text) in files("crates/engine/src", ".rs") {
-        let is_commented_only = MAY_NAME_VENDORS.iter().any(|(allowed, reason)| path.starts_with(allowed) && reason.starts_with("comments"));
+        let is_commented_only =
+            MAY_NAME_VENDORS.iter().any(|(allowed, reason)| path.starts_with(allowed) && reason.starts_with("comments"));
         if !is_commented_only {
             continue;
         }

@@ -35,12 +35,18 @@ fn expected_tables() -> String {
     for code in Code::ALL {
         let section = section(code.number());
         if section != last {
-            text.push_str(&format!("\n{section}\n\n| code | what happened | what Concord does | what you do |\n|---|---|---|---|\n"));
+            text.push_str(&format!(
+                "\n{section}\n\n| code | what happened | what Concord does | what you do |\n|---|---|---|---|\n"
+            ));
             last = section;
         }
         let meaning = code.meaning().replace('|', "\\|");
         let remedy = code.remedy().replace('|', "\\|");
-        text.push_str(&format!("| <a id=\"con-{:04}\"></a>{code} | {meaning} | {} | {remedy} |\n", code.number(), does(code.class())));
+        text.push_str(&format!(
+            "| <a id=\"con-{:04}\"></a>{code} | {meaning} | {} | {remedy} |\n",
+            code.number(),
+            does(code.class())
+        ));
     }
     text
 }
@@ -52,7 +58,8 @@ fn the_error_codes_in_the_code_are_those_in_the_documentation() {
     let start = text.find("\n## 1xxx").expect("docs/errors.md has its first table");
     let expected = expected_tables();
     if std::env::var_os("CONCORD_BLESS").is_some() {
-        std::fs::write(root().join("docs/errors.md"), format!("{}{expected}", &text[..start])).expect("docs/errors.md is writable");
+        std::fs::write(root().join("docs/errors.md"), format!("{}{expected}", &text[..start]))
+            .expect("docs/errors.md is writable");
         return;
     }
     assert!(

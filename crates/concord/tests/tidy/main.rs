@@ -2,7 +2,13 @@
 //! may never name, where no clock and no I/O may be, and that code and documentation tell the same.
 //! Reads the repository's files; never changes one.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, reason = "a test says what is wrong by failing")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "a test says what is wrong by failing"
+)]
 
 mod code;
 mod docs;

@@ -56,8 +56,12 @@ fn crates_use_each_other_in_one_direction_only() {
 fn connector_folders_do_not_use_each_other() {
     let mut findings = Vec::new();
     let sources = files("crates/connectors/src", ".rs");
-    let folders: Vec<String> =
-        sources.iter().filter_map(|(path, _)| path.split('/').nth(3)).filter(|name| !name.ends_with(".rs")).map(String::from).collect();
+    let folders: Vec<String> = sources
+        .iter()
+        .filter_map(|(path, _)| path.split('/').nth(3))
+        .filter(|name| !name.ends_with(".rs"))
+        .map(String::from)
+        .collect();
     for (path, text) in &sources {
         let own = path.split('/').nth(3).unwrap_or_default();
         for other in folders.iter().filter(|other| other.as_str() != own && !own.ends_with(".rs")) {
@@ -101,7 +105,13 @@ fn no_file_is_too_long_to_be_read() {
 
 #[test]
 fn no_test_is_switched_off_and_no_code_is_left_open() {
-    let marks = [concat!("#[ign", "ore"), concat!("to", "do!("), concat!("unimple", "mented!("), concat!("FIX", "ME"), concat!("TO", "DO")];
+    let marks = [
+        concat!("#[ign", "ore"),
+        concat!("to", "do!("),
+        concat!("unimple", "mented!("),
+        concat!("FIX", "ME"),
+        concat!("TO", "DO"),
+    ];
     let mut findings = Vec::new();
     for (path, text) in files("crates", ".rs") {
         for (number, line) in text.lines().enumerate() {
