@@ -98,6 +98,10 @@ codes! {
     /// A create met a record that is already there.
     AlreadyThere = 3005, Stale, "Nothing to do: the record is matched again.";
 
+    // 31xx and 32xx: values, transformations and validation. Born in value/, transform/ and validate.rs.
+    /// A text that should have been a value of some type is none.
+    ValueMalformed = 3101, Rejected, "Correct the value in the system it comes from, then retry the record from review.";
+
     // 4xxx: the store.
     /// The store could not be written or read.
     StoreFailed = 4001, Stop, "Check the disk and the store file named, then start again: nothing that was acknowledged is lost.";

@@ -51,8 +51,18 @@ pub struct Link {
     pub sides: Vec<Side>,
     /// One per field group, in the sync's order.
     pub groups: Vec<Group>,
-    /// The whole link waits for a person (delete against edit, a loop, a mass change).
-    pub held: Option<ReviewId>,
+    /// The whole link waits for a person.
+    pub held: Option<LinkHold>,
+}
+
+/// A link that waits for a person as a whole.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LinkHold {
+    /// The review item.
+    pub review: ReviewId,
+    /// Whether only a person ends it (a loop, a mass change). Otherwise (delete against edit) it is decided anew with
+    /// every further observation, which may end it too.
+    pub sticky: bool,
 }
 
 /// Whether the record behind a link is meant to exist.

@@ -1,0 +1,5 @@
+//! Proofs of the value types: generators of every kind of value, tables of examples, and the laws that hold for all.
+
+mod examples;
+pub(crate) mod generators;
+mod laws;
