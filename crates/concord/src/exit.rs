@@ -22,9 +22,9 @@ impl Exit {
     pub fn of(error: &Error) -> Exit {
         match (error.class(), error.code) {
             (Class::BadInput, _) => Exit::BadInput,
-            (_, Code::StoreFailed | Code::StoreInUse | Code::ControlFailed | Code::FileFailed | Code::PortTaken) => Exit::Environment,
-            (_, Code::DemoServerFailed) => Exit::Environment,
-            (_, code) if (2000..3000).contains(&code.number()) => Exit::Environment,
+            (_, Code::ControlFailed | Code::FileFailed | Code::PortTaken | Code::DemoServerFailed) => Exit::Environment,
+            // What a configuration refers to (a secret), a system, or the store is not as it must be.
+            (_, code) if matches!(code.number() / 1000, 1 | 2 | 4) => Exit::Environment,
             _ => Exit::Failure,
         }
     }
@@ -56,7 +56,6 @@ mod tests {
             (Code::ConfigSyntax, Exit::BadInput),
             (Code::SyncUnknown, Exit::BadInput),
             (Code::Unreachable, Exit::Environment),
-            (Code::StoreInUse, Exit::Environment),
             (Code::StoreFailed, Exit::Environment),
             (Code::Internal, Exit::Failure),
             (Code::TargetRejected, Exit::Failure),

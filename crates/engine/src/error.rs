@@ -109,32 +109,30 @@ codes! {
     // 5xxx: running.
     /// Something that should be impossible happened.
     Internal = 5001, Stop, "Report this with the log: it is a defect.";
-    /// Another process holds the store.
-    StoreInUse = 5002, Stop, "Stop the other `concord` that uses this store, or name another store with --store.";
     /// No sync has this name.
-    SyncUnknown = 5003, BadInput, "Use one of the names listed.";
+    SyncUnknown = 5002, BadInput, "Use one of the names listed.";
     /// The first run has no approved plan.
-    PlanNotApproved = 5004, BadInput, "Look at the plan with `concord plan`, then run with --approve and the plan's id.";
+    PlanNotApproved = 5003, BadInput, "Look at the plan with `concord plan`, then run with --approve and the plan's id.";
     /// No plan has this id.
-    PlanUnknown = 5005, BadInput, "Make a plan with `concord plan` and use the id that it prints.";
+    PlanUnknown = 5004, BadInput, "Make a plan with `concord plan` and use the id that it prints.";
     /// The approved plan is not what would happen now.
-    PlanStale = 5006, BadInput, "Look at the new plan with `concord plan` and approve that one.";
+    PlanStale = 5005, BadInput, "Look at the new plan with `concord plan` and approve that one.";
     /// No review item has this number.
-    ReviewUnknown = 5007, BadInput, "Use a number that `concord review list` shows.";
+    ReviewUnknown = 5006, BadInput, "Use a number that `concord review list` shows.";
     /// The decision does not fit the review item.
-    ResolutionWrong = 5008, BadInput, "Use one of the ways that `concord review show` lists for the item.";
+    ResolutionWrong = 5007, BadInput, "Use one of the ways that `concord review show` lists for the item.";
     /// Nothing is known of this record.
-    RecordUnknown = 5009, BadInput, "Give the record's key as `concord review show` and `concord verify` print it.";
+    RecordUnknown = 5008, BadInput, "Give the record's key as `concord review show` and `concord verify` print it.";
     /// The running process could not be asked.
-    ControlFailed = 5010, Stop, "Check that the running `concord run` still answers; restart it if it does not.";
+    ControlFailed = 5009, Stop, "Check that the running `concord run` still answers; restart it if it does not.";
     /// A file could not be read or written.
-    FileFailed = 5011, Stop, "Check that the file named exists and who may read and write it.";
+    FileFailed = 5010, Stop, "Check that the file named exists and who may read and write it.";
     /// The port could not be opened.
-    PortTaken = 5012, Stop, "Choose another port.";
+    PortTaken = 5011, Stop, "Choose another port.";
     /// The demo's database server did not start.
-    DemoServerFailed = 5013, Stop, "Read the server's log named in the message, or run the demo with --sqlite.";
+    DemoServerFailed = 5012, Stop, "Read the server's log named in the message, or run the demo with --sqlite.";
     /// A command's argument is wrong.
-    ArgumentWrong = 5014, BadInput, "Correct the argument named; --help shows an example.";
+    ArgumentWrong = 5013, BadInput, "Correct the argument named; --help shows an example.";
 }
 
 impl fmt::Display for Code {
