@@ -1,1 +1,3 @@
-//! x
+//! One folder per connector, the same file names in each; and [`kinds`], the list of every kind there is.
+
+pub mod kinds;
