@@ -141,6 +141,24 @@ codes! {
     // 4xxx: the store.
     /// The store could not be written or read.
     StoreFailed = 4001, Stop, "Check the disk and the store file named, then start again: nothing that was acknowledged is lost.";
+    /// The disk that holds the store is full.
+    StoreFull = 4002, Stop, "Free space on the disk that holds the store, then start again: nothing that was acknowledged is lost.";
+    /// Another process works on the store.
+    StoreInUse = 4003, Stop, "Stop the process named in the message, or give this one another folder for its store.";
+    /// The store was written by a newer version.
+    StoreTooNew = 4004, Stop, "Run the version of Concord that wrote the store, or a later one.";
+    /// The store was written by an older version and is opened to look only.
+    StoreTooOld = 4005, Stop, "Run `concord run` once with this version: it brings the store to its format.";
+    /// The file is something else than a store.
+    StoreForeign = 4006, Stop, "Give Concord a folder of its own for its store: the file named is something else.";
+    /// The store holds something that cannot be read.
+    StoreDamaged = 4007, Stop, "Keep a copy of the store's folder, then restore a backup of it or begin with a new one; report it with the message.";
+    /// There is no store to look at.
+    StoreMissing = 4008, Stop, "Check the folder of the store, or run `concord run`, which makes one.";
+    /// A write was asked of a store that was opened to look only.
+    StoreReadOnly = 4009, Stop, "Use a command that changes things, which takes the store's lock.";
+    /// The file system does not let us use the store.
+    StoreDenied = 4010, Stop, "Give the user that runs Concord the right to read and write the store's folder and every file in it.";
 
     // 5xxx: running.
     /// Something that should be impossible happened.
