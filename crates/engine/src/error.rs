@@ -122,6 +122,20 @@ codes! {
     /// The feed holds back so much of the source's log that it will soon be lost.
     FeedLagging = 2015, Stop, "Let the sync catch up, or raise the limit of retained log on the server.";
 
+    // 22xx: database files.
+    /// The database file could not be opened.
+    FileUnavailable = 2200, Transient, "Nothing to do: it is tried again. If it lasts, check the path, and that the process may read and write the file and its folder.";
+    /// The database file may be read but not written.
+    FileReadOnly = 2201, Stop, "Give the process the right to write the file and its folder, then resume.";
+    /// The file is damaged, or is no database.
+    FileCorrupt = 2202, Stop, "Check the path; if it is right, restore the file from a copy or repair it with `sqlite3 FILE .recover`, then run `concord plan`.";
+    /// The disk that holds the database file is full.
+    DiskFull = 2203, Transient, "Free space on the disk: it is tried again.";
+    /// The disk failed beneath the database file.
+    FileFailed = 2204, Transient, "Nothing to do: it is tried again. If it lasts, check the disk and the machine's log.";
+    /// The database refused a statement of ours.
+    StatementRefused = 2205, Rejected, "Look at the reason given: a trigger of the table may use a function that only the application has.";
+
     // 3xxx: what happens to a record.
     /// The target refused the record.
     TargetRejected = 3001, Rejected, "Correct the record named, then retry it from review.";
