@@ -90,6 +90,36 @@ codes! {
     /// The file that should hold a secret cannot be read.
     SecretUnreadable = 1019, Stop, "Correct the path, or grant the right to read the file.";
 
+    // 18xx: a configuration proven against real schemas. Born in plan/.
+    /// A mapping names a field that the object does not have.
+    PlanFieldMissing = 1801, BadInput, "Correct the field's name in the mapping, or remove the mapping.";
+    /// The two objects have no field in common.
+    PlanNoFields = 1802, BadInput, "Name the fields that correspond in `field_mappings`.";
+    /// No value of the one field can be carried to the other.
+    PlanTypesApart = 1803, BadInput, "Map a field of another type, or add a transformation that converts: `cast`, `date_format`, `map` or `expression`.";
+    /// Some values of the one field do not fit the other: a warning.
+    PlanMayNotFit = 1804, BadInput, "Nothing to do if such values do not occur: one that does goes to review. Otherwise widen the field, or declare the loss with `cast`.";
+    /// A field flows one way only because its transformation has no way back: a warning.
+    PlanOneWayField = 1805, BadInput, "Nothing to do if that is meant; otherwise use a transformation with an inverse.";
+    /// Both sides hold records, and nothing tells which of them are the same.
+    PlanMatchNeeded = 1806, BadInput, "Name the fields that tell it in `match_on`.";
+    /// A match field cannot be used.
+    PlanMatchUnusable = 1807, BadInput, "Name a field that both sides have and that a mapping carries.";
+    /// A field cannot be written where the mapping carries it to.
+    PlanReadOnly = 1808, BadInput, "Nothing to do if the field is to flow the other way only; `direction` says so without a warning.";
+    /// An index is missing: a warning.
+    PlanIndexMissing = 1809, BadInput, "Make the index named; without it every look-up reads the whole table.";
+    /// A transformation cannot be used for this field.
+    PlanTransformationUnusable = 1810, BadInput, "Correct the transformation's name or arguments.";
+    /// A validation rule cannot be used.
+    PlanRuleUnusable = 1811, BadInput, "Correct the rule: the field that it names must take part, and its arguments must suit the field's type.";
+    /// A create would leave out a field that the system insists on: a warning.
+    PlanCreateIncomplete = 1812, BadInput, "Map a field to it, or give it a default in the system: without that, creates there go to review.";
+    /// A rule names a system, role, field or group that the sync does not have.
+    PlanNameUnknown = 1813, BadInput, "Use the name of a member's system or role, of a field or of a group.";
+    /// The sync is not a pair.
+    PlanNotAPair = 1814, BadInput, "Write one sync per pair of systems, each with `source` and `target`.";
+
     // 2xxx: systems and connectors.
     /// The system could not be reached or dropped the connection.
     Unreachable = 2001, Transient, "Nothing to do: it is tried again. If it lasts, check that the system runs and that host, port and network are right.";
@@ -194,7 +224,7 @@ codes! {
     /// The running process could not be asked.
     ControlFailed = 5009, Stop, "Check that the running `concord run` still answers; restart it if it does not.";
     /// A file could not be read or written.
-    FileFailed = 5010, Stop, "Check that the file named exists and who may read and write it.";
+    FileUnusable = 5010, Stop, "Check that the file named exists and who may read and write it.";
     /// The port could not be opened.
     PortTaken = 5011, Stop, "Choose another port.";
     /// The demo's database server did not start.

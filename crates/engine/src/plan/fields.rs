@@ -5,7 +5,7 @@ use super::compile::Subject;
 use super::notes::Notes;
 use super::pairing::{Pair, makes_up_key};
 use super::steps::{Steps, Way};
-use crate::config::{Direction, FieldMapping, SyncConfig, Transformation};
+use crate::config::{Direction, FieldMapping, SyncConfig};
 use crate::error::Code;
 use crate::link::{GroupIndex, MemberIndex};
 use crate::map::Mapping;
@@ -130,10 +130,9 @@ fn one(subject: &Subject<'_>, pair: &Pair<'_>, piece: &Piece<'_>, earlier: &Draf
     let name = canonical_name(piece, earlier);
     let steps = steps_of(subject, pair, piece, notes)?;
     let mut way = directions(subject, pair, piece, earlier, notes);
-    if way.to_source && steps.back == Way::None {
+    if let (true, Some(reason)) = (way.to_source, &steps.one_way) {
         way.to_source = false;
-        let transformation = mapping.map_or("", |mapping| mapping.transformation.first().map_or("", Transformation::name));
-        let message = format!("`{name}` flows to the target only: its transformation (`{transformation}`) has no way back");
+        let message = format!("`{name}` flows to the target only: {reason}");
         notes.warning(&pair.path, Code::PlanOneWayField, message, "Nothing to do if that is meant; otherwise use a transformation with an inverse.");
     }
     if !way.to_target && !way.to_source {
@@ -145,7 +144,6 @@ fn one(subject: &Subject<'_>, pair: &Pair<'_>, piece: &Piece<'_>, earlier: &Draf
     if is_plain {
         types_fit(subject, piece, way, &pair.path, notes);
     }
-    let lossy = mapping.is_some_and(|mapping| mapping.transformation.iter().any(|step| matches!(step, Transformation::Cast { .. })));
     let write_back = mapping.is_some_and(|mapping| mapping.write_back);
     let nulls = super::steps::nulls(subject.sync, mapping, &piece.source.ty, &format!("{}/default", pair.path), notes);
     let member = |field: &Field, mapping: Mapping, outward: bool, inward: bool| MemberField {
@@ -158,9 +156,9 @@ fn one(subject: &Subject<'_>, pair: &Pair<'_>, piece: &Piece<'_>, earlier: &Draf
         creatable: field.creatable,
         updatable: field.updatable,
         write_back,
-        lossy,
+        lossy: steps.lossy,
     };
-    let Steps { forth, back, at_source } = steps;
+    let Steps { forth, back, at_source, .. } = steps;
     let (source_mapping, target_mapping) = if at_source {
         // Canonical terms are the target's: the source does the converting.
         (Mapping { to: pipeline(forth), from: pipeline(back), nulls: nulls.clone(), ..Mapping::identity() }, Mapping { nulls, ..Mapping::identity() })
@@ -172,7 +170,10 @@ fn one(subject: &Subject<'_>, pair: &Pair<'_>, piece: &Piece<'_>, earlier: &Draf
         owner: mapping.and_then(|mapping| owner(subject, mapping, &pair.path, notes)),
         members: vec![
             Some(member(piece.source, source_mapping, way.to_target, way.to_source)),
-            Some(member(piece.target, target_mapping, way.to_source, way.to_target)),
+            // The first of several joined fields carries the whole.
+            piece.part.is_none_or(|part| !part.joined || part.number == 0).then(|| {
+                member(piece.target, target_mapping, way.to_source, way.to_target)
+            }),
         ],
         required: mapping.is_some_and(|mapping| mapping.required),
         path: pair.path.clone(),
@@ -217,8 +218,8 @@ fn steps_of(subject: &Subject<'_>, pair: &Pair<'_>, piece: &Piece<'_>, notes: &m
     let format = &subject.sync.mapping_options.timestamp_format;
     let made = match piece.part {
         None => super::steps::single(written, &piece.source.ty, &piece.target.ty, format),
-        Some(part) if part.joined => super::steps::joined(written, &names(&pair.source), part.number),
-        Some(part) => super::steps::split(written, &names(&pair.target), part.number),
+        Some(part) if part.joined => super::steps::joined(written, &names(&pair.source)),
+        Some(part) => super::steps::split(written, part.number),
     };
     match made {
         Ok(steps) => Some(steps),
@@ -253,26 +254,21 @@ fn directions(subject: &Subject<'_>, pair: &Pair<'_>, piece: &Piece<'_>, earlier
         to_target: wanted.to_target && can(1, piece.target, piece.source),
         to_source: wanted.to_source && can_source && is_first,
     };
-    let mut tell = |wanted: bool, allowed: bool, field: &Field, member: usize, why: &str| {
-        if wanted && !allowed && (allowed_elsewhere(allowed, wanted) || direction != Direction::Both) {
-            let system = subject.system_name(member);
-            let message = format!("`{}` of `{system}` {why}: it is never written there", field.name);
-            notes.warning(&pair.path, Code::PlanReadOnly, message, "Nothing to do if that is meant; `direction` says so without a warning.");
+    let mut tell = |is_shut: bool, field: &Field, member: usize, why: &str| {
+        if is_shut {
+            let message = format!("`{}` of `{}` {why}: it is never written there", field.name, subject.system_name(member));
+            notes.warning(&pair.path, Code::PlanReadOnly, message, Code::PlanReadOnly.remedy());
         }
     };
     // A key that the system makes up flowing out alone is what everybody means: no warning.
     if !makes_up_key(subject.schema(1), piece.target) {
-        tell(wanted.to_target, allowed.to_target, piece.target, 1, "is read-only");
+        tell(wanted.to_target && !allowed.to_target, piece.target, 1, "is read-only");
     }
     if !makes_up_key(subject.schema(0), piece.source) {
         let why = if can_source { "is mapped twice" } else { "is read-only" };
-        tell(wanted.to_source, allowed.to_source, piece.source, 0, why);
+        tell(wanted.to_source && !allowed.to_source, piece.source, 0, why);
     }
     allowed
-}
-
-fn allowed_elsewhere(allowed: bool, wanted: bool) -> bool {
-    wanted && !allowed
 }
 
 /// Finds what the types of the two sides cannot carry over, where nothing converts between them.
