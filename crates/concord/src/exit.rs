@@ -54,7 +54,7 @@ mod tests {
     fn every_error_has_the_exit_of_its_kind() {
         let exits = [
             (Code::ConfigSyntax, Exit::BadInput),
-            (Code::SyncUnknown, Exit::BadInput),
+            (Code::UnknownSync, Exit::BadInput),
             (Code::Unreachable, Exit::Environment),
             (Code::StoreFailed, Exit::Environment),
             (Code::Internal, Exit::Failure),

@@ -152,6 +152,10 @@ codes! {
     /// The feed holds back so much of the source's log that it will soon be lost.
     FeedLagging = 2015, Stop, "Let the sync catch up, or raise the limit of retained log on the server.";
 
+    // 21xx: born in the PostgreSQL connector.
+    /// The server refused a statement for a reason that has no code of its own.
+    ServerRefused = 2101, Transient, "Tried again. If it lasts, look up the SQLSTATE in the message and the server's log.";
+
     // 22xx: database files.
     /// The database file could not be opened.
     FileUnavailable = 2200, Transient, "Nothing to do: it is tried again. If it lasts, check the path, and that the process may read and write the file and its folder.";
@@ -182,6 +186,40 @@ codes! {
     /// A text that should have been a value of some type is none.
     ValueMalformed = 3101, Rejected, "Correct the value in the system it comes from, then retry the record from review.";
 
+    /// Several members changed the same fields, and the rule is to ask.
+    Conflict = 3006, Rejected, "Choose a value with `concord review resolve`.";
+    /// One member deleted the record, another edited it, and the rule is to ask.
+    DeleteAgainstEdit = 3007, Rejected, "Decide with `concord review resolve` whether the record lives.";
+    /// The record was deleted where deletes do not flow from.
+    DeleteAgainstFlow = 3008, Rejected, "Decide with `concord review resolve` whether the record is made anew there.";
+    /// A field was edited where its edits do not flow from.
+    EditAgainstFlow = 3009, Rejected, "Decide with `concord review resolve` whether the edit stays.";
+    /// A record failed a validation rule.
+    ValidationFailed = 3010, Rejected, "Correct the record in the system named: it is read again at its next change, or with `concord review retry`.";
+    /// A field keeps changing through our own writes.
+    LoopDetected = 3011, Rejected, "Find what writes the value back (a trigger, a workflow, another integration), then `concord review retry`.";
+    /// `on_delete: soft_delete` without a field to set.
+    SoftDeleteFieldMissing = 3012, Rejected, "Name the field in `soft_delete_field`.";
+    /// Several records could be the match.
+    MatchAmbiguous = 3013, Rejected, "Choose the candidate with `concord review resolve`, or make the match fields unique.";
+    /// Another record of the same member already has this match.
+    MatchDuplicate = 3014, Rejected, "Merge the duplicates in the system named, or let this one be a record of its own with `concord review resolve`.";
+    /// Every attempt to write the record failed.
+    RetriesExhausted = 3015, Rejected, "Remove the cause that the last error names, then `concord review retry`.";
+    /// The guard missed again and again, and a read shows nothing new.
+    GuardNeverHolds = 3016, Rejected, "A field of the record does not compare equal to itself in the system: leave it out of the mapping, or report it.";
+    /// More records went away than the guard lets through.
+    MassDelete = 3017, Stop, "Look whether the deletes are meant. `concord review retry` lets them through, `concord review ignore` makes the records anew.";
+    /// The record may be there, but we may not see it.
+    Forbidden = 3018, Rejected, "Grant the right to read the record, then `concord review retry`.";
+
+    /// No such review item, or it is closed.
+    UnknownReview = 3019, BadInput, "See `concord review list`.";
+    /// The resolution does not fit the review item.
+    BadResolution = 3020, BadInput, "See `concord review show` for what can be done about the item.";
+    /// No such sync.
+    UnknownSync = 3021, BadInput, "See `concord status` for the syncs that run.";
+
     // 4xxx: the store.
     /// The store could not be written or read.
     StoreFailed = 4001, Stop, "Check the disk and the store file named, then start again: nothing that was acknowledged is lost.";
@@ -207,30 +245,24 @@ codes! {
     // 5xxx: running.
     /// Something that should be impossible happened.
     Internal = 5001, Stop, "Report this with the log: it is a defect.";
-    /// No sync has this name.
-    SyncUnknown = 5002, BadInput, "Use one of the names listed.";
     /// The first run has no approved plan.
-    PlanNotApproved = 5003, BadInput, "Look at the plan with `concord plan`, then run with --approve and the plan's id.";
+    PlanNotApproved = 5002, BadInput, "Look at the plan with `concord plan`, then run with --approve and the plan's id.";
     /// No plan has this id.
-    PlanUnknown = 5004, BadInput, "Make a plan with `concord plan` and use the id that it prints.";
+    PlanUnknown = 5003, BadInput, "Make a plan with `concord plan` and use the id that it prints.";
     /// The approved plan is not what would happen now.
-    PlanStale = 5005, BadInput, "Look at the new plan with `concord plan` and approve that one.";
-    /// No review item has this number.
-    ReviewUnknown = 5006, BadInput, "Use a number that `concord review list` shows.";
-    /// The decision does not fit the review item.
-    ResolutionWrong = 5007, BadInput, "Use one of the ways that `concord review show` lists for the item.";
+    PlanStale = 5004, BadInput, "Look at the new plan with `concord plan` and approve that one.";
     /// Nothing is known of this record.
-    RecordUnknown = 5008, BadInput, "Give the record's key as `concord review show` and `concord verify` print it.";
+    RecordUnknown = 5005, BadInput, "Give the record's key as `concord review show` and `concord verify` print it.";
     /// The running process could not be asked.
-    ControlFailed = 5009, Stop, "Check that the running `concord run` still answers; restart it if it does not.";
+    ControlFailed = 5006, Stop, "Check that the running `concord run` still answers; restart it if it does not.";
     /// A file could not be read or written.
-    FileUnusable = 5010, Stop, "Check that the file named exists and who may read and write it.";
+    FileUnusable = 5007, Stop, "Check that the file named exists and who may read and write it.";
     /// The port could not be opened.
-    PortTaken = 5011, Stop, "Choose another port.";
+    PortTaken = 5008, Stop, "Choose another port.";
     /// The demo's database server did not start.
-    DemoServerFailed = 5012, Stop, "Read the server's log named in the message, or run the demo with --sqlite.";
+    DemoServerFailed = 5009, Stop, "Read the server's log named in the message, or run the demo with --sqlite.";
     /// A command's argument is wrong.
-    ArgumentWrong = 5013, BadInput, "Correct the argument named; --help shows an example.";
+    ArgumentWrong = 5010, BadInput, "Correct the argument named; --help shows an example.";
 }
 
 impl fmt::Display for Code {

@@ -1,5 +1,6 @@
 //! The store against the end of its process: killed at random, and stopped by the system in the middle of a write.
 //! The process that ends is this test binary itself, asked to run one test alone.
+#![allow(clippy::unwrap_used, reason = "the helpers of a test fail it as the test itself does")]
 
 use concord_engine::clock::Moment;
 use concord_engine::error::Code;

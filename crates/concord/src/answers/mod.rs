@@ -63,7 +63,7 @@ impl Answerer {
         self.syncs.iter().find(|sync| sync.name == name).ok_or_else(|| {
             let known: Vec<&str> = self.syncs.iter().map(|sync| sync.name.as_str()).collect();
             let known = if known.is_empty() { "none has run yet".to_string() } else { known.join(", ") };
-            Error::new(Code::SyncUnknown, format!("there is no sync `{name}`; known: {known}"))
+            Error::new(Code::UnknownSync, format!("there is no sync `{name}`; known: {known}"))
         })
     }
 

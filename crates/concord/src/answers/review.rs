@@ -47,7 +47,7 @@ impl Answerer {
 
     async fn found(&self, id: u64) -> Result<Review> {
         let review = self.store.review(ReviewId(id)).await?;
-        review.ok_or_else(|| Error::new(Code::ReviewUnknown, format!("there is no review item {id}")))
+        review.ok_or_else(|| Error::new(Code::UnknownReview, format!("there is no review item {id}")))
     }
 
     pub(super) async fn review_decide(&self, id: u64, decision: &Decision) -> Result<String> {
@@ -71,7 +71,7 @@ impl Answerer {
 
     /// A decision in the engine's terms, or why it does not fit the item.
     fn resolution(&self, review: &Review, decision: &Decision) -> Result<Resolution> {
-        let wrong = |message: String| Error::new(Code::ResolutionWrong, format!("review {}: {message}", review.id.0));
+        let wrong = |message: String| Error::new(Code::BadResolution, format!("review {}: {message}", review.id.0));
         if let Some((at, how)) = &review.closed {
             return Err(wrong(format!("it was closed at {at} ({how})")));
         }

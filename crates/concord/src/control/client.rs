@@ -56,7 +56,7 @@ mod tests {
         let answer = |ask: Ask| async move {
             match ask {
                 Ask::ReviewShow { id } => Ok(serde_json::json!({ "id": id })),
-                other => Err(Error::new(Code::SyncUnknown, format!("{other:?}")).at("here")),
+                other => Err(Error::new(Code::UnknownSync, format!("{other:?}")).at("here")),
             }
         };
         let server = serve(door, answer, stop.clone());
@@ -78,7 +78,7 @@ mod tests {
     async fn an_error_arrives_with_its_code_and_place() {
         let decide = Ask::ReviewDecide { id: 1, decision: Decision::Take { system: "crm".into() } };
         let error = with_server(async |folder| ask(folder, &decide).await).await.unwrap_err();
-        assert_eq!(error.code, Code::SyncUnknown);
+        assert_eq!(error.code, Code::UnknownSync);
         assert_eq!(error.at.as_deref(), Some("here"));
         assert!(error.message.contains("crm"), "{error}");
     }

@@ -3,7 +3,7 @@
 //! retries what the engine would not know of.
 
 use super::capture::write_mark;
-use super::errors::{classify, is_key_taken, is_the_records_own};
+use super::errors::{classify, classify_write, is_key_taken, is_the_records_own};
 use super::position::version;
 use super::read::matching;
 use super::schema::quoted;
@@ -334,7 +334,7 @@ impl Job<'_> {
 
     fn trouble(&self, error: rusqlite::Error, doing: &str) -> Trouble {
         let own = is_the_records_own(&error);
-        let error = classify(error, &format!("{doing} {}", self.selection.object));
+        let error = classify_write(error, &format!("{doing} {}", self.selection.object));
         if own { Trouble::Own(error) } else { Trouble::Whole(error) }
     }
 

@@ -33,6 +33,8 @@ const PRUNE_AT_ONCE: i64 = 5_000;
 const BUSY_INTERVAL: Duration = Duration::from_millis(2);
 /// Looks without a change behind which a feed counts as idle.
 const IDLE_BEHIND: u32 = 250;
+/// No call waits longer, whatever its limits say.
+const WAIT_MAX: Duration = Duration::from_secs(3_600);
 /// Place of the first value among the columns of a change row.
 const VALUES_FROM: usize = 5;
 
@@ -194,7 +196,8 @@ pub(super) async fn open(settings: Arc<SqliteSettings>, feed: &Feed, from: &Posi
 #[async_trait]
 impl Changes for SqliteChanges {
     async fn next(&mut self, limits: Limits) -> Result<Batch> {
-        let deadline = Instant::now() + limits.max_wait;
+        let begun = Instant::now();
+        let deadline = begun.checked_add(limits.max_wait.min(WAIT_MAX)).unwrap_or(begun);
         loop {
             let (decoder, place, seen) = (Arc::clone(&self.decoder), self.place, self.seen);
             let step = self
@@ -203,6 +206,7 @@ impl Changes for SqliteChanges {
                     decoder.lock().unwrap_or_else(PoisonError::into_inner).look(connection, place, seen, limits)
                 })
                 .await?;
+            let has_moved = step.place != place;
             self.place = step.place;
             self.seen = step.seen;
             if !step.events.is_empty() {
@@ -215,7 +219,8 @@ impl Changes for SqliteChanges {
             }
             self.quiet_looks = self.quiet_looks.saturating_add(1);
             let nap = if self.quiet_looks < IDLE_BEHIND { BUSY_INTERVAL.min(self.idle_interval) } else { self.idle_interval };
-            if step.seen.is_some() {
+            // Rows of other objects were passed over: more may stand right behind them.
+            if !has_moved {
                 tokio::time::sleep_until(deadline.min(now + nap)).await;
             }
         }

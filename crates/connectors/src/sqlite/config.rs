@@ -1,5 +1,7 @@
 //! What a person must say to reach a SQLite file, as plain data. It opens nothing and reads no environment.
 
+use crate::settings::Asked;
+use concord_engine::error::Result;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -24,5 +26,16 @@ impl SqliteSettings {
     /// Settings for this file, everything else as by default.
     pub fn new(path: impl Into<PathBuf>) -> SqliteSettings {
         SqliteSettings { path: path.into(), busy_timeout: BUSY_TIMEOUT_DEFAULT, poll_interval: POLL_INTERVAL_DEFAULT }
+    }
+
+    /// Settings from a configured connection: `credentials.path`, `options.busy_timeout_ms`, `options.poll_interval_ms`.
+    pub fn read(asked: &Asked<'_>) -> Result<SqliteSettings> {
+        asked.only_options(&["busy_timeout_ms", "poll_interval_ms"])?;
+        let path = asked.required("path", &asked.connection.credentials.path)?;
+        Ok(SqliteSettings {
+            path: PathBuf::from(path),
+            busy_timeout: asked.milliseconds("busy_timeout_ms", 0..=3_600_000, BUSY_TIMEOUT_DEFAULT)?,
+            poll_interval: asked.milliseconds("poll_interval_ms", 1..=60_000, POLL_INTERVAL_DEFAULT)?,
+        })
     }
 }

@@ -17,6 +17,13 @@ pub(super) fn classify(error: rusqlite::Error, doing: &str) -> Error {
     Error::new(code, message).because(error)
 }
 
+/// The same for a statement that writes one record: what SQLite will not run is that record's failure.
+pub(super) fn classify_write(error: rusqlite::Error, doing: &str) -> Error {
+    let refused = error.sqlite_error_code() == Some(ErrorCode::Unknown);
+    let classified = classify(error, doing);
+    if refused { Error { code: Code::StatementRefused, ..classified } } else { classified }
+}
+
 /// Whether the failure is one of the record alone: the same file takes other records.
 pub(super) fn is_the_records_own(error: &rusqlite::Error) -> bool {
     matches!(
@@ -47,7 +54,8 @@ fn code_of(failure: &ffi::Error) -> Code {
         ErrorCode::SystemIoFailure | ErrorCode::OutOfMemory | ErrorCode::NoLargeFileSupport => Code::FileFailed,
         ErrorCode::ConstraintViolation => Code::TargetRejected,
         ErrorCode::TooBig | ErrorCode::TypeMismatch => Code::ValueDoesNotFit,
-        ErrorCode::Unknown => Code::StatementRefused,
+        // A table that another connection dropped or altered between two statements: found out at the next call.
+        ErrorCode::Unknown => Code::ProtocolViolation,
         _ => Code::Internal,
     }
 }

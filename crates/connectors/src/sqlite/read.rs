@@ -67,6 +67,9 @@ pub(super) fn snapshot(connection: &mut Connection, selection: &Selection, from:
     let seen = Seen::begin(&transaction, &selection.object)?;
     let shape = Shape::load(&transaction, selection)?;
     let behind = cursor(from)?;
+    if !behind.is_empty() && behind.len() != shape.table.key.len() {
+        return Err(Error::new(Code::SchemaDrift, format!("the key of {} changed during a snapshot", selection.object)));
+    }
     let keys = shape.key_text();
     let mut conditions: Vec<String> = shape
         .table

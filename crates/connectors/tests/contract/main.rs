@@ -2,6 +2,14 @@
 //! Nothing here knows a vendor beyond its driver; nothing waits by sleeping: a feed is read with a bounded wait, or up
 //! to a fence.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "a test says what went wrong by panicking"
+)]
+
 mod cases;
 mod driver;
 mod drivers;

@@ -50,7 +50,7 @@ pub async fn an_added_column_is_announced_and_changes_go_on<D: Driver>() {
     assert_eq!(text_of(&behind[0], "name"), "behind");
     let mut wider = world.selection.clone();
     wider.fields.push("extra".into());
-    let feed = prepare(&*world.connector, std::slice::from_ref(&wider), &[world.feed.clone()]).await;
+    let feed = prepare(&*world.connector, std::slice::from_ref(&wider), std::slice::from_ref(&world.feed)).await;
     let fence = world.connector.fence(&feed.name).await.unwrap();
     world.driver.run(&["UPDATE accounts SET extra = 'e' WHERE id = 2"]).await;
     let mut changes = world.connector.capture(&feed, &fence).await.unwrap();

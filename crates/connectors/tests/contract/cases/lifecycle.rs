@@ -13,12 +13,12 @@ pub async fn prepare_is_idempotent<D: Driver>() {
     let world = World::<D>::accounts().await;
     let before = world.driver.catalogue().await;
     let selections = [world.selection.clone()];
-    let again = prepare(&*world.connector, &selections, &[world.feed.clone()]).await;
+    let again = prepare(&*world.connector, &selections, std::slice::from_ref(&world.feed)).await;
     assert_eq!(again, world.feed);
     assert_eq!(world.driver.catalogue().await, before);
     world.driver.run(&["INSERT INTO accounts (name) VALUES ('a')"]).await;
     let from_elsewhere = world.driver.open().await;
-    let again = prepare(&*from_elsewhere, &selections, &[world.feed.clone()]).await;
+    let again = prepare(&*from_elsewhere, &selections, std::slice::from_ref(&world.feed)).await;
     assert_eq!(again, world.feed, "a known feed goes on at its stored position");
     let mut changes = from_elsewhere.capture(&again, &again.position).await.unwrap();
     assert_eq!(text_of(&observations(&mut *changes, 1).await[0], "name"), "a");
@@ -29,7 +29,7 @@ pub async fn objects_join_and_leave_a_running_feed<D: Driver>() {
     let second = world.driver.table(Shape::Accounts, "others").await;
     world.driver.run(&["INSERT INTO accounts (name) VALUES ('first')", "INSERT INTO others (name) VALUES ('unseen')"]).await;
     let others = selection(&second, &["name"]);
-    let joined = prepare(&*world.connector, &[world.selection.clone(), others.clone()], &[world.feed.clone()]).await;
+    let joined = prepare(&*world.connector, &[world.selection.clone(), others.clone()], std::slice::from_ref(&world.feed)).await;
     assert_eq!(joined.position, world.feed.position, "the running feed keeps its position");
     let (object, complete_from) = joined.complete_from.first().expect("an object that joined says from where it is complete");
     assert_eq!(*object, second);
@@ -81,7 +81,7 @@ pub async fn a_feed_whose_storage_was_removed_is_a_gap_and_never_begun_anew<D: D
     world.driver.lose_feed().await;
     let selections = [world.selection.clone()];
     for _ in 0..2 {
-        let error = world.connector.prepare(&selections, &[world.feed.clone()]).await.unwrap_err();
+        let error = world.connector.prepare(&selections, std::slice::from_ref(&world.feed)).await.unwrap_err();
         assert_eq!((error.code, error.class()), (Code::FeedGap, Class::Stop));
         let error = world.connector.capture(&world.feed, &world.feed.position).await.err().expect("a gap");
         assert_eq!(error.code, Code::FeedGap);
@@ -93,7 +93,7 @@ pub async fn an_accepted_gap_begins_anew<D: Driver>() {
     world.driver.lose_feed().await;
     world.driver.run(&[]).await;
     let accepted = Feed { position: Position::default(), ..world.feed.clone() };
-    let begun = prepare(&*world.connector, &[world.selection.clone()], &[accepted]).await;
+    let begun = prepare(&*world.connector, std::slice::from_ref(&world.selection), &[accepted]).await;
     assert_eq!((&begun.name, &begun.objects), (&world.feed.name, &world.feed.objects));
     assert_ne!(begun.position, world.feed.position);
     world.driver.run(&["INSERT INTO accounts (name) VALUES ('anew')"]).await;

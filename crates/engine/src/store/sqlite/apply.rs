@@ -59,6 +59,7 @@ pub(super) fn apply(database: &mut Database, encoded: &Encoded) -> Result<()> {
     flights(database, transaction, &encoded.opened)?;
     ledger(database, &transaction.ledger, &encoded.ledger)?;
     reviews(database, &transaction.reviews, &encoded.reviews)?;
+    closed_reviews(database, transaction)?;
     settings(database, &transaction.settings)
 }
 
@@ -282,6 +283,17 @@ fn reviews(database: &mut Database, reviews: &[Review], bodies: &[Vec<u8>]) -> R
             counters.add(Counter::OpenReviews, sync, 0, 1);
         }
         counters.raise(Counter::LastReview, id);
+    }
+    Ok(())
+}
+
+/// Adds its end to what a review item says.
+fn closed_reviews(database: &mut Database, transaction: &Transaction) -> Result<()> {
+    for (id, at, how) in &transaction.closed_reviews {
+        let Some(mut review) = super::reads::review(database, *id)? else { continue };
+        review.closed = Some((*at, how.clone()));
+        let body = encode(&review)?;
+        reviews(database, std::slice::from_ref(&review), std::slice::from_ref(&body))?;
     }
     Ok(())
 }
