@@ -1,6 +1,6 @@
 //! What a change is and what happens to it. The modules, in the order in which a change meets them:
 //!
-//! nouns: [`value`], [`record`], [`schema`], [`change`], [`connector`].
+//! pure stages: [`transform`], [`validate`]; nouns: [`value`], [`record`], [`schema`], [`change`], [`connector`].
 
 pub mod change;
 pub mod clock;
@@ -8,4 +8,6 @@ pub mod connector;
 pub mod error;
 pub mod record;
 pub mod schema;
+pub mod transform;
+pub mod validate;
 pub mod value;
