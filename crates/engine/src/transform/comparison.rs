@@ -2,7 +2,8 @@
 //! and not by their values, and never fail; so before an expression is compiled, every `a < b` in it is written as
 //! `((a)|__lt(b))`, and the filters of that name compare numbers by value and refuse to order what has no order.
 //! Comparison binds tighter than `not`, `and`, `or`, `if` and looser than everything else, so an operand ends at those
-//! words and at `,`, `:`, `=` and brackets.
+//! words and at `,`, `:`, `=` and brackets. A number with a point becomes the decimal that is written, not the nearest
+//! binary one: `19.99` is `("19.99"|__exact)`.
 
 /// The operators, longer ones first, and the filters that stand for them.
 const OPERATORS: &[(&str, &str)] =
@@ -36,6 +37,8 @@ fn tokenise(source: &str) -> Result<Vec<Token>, String> {
             _ if operator.is_some() => operator.map_or(1, |(operator, _)| operator.len()),
             '"' | '\'' => string_length(rest, first).ok_or("a text is not closed")?,
             _ if first.is_alphabetic() || first == '_' => word_length(rest),
+            // Behind a point a number is a place in a list (`tags.0`), never the beginning of a decimal.
+            _ if first.is_ascii_digit() && tokens.last() != Some(&Token::Other(".".to_owned())) => number_length(rest),
             _ => first.len_utf8(),
         };
         let (text, behind) = rest.split_at_checked(length).ok_or("it is cut short")?;
@@ -44,6 +47,9 @@ fn tokenise(source: &str) -> Result<Vec<Token>, String> {
             (None, '(' | '[' | '{') => Token::Open(first),
             (None, ')' | ']' | '}') => Token::Close(first),
             (None, _) if first.is_alphabetic() || first == '_' => Token::Word(text.to_owned()),
+            (None, '0'..='9') if text.contains(['.', 'e', 'E']) => {
+                Token::Other(format!("(\"{}\"|__exact)", text.replace('_', "")))
+            }
             (None, _) => Token::Other(text.to_owned()),
         });
         rest = behind;
@@ -53,6 +59,24 @@ fn tokenise(source: &str) -> Result<Vec<Token>, String> {
 
 fn word_length(text: &str) -> usize {
     text.find(|letter: char| !letter.is_alphanumeric() && letter != '_').unwrap_or(text.len())
+}
+
+/// Digits, and a point or an exponent only where digits follow: `1.5e-3`, but the `1` of `1..2`.
+fn number_length(text: &str) -> usize {
+    let digits = |text: &str| text.find(|letter: char| !letter.is_ascii_digit() && letter != '_').unwrap_or(text.len());
+    let mut length = digits(text);
+    let behind = |length: usize| text.get(length..).unwrap_or_default();
+    if let Some(fraction) = behind(length).strip_prefix('.').filter(|fraction| fraction.starts_with(|d: char| d.is_ascii_digit()))
+    {
+        length += 1 + digits(fraction);
+    }
+    if let Some(exponent) = behind(length).strip_prefix(['e', 'E']) {
+        let unsigned = exponent.strip_prefix(['-', '+']).unwrap_or(exponent);
+        if unsigned.starts_with(|digit: char| digit.is_ascii_digit()) {
+            length += 1 + (exponent.len() - unsigned.len()) + digits(unsigned);
+        }
+    }
+    length
 }
 
 fn string_length(text: &str, quote: char) -> Option<usize> {

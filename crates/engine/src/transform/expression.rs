@@ -160,7 +160,10 @@ fn json_to_jinja(text: &str, depth: usize) -> Jinja {
     }
     match text.as_bytes().first() {
         Some(b'{') => match serde_json::from_str::<BTreeMap<String, &serde_json::value::RawValue>>(text) {
-            Ok(entries) => entries.into_iter().map(|(key, raw)| (key, json_to_jinja(raw.get(), depth + 1))).collect(),
+            Ok(entries) => {
+                let entries = entries.into_iter().map(|(key, raw)| (key, json_to_jinja(raw.get(), depth + 1)));
+                Jinja::from_object(entries.collect::<BTreeMap<String, Jinja>>())
+            }
             Err(_) => opaque(),
         },
         Some(b'[') => match serde_json::from_str::<Vec<&serde_json::value::RawValue>>(text) {
@@ -244,6 +247,10 @@ fn environment() -> Environment<'static> {
     for (name, holds) in COMPARISONS {
         environment.add_filter(*name, move |a: Jinja, b: Jinja| order(&a, &b).map(holds));
     }
+    environment.add_filter("__exact", |digits: &str| {
+        let decimal = Decimal::parse(digits).map_err(|_| invalid("no number"))?;
+        Ok::<Jinja, minijinja::Error>(Jinja::from_object(Exact(Value::Decimal(decimal))))
+    });
     environment.add_filter("__eq", |a: Jinja, b: Jinja| same(&a, &b));
     environment.add_filter("__ne", |a: Jinja, b: Jinja| !same(&a, &b));
     environment.add_filter("__in", |a: Jinja, b: Jinja| contains(&b, &a));
@@ -278,7 +285,9 @@ fn quotient(a: Big, b: Big, digits: u8) -> Option<Big> {
     Some(Big::from_bigint(BigInt::from_biguint(sign, rounded), i64::from(digits)))
 }
 
-const COMPARISONS: &[(&str, fn(Ordering) -> bool)] =
+type Holds = fn(Ordering) -> bool;
+
+const COMPARISONS: &[(&str, Holds)] =
     &[("__lt", Ordering::is_lt), ("__le", Ordering::is_le), ("__gt", Ordering::is_gt), ("__ge", Ordering::is_ge)];
 
 /// Numbers by value, days and times by when they are, text by its characters; what has no order is refused.

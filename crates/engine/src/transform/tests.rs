@@ -89,6 +89,14 @@ fn samples() -> Vec<(&'static str, serde_json::Value)> {
     .collect()
 }
 
+/// Strings of the tokens of the expression language, in any order.
+fn expressions() -> impl Strategy<Value = String> {
+    let tokens = "value First Count Amount Details.tags Since 1 2.5 1e3 'a' \"b\\\" none true not and or in is if else \
+                  == != < <= > >= ( ) [ ] { } , : . | = ~ + - * / // % ** upper trim add(1) round(1) split(' ') none range(9) == ( ) ä";
+    let tokens: Vec<&str> = tokens.split_whitespace().collect();
+    prop::collection::vec(prop::sample::select(tokens), 1..14).prop_map(|tokens| tokens.join(" "))
+}
+
 #[test]
 fn every_example_of_the_catalogue_is_true() {
     for entry in CATALOGUE {
@@ -247,8 +255,11 @@ fn expressions_compute_exactly_and_see_the_record() {
         ("'big' if Amount | compare(15) > 0 else 'small'", r#""big""#),
         ("Amount < Big", "true"),
         ("Amount > 100", "false"),
-        ("19.99 == Amount", "false"),
+        ("19.99 == Amount", "true"),
+        ("Amount >= 19.990000000000000000001", "false"),
         ("Amount == '19.99' | add(0)", "true"),
+        ("1.5e1 == 15 and 1.5", r#"{"decimal": "1.5"}"#),
+        ("Details.tags.0 ~ '1.5'", r#""a1.5""#),
         ("100 >= Amount and Count<4", "true"),
         ("value == 10", "true"),
         ("not value == 10 or Count != 3", "false"),
@@ -470,8 +481,8 @@ proptest! {
     }
 
     #[test]
-    fn no_text_makes_compiling_panic(source in any::<String>(), pattern in "[%a-zA-Z0-9:. -]{0,12}", ty in "[a-z]{0,9}[(]?[0-9,-]{0,6}[)]?(\\[\\])?") {
-        let _ = Expression::compile(&source);
+    fn no_text_makes_compiling_panic(source in prop_oneof![any::<String>(), expressions()], pattern in "[%a-zA-Z0-9:. -]{0,12}", ty in "[a-z]{0,9}[(]?[0-9,-]{0,6}[)]?(\\[\\])?") {
+        let _ = Expression::compile(&source).map(|expression| expression.evaluate(&Value::Int(1), &account()));
         let _ = TimestampFormat::parse(&pattern);
         let _ = parse_type(&ty);
         if let Ok(format) = Pipeline::compile(&[TransformSpec::with("date_format", json!(pattern))], &Context::default()) {

@@ -184,7 +184,7 @@ fn rules_that_cannot_work_are_refused() {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(600))]
+    #![proptest_config(ProptestConfig::with_cases(300))]
 
     #[test]
     fn no_rule_panics_and_what_is_repaired_holds(value in prop_oneof![values(), close_values()]) {
