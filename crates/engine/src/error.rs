@@ -185,6 +185,16 @@ codes! {
     // 31xx and 32xx: values, transformations and validation. Born in value/, transform/ and validate.rs.
     /// A text that should have been a value of some type is none.
     ValueMalformed = 3101, Rejected, "Correct the value in the system it comes from, then retry the record from review.";
+    /// A mapping names a transformation that there is none of.
+    TransformUnknown = 3110, BadInput, "Use one of the transformations that docs/transformations.md lists.";
+    /// An argument of a transformation is missing, unknown or of the wrong kind.
+    TransformArgument = 3111, BadInput, "Correct the argument named; docs/transformations.md lists them with examples.";
+    /// An expression cannot be read.
+    ExpressionInvalid = 3112, BadInput, "Correct the expression at the place named.";
+    /// A transformation has no answer for a value.
+    TransformFailed = 3113, Rejected, "Correct the value in the system it comes from, or change the mapping, then retry the record from review.";
+    /// A validation rule is unknown, or an argument of it is missing or wrong.
+    RuleInvalid = 3201, BadInput, "Correct the rule; docs/transformations.md lists the rules with examples.";
 
     /// Several members changed the same fields, and the rule is to ask.
     Conflict = 3006, Rejected, "Choose a value with `concord review resolve`.";

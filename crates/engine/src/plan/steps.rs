@@ -175,7 +175,12 @@ pub(super) fn nulls(sync: &SyncConfig, mapping: Option<&FieldMapping>, ty: &Type
         },
         (HandleNulls::Preserve | HandleNulls::Default, None) => NullPolicy::Preserve,
         (HandleNulls::Skip, None) => NullPolicy::Skip,
-        (HandleNulls::Empty, None) => NullPolicy::Empty,
+        (HandleNulls::Empty, None) => match ty {
+            Type::Text { .. } => NullPolicy::Default(Value::text("")),
+            Type::Array(_) => NullPolicy::Default(Value::Array(Vec::new())),
+            Type::Bytes { .. } => NullPolicy::Default(Value::Bytes(Vec::new())),
+            _ => NullPolicy::Preserve,
+        },
     }
 }
 
