@@ -106,15 +106,15 @@ fn canonical_match(rules: &SyncRules, member: MemberIndex, cells: &Cells) -> Vec
         .collect()
 }
 
-/// A null matches nothing: a record without a match value has no match.
+/// Null and blank text match nothing: a record without a match value has no match.
 fn match_bytes(rules: &SyncRules, canonical: &[Option<Value>]) -> Option<Vec<u8>> {
     if rules.match_on.is_empty() {
         return None;
     }
     let mut values = Vec::new();
     for (rule, value) in rules.match_on.iter().zip(canonical) {
-        let value = value.as_ref().filter(|value| !matches!(value, Value::Null))?;
-        values.push(normalise_for_match(value, rule.normaliser));
+        let value = value.as_ref()?;
+        values.push(normalise_for_match(value, &rule.normaliser)?);
     }
     Some(Key(values).encode())
 }
@@ -682,7 +682,7 @@ fn search_rows(rules: &SyncRules, other: MemberIndex, canonical: &[Option<Value>
             .zip(canonical)
             .map(|(rule, value)| {
                 let value = value.as_ref()?;
-                let value = if smooth { normalise_for_match(value, rule.normaliser) } else { value.clone() };
+                let value = if smooth { normalise_for_match(value, &rule.normaliser)? } else { value.clone() };
                 let at = rules.at(other, rule.field)?;
                 wanted(at, &value, || canonical_record(rules, &[])).ok().flatten()
             })

@@ -5,7 +5,7 @@ use crate::link::{FieldIndex, GroupIndex, MemberIndex, SyncId};
 use crate::map::Mapping;
 use crate::record::{FieldName, ObjectName, SyncName, SystemName};
 use crate::schema::{Schema, Selection, Type};
-use crate::transform::MatchNormaliser;
+use crate::transform::MatchKind;
 use crate::validate::Rule;
 use std::time::Duration;
 
@@ -148,7 +148,7 @@ pub struct MatchRule {
     /// The canonical field.
     pub field: FieldIndex,
     /// What is smoothed out before comparing.
-    pub normaliser: MatchNormaliser,
+    pub normaliser: MatchKind,
 }
 
 /// What a delete does.
