@@ -39,6 +39,9 @@ impl Checker<'_> {
             return None;
         }
         if let Some(alternatives) = alternatives(schema) {
+            if let [only] = alternatives.as_slice() {
+                return self.value(node, only, pointer, key);
+            }
             return self.any_of(node, &alternatives, pointer, key);
         }
         match expected_kinds(schema) {
@@ -362,6 +365,9 @@ fn alternatives_in_words(alternatives: &[&'static Value]) -> String {
         let kinds = kinds_of(alternative);
         let keys: Vec<&str> = required(schema).collect();
         let word = match (kinds.as_slice(), keys.as_slice()) {
+            _ if tag_of(alternative).is_some() => {
+                tag_of(alternative).map(|(tag, _)| format!("{{\"{tag}\": …}}")).unwrap_or_default()
+            }
             (["object"], [key]) => format!("{{\"{key}\": …}}"),
             (kinds, _) => kinds.iter().map(|kind| in_words(kind)).collect::<Vec<&str>>().join(" or "),
         };

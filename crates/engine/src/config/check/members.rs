@@ -4,7 +4,7 @@ use super::{Checker, Subject};
 use crate::config::diagnostic::{Diagnostic, did_you_mean};
 use crate::config::kinds;
 use crate::config::model::running::ChangeDetection;
-use crate::config::model::sync::{OnDelete, SyncType};
+use crate::config::model::sync::{OnDelete, SyncType, TargetEdits};
 use crate::error::Code;
 
 pub(super) fn check(checker: &mut Checker<'_>, subject: &Subject<'_>) {
@@ -159,7 +159,7 @@ fn directions_agree(checker: &mut Checker<'_>, subject: &Subject<'_>) {
             checker.idle(&format!("{at}/field_mappings/{index}/direction"), message);
         }
     }
-    if sync.sync_type == SyncType::Bidirectional {
+    if sync.sync_type == SyncType::Bidirectional && sync.target_edits != TargetEdits::Overwrite {
         checker.idle(&format!("{at}/target_edits"), "`target_edits` is for one-way syncs: here edits flow both ways");
     }
 }
