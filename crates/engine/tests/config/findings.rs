@@ -141,6 +141,17 @@ fn a_password_in_a_url_is_refused() {
 }
 
 #[test]
+fn a_connection_written_as_a_url_is_refused_and_not_repeated() {
+    let text = r#"{ "name": "s", "sync_type": "one_way", "target": { "type": "file", "path": "b.db", "object": "A" },
+"source": { "system": "server://me:hunter2@example.com/x", "object": "A" } }"#;
+    whole_says(text, "a.json:2:23: error CON-1004: a connection is not written as a URL");
+    assert!(!format!("{:?}", parse(text).diagnostics).contains("hunter2"), "a finding shows the secret");
+    let text = text
+        .replace(r#"{ "system": "server://me:hunter2@example.com/x", "object": "A" }"#, r#""server://me:hunter2@example.com/x""#);
+    assert!(!format!("{:?}", parse(&text).diagnostics).contains("hunter2"), "a finding shows the secret");
+}
+
+#[test]
 fn a_name_that_nothing_has_is_answered_with_the_nearest() {
     whole_says(
         r#"{ "name": "s", "sync_type": "one_way", "connections": { "crm": { "type": "file", "path": "a" } },

@@ -7,6 +7,7 @@
     reason = "a test may fail by panicking"
 )]
 
+mod documentation;
 mod findings;
 mod forms;
 mod generated;

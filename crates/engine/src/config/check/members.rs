@@ -103,6 +103,14 @@ fn systems_exist(checker: &mut Checker<'_>, subject: &Subject<'_>) {
     }
     for (pointer, system) in named {
         let known: Vec<&str> = checker.config.connections.keys().map(|name| name.as_str()).collect();
+        if system.contains("://") {
+            // The text is not repeated: such URLs hold passwords.
+            let message = "a connection is not written as a URL";
+            let remedy =
+                "Write \"type\", \"object\" and \"credentials\": { \"host\": \"…\", \"password\": { \"env\": \"NAME\" } }.";
+            checker.say(&pointer, Diagnostic::error(Code::ConfigWrongType, message).instead(remedy));
+            continue;
+        }
         if !known.contains(&system) {
             let message = format!("there is no connection `{system}`{}", did_you_mean(system, known));
             let remedy = format!(
