@@ -103,26 +103,13 @@ fn replace(schema: &mut Value, scope: Scope, path: &[&str], change: impl Fn(&Val
     }
 }
 
-fn scope_name(scope: Scope) -> &'static str {
-    match scope {
-        Scope::Root => "",
-        Scope::Process => "ProcessSettings",
-        Scope::Connection => "Connection",
-        Scope::Credentials => "Credentials",
-        Scope::Sync => "SyncConfig",
-        Scope::Member => "Member",
-        Scope::Spoke => "ConnectedSystem",
-        Scope::Mapping => "FieldMapping",
-    }
-}
-
 fn named<'a>(schema: &'a mut Value, name: &str) -> Option<&'a mut Value> {
     if name.is_empty() { Some(schema) } else { schema.get_mut("$defs")?.get_mut(name) }
 }
 
 /// The schema of the object at a path, through references.
 fn object_at<'a>(schema: &'a mut Value, scope: Scope, path: &[&str]) -> Option<&'a mut Value> {
-    let mut name = scope_name(scope).to_owned();
+    let mut name = scope.type_name().to_owned();
     for key in path {
         let property = named(schema, &name)?.get("properties")?.get(*key)?;
         name = reference(property)?;
@@ -198,7 +185,7 @@ fn add_wrappers(schema: &mut Value) {
         _ => None,
     });
     for (scope, key) in wrappers {
-        let Some(object) = named(schema, scope_name(scope)) else { continue };
+        let Some(object) = named(schema, scope.type_name()) else { continue };
         let inside = properties_of(object);
         let description = "The settings inside mean the same as outside.";
         let wrapper = json!({
