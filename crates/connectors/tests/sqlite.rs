@@ -474,7 +474,7 @@ async fn a_trigger_that_only_the_application_can_run_fails_the_record_with_its_r
     )
     .await;
     assert!(
-        matches!(&outcomes[0], Outcome::Failed(error) if error.code == Code::StatementRefused && error.message.contains("only_in_the_application")),
+        matches!(&outcomes[0], Outcome::Failed(error) if error.code == Code::WriteRefused && error.message.contains("only_in_the_application")),
         "{outcomes:?}"
     );
     assert!(matches!(&outcomes[1], Outcome::Written { .. }));

@@ -119,6 +119,10 @@ codes! {
     /// The feed holds back so much of the source's log that it will soon be lost.
     FeedLagging = 2015, Stop, "Let the sync catch up, or raise the limit of retained log on the server.";
 
+    // 21xx: born in the PostgreSQL connector.
+    /// The server refused a statement for a reason that has no code of its own.
+    StatementRefused = 2101, Transient, "Tried again. If it lasts, look up the SQLSTATE in the message and the server's log.";
+
     // 22xx: database files.
     /// The database file could not be opened.
     FileUnavailable = 2200, Transient, "Nothing to do: it is tried again. If it lasts, check the path, and that the process may read and write the file and its folder.";
@@ -131,7 +135,7 @@ codes! {
     /// The disk failed beneath the database file.
     FileFailed = 2204, Transient, "Nothing to do: it is tried again. If it lasts, check the disk and the machine's log.";
     /// The database refused a statement of ours.
-    StatementRefused = 2205, Rejected, "Look at the reason given: a trigger of the table may use a function that only the application has.";
+    WriteRefused = 2205, Rejected, "Look at the reason given: a trigger of the table may use a function that only the application has.";
 
     // 3xxx: what happens to a record.
     /// The target refused the record.

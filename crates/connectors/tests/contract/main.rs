@@ -13,6 +13,7 @@
 mod cases;
 mod driver;
 mod drivers;
+mod servers;
 mod world;
 
 /// Runs every case on one driver.
@@ -88,3 +89,4 @@ macro_rules! suite {
 }
 
 suite!(sqlite, crate::drivers::sqlite::SqliteDriver);
+suite!(postgres, crate::drivers::postgres::PostgresDriver);
