@@ -8,6 +8,7 @@ mod apply;
 mod batch;
 mod capture;
 mod check;
+mod check_objects;
 mod client;
 mod config;
 mod errors;
