@@ -474,8 +474,19 @@ async fn a_trigger_that_only_the_application_can_run_fails_the_record_with_its_r
     )
     .await;
     assert!(
-        matches!(&outcomes[0], Outcome::Failed(error) if error.code == Code::StatementRefused && error.message.contains("only_in_the_application")),
+        matches!(&outcomes[0], Outcome::Failed(error) if error.code == Code::WriteRefused && error.message.contains("only_in_the_application")),
         "{outcomes:?}"
     );
     assert!(matches!(&outcomes[1], Outcome::Written { .. }));
+}
+
+#[tokio::test]
+async fn an_emptied_change_table_is_a_gap_and_acknowledging_ends() {
+    let file = File::with("CREATE TABLE t (id INTEGER PRIMARY KEY, name TEXT)");
+    let connector = file.open();
+    let table = selection("t", &["name"]);
+    let feed = prepare(&*connector, std::slice::from_ref(&table)).await;
+    file.run("DELETE FROM _concord_changes");
+    connector.acknowledge(&feed.name, &feed.position).await.unwrap();
+    assert_eq!(connector.capture(&feed, &feed.position).await.err().unwrap().code, Code::FeedGap);
 }

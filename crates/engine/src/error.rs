@@ -154,7 +154,7 @@ codes! {
 
     // 21xx: born in the PostgreSQL connector.
     /// The server refused a statement for a reason that has no code of its own.
-    ServerRefused = 2101, Transient, "Tried again. If it lasts, look up the SQLSTATE in the message and the server's log.";
+    StatementRefused = 2101, Transient, "Tried again. If it lasts, look up the SQLSTATE in the message and the server's log.";
 
     // 22xx: database files.
     /// The database file could not be opened.
@@ -168,7 +168,7 @@ codes! {
     /// The disk failed beneath the database file.
     FileFailed = 2204, Transient, "Nothing to do: it is tried again. If it lasts, check the disk and the machine's log.";
     /// The database refused a statement of ours.
-    StatementRefused = 2205, Rejected, "Look at the reason given: a trigger of the table may use a function that only the application has.";
+    WriteRefused = 2205, Rejected, "Look at the reason given: a trigger of the table may use a function that only the application has.";
 
     // 3xxx: what happens to a record.
     /// The target refused the record.

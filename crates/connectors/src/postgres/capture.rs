@@ -122,6 +122,10 @@ impl Changes for SlotChanges {
             return Err(error);
         }
         self.batch_bytes = 0;
+        if self.transaction.is_some() {
+            // In the middle of a transaction nothing moves; its commit brings a later position.
+            self.batch.position = None;
+        }
         Ok(std::mem::take(&mut self.batch))
     }
 }
@@ -363,4 +367,115 @@ fn shape(schema: &Schema) -> (Vec<(&str, &Type)>, Vec<&str>) {
     let mut fields: Vec<(&str, &Type)> = schema.fields.iter().map(|field| (field.name.as_str(), &field.ty)).collect();
     fields.sort_by_key(|(name, _)| *name);
     (fields, schema.key.iter().map(|name| name.as_str()).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::{Config, PostgresConnector, open as connector};
+    use super::*;
+    use bytes::Bytes;
+    use std::collections::VecDeque;
+    use std::time::Duration;
+    use uuid::Uuid;
+
+    /// A source that gives out what it was given, and then waits for ever.
+    struct Script(VecDeque<Step>);
+
+    #[async_trait]
+    impl Replication for Script {
+        async fn next(&mut self) -> Result<Step> {
+            match self.0.pop_front() {
+                Some(step) => Ok(step),
+                None => std::future::pending().await,
+            }
+        }
+
+        fn ready(&mut self) -> Option<Result<Step>> {
+            self.0.pop_front().map(Ok)
+        }
+    }
+
+    const LIMITS: Limits = Limits { max_events: 100, max_bytes: 1000, max_wait: Duration::from_millis(1) };
+
+    fn position() -> SlotPosition {
+        SlotPosition {
+            lsn: 100,
+            system_identifier: 1,
+            timeline: 1,
+            slot: "concord_test".into(),
+            marker: Uuid::nil(),
+            marker_lsn: 150,
+            marker_seen: false,
+        }
+    }
+
+    fn changes(steps: Vec<Step>) -> SlotChanges {
+        let mut config = Config::new("nowhere.invalid", "none", "nobody");
+        config.installation = "test".into();
+        let PostgresConnector { shared, .. } = connector(config).unwrap();
+        SlotChanges {
+            shared,
+            source: Box::new(Script(steps.into())),
+            objects: HashMap::from([(5, ObjectName::from("t"))]),
+            known: HashMap::new(),
+            relations: HashMap::new(),
+            transaction: None,
+            handed_out: position(),
+            step: None,
+            batch: Batch::default(),
+            batch_bytes: 0,
+            failed: None,
+        }
+    }
+
+    fn begin(commit_lsn: u64) -> Step {
+        Step::Begin { commit_lsn, commit_time: 0, xid: 7 }
+    }
+
+    fn marker() -> Step {
+        Step::Message { transactional: false, prefix: MARKER_PREFIX.into(), content: Bytes::from(Uuid::nil().to_string()) }
+    }
+
+    async fn lsn(changes: &mut SlotChanges) -> Option<u64> {
+        let batch = changes.next(LIMITS).await.unwrap();
+        batch.position.map(|position| SlotPosition::decode(&position).unwrap().lsn)
+    }
+
+    #[tokio::test]
+    async fn a_feed_that_passes_its_markers_place_without_the_marker_is_a_gap() {
+        for step in [begin(151), Step::Idle { wal_end: 151 }] {
+            let mut anew = changes(vec![step.clone()]);
+            assert_eq!(anew.next(LIMITS).await.unwrap_err().code, Code::FeedGap);
+            let mut ours = changes(vec![marker(), step]);
+            assert!(ours.next(LIMITS).await.is_ok());
+        }
+    }
+
+    #[tokio::test]
+    async fn the_marker_once_seen_is_remembered_in_the_position() {
+        let mut feed = changes(vec![marker(), Step::Idle { wal_end: 200 }]);
+        let batch = feed.next(LIMITS).await.unwrap();
+        assert!(SlotPosition::decode(&batch.position.unwrap()).unwrap().marker_seen);
+    }
+
+    #[tokio::test]
+    async fn the_servers_idle_word_moves_the_position_only_outside_a_transaction() {
+        let mut feed = changes(vec![
+            Step::Idle { wal_end: 120 },
+            begin(130),
+            Step::Idle { wal_end: 140 },
+            Step::Commit { end_lsn: 135 },
+            Step::Idle { wal_end: 110 },
+        ]);
+        assert_eq!(lsn(&mut feed).await, Some(135));
+        assert_eq!(lsn(&mut feed).await, None);
+    }
+
+    #[tokio::test]
+    async fn a_row_before_its_description_is_a_violation_and_moves_nothing() {
+        let row = Step::Change(Bytes::from_static(b"I\0\0\0\x05N\0\x01t\0\0\0\x017"));
+        let mut feed = changes(vec![begin(130), row]);
+        assert_eq!(feed.next(LIMITS).await.unwrap_err().code, Code::ProtocolViolation);
+        assert_eq!(feed.handed_out, position());
+    }
 }

@@ -46,7 +46,7 @@ fn refusal(refused: &DbError, doing: &str) -> Error {
 pub fn replication(error: &pgwire_replication::PgWireError, doing: &str) -> Error {
     use pgwire_replication::PgWireError;
     let code = match error {
-        PgWireError::Server(text) => sqlstate_in(text).map_or(Code::ServerRefused, code_of),
+        PgWireError::Server(text) => sqlstate_in(text).map_or(Code::StatementRefused, code_of),
         PgWireError::Auth(_) => Code::AuthenticationFailed,
         PgWireError::Tls(_) => Code::TlsFailed,
         PgWireError::Protocol(_) | PgWireError::MessageTooLarge { .. } => Code::ProtocolViolation,
@@ -84,7 +84,7 @@ pub fn code_of(state: &str) -> Code {
             Some("22") => Code::ValueDoesNotFit,
             Some("23") => Code::TargetRejected,
             Some("53" | "58") => Code::Busy,
-            _ => Code::ServerRefused,
+            _ => Code::StatementRefused,
         },
     }
 }

@@ -50,7 +50,7 @@ async fn end_leftovers(shared: &Shared, lease: &mut Lease<'_>) -> Result<()> {
         }
         if begun.elapsed() >= LEFTOVER_GRACE && !told {
             told = true;
-            lease.query("SELECT pg_catalog.pg_terminate_backend(pid) FROM unnest($1) AS pid", &[&pids], doing).await?;
+            lease.query("SELECT pg_catalog.pg_terminate_backend(pid) FROM unnest($1::int4[]) AS pid", &[&pids], doing).await?;
         }
         if begun.elapsed() >= TERMINATE_WAIT_MAX {
             return Err(Error::new(Code::Busy, format!("{doing}: process ids {pids:?} are still there")));

@@ -127,11 +127,8 @@ pub fn statement(table: &Table, shown: &[&Column], group: &[Guarded<'_>]) -> Res
         guard: columns(table, first.guard)?,
     };
     if let Some(column) = layout.set.iter().find(|column| !column.field.updatable) {
-        let name = &column.field.name;
-        return Err(Error::new(
-            Code::TargetRejected,
-            format!("{}.{name} is filled by the server and cannot be set", table.schema.object),
-        ));
+        let message = format!("{}.{} is filled by the server and cannot be set", table.schema.object, column.field.name);
+        return Err(Error::new(Code::TargetRejected, message));
     }
     let sql = match first.set {
         Some(_) => update_sql(table, shown, &layout),

@@ -8,6 +8,7 @@ mod apply;
 mod batch;
 mod capture;
 mod check;
+mod check_objects;
 mod client;
 mod config;
 mod errors;
@@ -23,7 +24,6 @@ mod read;
 mod relation;
 mod release;
 mod schema;
-mod settings;
 mod slot;
 mod snapshot;
 mod stream;
@@ -32,7 +32,6 @@ mod types;
 mod version;
 
 pub use config::{Config, Password, SslMode};
-pub use settings::KIND;
 
 use async_trait::async_trait;
 use client::Pool;
@@ -152,7 +151,7 @@ impl Shared {
 
     /// Forgets a table whose statement the server refused for its shape: it is read again when next needed.
     fn forget_if_stale(&self, object: &ObjectName, error: &Error) {
-        if matches!(error.code, Code::FieldMissing | Code::ObjectMissing | Code::ServerRefused) {
+        if matches!(error.code, Code::FieldMissing | Code::ObjectMissing | Code::StatementRefused) {
             self.tables.lock().unwrap_or_else(PoisonError::into_inner).remove(object);
         }
     }

@@ -48,6 +48,8 @@ pub struct ServerIdentity {
     pub system_identifier: u64,
     /// Its timeline now.
     pub timeline: u32,
+    /// Where its log ends on disk.
+    pub flushed_lsn: u64,
     /// Where earlier timelines ended: (timeline, place).
     pub forks: Vec<(u32, u64)>,
 }
@@ -72,6 +74,13 @@ impl SlotPosition {
             )));
         }
         self.verify_timeline(server)?;
+        if server.flushed_lsn < self.lsn {
+            return Err(gap(format!(
+                "the server's log ends at {}, before our position {}: it was restored from an earlier state",
+                lsn_text(server.flushed_lsn),
+                lsn_text(self.lsn)
+            )));
+        }
         let Some(slot) = slot else {
             return Err(gap(format!("the replication slot {} is gone: it was dropped, or a failover lost it", self.slot)));
         };
@@ -152,7 +161,7 @@ mod tests {
     }
 
     fn server() -> ServerIdentity {
-        ServerIdentity { system_identifier: 7, timeline: 2, forks: vec![] }
+        ServerIdentity { system_identifier: 7, timeline: 2, flushed_lsn: 2000, forks: vec![] }
     }
 
     fn slot(confirmed: u64) -> SlotState {
@@ -185,6 +194,7 @@ mod tests {
         assert_eq!(code(ours.verify(&server(), Some(&SlotState { plugin: "test_decoding".into(), ..slot(10) }))), gap);
         assert_eq!(code(ours.verify(&server(), Some(&SlotState { of_this_database: false, ..slot(10) }))), gap);
         assert_eq!(code(ours.verify(&ServerIdentity { system_identifier: 8, ..server() }, Some(&slot(10)))), gap);
+        assert_eq!(code(ours.verify(&ServerIdentity { flushed_lsn: 999, ..server() }, Some(&slot(10)))), gap);
     }
 
     #[test]

@@ -2,12 +2,12 @@
 //! Idempotent. A feed that is known is verified, never begun anew on its own: only a known feed with an empty
 //! position (its gap was accepted by a person) and a slot that no feed knows of are dropped and made again.
 
+use super::client::{Lease, column};
 use super::position::{ServerIdentity, SlotPosition, gap};
 use super::publication::{self, Publication};
 use super::schema::Table;
 use super::stream::Session;
 use super::{Shared, slot};
-use crate::postgres::client::{Lease, column};
 use concord_engine::connector::Feed;
 use concord_engine::error::{Code, Error, Result};
 use concord_engine::record::ObjectName;
@@ -56,6 +56,12 @@ fn publishable(table: &Table, selection: &Selection) -> Result<()> {
     table.key_columns()?;
     let object = &table.schema.object;
     let own = &table.name.sql();
+    if table.storage.kind == 'r' && table.storage.inherited {
+        let message = format!(
+            "{object} has child tables by inheritance, whose rows it shows but whose changes are theirs; sync the children instead"
+        );
+        return Err(Error::new(Code::Unsupported, message));
+    }
     match identity_problem(table) {
         None if table.storage.persistence == 'p' => Ok(()),
         None => Err(Error::new(

@@ -127,7 +127,7 @@ async fn wait_for_earlier_writers(lease: &mut Lease<'_>, tables: &[Arc<Table>]) 
     // Partitions are written under their own names.
     let sql = "SELECT DISTINCT virtualtransaction FROM pg_catalog.pg_locks WHERE locktype = 'relation' \
         AND database = (SELECT oid FROM pg_catalog.pg_database WHERE datname = current_database()) \
-        AND (relation = ANY($1) OR relation IN (SELECT relid FROM unnest($1) AS root, pg_catalog.pg_partition_tree(root))) \
+        AND (relation = ANY($1::oid[]) OR relation IN (SELECT relid FROM unnest($1::oid[]) AS root, pg_catalog.pg_partition_tree(root))) \
         AND mode IN ('RowExclusiveLock', 'ShareRowExclusiveLock', 'ExclusiveLock', 'AccessExclusiveLock') \
         AND pid <> pg_catalog.pg_backend_pid()";
     let writers = lease.query(sql, &[&oids], doing).await?;

@@ -1,12 +1,12 @@
 //! Reads: by key, by the values of fields, and how many there are. Every answer is of one statement and carries that
 //! statement's own snapshot as its version, so that it compares with the feed by what it could see.
 
-use super::Shared;
 use super::client::column;
 use super::schema::{Column, Table};
 use super::types;
 use super::version::{RowVersion, Snapshot};
-use crate::postgres::errors;
+use super::{Shared, errors};
+
 use concord_engine::change::{EditTime, Image, Observation, Version};
 use concord_engine::clock::Moment;
 use concord_engine::connector::Presence;
@@ -229,7 +229,7 @@ pub async fn count(shared: &Shared, object: &ObjectName) -> Result<u64> {
         OR c.oid IN (SELECT relid FROM pg_catalog.pg_partition_tree($1) WHERE isleaf)";
     let estimate: Option<f32> = column(&lease.query_one(sql, &[&table.oid], &doing).await?, 0)?;
     let estimate = estimate.unwrap_or(-1.0);
-    let number: i64 = if estimate < COUNTED_BELOW || table.storage.inherited && table.storage.kind == 'r' {
+    let number: i64 = if estimate < COUNTED_BELOW {
         column(&lease.query_one(&format!("SELECT count(*) FROM {}", table.name.sql()), &[], &doing).await?, 0)?
     } else {
         let sql = "SELECT $1::float4::int8";

@@ -199,8 +199,8 @@ fn key_as_of(relation: &Relation, catalogue: Option<&Table>) -> Vec<FieldName> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::pgoutput::RelationColumn;
     use super::*;
-    use crate::postgres::pgoutput::RelationColumn;
     use bytes::Bytes;
 
     fn relation() -> Relation {

@@ -91,7 +91,7 @@ pub async fn drop_if_exists(shared: &Shared, lease: &mut Lease<'_>) -> Result<()
             match lease.query("SELECT pg_catalog.pg_drop_replication_slot($1)", &[slot], &doing).await {
                 Ok(_) => return Ok(()),
                 // Somebody took it, or dropped it, in between: look again.
-                Err(error) if matches!(error.code, Code::Busy | Code::ServerRefused) => {}
+                Err(error) if matches!(error.code, Code::Busy | Code::StatementRefused) => {}
                 Err(error) => return Err(error),
             }
         }

@@ -123,7 +123,7 @@ impl Session {
         } else {
             Vec::new()
         };
-        Ok(ServerIdentity { system_identifier, timeline: system.timeline, forks })
+        Ok(ServerIdentity { system_identifier, timeline: system.timeline, flushed_lsn: system.xlogpos.as_u64(), forks })
     }
 
     /// Begins to stream. `acknowledged` is what the server is told, whenever it rises.

@@ -108,7 +108,7 @@ pub async fn first_run(rules: &SyncRules, config: &ConfigHash, connectors: &[Arc
     let counts = [left.count(&object(rules, 0)?).await?, right.count(&object(rules, 1)?).await?];
     // The smaller side is held, the larger one streams past it.
     let held: MemberIndex = usize::from(counts[1] < counts[0]);
-    let passes = counts[held].div_ceil(RECORDS_HELD_MAX).max(1);
+    let passes = counts.get(held).copied().unwrap_or(0).div_ceil(RECORDS_HELD_MAX).max(1);
     let mut tally = Tally::new(rules, held, config);
     for pass in 0..passes {
         tally.begin(pass, passes);
