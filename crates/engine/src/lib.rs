@@ -15,6 +15,7 @@ pub mod config;
 pub mod connector;
 mod doubt;
 pub mod error;
+pub mod failpoint;
 pub mod flight;
 mod guard;
 mod identify;

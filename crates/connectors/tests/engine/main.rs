@@ -76,7 +76,8 @@ async fn rules(systems: &[(SystemName, Arc<dyn Connector>)]) -> SyncRules {
             .collect(),
     };
     let fields = vec![field(0, "email"), field(1, "name")];
-    let group = |index: usize, name: &str| GroupRules { name: name.to_owned(), fields: vec![index], policy: Policy::LastWriteWins };
+    let group =
+        |index: usize, name: &str| GroupRules { name: name.to_owned(), fields: vec![index], policy: Policy::LastWriteWins };
     SyncRules {
         id: SyncId(1),
         name: "accounts".into(),
@@ -90,7 +91,12 @@ async fn rules(systems: &[(SystemName, Arc<dyn Connector>)]) -> SyncRules {
         initial: InitialRules { strategy: InitialStrategy::FullLoad, authority: Authority::Member(0) },
         loops: LoopRules { enabled: true, window: Duration::from_secs(60), max: 5 },
         guard: GuardRules { max_deletes: 1_000, max_deletes_percent: 50.0, window: Duration::from_secs(60) },
-        retry: RetryRules { max_attempts: 5, initial_delay: Duration::from_secs(1), backoff_factor: 2.0, max_delay: Duration::from_secs(300) },
+        retry: RetryRules {
+            max_attempts: 5,
+            initial_delay: Duration::from_secs(1),
+            backoff_factor: 2.0,
+            max_delay: Duration::from_secs(300),
+        },
         fallback: Fallback::Review,
         target_edits: TargetEdits::Overwrite,
         batch_size: 500,
@@ -132,9 +138,7 @@ async fn two_files_are_matched_loaded_and_kept_equal_both_ways() {
     let mut running = tokio::task::JoinSet::new();
     running.spawn(async move { engine.run(stopper).await });
 
-    let loaded = || {
-        contents(&left) == contents(&right) && contents(&left).len() == 3 && contents(&left)[1].1 == "Bob"
-    };
+    let loaded = || contents(&left) == contents(&right) && contents(&left).len() == 3 && contents(&left)[1].1 == "Bob";
     wait_until("the first load", loaded).await;
 
     left.execute("UPDATE accounts SET name = 'Anna' WHERE id = 1", []).unwrap();
