@@ -35,3 +35,4 @@ pub mod store;
 pub mod transform;
 pub mod validate;
 pub mod value;
+pub mod verify;

@@ -60,10 +60,9 @@ impl Subject<'_> {
     /// The member that rules call so: a system, a role, `source` or `target`.
     pub(super) fn member_called(&self, name: &str) -> Option<usize> {
         let (source, target) = self.sync.pair()?;
-        if source.system != target.system {
-            if let Some(found) = [source, target].iter().position(|member| member.system.as_str() == name) {
-                return Some(found);
-            }
+        let by_system = [source, target].iter().position(|member| member.system.as_str() == name);
+        if let Some(found) = by_system.filter(|_| source.system != target.system) {
+            return Some(found);
         }
         let by_role = [source, target].iter().position(|member| member.role.as_deref() == Some(name));
         by_role.or(match name {
@@ -95,8 +94,14 @@ pub fn compile(subject: &Subject<'_>) -> Compiled {
     };
     for index in &indexes {
         let names: Vec<&str> = index.fields.iter().map(FieldName::as_str).collect();
-        let message = format!("`{}` of `{}` has no index on {} ({})", index.object, index.system, names.join(", "), index.purpose);
-        notes.warning("", Code::PlanIndexMissing, message, "Make an index on these fields; without it every look-up reads the whole table.");
+        let message =
+            format!("`{}` of `{}` has no index on {} ({})", index.object, index.system, names.join(", "), index.purpose);
+        notes.warning(
+            "",
+            Code::PlanIndexMissing,
+            message,
+            "Make an index on these fields; without it every look-up reads the whole table.",
+        );
     }
     let rules = if notes.has_errors() { None } else { rules };
     Compiled { rules, findings: notes.all, indexes }
@@ -204,8 +209,14 @@ fn incomplete_creates(subject: &Subject<'_>, drafts: &Drafts, notes: &mut Notes<
         let needed = schema.fields.iter().filter(|field| !field.nullable && !field.has_default && field.creatable);
         for field in needed.filter(|field| receives && !given.contains(&field.name)) {
             let system = subject.system_name(member);
-            let message = format!("`{}` of `{system}` must have a value in `{}`, and nothing is carried into it", field.name, schema.object);
-            let remedy = format!("Map a field to `{}`, or give it a default in `{system}`: without that, creates there go to review.", field.name);
+            let message = format!(
+                "`{}` of `{system}` must have a value in `{}`, and nothing is carried into it",
+                field.name, schema.object
+            );
+            let remedy = format!(
+                "Map a field to `{}`, or give it a default in `{system}`: without that, creates there go to review.",
+                field.name
+            );
             notes.warning("/field_mappings", Code::PlanCreateIncomplete, message, remedy);
         }
     }

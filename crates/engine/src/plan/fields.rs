@@ -37,8 +37,7 @@ impl Drafts {
     /// The place of the canonical field that somebody calls so: by its canonical name, or by a member's.
     pub fn called(&self, name: &str) -> Option<usize> {
         let by = |matches: &dyn Fn(&Draft) -> bool| self.all.iter().position(matches);
-        by(&|draft| draft.name == name)
-            .or_else(|| by(&|draft| draft.members.iter().flatten().any(|at| at.name.as_str() == name)))
+        by(&|draft| draft.name == name).or_else(|| by(&|draft| draft.members.iter().flatten().any(|at| at.name.as_str() == name)))
     }
 
     /// The member's names of all fields.
@@ -64,7 +63,12 @@ impl Drafts {
     /// The canonical fields, each in its group.
     pub fn into_rules(self, group_of: &[GroupIndex]) -> Vec<FieldRules> {
         let groups = group_of.iter().copied();
-        let rule = |(draft, group): (Draft, GroupIndex)| FieldRules { name: draft.name, group, owner: draft.owner, members: draft.members };
+        let rule = |(draft, group): (Draft, GroupIndex)| FieldRules {
+            name: draft.name,
+            group,
+            owner: draft.owner,
+            members: draft.members,
+        };
         self.all.into_iter().zip(groups).map(rule).collect()
     }
 }
@@ -133,11 +137,21 @@ fn one(subject: &Subject<'_>, pair: &Pair<'_>, piece: &Piece<'_>, earlier: &Draf
     if let (true, Some(reason)) = (way.to_source, &steps.one_way) {
         way.to_source = false;
         let message = format!("`{name}` flows to the target only: {reason}");
-        notes.warning(&pair.path, Code::PlanOneWayField, message, "Nothing to do if that is meant; otherwise use a transformation with an inverse.");
+        notes.warning(
+            &pair.path,
+            Code::PlanOneWayField,
+            message,
+            "Nothing to do if that is meant; otherwise use a transformation with an inverse.",
+        );
     }
     if !way.to_target && !way.to_source {
         let message = format!("`{}` and `{}` flow neither way", piece.source.name, piece.target.name);
-        notes.error(&pair.path, Code::PlanReadOnly, message, "Remove the mapping, or let it flow in a direction that both systems allow.");
+        notes.error(
+            &pair.path,
+            Code::PlanReadOnly,
+            message,
+            "Remove the mapping, or let it flow in a direction that both systems allow.",
+        );
         return None;
     }
     let is_plain = matches!((&steps.forth, &steps.back), (Way::AsItIs, Way::AsItIs));
@@ -161,9 +175,15 @@ fn one(subject: &Subject<'_>, pair: &Pair<'_>, piece: &Piece<'_>, earlier: &Draf
     let Steps { forth, back, at_source, .. } = steps;
     let (source_mapping, target_mapping) = if at_source {
         // Canonical terms are the target's: the source does the converting.
-        (Mapping { to: pipeline(forth), from: pipeline(back), nulls: nulls.clone(), ..Mapping::identity() }, Mapping { nulls, ..Mapping::identity() })
+        (
+            Mapping { to: pipeline(forth), from: pipeline(back), nulls: nulls.clone(), ..Mapping::identity() },
+            Mapping { nulls, ..Mapping::identity() },
+        )
     } else {
-        (Mapping { nulls: nulls.clone(), ..Mapping::identity() }, Mapping { to: pipeline(back), from: pipeline(forth), nulls, ..Mapping::identity() })
+        (
+            Mapping { nulls: nulls.clone(), ..Mapping::identity() },
+            Mapping { to: pipeline(back), from: pipeline(forth), nulls, ..Mapping::identity() },
+        )
     };
     Some(Draft {
         group: mapping.and_then(|mapping| mapping.group.clone()).or_else(|| piece.part.map(|part| joined_group(pair, part))),
@@ -171,9 +191,10 @@ fn one(subject: &Subject<'_>, pair: &Pair<'_>, piece: &Piece<'_>, earlier: &Draf
         members: vec![
             Some(member(piece.source, source_mapping, way.to_target, way.to_source)),
             // The first of several joined fields carries the whole.
-            piece.part.is_none_or(|part| !part.joined || part.number == 0).then(|| {
-                member(piece.target, target_mapping, way.to_source, way.to_target)
-            }),
+            piece
+                .part
+                .is_none_or(|part| !part.joined || part.number == 0)
+                .then(|| member(piece.target, target_mapping, way.to_source, way.to_target)),
         ],
         required: mapping.is_some_and(|mapping| mapping.required),
         path: pair.path.clone(),

@@ -49,7 +49,8 @@ pub async fn layout_of(store: &dyn Store, rules: &SyncRules) -> Result<u32> {
     }
     let number = u32::try_from(known.len()).unwrap_or(u32::MAX);
     known.push(present);
-    let bytes = serde_json::to_vec(&known).map_err(|error| Error::new(Code::Internal, "a layout cannot be written").because(error))?;
+    let bytes =
+        serde_json::to_vec(&known).map_err(|error| Error::new(Code::Internal, "a layout cannot be written").because(error))?;
     let transaction = Transaction { settings: vec![(name, Some(bytes))], ..Transaction::default() };
     let stopped = |error| Error::new(Code::StoreFailed, "the store has stopped").because(error);
     store.submit(transaction).await.map_err(stopped)??;

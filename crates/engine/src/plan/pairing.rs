@@ -105,7 +105,9 @@ fn include_equal_names<'a>(subject: &Subject<'a>, pairs: &mut Vec<Pair<'a>>) {
             let side = if of_source { &pair.source } else { &pair.target };
             side.iter().any(|taken| taken.name == field.name)
         };
-        !excluded.contains(field.name.as_str()) && subject.sync.soft_delete_field.as_ref() != Some(&field.name) && !pairs.iter().any(taken)
+        !excluded.contains(field.name.as_str())
+            && subject.sync.soft_delete_field.as_ref() != Some(&field.name)
+            && !pairs.iter().any(taken)
     };
     for field in &source.fields {
         let Some(other) = like(target, field.name.as_str()) else { continue };

@@ -172,7 +172,10 @@ fn needs_match(subject: &Subject<'_>, drafts: &Drafts, notes: &mut Notes<'_>) {
     let proposals = match_proposals(subject, drafts);
     let remedy = match proposals.first() {
         Some(best) if proposals.len() > 1 => {
-            format!("Write \"match_on\": [\"{best}\"]. Other fields that could do: {}.", proposals.get(1..).unwrap_or(&[]).join(", "))
+            format!(
+                "Write \"match_on\": [\"{best}\"]. Other fields that could do: {}.",
+                proposals.get(1..).unwrap_or(&[]).join(", ")
+            )
         }
         Some(only) => format!("Write \"match_on\": [\"{only}\"]."),
         None => "Name the fields in `match_on`; none of those mapped is unique on either side.".to_string(),
@@ -196,7 +199,8 @@ fn match_proposals(subject: &Subject<'_>, drafts: &Drafts) -> Vec<String> {
     };
     let mut ranked: Vec<(u8, &str)> = Vec::new();
     for draft in drafts.all.iter().filter(|draft| draft.members.iter().all(Option::is_some)) {
-        let is_telling = ["mail", "code", "number", "external", "uuid"].iter().any(|word| draft.name.to_lowercase().contains(word));
+        let is_telling =
+            ["mail", "code", "number", "external", "uuid"].iter().any(|word| draft.name.to_lowercase().contains(word));
         let rank = match (unique_at(draft, 0), unique_at(draft, 1)) {
             (true, true) => 0,
             (true, false) | (false, true) => 1,

@@ -2,7 +2,9 @@
 //! nothing about directions: a way back that is not there is said so.
 
 use super::notes::Notes;
-use crate::config::{CastType, FieldMapping, HandleNulls, Limit, OnError, SyncConfig, TimestampFormat, Transformation, ValidationRule};
+use crate::config::{
+    CastType, FieldMapping, HandleNulls, Limit, OnError, SyncConfig, TimestampFormat, Transformation, ValidationRule,
+};
 use crate::error::Code;
 use crate::record::FieldName;
 use crate::schema::Type;
@@ -59,7 +61,9 @@ pub(super) fn joined(written: &[Transformation], fields: &[FieldName]) -> Result
     let specs = written
         .iter()
         .map(|step| match step {
-            Transformation::Join { separator } => Ok(TransformSpec::with("join", json!({ "separator": separator, "fields": names }))),
+            Transformation::Join { separator } => {
+                Ok(TransformSpec::with("join", json!({ "separator": separator, "fields": names })))
+            }
             other => spec(other),
         })
         .collect::<Result<Vec<_>, String>>()?;
@@ -161,7 +165,13 @@ fn timestamp_step(from: &Type, to: &Type, format: &TimestampFormat) -> Result<Op
 }
 
 /// What a null of one side means to the other.
-pub(super) fn nulls(sync: &SyncConfig, mapping: Option<&FieldMapping>, ty: &Type, path: &str, notes: &mut Notes<'_>) -> NullPolicy {
+pub(super) fn nulls(
+    sync: &SyncConfig,
+    mapping: Option<&FieldMapping>,
+    ty: &Type,
+    path: &str,
+    notes: &mut Notes<'_>,
+) -> NullPolicy {
     let default = mapping.and_then(|mapping| mapping.default.as_ref());
     match (sync.mapping_options.handle_nulls, default) {
         // A default that is written for a field is meant, whatever is said of all fields.

@@ -273,7 +273,8 @@ fn look(rules: &SyncRules, member: MemberIndex, held: MemberIndex, record: &Reco
         }
     }
     let whole = map::canonical_record(rules, &canonical);
-    is_unfit |= rules.members.get(member).is_some_and(|member| member.outward) && !validate(&rules.validation, &whole).rejects.is_empty();
+    is_unfit |=
+        rules.members.get(member).is_some_and(|member| member.outward) && !validate(&rules.validation, &whole).rejects.is_empty();
     let mut fields = Vec::with_capacity(rules.fields.len());
     for (field, value) in canonical.iter().enumerate() {
         let judge = judge_of(rules, held, field);
