@@ -1,5 +1,5 @@
 //! Dates and timestamps as text by strftime patterns, and the `timestamp_format` of text fields that hold timestamps.
-//! Patterns are jiff's (https://docs.rs/jiff/latest/jiff/fmt/strtime/); names of days and months are English.
+//! Patterns are jiff's (<https://docs.rs/jiff/latest/jiff/fmt/strtime/>); names of days and months are English.
 
 use super::step::{Step, StepInverse, failed, none};
 use crate::error::Result;

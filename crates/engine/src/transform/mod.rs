@@ -134,7 +134,7 @@ impl Pipeline {
         self.steps.iter().any(Step::is_lossy)
     }
 
-    /// Whether a loss at the target field is declared: the last step is a `cast`, or the text is cut on purpose.
+    /// Whether a loss at the target field is declared: one of the steps is a `cast`.
     pub fn allows_lossy_fit(&self) -> bool {
         self.steps.iter().any(|step| matches!(step, Step::Cast { .. }))
     }
