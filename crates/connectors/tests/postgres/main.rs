@@ -13,8 +13,10 @@ mod server;
 mod support;
 
 mod checking;
+mod encryption;
 mod reading;
 mod resuming;
 mod shapes;
 mod streaming;
+mod values;
 mod writing;
