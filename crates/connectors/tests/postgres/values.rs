@@ -125,7 +125,7 @@ async fn held_by_its_guard(system: &System, images: &[Record]) {
         guard: image.clone(),
     };
     for image in images {
-        for (name, value) in image.iter() {
+        for (name, value) in image.iter().filter(|(_, value)| **value != Value::Null) {
             let outcomes = system
                 .apply(
                     "u",
