@@ -28,7 +28,7 @@ pub const SESSION_SETTINGS: &[(&str, &str)] =
 /// The longest wait for the answers to a batch.
 const ANSWER_WAIT_MAX: Duration = Duration::from_secs(180);
 /// How long is asked what became of a commit.
-const OUTCOME_WAIT_MAX: Duration = Duration::from_secs(15);
+const OUTCOME_WAIT_MAX: Duration = Duration::from_secs(10);
 /// How often.
 const OUTCOME_POLL_INTERVAL: Duration = Duration::from_millis(100);
 

@@ -14,6 +14,8 @@ mod support;
 
 mod checking;
 mod encryption;
+mod losses;
+mod proxy;
 mod reading;
 mod resuming;
 mod shapes;
