@@ -87,6 +87,11 @@ impl Column {
         }
     }
 
+    /// A parameter of type text as the server will print it once it is stored here, modifiers included.
+    pub fn printed_as_stored(&self, parameter: &str) -> String {
+        self.print(&format!("{}::{}", self.given(parameter), self.field.native_type))
+    }
+
     /// A parameter of type text as a value of this column.
     pub fn given(&self, parameter: &str) -> String {
         format!("{parameter}::{}", self.cast)
