@@ -50,6 +50,42 @@ codes! {
     // 1xxx: the configuration. Born in config/ and plan.rs.
     /// The document is not JSON (or YAML).
     ConfigSyntax = 1001, BadInput, "Correct the document at the place named.";
+    /// A document of the configuration cannot be read.
+    ConfigUnreadable = 1002, BadInput, "Correct the path, or grant the right to read the file.";
+    /// A key that the language does not have.
+    ConfigUnknownKey = 1003, BadInput, "Correct the key's spelling or its place, or remove it: docs/config.md lists every key.";
+    /// A value of the wrong kind.
+    ConfigWrongType = 1004, BadInput, "Write a value of the kind that the message names.";
+    /// A text that is none of the values that the key takes.
+    ConfigUnknownValue = 1005, BadInput, "Write one of the values that the message lists.";
+    /// A value outside its range.
+    ConfigOutOfRange = 1006, BadInput, "Write a value within the range that the message names.";
+    /// One setting in two places with different values.
+    ConfigSetTwice = 1007, BadInput, "Keep one of the two places and remove the other.";
+    /// Less was written than is needed.
+    ConfigMissing = 1008, BadInput, "Add what the message names.";
+    /// Two settings contradict each other.
+    ConfigContradiction = 1009, BadInput, "Change one of the settings named so that they agree.";
+    /// A name that nothing has: a connection, a system, a role, a sync.
+    ConfigUnknownName = 1010, BadInput, "Correct the name, or define what it names.";
+    /// A field that no mapping names.
+    ConfigUnknownField = 1011, BadInput, "Correct the field's name, or add it to field_mappings or include_fields.";
+    /// Two things of one name.
+    ConfigDuplicateName = 1012, BadInput, "Give each a name of its own.";
+    /// A secret was written plainly.
+    ConfigPlainSecret = 1013, BadInput, "Put the secret in the environment, in a file or in the store, and write where it is: {\"env\": \"NAME\"}, {\"file\": \"path\"} or {\"secret\": \"NAME\"}.";
+    /// A regular expression, schedule or time format that cannot be used.
+    ConfigBadPattern = 1014, BadInput, "Correct the pattern where the message says.";
+    /// An expression that cannot be compiled.
+    ConfigBadExpression = 1015, BadInput, "Correct the expression where the message says.";
+    /// Something that the language has and this version does not do yet: a warning.
+    ConfigNotBuilt = 1016, BadInput, "Remove the setting, or go on without its effect.";
+    /// A setting that has no effect beside the others: a warning.
+    ConfigNoEffect = 1017, BadInput, "Remove the setting, or change the one that makes it idle.";
+    /// The place that a secret refers to holds none.
+    SecretMissing = 1018, Stop, "Set the environment variable, fill the file, or run `concord secret set NAME`.";
+    /// The file that should hold a secret cannot be read.
+    SecretUnreadable = 1019, Stop, "Correct the path, or grant the right to read the file.";
 
     // 2xxx: systems and connectors.
     /// The system could not be reached or dropped the connection.
@@ -86,6 +122,20 @@ codes! {
     // 21xx: born in the PostgreSQL connector.
     /// The server refused a statement for a reason that has no code of its own.
     StatementRefused = 2101, Transient, "Tried again. If it lasts, look up the SQLSTATE in the message and the server's log.";
+
+    // 22xx: database files.
+    /// The database file could not be opened.
+    FileUnavailable = 2200, Transient, "Nothing to do: it is tried again. If it lasts, check the path, and that the process may read and write the file and its folder.";
+    /// The database file may be read but not written.
+    FileReadOnly = 2201, Stop, "Give the process the right to write the file and its folder, then resume.";
+    /// The file is damaged, or is no database.
+    FileCorrupt = 2202, Stop, "Check the path; if it is right, restore the file from a copy or repair it with `sqlite3 FILE .recover`, then run `concord plan`.";
+    /// The disk that holds the database file is full.
+    DiskFull = 2203, Transient, "Free space on the disk: it is tried again.";
+    /// The disk failed beneath the database file.
+    FileFailed = 2204, Transient, "Nothing to do: it is tried again. If it lasts, check the disk and the machine's log.";
+    /// The database refused a statement of ours.
+    WriteRefused = 2205, Rejected, "Look at the reason given: a trigger of the table may use a function that only the application has.";
 
     // 3xxx: what happens to a record.
     /// The target refused the record.

@@ -1,6 +1,9 @@
 //! What the connector must be told: where the server is, who we are there, and how far we may go.
 //! Plain data, already resolved: no file is read and no environment asked here, and nothing prints the password.
 
+use crate::settings::Asked;
+use concord_engine::config::SslMode as Written;
+use concord_engine::error::Result;
 use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -48,7 +51,7 @@ pub enum SslMode {
 impl std::str::FromStr for SslMode {
     type Err = String;
 
-    fn from_str(text: &str) -> Result<SslMode, String> {
+    fn from_str(text: &str) -> std::result::Result<SslMode, String> {
         Ok(match text {
             "disable" => SslMode::Disable,
             "allow" => SslMode::Allow,
@@ -62,6 +65,19 @@ impl std::str::FromStr for SslMode {
                 ));
             }
         })
+    }
+}
+
+impl From<Written> for SslMode {
+    fn from(written: Written) -> SslMode {
+        match written {
+            Written::Disable => SslMode::Disable,
+            Written::Allow => SslMode::Allow,
+            Written::Prefer => SslMode::Prefer,
+            Written::Require => SslMode::Require,
+            Written::VerifyCa => SslMode::VerifyCa,
+            Written::VerifyFull => SslMode::VerifyFull,
+        }
     }
 }
 
@@ -125,6 +141,30 @@ impl Config {
             connection: String::new(),
             allow_ddl: true,
         }
+    }
+
+    /// A configuration from a configured connection: its credentials, `options.connect_timeout_ms` and
+    /// `options.allow_ddl`.
+    pub fn read(asked: &Asked<'_>) -> Result<Config> {
+        asked.only_options(&["allow_ddl", "connect_timeout_ms"])?;
+        let given = &asked.connection.credentials;
+        let host = given.host.clone().unwrap_or_else(|| "localhost".to_owned());
+        let database = asked.required("database", &given.database)?;
+        let mut config = Config::new(host, database, asked.required("username", &given.username)?);
+        config.port = given.port.unwrap_or(config.port);
+        config.schema = given.schema.clone().unwrap_or(config.schema);
+        if let Some(password) = asked.secret(given.password.as_ref())? {
+            config.password = Password::new(password.expose());
+        }
+        config.sslmode = given.sslmode.map_or(config.sslmode, SslMode::from);
+        config.sslrootcert = given.sslrootcert.as_ref().map(PathBuf::from);
+        config.sslcert = given.sslcert.as_ref().map(PathBuf::from);
+        config.sslkey = given.sslkey.as_ref().map(PathBuf::from);
+        config.connect_timeout = asked.milliseconds("connect_timeout_ms", 1..=600_000, config.connect_timeout)?;
+        config.allow_ddl = asked.flag("allow_ddl", config.allow_ddl)?;
+        config.installation = asked.installation.to_owned();
+        config.connection = asked.name.to_string();
+        Ok(config)
     }
 
     /// Whether the server is reached through a Unix socket.
