@@ -16,6 +16,7 @@ pub mod hunt;
 pub mod random;
 mod rules;
 pub mod run;
+pub mod script;
 pub mod stage;
 pub mod store;
 pub mod system;
@@ -23,47 +24,3 @@ pub mod timeline;
 pub mod trace;
 pub mod users;
 pub mod world;
-
-/// The planted bugs, by the names under which the engine knows them.
-pub const MUTANTS: &[&str] = &[
-    "guard_dropped",
-    "guard_narrowed",
-    "delete_guard_dropped",
-    "create_unguarded",
-    "ack_before_durable",
-    "write_before_durable",
-    "stale_version_kept",
-    "unknown_order_trusted",
-    "base_not_moved",
-    "pending_cleared_whole",
-    "echo_not_settled",
-    "unknown_is_success",
-    "unknown_is_failure",
-    "create_retried",
-    "fence_skipped",
-    "reservation_ignored",
-    "lookup_skipped",
-    "collision_ignored",
-    "orphan_delete_forgotten",
-    "delete_forgotten",
-    "tombstone_ignored",
-    "key_change_as_insert",
-    "partial_as_full",
-    "returned_image_trusted",
-    "returned_image_ignored",
-    "loser_not_recorded",
-    "lww_by_arrival",
-    "priority_reversed",
-    "group_split",
-    "owes_forgotten",
-    "owed_value_not_contender",
-    "echo_as_edit",
-    "lossy_ping_pong",
-    "two_flights_per_link",
-    "position_inside_transaction",
-    "gap_ignored",
-    "owner_ignored",
-    "key_write_back_forgotten",
-    "update_wins_forgotten",
-    "review_swallowed",
-];

@@ -2,8 +2,8 @@
 
 use clap::Parser;
 use concord_engine::mutants;
+use concord_simulation::hunt;
 use concord_simulation::run::{Report, run};
-use concord_simulation::{MUTANTS, hunt};
 use std::process::ExitCode;
 
 /// Runs the engine on simulated systems, one world per seed.
@@ -38,12 +38,13 @@ struct Arguments {
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
-    let mutant = match arguments.mutant.as_deref().map(|name| MUTANTS.iter().find(|known| **known == name)) {
+    let mutant = match arguments.mutant.as_deref().map(|name| mutants::ALL.iter().find(|(known, _)| *known == name)) {
         Some(None) => {
-            eprintln!("no such mutant; there are: {}", MUTANTS.join(", "));
+            let names: Vec<&str> = mutants::ALL.iter().map(|(name, _)| *name).collect();
+            eprintln!("no such mutant; there are: {}", names.join(", "));
             return ExitCode::from(2);
         }
-        Some(Some(name)) => Some(*name),
+        Some(Some((name, _))) => Some(*name),
         None => None,
     };
     if arguments.mutants {
@@ -99,7 +100,7 @@ fn tell(report: &Report, mutant: Option<&str>) -> ExitCode {
 
 fn hunt_all(arguments: &Arguments) -> ExitCode {
     let mut missed = 0;
-    for mutant in MUTANTS {
+    for (mutant, _) in mutants::ALL {
         match hunt::hunt(mutant, arguments.from, arguments.count, arguments.jobs) {
             Some((seeds, report)) => {
                 let first = report.violations.first();
