@@ -1,1 +1,72 @@
-//! x
+//! The connectors: one folder each, the same file names in each. The list in this file is the only place that names
+//! them all; [`kinds`] says of every kind, built or not, what the configuration language must know.
+
+pub mod kinds;
+pub mod settings;
+pub mod sqlite;
+
+use concord_engine::connector::Connector;
+use concord_engine::error::{Code, Error, Result};
+use settings::Asked;
+use std::sync::Arc;
+
+type Open = fn(&Asked<'_>) -> Result<Arc<dyn Connector>>;
+
+/// Kind → how a connector of it is opened.
+const OPEN: &[(&str, Open)] = &[(sqlite::KIND, |asked| Ok(Arc::new(sqlite::open(sqlite::SqliteSettings::read(asked)?)?)))];
+
+/// A connector for a configured connection. Nothing is reached yet: a system that cannot be reached shows in the first
+/// call, so that it can be tried again. An error here is one of the settings.
+pub fn open(asked: &Asked<'_>) -> Result<Arc<dyn Connector>> {
+    let kind = asked.kind();
+    let (_, open) = OPEN.iter().find(|(name, _)| *name == kind).ok_or_else(|| {
+        Error::new(Code::ConfigNotBuilt, format!("this version has no connector of the type {kind}")).at(asked.name.to_string())
+    })?;
+    open(asked)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use concord_engine::config::Connection;
+    use concord_engine::config::SecretText;
+    use concord_engine::record::SystemName;
+
+    fn open_json(text: &str) -> Result<Arc<dyn Connector>> {
+        let connection: Connection = serde_json::from_str(text).unwrap();
+        let stored = |_: &str| Ok(None::<SecretText>);
+        let name = SystemName::from("crm");
+        open(&Asked { name: &name, connection: &connection, installation: "an-installation", stored: &stored })
+    }
+
+    #[test]
+    fn every_listed_connector_is_a_built_kind() {
+        for (name, _) in OPEN {
+            assert!(kinds::KINDS.iter().any(|kind| kind.name == *name && kind.built), "{name}");
+        }
+    }
+
+    #[test]
+    fn an_alias_opens_the_connector_of_its_kind() {
+        for kind in ["sqlite", "sqlite3"] {
+            let text =
+                format!(r#"{{"type": "{kind}", "credentials": {{"path": "crm.db"}}, "options": {{"busy_timeout_ms": 250}}}}"#);
+            assert_eq!(open_json(&text).unwrap().capabilities().kind, "sqlite");
+        }
+    }
+
+    #[test]
+    fn a_bad_setting_is_named_with_the_connection() {
+        let error = |text: &str| open_json(text).err().unwrap();
+        let missing = error(r#"{"type": "sqlite"}"#);
+        assert_eq!((missing.code, missing.at.as_deref()), (Code::ConfigMissing, Some("crm")));
+        let misspelt = error(r#"{"type": "sqlite", "credentials": {"path": "a"}, "options": {"busy_timout_ms": 1}}"#);
+        assert_eq!(misspelt.code, Code::ConfigUnknownKey);
+        assert!(misspelt.message.contains("busy_timout_ms") && misspelt.message.contains("busy_timeout_ms"));
+        let wrong = error(r#"{"type": "sqlite", "credentials": {"path": "a"}, "options": {"poll_interval_ms": "often"}}"#);
+        assert_eq!(wrong.code, Code::ConfigWrongType);
+        let far = error(r#"{"type": "sqlite", "credentials": {"path": "a"}, "options": {"poll_interval_ms": 0}}"#);
+        assert_eq!(far.code, Code::ConfigOutOfRange);
+        assert_eq!(error(r#"{"type": "zendesk"}"#).code, Code::ConfigNotBuilt);
+    }
+}

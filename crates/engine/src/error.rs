@@ -50,6 +50,42 @@ codes! {
     // 1xxx: the configuration. Born in config/ and plan.rs.
     /// The document is not JSON (or YAML).
     ConfigSyntax = 1001, BadInput, "Correct the document at the place named.";
+    /// A document of the configuration cannot be read.
+    ConfigUnreadable = 1002, BadInput, "Correct the path, or grant the right to read the file.";
+    /// A key that the language does not have.
+    ConfigUnknownKey = 1003, BadInput, "Correct the key's spelling or its place, or remove it: docs/config.md lists every key.";
+    /// A value of the wrong kind.
+    ConfigWrongType = 1004, BadInput, "Write a value of the kind that the message names.";
+    /// A text that is none of the values that the key takes.
+    ConfigUnknownValue = 1005, BadInput, "Write one of the values that the message lists.";
+    /// A value outside its range.
+    ConfigOutOfRange = 1006, BadInput, "Write a value within the range that the message names.";
+    /// One setting in two places with different values.
+    ConfigSetTwice = 1007, BadInput, "Keep one of the two places and remove the other.";
+    /// Less was written than is needed.
+    ConfigMissing = 1008, BadInput, "Add what the message names.";
+    /// Two settings contradict each other.
+    ConfigContradiction = 1009, BadInput, "Change one of the settings named so that they agree.";
+    /// A name that nothing has: a connection, a system, a role, a sync.
+    ConfigUnknownName = 1010, BadInput, "Correct the name, or define what it names.";
+    /// A field that no mapping names.
+    ConfigUnknownField = 1011, BadInput, "Correct the field's name, or add it to field_mappings or include_fields.";
+    /// Two things of one name.
+    ConfigDuplicateName = 1012, BadInput, "Give each a name of its own.";
+    /// A secret was written plainly.
+    ConfigPlainSecret = 1013, BadInput, "Put the secret in the environment, in a file or in the store, and write where it is: {\"env\": \"NAME\"}, {\"file\": \"path\"} or {\"secret\": \"NAME\"}.";
+    /// A regular expression, schedule or time format that cannot be used.
+    ConfigBadPattern = 1014, BadInput, "Correct the pattern where the message says.";
+    /// An expression that cannot be compiled.
+    ConfigBadExpression = 1015, BadInput, "Correct the expression where the message says.";
+    /// Something that the language has and this version does not do yet: a warning.
+    ConfigNotBuilt = 1016, BadInput, "Remove the setting, or go on without its effect.";
+    /// A setting that has no effect beside the others: a warning.
+    ConfigNoEffect = 1017, BadInput, "Remove the setting, or change the one that makes it idle.";
+    /// The place that a secret refers to holds none.
+    SecretMissing = 1018, Stop, "Set the environment variable, fill the file, or run `concord secret set NAME`.";
+    /// The file that should hold a secret cannot be read.
+    SecretUnreadable = 1019, Stop, "Correct the path, or grant the right to read the file.";
 
     // 2xxx: systems and connectors.
     /// The system could not be reached or dropped the connection.
@@ -83,6 +119,20 @@ codes! {
     /// The feed holds back so much of the source's log that it will soon be lost.
     FeedLagging = 2015, Stop, "Let the sync catch up, or raise the limit of retained log on the server.";
 
+    // 22xx: database files.
+    /// The database file could not be opened.
+    FileUnavailable = 2200, Transient, "Nothing to do: it is tried again. If it lasts, check the path, and that the process may read and write the file and its folder.";
+    /// The database file may be read but not written.
+    FileReadOnly = 2201, Stop, "Give the process the right to write the file and its folder, then resume.";
+    /// The file is damaged, or is no database.
+    FileCorrupt = 2202, Stop, "Check the path; if it is right, restore the file from a copy or repair it with `sqlite3 FILE .recover`, then run `concord plan`.";
+    /// The disk that holds the database file is full.
+    DiskFull = 2203, Transient, "Free space on the disk: it is tried again.";
+    /// The disk failed beneath the database file.
+    FileFailed = 2204, Transient, "Nothing to do: it is tried again. If it lasts, check the disk and the machine's log.";
+    /// The database refused a statement of ours.
+    StatementRefused = 2205, Rejected, "Look at the reason given: a trigger of the table may use a function that only the application has.";
+
     // 3xxx: what happens to a record.
     /// The target refused the record.
     TargetRejected = 3001, Rejected, "Correct the record named, then retry it from review.";
@@ -99,9 +149,61 @@ codes! {
     /// A text that should have been a value of some type is none.
     ValueMalformed = 3101, Rejected, "Correct the value in the system it comes from, then retry the record from review.";
 
+    /// Several members changed the same fields, and the rule is to ask.
+    Conflict = 3006, Rejected, "Choose a value with `concord review resolve`.";
+    /// One member deleted the record, another edited it, and the rule is to ask.
+    DeleteAgainstEdit = 3007, Rejected, "Decide with `concord review resolve` whether the record lives.";
+    /// The record was deleted where deletes do not flow from.
+    DeleteAgainstFlow = 3008, Rejected, "Decide with `concord review resolve` whether the record is made anew there.";
+    /// A field was edited where its edits do not flow from.
+    EditAgainstFlow = 3009, Rejected, "Decide with `concord review resolve` whether the edit stays.";
+    /// A record failed a validation rule.
+    ValidationFailed = 3010, Rejected, "Correct the record in the system named: it is read again at its next change, or with `concord review retry`.";
+    /// A field keeps changing through our own writes.
+    LoopDetected = 3011, Rejected, "Find what writes the value back (a trigger, a workflow, another integration), then `concord review retry`.";
+    /// `on_delete: soft_delete` without a field to set.
+    SoftDeleteFieldMissing = 3012, Rejected, "Name the field in `soft_delete_field`.";
+    /// Several records could be the match.
+    MatchAmbiguous = 3013, Rejected, "Choose the candidate with `concord review resolve`, or make the match fields unique.";
+    /// Another record of the same member already has this match.
+    MatchDuplicate = 3014, Rejected, "Merge the duplicates in the system named, or let this one be a record of its own with `concord review resolve`.";
+    /// Every attempt to write the record failed.
+    RetriesExhausted = 3015, Rejected, "Remove the cause that the last error names, then `concord review retry`.";
+    /// The guard missed again and again, and a read shows nothing new.
+    GuardNeverHolds = 3016, Rejected, "A field of the record does not compare equal to itself in the system: leave it out of the mapping, or report it.";
+    /// More records went away than the guard lets through.
+    MassDelete = 3017, Stop, "Look whether the deletes are meant. `concord review retry` lets them through, `concord review ignore` makes the records anew.";
+    /// The record may be there, but we may not see it.
+    Forbidden = 3018, Rejected, "Grant the right to read the record, then `concord review retry`.";
+
+    /// No such review item, or it is closed.
+    UnknownReview = 3019, BadInput, "See `concord review list`.";
+    /// The resolution does not fit the review item.
+    BadResolution = 3020, BadInput, "See `concord review show` for what can be done about the item.";
+    /// No such sync.
+    UnknownSync = 3021, BadInput, "See `concord status` for the syncs that run.";
+
     // 4xxx: the store.
     /// The store could not be written or read.
     StoreFailed = 4001, Stop, "Check the disk and the store file named, then start again: nothing that was acknowledged is lost.";
+    /// The disk that holds the store is full.
+    StoreFull = 4002, Stop, "Free space on the disk that holds the store, then start again: nothing that was acknowledged is lost.";
+    /// Another process works on the store.
+    StoreInUse = 4003, Stop, "Stop the process named in the message, or give this one another folder for its store.";
+    /// The store was written by a newer version.
+    StoreTooNew = 4004, Stop, "Run the version of Concord that wrote the store, or a later one.";
+    /// The store was written by an older version and is opened to look only.
+    StoreTooOld = 4005, Stop, "Run `concord run` once with this version: it brings the store to its format.";
+    /// The file is something else than a store.
+    StoreForeign = 4006, Stop, "Give Concord a folder of its own for its store: the file named is something else.";
+    /// The store holds something that cannot be read.
+    StoreDamaged = 4007, Stop, "Keep a copy of the store's folder, then restore a backup of it or begin with a new one; report it with the message.";
+    /// There is no store to look at.
+    StoreMissing = 4008, Stop, "Check the folder of the store, or run `concord run`, which makes one.";
+    /// A write was asked of a store that was opened to look only.
+    StoreReadOnly = 4009, Stop, "Use a command that changes things, which takes the store's lock.";
+    /// The file system does not let us use the store.
+    StoreDenied = 4010, Stop, "Give the user that runs Concord the right to read and write the store's folder and every file in it.";
 
     // 5xxx: running.
     /// Something that should be impossible happened.

@@ -62,6 +62,30 @@ pub struct FieldEntry {
     pub from: MemberIndex,
     /// When it was edited there.
     pub edited: Moment,
-    /// The rule that decided: `only change`, `last_write_wins`, `system_priority`, `manual` …
-    pub rule: String,
+    /// The rule that decided.
+    pub rule: Rule,
+}
+
+/// What decided about a value.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Rule {
+    /// Nobody else had changed it.
+    OnlyChange,
+    /// It was the first value seen, or the only one that was not null.
+    FirstSeen,
+    /// `initial_sync.authority`.
+    Authority,
+    /// The latest edit.
+    LastWriteWins,
+    /// `system_priority` or a field rule that names a system.
+    Priority,
+    /// A person.
+    Manual,
+    /// A person: the members may differ until the next change.
+    LeftAsItIs,
+    /// The contenders came to agree.
+    NoLongerInConflict,
+    /// `delete_vs_update: delete_wins`.
+    DeleteWins,
 }

@@ -4,6 +4,7 @@
 
 use crate::change::{EditTime, Version};
 use crate::clock::Moment;
+use crate::ledger::Rule;
 use crate::record::Key;
 use crate::value::Value;
 use serde::{Deserialize, Serialize};
@@ -115,12 +116,37 @@ pub struct Side {
     pub owes_life: bool,
     /// The flight that carries a write to this member now.
     pub flight: Option<FlightId>,
+    /// Whether the store's list of debts has a row for this side.
+    pub queued: bool,
+    /// When that row is due; the present debt is not paid before.
+    pub due: Moment,
     /// Failed attempts at the present debt.
     pub attempts: u32,
     /// Guard misses in a row whose re-read showed nothing new.
     pub misses: u32,
     /// The review item that keeps this member from being written.
     pub blocked: Option<ReviewId>,
+}
+
+impl Link {
+    /// A link of a sync with these numbers of members, fields and groups, of which nothing is known yet.
+    pub fn new(id: LinkId, sync: SyncId, layout: u32, members: usize, fields: usize, groups: usize) -> Link {
+        Link {
+            id,
+            sync,
+            layout,
+            decision: 0,
+            life: Life::Live,
+            sides: (0..members).map(|_| Side::absent(fields)).collect(),
+            groups: vec![Group::default(); groups],
+            held: None,
+        }
+    }
+
+    /// Whether a write for this link is under way somewhere.
+    pub fn in_flight(&self) -> bool {
+        self.sides.iter().any(|side| side.flight.is_some())
+    }
 }
 
 impl Side {
@@ -134,13 +160,15 @@ impl Side {
             owes: Vec::new(),
             owes_life: false,
             flight: None,
+            queued: false,
+            due: Moment::default(),
             attempts: 0,
             misses: 0,
             blocked: None,
         }
     }
 
-    /// Whether this member is to be written, as far as the link tells.
+    /// Whether a write to this member is owed, as far as the link tells.
     pub fn is_owing(&self) -> bool {
         self.owes_life || !self.owes.is_empty()
     }
@@ -170,6 +198,8 @@ pub struct Agreed {
     pub decision: u64,
     /// How many causal hops it is deep.
     pub hops: u32,
+    /// What decided for it.
+    pub rule: Rule,
 }
 
 /// A group that waits for a person.
@@ -198,6 +228,8 @@ pub struct Pending {
     pub version: Version,
     /// The hops of the deepest observation folded in: 0 for a person's edit.
     pub hops: u32,
+    /// Whether every observation folded in was the echo of a write of ours for this sync.
+    pub echo: bool,
     /// When the first observation arrived.
     pub arrived: Moment,
     /// The layout of the cells.

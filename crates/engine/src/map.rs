@@ -79,8 +79,12 @@ pub fn wanted(at: &MemberField, value: &Value, record: impl FnOnce() -> Record) 
         Fit::Exact => Ok(Some(mapped)),
         Fit::Lossless(value) => Ok(Some(value)),
         Fit::Lossy { value, .. } if at.lossy => Ok(Some(value)),
-        Fit::Lossy { how, .. } => Err(Error::new(Code::ValueDoesNotFit, format!("a value does not fit {} ({}): {how}", at.name, at.native()))),
-        Fit::Impossible(reason) => Err(Error::new(Code::ValueDoesNotFit, format!("a value does not fit {} ({}): {reason}", at.name, at.native()))),
+        Fit::Lossy { how, .. } => {
+            Err(Error::new(Code::ValueDoesNotFit, format!("a value does not fit {} ({}): {how}", at.name, at.native())))
+        }
+        Fit::Impossible(reason) => {
+            Err(Error::new(Code::ValueDoesNotFit, format!("a value does not fit {} ({}): {reason}", at.name, at.native())))
+        }
     }
 }
 

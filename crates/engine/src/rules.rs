@@ -95,6 +95,8 @@ pub struct MemberField {
     pub name: FieldName,
     /// The type there.
     pub ty: Type,
+    /// The system's own name of the type, for messages.
+    pub native_type: String,
     /// The way from and to canonical terms.
     pub mapping: Mapping,
     /// Whether edits of it here flow to the others.
@@ -109,6 +111,13 @@ pub struct MemberField {
     pub write_back: bool,
     /// Whether a value that the field cannot hold exactly may be written in its lossy form.
     pub lossy: bool,
+}
+
+impl MemberField {
+    /// The type's name for messages.
+    pub fn native(&self) -> &str {
+        &self.native_type
+    }
 }
 
 /// A group of fields that change hands together.

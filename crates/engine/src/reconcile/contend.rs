@@ -2,6 +2,7 @@
 
 use crate::change::EditTime;
 use crate::clock::Moment;
+use crate::ledger::Rule;
 use crate::link::MemberIndex;
 use crate::rules::Policy;
 use crate::value::Value;
@@ -18,7 +19,7 @@ pub(super) struct Contender {
 /// How a contest ended.
 pub(super) enum Verdict {
     /// The contender at this place wins, by this rule.
-    Won(usize, &'static str),
+    Won(usize, Rule),
     /// A person decides.
     Manual,
     /// The latest edit wins, and not all times are known yet.
@@ -32,7 +33,7 @@ pub(super) fn judge(policy: &Policy, contenders: &[Contender], patient: bool) ->
         Policy::Priority(order) => {
             let named = order.iter().find_map(|member| contenders.iter().position(|contender| contender.member == *member));
             match named {
-                Some(place) => Verdict::Won(place, "priority"),
+                Some(place) => Verdict::Won(place, Rule::Priority),
                 None => latest(contenders, patient),
             }
         }
@@ -52,7 +53,7 @@ fn latest(contenders: &[Contender], patient: bool) -> Verdict {
         .enumerate()
         .min_by_key(|(_, contender)| (std::cmp::Reverse(floored(contender.time.at, grain)), contender.member))
         .map(|(place, _)| place);
-    place.map_or(Verdict::Manual, |place| Verdict::Won(place, "last_write_wins"))
+    place.map_or(Verdict::Manual, |place| Verdict::Won(place, Rule::LastWriteWins))
 }
 
 fn floored(at: Moment, grain: u32) -> i64 {

@@ -26,13 +26,14 @@ pub fn fold(rules: &SyncRules, older: Option<Pending>, newer: Pending, order: Op
         Some(Ordering::Less | Ordering::Equal) => return Folded::Dropped,
         Some(Ordering::Greater) => {}
     }
-    let Pending { key, old_key, shown, version, hops, .. } = newer;
+    let Pending { key, old_key, shown, version, hops, echo, .. } = newer;
     let merged = match (older.shown, shown) {
         (_, gone @ Shown::Gone { .. }) => gone,
         (Shown::Gone { .. }, Shown::Present { cells, times, full, .. }) => Shown::Present { cells, times, full, anew: true },
-        (Shown::Present { cells, times, full, anew }, Shown::Present { cells: new, times: new_times, full: new_full, anew: new_anew }) => {
-            fold_present(rules, older.member, (cells, times, full, anew), (new, new_times, new_full, new_anew))
-        }
+        (
+            Shown::Present { cells, times, full, anew },
+            Shown::Present { cells: new, times: new_times, full: new_full, anew: new_anew },
+        ) => fold_present(rules, older.member, (cells, times, full, anew), (new, new_times, new_full, new_anew)),
     };
     Folded::Into(Box::new(Pending {
         sync: older.sync,
@@ -43,6 +44,7 @@ pub fn fold(rules: &SyncRules, older: Option<Pending>, newer: Pending, order: Op
         shown: merged,
         version,
         hops: older.hops.max(hops),
+        echo: older.echo && echo,
         arrived: older.arrived,
         layout: older.layout,
     }))
@@ -72,7 +74,8 @@ fn fold_present(rules: &SyncRules, member: usize, older: Present, newer: Present
 /// estimated ones: how the feed tells when an edit was made that a read had seen before.
 pub fn refine_times(rules: &SyncRules, pending: &mut Pending, event: &Pending) -> bool {
     let member = pending.member;
-    let (Shown::Present { cells, times, .. }, Shown::Present { cells: event_cells, times: event_times, .. }) = (&mut pending.shown, &event.shown)
+    let (Shown::Present { cells, times, .. }, Shown::Present { cells: event_cells, times: event_times, .. }) =
+        (&mut pending.shown, &event.shown)
     else {
         return false;
     };
@@ -82,7 +85,10 @@ pub fn refine_times(rules: &SyncRules, pending: &mut Pending, event: &Pending) -
         if !known.estimated || exact.estimated {
             continue;
         }
-        let (Some(Some(now)), Some(Some(then)), Some(at)) = (cells.get(field), event_cells.get(field), rules.at(member, field)) else { continue };
+        let (Some(Some(now)), Some(Some(then)), Some(at)) = (cells.get(field), event_cells.get(field), rules.at(member, field))
+        else {
+            continue;
+        };
         if now.equivalent_as(then, &at.ty) {
             *known = *exact;
             refined = true;

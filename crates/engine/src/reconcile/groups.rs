@@ -4,8 +4,9 @@ use super::contend::{Contender, Verdict, judge};
 use super::work::Work;
 use super::{Choice, Need, Ruling};
 use crate::change::EditTime;
+use crate::clock::Moment;
 use crate::error::{Code, Error};
-use crate::ledger::{Entry, FieldEntry};
+use crate::ledger::{Entry, FieldEntry, Rule};
 use crate::link::{Agreed, GroupIndex, Held, MemberIndex, Standing};
 use crate::map::{canonical_record, member_record, wanted};
 use crate::review::Subject;
@@ -18,7 +19,7 @@ enum Settled {
     /// Nothing new.
     Unchanged,
     /// This value, by this rule; these lost.
-    Agreed { winner: Contender, rule: &'static str, losers: Vec<Contender> },
+    Agreed { winner: Contender, rule: Rule, losers: Vec<Contender> },
     /// For a person, with the code and sentence of why.
     Held { contenders: Vec<Contender>, code: Code, message: String, subject: Subject },
 }
@@ -37,7 +38,9 @@ impl Work<'_> {
                         *decided = true;
                     }
                 }
-                Settled::Held { contenders, code, message, subject } => self.hold_group(group, &contenders, code, message, subject),
+                Settled::Held { contenders, code, message, subject } => {
+                    self.hold_group(group, &contenders, code, message, subject)
+                }
             }
         }
         self.owe(&decided);
@@ -126,9 +129,11 @@ impl Work<'_> {
 
     fn validate_member(&self, member: MemberIndex) -> Verification {
         let mut verification = Verification::default();
-        let held_here = self.link.groups.iter().any(|group| {
-            group.held.as_ref().is_some_and(|held| held.contenders.iter().any(|(other, ..)| *other == member))
-        });
+        let held_here = self
+            .link
+            .groups
+            .iter()
+            .any(|group| group.held.as_ref().is_some_and(|held| held.contenders.iter().any(|(other, ..)| *other == member)));
         if self.rules.validation.is_empty() || !(self.any_flowing_change(member) || held_here) {
             return verification;
         }
@@ -148,15 +153,17 @@ impl Work<'_> {
             }
         }
         if !outcome.rejects.is_empty() {
-            let sentences: Vec<String> = outcome.rejects.iter().map(|reject| format!("{}: {}", reject.field, reject.message)).collect();
-            verification.reject = Some((sentences.join("; "), outcome.rejects.iter().map(|reject| reject.field.to_string()).collect()));
+            let sentences: Vec<String> =
+                outcome.rejects.iter().map(|reject| format!("{}: {}", reject.field, reject.message)).collect();
+            verification.reject =
+                Some((sentences.join("; "), outcome.rejects.iter().map(|reject| reject.field.to_string()).collect()));
         }
         verification
     }
 
     /// The members whose values contend for a group: those that changed it, those whose change is held, and the agreed
     /// value where a member that still owes a write of it has changed it. `Err` holds the group.
-    fn contenders(&self, group: GroupIndex, verdicts: &[Verification]) -> Result<Vec<Contender>, Settled> {
+    fn contenders(&self, group: GroupIndex, verdicts: &[Verification]) -> Result<Vec<Contender>, Box<Settled>> {
         let state = self.before.groups.get(group);
         let held = state.and_then(|state| state.held.as_ref());
         let agreed = state.and_then(|state| state.agreed.as_ref());
@@ -174,27 +181,38 @@ impl Work<'_> {
             match self.canonical(member, group) {
                 Ok(Some(values)) => {
                     let verdict = verdicts.get(member);
-                    let values = verdict.map_or(values.clone(), |verdict| verdict.repaired(self.rules.group_fields(group), values));
+                    let values =
+                        verdict.map_or(values.clone(), |verdict| verdict.repaired(self.rules.group_fields(group), values));
                     contenders.push(Contender { member, values, time, hops });
                     if let Some((message, fields)) = verdict.and_then(|verdict| verdict.reject.clone()) {
                         let subject = Subject::Rejected { member, fields };
-                        return Err(Settled::Held { contenders, code: Code::ValidationFailed, message, subject });
+                        return Err(Box::new(Settled::Held { contenders, code: Code::ValidationFailed, message, subject }));
                     }
                 }
                 Ok(None) => {}
                 Err(error) => {
                     let fields = self.group_names(group);
                     contenders.push(Contender { member, values: vec![Value::Null; fields.len()], time, hops });
-                    return Err(Settled::Held { contenders, code: error.code, message: error.message, subject: Subject::Rejected { member, fields } });
+                    return Err(Box::new(Settled::Held {
+                        contenders,
+                        code: error.code,
+                        message: error.message,
+                        subject: Subject::Rejected { member, fields },
+                    }));
                 }
             }
         }
         if let Some(agreed) = agreed {
-            let owed_and_changed = contenders.iter().any(|contender| {
-                self.before.sides.get(contender.member).is_some_and(|side| side.owes.contains(&group))
-            });
+            let owed_and_changed = contenders
+                .iter()
+                .any(|contender| self.before.sides.get(contender.member).is_some_and(|side| side.owes.contains(&group)));
             if owed_and_changed && !contenders.iter().any(|contender| contender.member == agreed.from) {
-                contenders.push(Contender { member: agreed.from, values: agreed.values.clone(), time: agreed.time, hops: agreed.hops });
+                contenders.push(Contender {
+                    member: agreed.from,
+                    values: agreed.values.clone(),
+                    time: agreed.time,
+                    hops: agreed.hops,
+                });
             }
         }
         Ok(contenders)
@@ -212,7 +230,7 @@ impl Work<'_> {
         }
         let contenders = match self.contenders(group, verdicts) {
             Ok(contenders) => contenders,
-            Err(held) => return Ok(held),
+            Err(held) => return Ok(*held),
         };
         let Some(agreed) = self.before.groups.get(group).and_then(|state| state.agreed.clone()) else {
             return self.settle_first(group, contenders);
@@ -220,14 +238,24 @@ impl Work<'_> {
         if contenders.is_empty() {
             return Ok(self.settle_against_the_flow(group));
         }
+        if contenders.iter().any(|contender| self.is_shown(contender.member) && self.base_unknown(contender.member, group)) {
+            // A record bound to the link after something was agreed has no base either: the same rules as at first sight.
+            let newcomers = contenders.clone();
+            let agreed = Contender { member: agreed.from, values: agreed.values, time: agreed.time, hops: agreed.hops };
+            let mut contenders: Vec<Contender> = newcomers;
+            if !contenders.iter().any(|contender| contender.member == agreed.member) {
+                contenders.push(agreed);
+            }
+            return self.settle_first(group, contenders);
+        }
         if let Some(place) = self.common_value(group, &contenders) {
             let winner = contenders.get(place).cloned();
             let same_as_agreed = winner.as_ref().is_some_and(|winner| self.same(group, &winner.values, &agreed.values));
             return Ok(match winner {
-                Some(winner) if !same_as_agreed => Settled::Agreed { winner, rule: "only change", losers: Vec::new() },
+                Some(winner) if !same_as_agreed => Settled::Agreed { winner, rule: Rule::OnlyChange, losers: Vec::new() },
                 Some(_) if self.before.groups.get(group).is_some_and(|state| state.held.is_some()) => Settled::Agreed {
                     winner: Contender { member: agreed.from, values: agreed.values, time: agreed.time, hops: agreed.hops },
-                    rule: "no longer in conflict",
+                    rule: Rule::NoLongerInConflict,
                     losers: Vec::new(),
                 },
                 _ => Settled::Unchanged,
@@ -252,7 +280,11 @@ impl Work<'_> {
     /// Whether a contender's value is what its member shows now (and not the agreed value standing in for it).
     fn is_shown_now(&self, contender: &Contender, group: GroupIndex) -> bool {
         self.standing(contender.member) == Standing::Present
-            && self.canonical(contender.member, group).ok().flatten().is_some_and(|values| self.same(group, &values, &contender.values))
+            && self
+                .canonical(contender.member, group)
+                .ok()
+                .flatten()
+                .is_some_and(|values| self.same(group, &values, &contender.values))
     }
 
     fn same(&self, _group: GroupIndex, a: &[Value], b: &[Value]) -> bool {
@@ -261,7 +293,8 @@ impl Work<'_> {
 
     fn contest(&self, group: GroupIndex, contenders: Vec<Contender>) -> Result<Settled, Need> {
         let policy = self.rules.groups.get(group).map_or(Policy::Manual, |group| group.policy.clone());
-        let oldest = contenders.iter().filter_map(|contender| self.pending(contender.member)).map(|pending| pending.arrived).min();
+        let oldest =
+            contenders.iter().filter_map(|contender| self.pending(contender.member)).map(|pending| pending.arrived).min();
         let until = oldest.map(|arrived| arrived.plus(self.rules.estimate_wait));
         let patient = until.is_some_and(|until| until > self.now);
         match judge(&policy, &contenders, patient) {
@@ -295,13 +328,13 @@ impl Work<'_> {
         }
         if let Some(place) = self.common_value(group, &contenders) {
             let winner = contenders.swap_remove(place);
-            return Ok(Settled::Agreed { winner, rule: "first seen", losers: Vec::new() });
+            return Ok(Settled::Agreed { winner, rule: Rule::FirstSeen, losers: Vec::new() });
         }
         match self.rules.initial.authority {
             Authority::Member(authority) => match contenders.iter().position(|contender| contender.member == authority) {
                 Some(place) => {
                     let winner = contenders.remove(place);
-                    Ok(Settled::Agreed { winner, rule: "initial_sync.authority", losers: contenders })
+                    Ok(Settled::Agreed { winner, rule: Rule::Authority, losers: contenders })
                 }
                 None => self.contest(group, contenders),
             },
@@ -336,16 +369,24 @@ impl Work<'_> {
         let agreed = self.before.groups.get(group).and_then(|state| state.agreed.clone());
         let now = EditTime { at: self.now, granularity_micros: 1, estimated: false };
         let winner = match choice {
-            Choice::Take(member) => {
-                self.canonical(*member, group).ok().flatten().map(|values| Contender { member: *member, values, time: now, hops: 0 })
-            }
+            Choice::Take(member) => self.canonical(*member, group).ok().flatten().map(|values| Contender {
+                member: *member,
+                values,
+                time: now,
+                hops: 0,
+            }),
             Choice::Give(values) => Some(Contender { member: usize::MAX, values: values.clone(), time: now, hops: 0 }),
-            Choice::Leave => {
-                agreed.map(|agreed| Contender { member: agreed.from, values: agreed.values, time: agreed.time, hops: agreed.hops })
-            }
+            Choice::Leave => agreed.map(|agreed| Contender {
+                member: agreed.from,
+                values: agreed.values,
+                time: agreed.time,
+                hops: agreed.hops,
+            }),
         };
         match winner {
-            Some(winner) if matches!(choice, Choice::Leave) => Settled::Agreed { winner, rule: "left as it is", losers: Vec::new() },
+            Some(winner) if matches!(choice, Choice::Leave) => {
+                Settled::Agreed { winner, rule: Rule::LeftAsItIs, losers: Vec::new() }
+            }
             Some(winner) => {
                 let losers = self
                     .present()
@@ -356,13 +397,13 @@ impl Work<'_> {
                         (!self.same(group, &values, &winner.values)).then_some(Contender { member, values, time: now, hops: 0 })
                     })
                     .collect();
-                Settled::Agreed { winner, rule: "manual", losers }
+                Settled::Agreed { winner, rule: Rule::Manual, losers }
             }
             None => Settled::Unchanged,
         }
     }
 
-    fn agree(&mut self, group: GroupIndex, winner: Contender, rule: &'static str, losers: &[Contender]) {
+    fn agree(&mut self, group: GroupIndex, winner: Contender, rule: Rule, losers: &[Contender]) {
         let names = self.group_names(group);
         for loser in losers {
             let fields = names
@@ -375,18 +416,19 @@ impl Work<'_> {
                     new: Some(won.clone()),
                     from: winner.member,
                     edited: winner.time.at,
-                    rule: rule.to_owned(),
+                    rule,
                 })
                 .collect();
             self.note(loser.member, Entry::Lost, fields);
         }
         let decision = self.before.decision.saturating_add(1);
         if let Some(held) = self.link.groups.get_mut(group).and_then(|state| state.held.take()) {
-            self.close(held.review, rule);
+            self.close(held.review, "decided");
         }
         self.watch_for_loops(group, &winner);
         if let Some(state) = self.link.groups.get_mut(group) {
-            state.agreed = Some(Agreed { values: winner.values, from: winner.member, time: winner.time, decision, hops: winner.hops });
+            state.agreed =
+                Some(Agreed { values: winner.values, from: winner.member, time: winner.time, decision, hops: winner.hops, rule });
         }
     }
 
@@ -426,7 +468,8 @@ impl Work<'_> {
         }
         let too_many = u32::try_from(had_before).unwrap_or(u32::MAX) > loops.max;
         if too_many || winner.hops > loops.max {
-            let message = format!("{} keeps changing through our own writes ({} hops)", self.group_names(group).join(", "), winner.hops);
+            let message =
+                format!("{} keeps changing through our own writes ({} hops)", self.group_names(group).join(", "), winner.hops);
             self.hold(true, Code::LoopDetected, message, Subject::Loop { group });
         }
     }
@@ -450,6 +493,7 @@ impl Work<'_> {
                     // New contents are a new attempt, whatever kept the old ones from being written.
                     side.attempts = 0;
                     side.misses = 0;
+                    side.due = Moment::default();
                     if let Some(review) = side.blocked.take() {
                         self.close(review, "superseded by a later change");
                     }
@@ -461,7 +505,10 @@ impl Work<'_> {
 
     fn owe_life(&mut self, member: MemberIndex) {
         let Some(rules) = self.rules.members.get(member) else { return };
-        let somebody_else = self.present().into_iter().any(|other| other != member && self.rules.members.get(other).is_some_and(|other| other.outward));
+        let somebody_else = self
+            .present()
+            .into_iter()
+            .any(|other| other != member && self.rules.members.get(other).is_some_and(|other| other.outward));
         if self.standing(member) == Standing::Absent
             && rules.inward
             && somebody_else

@@ -3,7 +3,7 @@
 use super::work::Work;
 use super::{Need, Ruling};
 use crate::error::Code;
-use crate::ledger::Entry;
+use crate::ledger::{Entry, Rule};
 use crate::link::{Life, MemberIndex, Standing};
 use crate::review::Subject;
 use crate::rules::{DeleteAgainstEdit, OnDelete, TargetEdits};
@@ -96,7 +96,12 @@ impl Work<'_> {
                 TargetEdits::Keep => side.standing = Standing::LeftAlone,
                 TargetEdits::Review => {
                     side.standing = Standing::LeftAlone;
-                    self.hold(true, Code::DeleteAgainstFlow, "the record was deleted where deletes do not flow from".to_owned(), Subject::DeleteAgainstEdit { deleted_by: member, edited_by: Vec::new() });
+                    self.hold(
+                        true,
+                        Code::DeleteAgainstFlow,
+                        "the record was deleted where deletes do not flow from".to_owned(),
+                        Subject::DeleteAgainstEdit { deleted_by: member, edited_by: Vec::new() },
+                    );
                 }
             }
         }
@@ -112,7 +117,8 @@ impl Work<'_> {
         }
         if editors.is_empty() && gone.is_empty() {
             // The edit that the delete was held against is no longer there to be lost, but a person has not spoken.
-            return self.hold_delete(first, self.members().filter(|&member| self.standing(member) == Standing::Present).collect());
+            return self
+                .hold_delete(first, self.members().filter(|&member| self.standing(member) == Standing::Present).collect());
         }
         if editors.is_empty() && self.before.held.is_none() {
             self.follow_delete(first);
@@ -126,7 +132,7 @@ impl Work<'_> {
         match rule {
             DeleteAgainstEdit::DeleteWins => {
                 for &editor in &editors {
-                    self.note_lost_edits(editor, first, "delete_wins");
+                    self.note_lost_edits(editor, first, Rule::DeleteWins);
                 }
                 self.follow_delete(first);
                 Next::Done
@@ -168,7 +174,12 @@ impl Work<'_> {
             return Next::Done;
         }
         let who = editors.clone();
-        self.hold(false, Code::DeleteAgainstEdit, "one member deleted the record, another edited it".to_owned(), Subject::DeleteAgainstEdit { deleted_by: first, edited_by: editors });
+        self.hold(
+            false,
+            Code::DeleteAgainstEdit,
+            "one member deleted the record, another edited it".to_owned(),
+            Subject::DeleteAgainstEdit { deleted_by: first, edited_by: editors },
+        );
         self.hold_changed_groups(&who);
         Next::Done
     }
@@ -256,7 +267,8 @@ impl Work<'_> {
                 side.standing = Standing::Gone;
             }
         }
-        let back: Vec<MemberIndex> = self.members().filter(|&member| self.is_shown(member) && self.standing(member) == Standing::Gone).collect();
+        let back: Vec<MemberIndex> =
+            self.members().filter(|&member| self.is_shown(member) && self.standing(member) == Standing::Gone).collect();
         let doomed_edited: Vec<MemberIndex> = self
             .members()
             .filter(|&member| self.is_shown(member) && self.standing(member) == Standing::Present && self.owes_life(member))
@@ -290,7 +302,7 @@ impl Work<'_> {
         match rule {
             DeleteAgainstEdit::DeleteWins => {
                 for &member in &doomed_edited {
-                    self.note_lost_edits(member, by, "delete_wins");
+                    self.note_lost_edits(member, by, Rule::DeleteWins);
                 }
                 Next::Done
             }

@@ -83,6 +83,8 @@ pub struct Decision {
     pub link: Link,
     /// Whether anything about the link changed (its versions included); if not, nothing need be written.
     pub changed: bool,
+    /// Whether anything but versions changed.
+    pub substantive: bool,
     /// Values that lost, edits that were not carried over.
     pub ledger: Vec<LedgerRow>,
     /// Review items opened, or held ones with new contents.

@@ -86,7 +86,11 @@ fn update(rules: &SyncRules, link: &Link, side: &Side, member: MemberIndex) -> P
                     }
                 }
                 Ok(None) => {}
-                Err(error) => return Patch::Rejected(error.at(rules.fields.get(field).map(|field| field.name.clone()).unwrap_or_default())),
+                Err(error) => {
+                    return Patch::Rejected(
+                        error.at(rules.fields.get(field).map(|field| field.name.clone()).unwrap_or_default()),
+                    );
+                }
             }
         }
     }
@@ -114,11 +118,18 @@ fn create(rules: &SyncRules, link: &Link, side: &Side, member: MemberIndex) -> P
                 image.set(at.name.clone(), want);
             }
             Ok(None) => {}
-            Err(error) => return Patch::Rejected(error.at(rules.fields.get(field).map(|field| field.name.clone()).unwrap_or_default())),
+            Err(error) => {
+                return Patch::Rejected(error.at(rules.fields.get(field).map(|field| field.name.clone()).unwrap_or_default()));
+            }
         }
     }
     give_old_key(rules, side, member, &mut image);
-    let absent_by = rules.match_on.iter().filter_map(|rule| Some(rules.at(member, rule.field)?.name.clone())).filter(|name| image.get(name.as_str()).is_some_and(|value| !matches!(value, Value::Null))).collect();
+    let absent_by = rules
+        .match_on
+        .iter()
+        .filter_map(|rule| Some(rules.at(member, rule.field)?.name.clone()))
+        .filter(|name| image.get(name.as_str()).is_some_and(|value| !matches!(value, Value::Null)))
+        .collect();
     Patch::Write(Operation::Create { image, absent_by })
 }
 

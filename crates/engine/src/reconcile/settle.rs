@@ -4,12 +4,11 @@
 use crate::change::{EditTime, Version};
 use crate::clock::Moment;
 use crate::connector::Operation;
-use crate::ledger::{Entry, FieldEntry, LedgerRow};
+use crate::ledger::{Entry, FieldEntry, LedgerRow, Rule};
 use crate::link::{Agreed, Cells, FieldIndex, Link, MemberIndex, Pending, Shown, Standing};
 use crate::map::cell;
 use crate::record::{Key, Record};
 use crate::rules::{OnDelete, SyncRules};
-use crate::value::Value;
 
 /// A write that happened.
 #[derive(Clone, Debug)]
@@ -28,7 +27,13 @@ pub struct Written<'a> {
 
 /// Closes a write: the link as it stands after it, what the ledger says, and what the system made of it beyond what we
 /// wrote, as an observation newer than the write.
-pub fn settle(rules: &SyncRules, link: &Link, member: MemberIndex, written: &Written<'_>, now: Moment) -> (Link, LedgerRow, Option<Pending>) {
+pub fn settle(
+    rules: &SyncRules,
+    link: &Link,
+    member: MemberIndex,
+    written: &Written<'_>,
+    now: Moment,
+) -> (Link, LedgerRow, Option<Pending>) {
     let mut after = link.clone();
     let row = ledger_row(rules, link, member, written, now);
     let Some(side) = after.sides.get_mut(member) else { return (after, row, None) };
@@ -38,7 +43,11 @@ pub fn settle(rules: &SyncRules, link: &Link, member: MemberIndex, written: &Wri
     side.misses = 0;
     side.owes_life = false;
     side.owes.clear();
-    side.key = Some(written.key.clone());
+    // A key change that the feed has already told of is newer than the key under which we wrote.
+    let key_written = !matches!(written.operation, Operation::Delete { .. }) && names_key(rules, member, written.operation);
+    if side.key.is_none() || key_written {
+        side.key = Some(written.key.clone());
+    }
     let (set, created) = match written.operation {
         Operation::Delete { .. } => {
             side.standing = Standing::Gone;
@@ -91,9 +100,21 @@ fn returned_pending(rules: &SyncRules, link: &Link, member: MemberIndex, written
         shown: Shown::Present { cells, times, full: true, anew: false },
         version: written.version.clone(),
         hops: written.hops.saturating_add(1),
+        echo: false,
         arrived: now,
         layout: link.layout,
     })
+}
+
+/// Whether an operation decides the record's key: every create does, and an update that sets a field of the key.
+fn names_key(rules: &SyncRules, member: MemberIndex, operation: &Operation) -> bool {
+    match operation {
+        Operation::Create { .. } => true,
+        Operation::Update { set, .. } => {
+            rules.members.get(member).is_some_and(|member| member.schema.key.iter().any(|field| set.has(field.as_str())))
+        }
+        Operation::Delete { .. } => false,
+    }
 }
 
 fn ledger_row(rules: &SyncRules, link: &Link, member: MemberIndex, written: &Written<'_>, now: Moment) -> LedgerRow {
@@ -114,7 +135,7 @@ fn ledger_row(rules: &SyncRules, link: &Link, member: MemberIndex, written: &Wri
                 new: Some(new.clone()),
                 from: agreed.map_or(member, |agreed| agreed.from),
                 edited: agreed.map_or(now, |agreed| agreed.time.at),
-                rule: "agreed".to_owned(),
+                rule: agreed.map_or(Rule::OnlyChange, |agreed| agreed.rule),
             })
         })
         .collect();
@@ -125,4 +146,3 @@ fn agreed_of<'a>(rules: &SyncRules, link: &'a Link, field: FieldIndex) -> Option
     let group = rules.fields.get(field)?.group;
     link.groups.get(group)?.agreed.as_ref()
 }
-

@@ -4,7 +4,7 @@
 use super::{Decision, Need, Ruling};
 use crate::change::EditTime;
 use crate::clock::Moment;
-use crate::ledger::{Entry, FieldEntry, LedgerRow};
+use crate::ledger::{Entry, FieldEntry, LedgerRow, Rule};
 use crate::link::{Cells, FieldIndex, GroupIndex, Link, LinkHold, MemberIndex, Pending, ReviewId, Shown, Side, Standing};
 use crate::map::cell;
 use crate::review::{Review, Subject};
@@ -44,9 +44,11 @@ impl<'a> Work<'a> {
             let mut cells = side.base.clone();
             if let Some(Pending { shown: Shown::Present { cells: newer, .. }, .. }) = pending_of(pending, member) {
                 overlay(&mut cells, newer);
-                let complete = rules.fields.iter().zip(&cells).all(|(field, cell)| {
-                    cell.is_some() || field.members.get(member).is_none_or(Option::is_none)
-                });
+                let complete = rules
+                    .fields
+                    .iter()
+                    .zip(&cells)
+                    .all(|(field, cell)| cell.is_some() || field.members.get(member).is_none_or(Option::is_none));
                 if !complete {
                     unread.push(member);
                 }
@@ -57,7 +59,19 @@ impl<'a> Work<'a> {
             return Err(Need::Read(unread));
         }
         let link = before.clone();
-        Ok(Work { rules, before, link, pending, shown, ruling, now, next_review, ledger: Vec::new(), reviews: Vec::new(), closed: Vec::new() })
+        Ok(Work {
+            rules,
+            before,
+            link,
+            pending,
+            shown,
+            ruling,
+            now,
+            next_review,
+            ledger: Vec::new(),
+            reviews: Vec::new(),
+            closed: Vec::new(),
+        })
     }
 
     pub fn pending(&self, member: MemberIndex) -> Option<&'a Pending> {
@@ -106,7 +120,10 @@ impl<'a> Work<'a> {
 
     /// Whether a member changed a group in a field whose edits flow.
     pub fn group_changed(&self, member: MemberIndex, group: GroupIndex) -> bool {
-        self.rules.group_fields(group).iter().any(|&field| self.rules.flows_from(member, field) && self.field_changed(member, field))
+        self.rules
+            .group_fields(group)
+            .iter()
+            .any(|&field| self.rules.flows_from(member, field) && self.field_changed(member, field))
     }
 
     /// Whether a member changed anything whose edits flow.
@@ -170,7 +187,7 @@ impl<'a> Work<'a> {
     }
 
     /// A line about every flowing change of a member that is not going to be carried over.
-    pub fn note_lost_edits(&mut self, member: MemberIndex, by: MemberIndex, rule: &str) {
+    pub fn note_lost_edits(&mut self, member: MemberIndex, by: MemberIndex, rule: Rule) {
         let fields: Vec<FieldEntry> = (0..self.rules.fields.len())
             .filter(|&field| self.rules.flows_from(member, field) && self.field_changed(member, field))
             .map(|field| FieldEntry {
@@ -179,12 +196,21 @@ impl<'a> Work<'a> {
                 new: None,
                 from: by,
                 edited: self.now,
-                rule: rule.to_owned(),
+                rule,
             })
             .collect();
         if !fields.is_empty() {
             self.note(member, Entry::Lost, fields);
         }
+    }
+
+    /// Whether a member's group has no base at all: it was bound to the link after something had been agreed.
+    pub fn base_unknown(&self, member: MemberIndex, group: GroupIndex) -> bool {
+        self.rules
+            .group_fields(group)
+            .iter()
+            .filter(|&&field| self.rules.at(member, field).is_some())
+            .all(|&field| self.base(member, field).is_none())
     }
 
     /// The end of a review item that no longer holds anything.
@@ -224,10 +250,15 @@ impl<'a> Work<'a> {
             }
         }
         let changed = self.link != *self.before;
-        if changed {
+        let mut same_versions = self.link.clone();
+        for (side, before) in same_versions.sides.iter_mut().zip(&self.before.sides) {
+            side.version.clone_from(&before.version);
+        }
+        let substantive = same_versions != *self.before;
+        if substantive {
             self.link.decision = self.before.decision.saturating_add(1);
         }
-        Decision { link: self.link, changed, ledger: self.ledger, reviews: self.reviews, closed: self.closed }
+        Decision { link: self.link, changed, substantive, ledger: self.ledger, reviews: self.reviews, closed: self.closed }
     }
 }
 

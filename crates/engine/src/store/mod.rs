@@ -53,6 +53,8 @@ pub struct Transaction {
     pub ledger: Vec<LedgerRow>,
     /// Review items opened or changed (written whole, by id).
     pub reviews: Vec<Review>,
+    /// Review items that are over: when, and how. An item that is not there is no error.
+    pub closed_reviews: Vec<(ReviewId, Moment, String)>,
     /// Settings by name (snapshot cursors, approvals, pauses, layouts, plans …); `None` clears.
     pub settings: Vec<(String, Option<Vec<u8>>)>,
 }
@@ -71,6 +73,7 @@ impl Transaction {
             && self.closed.is_empty()
             && self.ledger.is_empty()
             && self.reviews.is_empty()
+            && self.closed_reviews.is_empty()
             && self.settings.is_empty()
     }
 }

@@ -1,0 +1,32 @@
+//! Every kind of connector that a configuration can name, whether it is built or not. A line here is all that the
+//! configuration language needs to know of a vendor.
+
+use concord_engine::config::{ChangeDetection, ConnectorKind};
+
+/// Every kind of connector, in the order in which documentation lists them.
+pub const KINDS: &[ConnectorKind] = &[
+    ConnectorKind {
+        name: "postgres",
+        aliases: &["postgresql"],
+        built: true,
+        required: &["database", "username"],
+        change_detection: &[ChangeDetection::LogBased],
+    },
+    ConnectorKind {
+        name: "sqlite",
+        aliases: &["sqlite3"],
+        built: true,
+        required: &["path"],
+        change_detection: &[ChangeDetection::DatabaseTriggers],
+    },
+    not_built("mysql", &["mariadb"], &["database", "username"]),
+    not_built("snowflake", &[], &["account", "username"]),
+    not_built("salesforce", &[], &["instance_url"]),
+    not_built("netsuite", &[], &["account"]),
+    not_built("zendesk", &[], &["instance_url"]),
+    not_built("hubspot", &[], &["token"]),
+];
+
+const fn not_built(name: &'static str, aliases: &'static [&'static str], required: &'static [&'static str]) -> ConnectorKind {
+    ConnectorKind { name, aliases, built: false, required, change_detection: &[] }
+}

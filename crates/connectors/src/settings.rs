@@ -1,0 +1,68 @@
+//! A configured connection as connectors read it: credentials and options, with errors that name the connection. It
+//! follows references to secrets through the engine and keeps none.
+
+use crate::kinds::KINDS;
+use concord_engine::config::{Connection, Secret, SecretText};
+use concord_engine::error::{Code, Error, Result};
+use concord_engine::record::SystemName;
+use std::ops::RangeInclusive;
+use std::time::Duration;
+
+/// What a connector is to be opened for.
+pub struct Asked<'a> {
+    /// The name that the user gave the system.
+    pub name: &'a SystemName,
+    /// How it is reached.
+    pub connection: &'a Connection,
+    /// The random id of the store: names what is made at the source, so that two installations do not meet.
+    pub installation: &'a str,
+    /// Looks up a secret that the store keeps; `None` for a name that is not there.
+    pub stored: &'a (dyn Fn(&str) -> Result<Option<SecretText>> + Sync),
+}
+
+impl Asked<'_> {
+    /// The kind under its own name, whatever alias was written.
+    pub fn kind(&self) -> &str {
+        let written = self.connection.kind.as_str();
+        KINDS.iter().find(|kind| kind.name == written || kind.aliases.contains(&written)).map_or(written, |kind| kind.name)
+    }
+
+    /// A credential that must be there.
+    pub fn required<'a, T>(&self, key: &str, value: &'a Option<T>) -> Result<&'a T> {
+        value.as_ref().ok_or_else(|| self.error(Code::ConfigMissing, format!("credentials.{key} is missing")))
+    }
+
+    /// A secret's value, if one is configured.
+    pub fn secret(&self, secret: Option<&Secret>) -> Result<Option<SecretText>> {
+        secret.map(|secret| secret.resolve(&self.stored)).transpose()
+    }
+
+    /// Refuses options that the connector does not have.
+    pub fn only_options(&self, known: &[&str]) -> Result<()> {
+        match self.connection.options.keys().find(|key| !known.contains(&key.as_str())) {
+            Some(key) => {
+                let known = known.join(", ");
+                Err(self.error(Code::ConfigUnknownKey, format!("options.{key} is no option of this connector; it has {known}")))
+            }
+            None => Ok(()),
+        }
+    }
+
+    /// An option in whole milliseconds, or the default.
+    pub fn milliseconds(&self, key: &str, range: RangeInclusive<u64>, default: Duration) -> Result<Duration> {
+        let Some(value) = self.connection.options.get(key) else { return Ok(default) };
+        let number = value
+            .as_u64()
+            .ok_or_else(|| self.error(Code::ConfigWrongType, format!("options.{key} must be a whole number of milliseconds")))?;
+        if !range.contains(&number) {
+            let (least, most) = (range.start(), range.end());
+            return Err(self.error(Code::ConfigOutOfRange, format!("options.{key} must lie between {least} and {most}")));
+        }
+        Ok(Duration::from_millis(number))
+    }
+
+    /// An error about this connection.
+    pub fn error(&self, code: Code, message: String) -> Error {
+        Error::new(code, message).at(self.name.to_string())
+    }
+}

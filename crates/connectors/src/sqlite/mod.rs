@@ -1,0 +1,228 @@
+//! A SQLite file as a connected system. Changes are learnt from a change table that triggers fill; writes are guarded
+//! in one transaction per batch. Rows come in the order of commits because SQLite has one writer at a time, so one
+//! number orders everything: changes, reads and our own writes.
+//!
+//! It never opens a file that is not there, never changes the file's settings, and leaves nothing behind once released.
+
+mod apply;
+mod capture;
+mod check;
+mod client;
+mod config;
+mod errors;
+mod position;
+mod read;
+mod schema;
+mod shape;
+mod storage;
+mod types;
+
+pub use config::{BUSY_TIMEOUT_DEFAULT, POLL_INTERVAL_DEFAULT, SqliteSettings};
+
+use async_trait::async_trait;
+use client::Client;
+use concord_engine::change::{Mark, Position, Version};
+use concord_engine::connector::{
+    Capabilities, ChangeDetection, Changes, Chunk, ChunkCursor, Connector, Feed, FeedHealth, Finding, Presence, Write,
+    WriteResult,
+};
+use concord_engine::error::{Code, Error, Result};
+use concord_engine::record::{FeedName, FieldName, Key, ObjectName};
+use concord_engine::schema::{Schema, Selection};
+use concord_engine::value::Value;
+use errors::classify;
+use position::Place;
+use schema::{Table, quoted};
+use std::cmp::Ordering;
+use std::sync::Arc;
+
+/// The connector's kind, as `type` in the configuration names it.
+pub const KIND: &str = "sqlite";
+/// The most writes in one transaction: the user's own writers wait for no more than that.
+const WRITES_MAX: usize = 500;
+/// The triggers' clock tells milliseconds.
+const TIME_GRANULARITY_MICROS: u32 = 1_000;
+/// Changes that wait in the file before a person is told.
+const BACKLOG_WARNING: i64 = 1_000_000;
+
+/// A SQLite file.
+pub struct SqliteConnector {
+    settings: Arc<SqliteSettings>,
+    capabilities: Capabilities,
+    /// Everything that takes the write lock, in one order.
+    writer: Client,
+    /// Everything that only reads.
+    reader: Client,
+}
+
+/// A connector for this file. Nothing is opened yet: a file that cannot be reached shows in the first call.
+pub fn open(settings: SqliteSettings) -> Result<SqliteConnector> {
+    let settings = Arc::new(settings);
+    Ok(SqliteConnector {
+        writer: Client::start(Arc::clone(&settings), "writer")?,
+        reader: Client::start(Arc::clone(&settings), "reader")?,
+        settings,
+        capabilities: Capabilities {
+            kind: KIND,
+            change_detection: ChangeDetection::Triggers,
+            guarded_writes: true,
+            marks: true,
+            keys_can_be_given: true,
+            max_batch: WRITES_MAX,
+            time_granularity_micros: TIME_GRANULARITY_MICROS,
+        },
+    })
+}
+
+#[async_trait]
+impl Connector for SqliteConnector {
+    fn capabilities(&self) -> &Capabilities {
+        &self.capabilities
+    }
+
+    async fn check(&self, objects: &[ObjectName]) -> Result<Vec<Finding>> {
+        let (settings, objects) = (Arc::clone(&self.settings), objects.to_vec());
+        self.reader.run(move |connection| check::check(connection, &settings, &objects)).await
+    }
+
+    async fn objects(&self) -> Result<Vec<ObjectName>> {
+        self.reader.run(|connection| Ok(schema::tables(connection)?.into_iter().map(ObjectName::from).collect())).await
+    }
+
+    async fn schema(&self, object: &ObjectName) -> Result<Schema> {
+        let object = object.clone();
+        self.reader
+            .run(move |connection| {
+                Table::load(connection, object.as_str())?
+                    .map(|table| table.schema())
+                    .ok_or_else(|| Error::new(Code::ObjectMissing, format!("there is no table {object} in the file")))
+            })
+            .await
+    }
+
+    async fn count(&self, object: &ObjectName) -> Result<u64> {
+        let object = object.clone();
+        self.reader
+            .run(move |connection| {
+                let table = shape::table(connection, &object)?;
+                connection
+                    .query_row(&format!("SELECT count(*) FROM {}", quoted(&table.name)), [], |row| row.get::<_, i64>(0))
+                    .map(|rows| u64::try_from(rows).unwrap_or(0))
+                    .map_err(|error| classify(error, &format!("counting {object}")))
+            })
+            .await
+    }
+
+    async fn prepare(&self, selections: &[Selection], known: &[Feed]) -> Result<Vec<Feed>> {
+        let (selections, known) = (selections.to_vec(), known.to_vec());
+        self.writer.run(move |connection| capture::prepare(connection, &selections, &known)).await
+    }
+
+    async fn capture(&self, feed: &Feed, from: &Position) -> Result<Box<dyn Changes>> {
+        known_feed(&feed.name)?;
+        Ok(Box::new(capture::open(Arc::clone(&self.settings), feed, from).await?))
+    }
+
+    async fn acknowledge(&self, feed: &FeedName, upto: &Position) -> Result<()> {
+        known_feed(feed)?;
+        let place = Place::decode(upto)?;
+        self.writer.run(move |connection| capture::acknowledge(connection, place)).await
+    }
+
+    fn reached(&self, position: &Position, goal: &Position) -> bool {
+        match (Place::decode(position), Place::decode(goal)) {
+            (Ok(position), Ok(goal)) => position.database == goal.database && position.seq >= goal.seq,
+            _ => false,
+        }
+    }
+
+    /// The write lock is the fence: whoever takes it knows that no other write is under way, and our own writes wait in
+    /// the same queue before it.
+    async fn fence(&self, feed: &FeedName) -> Result<Position> {
+        known_feed(feed)?;
+        self.writer
+            .run(|connection| {
+                capture::writing(connection, |connection| {
+                    let database = storage::database(connection)?
+                        .ok_or_else(|| Error::new(Code::FeedGap, "the change table is not in the file"))?;
+                    Ok(storage::last_place(connection, database)?.encode())
+                })
+            })
+            .await
+    }
+
+    async fn health(&self, feed: &FeedName) -> Result<FeedHealth> {
+        known_feed(feed)?;
+        self.reader.run(health).await
+    }
+
+    async fn snapshot(&self, selection: &Selection, from: &ChunkCursor, limit: usize) -> Result<Chunk> {
+        let (selection, from) = (selection.clone(), from.clone());
+        self.reader.run(move |connection| read::snapshot(connection, &selection, &from, limit)).await
+    }
+
+    async fn read(&self, selection: &Selection, keys: &[Key]) -> Result<Vec<Presence>> {
+        let (selection, keys) = (selection.clone(), keys.to_vec());
+        self.reader.run(move |connection| read::read(connection, &selection, &keys)).await
+    }
+
+    async fn find(
+        &self,
+        selection: &Selection,
+        by: &[FieldName],
+        values: &[Vec<Value>],
+        limit: usize,
+    ) -> Result<Vec<Vec<concord_engine::change::Observation>>> {
+        let (selection, by, values) = (selection.clone(), by.to_vec(), values.to_vec());
+        self.reader.run(move |connection| read::find(connection, &selection, &by, &values, limit)).await
+    }
+
+    async fn apply(&self, selection: &Selection, mark: &Mark, writes: &[Write]) -> Result<Vec<WriteResult>> {
+        if writes.len() > WRITES_MAX {
+            return Err(Error::new(Code::Unsupported, format!("a batch holds at most {WRITES_MAX} writes")));
+        }
+        let (selection, mark, writes) = (selection.clone(), mark.clone(), writes.to_vec());
+        self.writer.run(move |connection| apply::apply(connection, &selection, &mark, &writes)).await
+    }
+
+    async fn release(&self, objects: &[ObjectName]) -> Result<()> {
+        let objects = objects.to_vec();
+        self.writer.run(move |connection| capture::release(connection, &objects)).await
+    }
+
+    fn compare(&self, a: &Version, b: &Version) -> Option<Ordering> {
+        Some(position::sequence(a)?.cmp(&position::sequence(b)?))
+    }
+}
+
+fn known_feed(feed: &FeedName) -> Result<()> {
+    if feed.as_str() == capture::FEED {
+        return Ok(());
+    }
+    Err(Error::new(Code::Unsupported, format!("a SQLite file has one feed, {}, and none of the name {feed}", capture::FEED)))
+}
+
+fn health(connection: &mut rusqlite::Connection) -> Result<FeedHealth> {
+    let Some(database) = storage::database(connection)? else { return Ok(FeedHealth::default()) };
+    let failed = |error| classify(error, "looking at the change table");
+    let (first, last): (i64, i64) = connection
+        .query_row("SELECT coalesce(min(seq), 0), coalesce(max(seq), 0) FROM _concord_changes", [], |row| {
+            Ok((row.get(0)?, row.get(1)?))
+        })
+        .map_err(failed)?;
+    let bytes: i64 = connection
+        .query_row(
+            "SELECT coalesce(sum(pgsize), 0) FROM dbstat WHERE name = '_concord_changes' AND aggregate = TRUE",
+            [],
+            |row| row.get(0),
+        )
+        .map_err(failed)?;
+    let waiting = last.saturating_sub(first);
+    Ok(FeedHealth {
+        retained_bytes: u64::try_from(bytes).ok(),
+        retained_bytes_max: None,
+        position: format!("{last} of {database}"),
+        warning: (waiting > BACKLOG_WARNING)
+            .then(|| format!("{waiting} changes wait in the file: it grows until they are taken over")),
+    })
+}

@@ -1,0 +1,3 @@
+//! One driver per connector.
+
+pub mod sqlite;

@@ -1,0 +1,159 @@
+//! Beginning, schedules, retries, messages: what is needed is there, and ranges do not run backwards.
+
+use super::{Checker, Subject};
+use crate::config::cron;
+use crate::config::diagnostic::Diagnostic;
+use crate::config::model::failures::Channel;
+use crate::config::model::running::{InitialStrategy, OngoingMode, RolloutStage};
+use crate::config::model::sync::{Filter, SyncConfig};
+use crate::error::Code;
+
+/// Settings of the process.
+pub(super) fn check_process(checker: &mut Checker<'_>) {
+    let address = checker.config.process_settings.metrics.address.as_deref();
+    if let Some(address) = address.filter(|address| address.parse::<std::net::SocketAddr>().is_err()) {
+        let finding = Diagnostic::error(Code::ConfigWrongType, format!("`{address}` is no address with a port"));
+        checker.say("/process_settings/metrics/address", finding.instead("Write \"127.0.0.1:9464\", for example."));
+    }
+}
+
+pub(super) fn check(checker: &mut Checker<'_>, subject: &Subject<'_>) {
+    let Subject { sync, at, .. } = subject;
+    beginning(checker, sync, at);
+    schedule(checker, sync, at);
+    retries(checker, sync, at);
+    rollout(checker, sync, at);
+    filters(checker, sync, at);
+    messages(checker, sync, at);
+}
+
+fn beginning(checker: &mut Checker<'_>, sync: &SyncConfig, at: &str) {
+    let pointer = format!("{at}/initial_sync/since");
+    match (sync.initial_sync.strategy, &sync.initial_sync.since) {
+        (InitialStrategy::Since, None) => {
+            let remedy = "Add \"since\": \"2026-01-01T00:00:00Z\", for example.";
+            let finding = Diagnostic::error(Code::ConfigMissing, "the strategy `since` needs `since`: a time").instead(remedy);
+            checker.say(&format!("{at}/initial_sync/strategy"), finding);
+        }
+        (InitialStrategy::Since, Some(since)) => {
+            let is_time = since.parse::<jiff::Timestamp>().is_ok() || since.parse::<jiff::civil::Date>().is_ok();
+            if !is_time {
+                let message = format!("`{since}` is no time: a day (2026-01-31) or a time with a zone (2026-01-31T12:00:00Z)");
+                checker.error(Code::ConfigBadPattern, &pointer, message);
+            }
+        }
+        (_, Some(_)) => checker.idle(&pointer, "`since` is only used by the strategy `since`"),
+        (_, None) => {}
+    }
+}
+
+fn schedule(checker: &mut Checker<'_>, sync: &SyncConfig, at: &str) {
+    let pointer = format!("{at}/ongoing_sync/schedule");
+    match (sync.ongoing_sync.mode, &sync.ongoing_sync.schedule) {
+        (OngoingMode::Scheduled, None) => {
+            let remedy = "Add \"schedule\": \"0 2 * * *\" (every night at two), for example.";
+            let finding = Diagnostic::error(Code::ConfigMissing, "the mode `scheduled` needs `schedule`").instead(remedy);
+            checker.say(&format!("{at}/ongoing_sync/mode"), finding);
+        }
+        (mode, Some(schedule)) => {
+            if let Err(reason) = cron::check(schedule) {
+                checker.error(Code::ConfigBadPattern, &pointer, format!("the schedule cannot be understood: {reason}"));
+            }
+            if mode != OngoingMode::Scheduled {
+                checker.idle(&pointer, "`schedule` is only used by the mode `scheduled`");
+            }
+        }
+        (_, None) => {}
+    }
+}
+
+fn retries(checker: &mut Checker<'_>, sync: &SyncConfig, at: &str) {
+    let retry = &sync.error_handling.retry_strategy;
+    if retry.initial_delay_seconds > retry.max_delay_seconds {
+        let pointer = format!("{at}/error_handling/retry_strategy/initial_delay_seconds");
+        let message = format!(
+            "`initial_delay_seconds` ({}) is greater than `max_delay_seconds` ({})",
+            retry.initial_delay_seconds, retry.max_delay_seconds
+        );
+        checker.error(Code::ConfigOutOfRange, &pointer, message);
+    }
+}
+
+fn rollout(checker: &mut Checker<'_>, sync: &SyncConfig, at: &str) {
+    let Some(rollout) = &sync.rollout else { return };
+    if rollout.stage == RolloutStage::Subset && sync.filter.is_none() {
+        let remedy = "Add \"filter\": { \"percent\": 5 }, or a condition.";
+        let finding = Diagnostic::error(Code::ConfigMissing, "the stage `subset` needs a `filter`").instead(remedy);
+        checker.say(&format!("{at}/rollout/stage"), finding);
+    }
+}
+
+fn filters(checker: &mut Checker<'_>, sync: &SyncConfig, at: &str) {
+    let of_members = [("source/filter", &sync.source), ("target/filter", &sync.target)]
+        .map(|(key, member)| (key, member.as_ref().and_then(|member| member.filter.as_ref())));
+    for (key, filter) in of_members.into_iter().chain([("filter", sync.filter.as_ref())]) {
+        if let Some(Filter::Condition(condition)) = filter
+            && let Some(reason) = unbalanced(condition)
+        {
+            checker.error(Code::ConfigBadExpression, &format!("{at}/{key}"), format!("the condition {reason}"));
+        }
+    }
+}
+
+/// What can be said of a condition before it is compiled for its member.
+fn unbalanced(condition: &str) -> Option<&'static str> {
+    let (mut depth, mut in_text) = (0_i32, false);
+    for character in condition.chars() {
+        match character {
+            '\'' => in_text = !in_text,
+            '(' if !in_text => depth = depth.saturating_add(1),
+            ')' if !in_text => depth = depth.saturating_sub(1),
+            _ => {}
+        }
+        if depth < 0 {
+            return Some("closes a parenthesis that was not opened");
+        }
+    }
+    match (condition.trim().is_empty(), in_text, depth) {
+        (true, ..) => Some("is empty"),
+        (_, true, _) => Some("has a text without its closing quote"),
+        (_, _, 1..) => Some("has a parenthesis that is not closed"),
+        _ => None,
+    }
+}
+
+/// A channel needs somebody at its end.
+fn messages(checker: &mut Checker<'_>, sync: &SyncConfig, at: &str) {
+    let Some(notification) = &sync.error_handling.notification else { return };
+    let to = sync.error_handling.notifications.clone().unwrap_or_default();
+    let notifiers = &checker.config.process_settings.notifiers;
+    let webhook_of_slack = notifiers.slack.as_ref().is_some_and(|slack| slack.webhook_url.is_some());
+    let url_of_webhooks = notifiers.webhook.as_ref().is_some_and(|webhook| webhook.url.is_some());
+    let mut missing: Vec<(usize, &str, &str)> = Vec::new();
+    for (index, channel) in notification.channels.iter().enumerate() {
+        match channel {
+            Channel::Email if to.email.is_empty() => {
+                missing.push((index, "email", "`error_handling.notifications.email`: addresses"))
+            }
+            Channel::Email if notifiers.smtp.is_none() => missing.push((index, "email", "`notifiers.smtp`: the mail server")),
+            Channel::Slack if notifiers.slack.is_none() => {
+                missing.push((index, "slack", "`notifiers.slack`: a token or webhook_url"))
+            }
+            Channel::Slack if to.slack.is_none() && !webhook_of_slack => {
+                missing.push((index, "slack", "`error_handling.notifications.slack`: the channel"));
+            }
+            Channel::Webhook if to.webhook.is_none() && !url_of_webhooks => {
+                missing.push((index, "webhook", "`error_handling.notifications.webhook`: the URL"));
+            }
+            Channel::PagerDuty if notifiers.pagerduty.is_none() => {
+                missing.push((index, "pagerduty", "`notifiers.pagerduty`: the routing key"));
+            }
+            _ => {}
+        }
+    }
+    for (index, channel, needed) in missing {
+        let message = format!("the channel `{channel}` reaches nobody");
+        let finding = Diagnostic::warning(Code::ConfigMissing, message).instead(format!("Add {needed}."));
+        checker.say(&format!("{at}/error_handling/notification/channels/{index}"), finding);
+    }
+}
