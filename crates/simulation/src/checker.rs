@@ -132,7 +132,6 @@ impl Checker<'_> {
     /// An engine that puts everything into review would pass every other check.
     fn reviews_are_called_for(&mut self) {
         let world = self.world();
-        let person = world.groups.contains(&Decide::Person);
         let deletes = world.against_edit == EditRule::Person;
         let poison = world.members.iter().any(|member| member.profile.poison.is_some());
         let triggered = world.members.iter().any(|member| !member.triggers.is_empty());
@@ -153,7 +152,6 @@ impl Checker<'_> {
             })
             .map(|review| (format!("review {}", review.id.0), format!("{} ({:?})", review.message, review.subject)))
             .collect();
-        let _ = person;
         for (record, what) in blamed {
             self.blame("reviews are called for", &record, format!("nothing in this world asks for it: {what}"));
         }
@@ -354,9 +352,7 @@ impl Checker<'_> {
                 continue;
             }
             // A row that the engine's own trigger rewrote in the same breath is the trigger's doing.
-            if self.seen_elsewhere(life, member, field, &value, value_of(&next.after).as_ref(), next)
-                || self.recorded(field, &value)
-            {
+            if self.seen_elsewhere(life, member, field, &value, next) || self.recorded(field, &value) {
                 continue;
             }
             let became = value_of(&next.after).map_or_else(|| "a delete".to_owned(), |value| describe::value(&value));
@@ -373,28 +369,26 @@ impl Checker<'_> {
         }
     }
 
-    /// Whether what replaced a value was written where the value had been seen before.
-    fn seen_elsewhere(
-        &self,
-        life: &Lives,
-        member: usize,
-        field: usize,
-        value: &Value,
-        became: Option<&Value>,
-        overwritten: &Step,
-    ) -> bool {
+    /// Whether what replaced a value was made where the value had been seen before: by a user, a workflow or a trigger.
+    fn seen_elsewhere(&self, life: &Lives, member: usize, field: usize, value: &Value, overwritten: &Step) -> bool {
         (0..self.members()).filter(|other| *other != member).any(|other| {
             let name = self.world().native(other, field);
-            let shown = |row: &Option<crate::database::Row>| row.as_ref().and_then(|row| row.fields.get(name.as_str()).cloned());
             let fitted = self.fitted(other, field, value);
-            let Some(steps) = life.get(other) else { return false };
-            let before: Vec<&Step> = steps.iter().filter(|step| step.at <= overwritten.at).collect();
-            let Some(seen) = before.iter().position(|step| shown(&step.after).as_ref() == Some(&fitted)) else { return false };
-            // Somebody there went on from it: with another value, or by deleting the record.
-            before.iter().skip(seen + 1).any(|step| match became {
-                Some(became) => shown(&step.after).is_some_and(|now| self.fitted(member, field, &now) == *became),
-                None => step.after.is_none(),
-            }) || before.iter().skip(seen + 1).any(|step| !matches!(step.author, Author::Engine(_)))
+            let mut seen = false;
+            let steps = life.get(other).into_iter().flatten().filter(|step| step.at <= overwritten.at);
+            for step in steps {
+                let ours = matches!(step.author, Author::Engine(_)) && !step.reaction;
+                let shown = step.after.as_ref().and_then(|row| row.fields.get(name.as_str()));
+                let asked = step.asked.get(name.as_str());
+                // A trigger that makes something else of what was asked for has seen it.
+                seen |= ours && asked == Some(&fitted);
+                let made = !ours || asked.is_some_and(|asked| Some(asked) != shown) || (asked.is_none() && step.after.is_some());
+                if seen && made && shown != Some(&fitted) {
+                    return true;
+                }
+                seen |= shown == Some(&fitted);
+            }
+            false
         })
     }
 

@@ -81,6 +81,8 @@ pub struct Change {
     pub before: Option<Row>,
     /// The row after; `None` for a delete.
     pub after: Option<Row>,
+    /// What the statement asked for; a trigger may have made something else of it.
+    pub asked: Record,
     /// Made by a trigger rather than by the statement.
     pub reaction: bool,
     /// The object was emptied at once: the feed tells of it as one event.
@@ -229,11 +231,12 @@ impl Database {
                 fields.set(field.name.clone(), Value::Null);
             }
         }
+        let asked = fields.clone();
         let row = Row { key, fields: self.fire(author, None, fields) };
         if self.rows.contains_key(&row.key.encode()) || self.violates(&row, None) {
             return Err(Refusal::Taken);
         }
-        self.put(draft, None, Some(row.clone()), false);
+        self.put(draft, None, Some(row.clone()), asked, false);
         self.follow(draft, author, None, &row);
         Ok(row)
     }
@@ -250,7 +253,7 @@ impl Database {
         if (moved && self.rows.contains_key(&row.key.encode())) || self.violates(&row, Some(&before.key)) {
             return Err(Refusal::Taken);
         }
-        self.put(draft, Some(before.clone()), Some(row.clone()), false);
+        self.put(draft, Some(before.clone()), Some(row.clone()), set.clone(), false);
         self.follow(draft, author, Some(&before), &row);
         Ok(row)
     }
@@ -258,14 +261,14 @@ impl Database {
     /// Removes a row.
     pub fn delete(&mut self, draft: &mut Draft, key: &Key) -> Result<(), Refusal> {
         let before = self.rows.get(&key.encode()).cloned().ok_or(Refusal::Missing)?;
-        self.put(draft, Some(before), None, false);
+        self.put(draft, Some(before), None, Record::new(), false);
         Ok(())
     }
 
     /// Empties the object at once.
     pub fn truncate(&mut self, draft: &mut Draft) {
         for row in std::mem::take(&mut self.rows).into_values() {
-            draft.changes.push(Change { before: Some(row), after: None, reaction: false, truncated: true });
+            draft.changes.push(Change { before: Some(row), after: None, asked: Record::new(), reaction: false, truncated: true });
         }
     }
 
@@ -318,14 +321,14 @@ impl Database {
         }
     }
 
-    fn put(&mut self, draft: &mut Draft, before: Option<Row>, after: Option<Row>, reaction: bool) {
+    fn put(&mut self, draft: &mut Draft, before: Option<Row>, after: Option<Row>, asked: Record, reaction: bool) {
         if let Some(row) = &before {
             self.rows.remove(&row.key.encode());
         }
         if let Some(row) = &after {
             self.rows.insert(row.key.encode(), row.clone());
         }
-        draft.changes.push(Change { before, after, reaction, truncated: false });
+        draft.changes.push(Change { before, after, asked, reaction, truncated: false });
     }
 
     fn violates(&self, row: &Row, but: Option<&Key>) -> bool {
@@ -374,7 +377,7 @@ impl Database {
             let Some(current) = self.rows.get(&row.key.encode()).cloned() else { continue };
             let mut after = current.clone();
             after.fields.set(target, Value::Text(format!("f:{text}")));
-            self.put(draft, Some(current), Some(after), true);
+            self.put(draft, Some(current), Some(after), Record::new(), true);
         }
     }
 }

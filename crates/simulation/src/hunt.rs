@@ -22,7 +22,9 @@ pub fn sweep(from: u64, to: u64, jobs: u64, mutant: Option<&'static str>, keep_g
                         break;
                     }
                     let report = run(seed);
-                    if !report.violations.is_empty() {
+                    if let Some(first) = report.violations.first() {
+                        let what: String = first.what.chars().take(200).collect();
+                        eprintln!("seed {seed}: {}: record {}: {what}", first.invariant, first.record);
                         stop.store(!keep_going, Ordering::SeqCst);
                         failures.lock().unwrap_or_else(PoisonError::into_inner).push(report);
                     }

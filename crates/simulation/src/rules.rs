@@ -163,7 +163,7 @@ pub fn sync_rules(world: &World, id: SyncId) -> SyncRules {
         target_edits: TargetEdits::Overwrite,
         batch_size: world.batch_size,
         parallelism: world.parallelism,
-        estimate_wait: Duration::from_secs(120),
+        estimate_wait: Duration::from_secs(30),
         tombstones: Duration::from_secs(30 * 86_400),
     }
 }

@@ -13,7 +13,7 @@ use crate::users::{fresh, identity};
 use crate::world::{Purpose, World};
 use concord_engine::clock::Clock;
 use concord_engine::connector::Connector;
-use concord_engine::error::Result;
+use concord_engine::error::{Code, Error, Result};
 use concord_engine::link::{LinkId, SyncId};
 use concord_engine::record::{Key, Record, SystemName};
 use concord_engine::runtime::status::Status;
@@ -30,9 +30,14 @@ use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 
 /// How long the engine may take to become level once nothing goes wrong any more.
-const LEVEL_WITHIN: Duration = Duration::from_secs(1_800);
+const LEVEL_WITHIN: Duration = Duration::from_secs(300);
 /// How long it must then stay level, with nothing written.
 const LEVEL_FOR: Duration = Duration::from_secs(3);
+
+/// More steps in one life of the engine are a circle.
+const STEPS_MAX: u64 = 300_000;
+/// A longer trace is a circle.
+const LINES_MAX: usize = 20_000;
 
 /// A world set up.
 pub struct Stage {
@@ -92,6 +97,7 @@ impl Stage {
         let end = {
             let mut running = Box::pin(engine.run(shutdown));
             let (wait, mut polls) = kill.unwrap_or((Duration::MAX, 0));
+            let mut steps = 0_u64;
             let mut timer = pin!(tokio::time::sleep(wait));
             std::future::poll_fn(|context| {
                 // Killed between two of its steps: the timer says when, the polls which.
@@ -100,6 +106,11 @@ impl Stage {
                         return Poll::Ready(End::Killed);
                     }
                     polls -= 1;
+                }
+                steps += 1;
+                if steps > STEPS_MAX || self.trace.len() > LINES_MAX {
+                    let what = format!("{steps} steps, {} lines of trace: it goes round in circles", self.trace.len());
+                    return Poll::Ready(End::Returned(Err(Error::new(Code::Internal, what))));
                 }
                 running.as_mut().poll(context).map(End::Returned)
             })
@@ -176,10 +187,33 @@ impl Stage {
     /// What the checker judges, as it stands.
     pub async fn judge(&self) -> Vec<Violation> {
         match self.evidence().await {
-            Ok(evidence) => check(&evidence),
+            Ok(evidence) => {
+                let found = check(&evidence);
+                if !found.is_empty() {
+                    self.note_history(&evidence);
+                }
+                found
+            }
             Err(error) => {
                 vec![Violation { invariant: "store", record: "all".to_owned(), what: error.to_string() }]
             }
+        }
+    }
+
+    /// Puts ledger and reviews at the end of a trace that somebody will have to read.
+    fn note_history(&self, evidence: &Evidence<'_>) {
+        for row in evidence.ledger.iter().rev() {
+            let fields = row.fields.iter().map(|entry| {
+                let shown = |value: &Option<Value>| value.as_ref().map_or("?".to_owned(), crate::describe::value);
+                format!("{} {}→{} from {} by {:?}", entry.field, shown(&entry.old), shown(&entry.new), entry.from, entry.rule)
+            });
+            let fields: Vec<String> = fields.collect();
+            let link = row.link.map_or(0, |link| link.0);
+            let what = format!("{} link {link} member {} {}: {:?} {}", row.at, row.member, row.key, row.entry, fields.join("; "));
+            self.trace.note("ledger", &what);
+        }
+        for review in evidence.reviews.iter().rev() {
+            self.trace.note("review", &format!("{review:?}"));
         }
     }
 

@@ -4,7 +4,7 @@ use crate::database::{Author, Database, Row};
 use crate::users::tag_of;
 use crate::world::World;
 use concord_engine::clock::Moment;
-use concord_engine::record::Key;
+use concord_engine::record::{Key, Record};
 use std::collections::BTreeMap;
 
 /// One step in the life of a record at one member.
@@ -22,6 +22,8 @@ pub struct Step {
     pub before: Option<Row>,
     /// The row after.
     pub after: Option<Row>,
+    /// What the statement asked for.
+    pub asked: Record,
     /// Made by a trigger.
     pub reaction: bool,
 }
@@ -58,6 +60,7 @@ pub fn lives(world: &World, databases: &[Database]) -> BTreeMap<String, Lives> {
                         author: commit.author.clone(),
                         before: change.before.clone(),
                         after: change.after.clone(),
+                        asked: change.asked.clone(),
                         reaction: change.reaction,
                     });
                 }

@@ -37,6 +37,16 @@ impl Trace {
         self.lines.lock().unwrap_or_else(PoisonError::into_inner).hash
     }
 
+    /// How many lines there are.
+    pub fn len(&self) -> usize {
+        self.lines.lock().unwrap_or_else(PoisonError::into_inner).text.len()
+    }
+
+    /// Whether nothing has happened yet.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
     /// Every line so far.
     pub fn lines(&self) -> Vec<String> {
         self.lines.lock().unwrap_or_else(PoisonError::into_inner).text.clone()
