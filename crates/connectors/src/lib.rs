@@ -2,6 +2,7 @@
 //! them all; [`kinds`] says of every kind, built or not, what the configuration language must know.
 
 pub mod kinds;
+pub mod postgres;
 pub mod settings;
 pub mod sqlite;
 
@@ -13,7 +14,10 @@ use std::sync::Arc;
 type Open = fn(&Asked<'_>) -> Result<Arc<dyn Connector>>;
 
 /// Kind → how a connector of it is opened.
-const OPEN: &[(&str, Open)] = &[(sqlite::KIND, |asked| Ok(Arc::new(sqlite::open(sqlite::SqliteSettings::read(asked)?)?)))];
+const OPEN: &[(&str, Open)] = &[
+    ("postgres", |asked| Ok(Arc::new(postgres::open(postgres::Config::read(asked)?)?))),
+    (sqlite::KIND, |asked| Ok(Arc::new(sqlite::open(sqlite::SqliteSettings::read(asked)?)?))),
+];
 
 /// A connector for a configured connection. Nothing is reached yet: a system that cannot be reached shows in the first
 /// call, so that it can be tried again. An error here is one of the settings.
@@ -40,10 +44,18 @@ mod tests {
     }
 
     #[test]
-    fn every_listed_connector_is_a_built_kind() {
-        for (name, _) in OPEN {
-            assert!(kinds::KINDS.iter().any(|kind| kind.name == *name && kind.built), "{name}");
-        }
+    fn the_list_and_the_built_kinds_are_the_same() {
+        let listed: Vec<&str> = OPEN.iter().map(|(name, _)| *name).collect();
+        let built: Vec<&str> = kinds::KINDS.iter().filter(|kind| kind.built).map(|kind| kind.name).collect();
+        assert_eq!(listed, built);
+    }
+
+    #[test]
+    fn a_server_is_opened_without_reaching_it_and_only_with_its_secret() {
+        let text = r#"{"type": "postgresql", "credentials": {"host": "/nowhere", "database": "d", "username": "u"}}"#;
+        assert_eq!(open_json(text).unwrap().capabilities().kind, "postgres");
+        let text = r#"{"type": "postgres", "credentials": {"database": "d", "username": "u", "password": {"secret": "none"}}}"#;
+        assert_eq!(open_json(text).err().unwrap().code, Code::SecretMissing);
     }
 
     #[test]

@@ -61,6 +61,16 @@ impl Asked<'_> {
         Ok(Duration::from_millis(number))
     }
 
+    /// An option that is true or false, or the default.
+    pub fn flag(&self, key: &str, default: bool) -> Result<bool> {
+        match self.connection.options.get(key) {
+            None => Ok(default),
+            Some(value) => {
+                value.as_bool().ok_or_else(|| self.error(Code::ConfigWrongType, format!("options.{key} must be true or false")))
+            }
+        }
+    }
+
     /// An error about this connection.
     pub fn error(&self, code: Code, message: String) -> Error {
         Error::new(code, message).at(self.name.to_string())

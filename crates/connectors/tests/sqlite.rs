@@ -266,7 +266,10 @@ async fn a_file_put_back_from_a_copy_is_a_gap_even_when_it_has_grown_again() {
     let limits = Limits { max_events: 10, max_bytes: 1 << 20, max_wait: Duration::from_millis(50) };
     assert_eq!(changes.next(limits).await.unwrap_err().code, Code::FeedGap, "an open feed notices");
     let known = Feed { position: position.clone(), ..feed.clone() };
-    assert_eq!(connector.prepare(std::slice::from_ref(&table), &[known.clone()]).await.unwrap_err().code, Code::FeedGap);
+    assert_eq!(
+        connector.prepare(std::slice::from_ref(&table), std::slice::from_ref(&known)).await.unwrap_err().code,
+        Code::FeedGap
+    );
     // Numbers have caught up, and mean other changes.
     file.run("INSERT INTO t VALUES (4, 'x'); INSERT INTO t VALUES (5, 'y'); INSERT INTO t VALUES (6, 'z')");
     file.run("UPDATE _concord_changes SET at = at + 7 WHERE seq > (SELECT min(seq) + 1 FROM _concord_changes)");
@@ -474,8 +477,19 @@ async fn a_trigger_that_only_the_application_can_run_fails_the_record_with_its_r
     )
     .await;
     assert!(
-        matches!(&outcomes[0], Outcome::Failed(error) if error.code == Code::StatementRefused && error.message.contains("only_in_the_application")),
+        matches!(&outcomes[0], Outcome::Failed(error) if error.code == Code::WriteRefused && error.message.contains("only_in_the_application")),
         "{outcomes:?}"
     );
     assert!(matches!(&outcomes[1], Outcome::Written { .. }));
+}
+
+#[tokio::test]
+async fn an_emptied_change_table_is_a_gap_and_acknowledging_ends() {
+    let file = File::with("CREATE TABLE t (id INTEGER PRIMARY KEY, name TEXT)");
+    let connector = file.open();
+    let table = selection("t", &["name"]);
+    let feed = prepare(&*connector, std::slice::from_ref(&table)).await;
+    file.run("DELETE FROM _concord_changes");
+    connector.acknowledge(&feed.name, &feed.position).await.unwrap();
+    assert_eq!(connector.capture(&feed, &feed.position).await.err().unwrap().code, Code::FeedGap);
 }

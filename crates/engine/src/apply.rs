@@ -7,6 +7,7 @@ use crate::connector::{Connector, Operation, Write};
 use crate::error::{Code, Error, Result};
 use crate::flight::{Flight, Intent};
 use crate::link::{FlightId, Life, Link, LinkId, MemberIndex};
+use crate::record::Record;
 use crate::runtime::core::{Airborne, Core, Effect, Event};
 use crate::schema::Selection;
 use std::sync::Arc;
@@ -87,6 +88,7 @@ impl Core {
 
     /// Makes the call.
     pub(crate) fn launch(&mut self, launch: Launch) {
+        crate::failpoint::pass("durable_before_apply");
         let timeout = self.options.apply_timeout;
         self.jobs.spawn(async move {
             let Launch { flight, connector, selection, mark, writes } = launch;
@@ -146,9 +148,18 @@ fn hops_of(link: &Link, member: MemberIndex) -> u32 {
 }
 
 fn plant_guard_bugs(operation: &mut Operation) {
+    use crate::mutants::active;
     match operation {
-        Operation::Update { guard, .. } if crate::mutants::active("guard_dropped") => *guard = crate::record::Record::new(),
-        Operation::Delete { guard, .. } if crate::mutants::active("delete_unguarded") => *guard = crate::record::Record::new(),
+        Operation::Update { guard, .. } if active("guard_dropped") => *guard = Record::new(),
+        Operation::Update { guard, set, .. } if active("guard_narrowed") => {
+            *guard = guard
+                .iter()
+                .filter(|(field, _)| set.has(field.as_str()))
+                .map(|(field, value)| (field.clone(), value.clone()))
+                .collect();
+        }
+        Operation::Delete { guard, .. } if active("delete_unguarded") => *guard = Record::new(),
+        Operation::Create { absent_by, .. } if active("create_unguarded") => absent_by.clear(),
         _ => {}
     }
 }

@@ -160,6 +160,7 @@ impl Core {
         generation: u64,
         result: Result<Chunk>,
     ) -> Result<()> {
+        crate::failpoint::pass("chunk_before_durable");
         if let Some(state) = self.member(sync, member) {
             state.load.running = false;
         }

@@ -327,6 +327,7 @@ impl Core {
     }
 
     fn prepared(&mut self, system: &SystemName, feed: Feed) {
+        crate::failpoint::pass("prepared_before_durable");
         let key = (system.clone(), feed.name.clone());
         self.transaction.positions.push((system.clone(), feed.name.clone(), feed.position.clone()));
         let state = self.feeds.entry(key).or_insert_with(|| FeedState {
@@ -422,6 +423,7 @@ impl Core {
 
     pub(crate) fn acknowledge(&mut self, system: SystemName, feed: FeedName, position: Position) {
         let Some(connector) = self.systems.get(&system).cloned() else { return };
+        crate::failpoint::pass("durable_before_acknowledge");
         self.jobs.spawn(async move {
             if let Err(error) = connector.acknowledge(&feed, &position).await {
                 // The next acknowledgement covers this one; a source that cannot be told is told later.
@@ -438,6 +440,7 @@ impl Core {
         batch: Batch,
         permit: OwnedSemaphorePermit,
     ) -> Result<()> {
+        crate::failpoint::pass("captured_before_durable");
         let now = self.now();
         let mut desk = self.desk();
         let Batch { events, position } = batch;
@@ -561,6 +564,9 @@ impl Core {
     /// A changed key is a re-link: the link, and whatever is pending, moves to the new key.
     fn follow_key_change(&mut self, desk: &mut Desk, one: &Incoming) {
         let Some(old) = one.old_address.as_ref().filter(|old| **old != one.address) else { return };
+        if crate::mutants::active("key_change_as_insert") {
+            return;
+        }
         let Some(slot) = desk.slot(old).cloned() else { return };
         if let Some(id) = slot.link
             && let Some(mut link) = desk.link(id).cloned()
@@ -585,6 +591,9 @@ impl Core {
         }
         let order = self.connector(one.sync, one.pending.member)?.compare(&one.pending.version, than);
         if crate::mutants::active("stale_version_counts") && order == Some(Ordering::Less) {
+            return Some(Ordering::Greater);
+        }
+        if crate::mutants::active("unknown_order_trusted") && order.is_none() {
             return Some(Ordering::Greater);
         }
         order

@@ -155,6 +155,21 @@ impl Core {
             })
             .collect();
         for intent in open {
+            if crate::mutants::active("unknown_taken_for_success") {
+                let key = desk.link(intent.link).and_then(|link| link.sides.get(member)).and_then(|side| side.key.clone());
+                if let Some(key) = key {
+                    let version = desk.link(intent.link).and_then(|link| link.sides.get(member)).map(|side| side.version.clone());
+                    let written = crate::reconcile::Written {
+                        operation: &intent.write.operation,
+                        key,
+                        image: None,
+                        version: version.unwrap_or_default(),
+                        hops,
+                    };
+                    self.settle_written(&mut desk, sync, member, &intent, &written).await?;
+                    continue;
+                }
+            }
             if connector.capabilities().marks {
                 // The feed is past the fence and showed no mark: the write never happened.
                 self.try_again(&mut desk, sync, member, intent.link, None);

@@ -25,10 +25,10 @@ pub enum Class {
 }
 
 macro_rules! codes {
-    ($( $(#[$doc:meta])* $variant:ident = $number:literal, $class:ident, $remedy:literal; )*) => {
+    ($( $(#[doc = $meaning:literal])* $variant:ident = $number:literal, $class:ident, $remedy:literal; )*) => {
         /// A stable error code, printed as `CON-1203`.
         #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-        pub enum Code { $( $(#[$doc])* $variant, )* }
+        pub enum Code { $( $(#[doc = $meaning])* $variant, )* }
 
         impl Code {
             /// Every code, in the order of their numbers.
@@ -36,6 +36,9 @@ macro_rules! codes {
 
             /// The number behind `CON-`.
             pub fn number(self) -> u16 { match self { $( Code::$variant => $number, )* } }
+
+            /// What has happened, in words.
+            pub fn meaning(self) -> &'static str { match self { $( Code::$variant => concat!($($meaning),*).trim_ascii(), )* } }
 
             /// What is to be done with a failure of this code.
             pub fn class(self) -> Class { match self { $( Code::$variant => Class::$class, )* } }
@@ -87,6 +90,36 @@ codes! {
     /// The file that should hold a secret cannot be read.
     SecretUnreadable = 1019, Stop, "Correct the path, or grant the right to read the file.";
 
+    // 18xx: a configuration proven against real schemas. Born in plan/.
+    /// A mapping names a field that the object does not have.
+    PlanFieldMissing = 1801, BadInput, "Correct the field's name in the mapping, or remove the mapping.";
+    /// The two objects have no field in common.
+    PlanNoFields = 1802, BadInput, "Name the fields that correspond in `field_mappings`.";
+    /// No value of the one field can be carried to the other.
+    PlanTypesApart = 1803, BadInput, "Map a field of another type, or add a transformation that converts: `cast`, `date_format`, `map` or `expression`.";
+    /// Some values of the one field do not fit the other: a warning.
+    PlanMayNotFit = 1804, BadInput, "Nothing to do if such values do not occur: one that does goes to review. Otherwise widen the field, or declare the loss with `cast`.";
+    /// A field flows one way only because its transformation has no way back: a warning.
+    PlanOneWayField = 1805, BadInput, "Nothing to do if that is meant; otherwise use a transformation with an inverse.";
+    /// Both sides hold records, and nothing tells which of them are the same.
+    PlanMatchNeeded = 1806, BadInput, "Name the fields that tell it in `match_on`.";
+    /// A match field cannot be used.
+    PlanMatchUnusable = 1807, BadInput, "Name a field that both sides have and that a mapping carries.";
+    /// A field cannot be written where the mapping carries it to.
+    PlanReadOnly = 1808, BadInput, "Nothing to do if the field is to flow the other way only; `direction` says so without a warning.";
+    /// An index is missing: a warning.
+    PlanIndexMissing = 1809, BadInput, "Make the index named; without it every look-up reads the whole table.";
+    /// A transformation cannot be used for this field.
+    PlanTransformationUnusable = 1810, BadInput, "Correct the transformation's name or arguments.";
+    /// A validation rule cannot be used.
+    PlanRuleUnusable = 1811, BadInput, "Correct the rule: the field that it names must take part, and its arguments must suit the field's type.";
+    /// A create would leave out a field that the system insists on: a warning.
+    PlanCreateIncomplete = 1812, BadInput, "Map a field to it, or give it a default in the system: without that, creates there go to review.";
+    /// A rule names a system, role, field or group that the sync does not have.
+    PlanNameUnknown = 1813, BadInput, "Use the name of a member's system or role, of a field or of a group.";
+    /// The sync is not a pair.
+    PlanNotAPair = 1814, BadInput, "Write one sync per pair of systems, each with `source` and `target`.";
+
     // 2xxx: systems and connectors.
     /// The system could not be reached or dropped the connection.
     Unreachable = 2001, Transient, "Nothing to do: it is tried again. If it lasts, check that the system runs and that host, port and network are right.";
@@ -119,6 +152,10 @@ codes! {
     /// The feed holds back so much of the source's log that it will soon be lost.
     FeedLagging = 2015, Stop, "Let the sync catch up, or raise the limit of retained log on the server.";
 
+    // 21xx: born in the PostgreSQL connector.
+    /// The server refused a statement for a reason that has no code of its own.
+    StatementRefused = 2101, Transient, "Tried again. If it lasts, look up the SQLSTATE in the message and the server's log.";
+
     // 22xx: database files.
     /// The database file could not be opened.
     FileUnavailable = 2200, Transient, "Nothing to do: it is tried again. If it lasts, check the path, and that the process may read and write the file and its folder.";
@@ -131,7 +168,7 @@ codes! {
     /// The disk failed beneath the database file.
     FileFailed = 2204, Transient, "Nothing to do: it is tried again. If it lasts, check the disk and the machine's log.";
     /// The database refused a statement of ours.
-    StatementRefused = 2205, Rejected, "Look at the reason given: a trigger of the table may use a function that only the application has.";
+    WriteRefused = 2205, Rejected, "Look at the reason given: a trigger of the table may use a function that only the application has.";
 
     // 3xxx: what happens to a record.
     /// The target refused the record.
@@ -148,6 +185,16 @@ codes! {
     // 31xx and 32xx: values, transformations and validation. Born in value/, transform/ and validate.rs.
     /// A text that should have been a value of some type is none.
     ValueMalformed = 3101, Rejected, "Correct the value in the system it comes from, then retry the record from review.";
+    /// A mapping names a transformation that there is none of.
+    TransformUnknown = 3110, BadInput, "Use one of the transformations that docs/transformations.md lists.";
+    /// An argument of a transformation is missing, unknown or of the wrong kind.
+    TransformArgument = 3111, BadInput, "Correct the argument named; docs/transformations.md lists them with examples.";
+    /// An expression cannot be read.
+    ExpressionInvalid = 3112, BadInput, "Correct the expression at the place named.";
+    /// A transformation has no answer for a value.
+    TransformFailed = 3113, Rejected, "Correct the value in the system it comes from, or change the mapping, then retry the record from review.";
+    /// A validation rule is unknown, or an argument of it is missing or wrong.
+    RuleInvalid = 3201, BadInput, "Correct the rule; docs/transformations.md lists the rules with examples.";
 
     /// Several members changed the same fields, and the rule is to ask.
     Conflict = 3006, Rejected, "Choose a value with `concord review resolve`.";
@@ -208,6 +255,24 @@ codes! {
     // 5xxx: running.
     /// Something that should be impossible happened.
     Internal = 5001, Stop, "Report this with the log: it is a defect.";
+    /// The first run has no approved plan.
+    PlanNotApproved = 5002, BadInput, "Look at the plan with `concord plan`, then run with --approve and the plan's id.";
+    /// No plan has this id.
+    PlanUnknown = 5003, BadInput, "Make a plan with `concord plan` and use the id that it prints.";
+    /// The approved plan is not what would happen now.
+    PlanStale = 5004, BadInput, "Look at the new plan with `concord plan` and approve that one.";
+    /// Nothing is known of this record.
+    RecordUnknown = 5005, BadInput, "Give the record's key as `concord review show` and `concord verify` print it.";
+    /// The running process could not be asked.
+    ControlFailed = 5006, Stop, "Check that the running `concord run` still answers; restart it if it does not.";
+    /// A file could not be read or written.
+    FileUnusable = 5007, Stop, "Check that the file named exists and who may read and write it.";
+    /// The port could not be opened.
+    PortTaken = 5008, Stop, "Choose another port.";
+    /// The demo's database server did not start.
+    DemoServerFailed = 5009, Stop, "Read the server's log named in the message, or run the demo with --sqlite.";
+    /// A command's argument is wrong.
+    ArgumentWrong = 5010, BadInput, "Correct the argument named; --help shows an example.";
 }
 
 impl fmt::Display for Code {

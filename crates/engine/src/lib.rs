@@ -2,7 +2,7 @@
 //!
 //! nouns: [`value`], [`record`], [`schema`], [`change`], [`link`], [`flight`], [`ledger`], [`review`], [`connector`].
 //!
-//! what a person wrote: [`config`]; what the engine runs: [`rules`].
+//! what a person wrote: [`config`]; proven against real schemas: [`plan`]; what the engine runs: [`rules`].
 //!
 //! stages: capture, identify, [`map`], [`validate`], [`reconcile`], apply, settle; [`runtime`] drives them over [`store`].
 
@@ -15,6 +15,7 @@ pub mod config;
 pub mod connector;
 mod doubt;
 pub mod error;
+pub mod failpoint;
 pub mod flight;
 mod guard;
 mod identify;
@@ -23,6 +24,7 @@ pub mod link;
 pub mod map;
 mod monitor;
 pub mod mutants;
+pub mod plan;
 pub mod reconcile;
 pub mod record;
 pub mod review;

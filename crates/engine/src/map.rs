@@ -5,7 +5,7 @@ use crate::error::{Code, Error, Result};
 use crate::link::{Cells, FieldIndex, MemberIndex};
 use crate::record::{FieldName, Record};
 use crate::rules::{MemberField, SyncRules};
-use crate::transform::{NullHandling, Pipeline};
+use crate::transform::{NullPolicy, Pipeline};
 use crate::value::{Fit, Value, fit};
 
 /// How one member's field becomes the canonical one, and back.
@@ -16,9 +16,9 @@ pub struct Mapping {
     /// From canonical terms; `None` = as it is.
     pub from: Option<Pipeline>,
     /// What a null of this member means to the others.
-    pub nulls: NullHandling,
+    pub nulls: NullPolicy,
     /// What a null of the others means to this member.
-    pub nulls_from: NullHandling,
+    pub nulls_from: NullPolicy,
 }
 
 impl Mapping {
@@ -29,7 +29,7 @@ impl Mapping {
 
     /// The canonical value of what a member shows; `None` when nothing flows (a null that is to be skipped).
     pub fn to_canonical(&self, value: &Value, record: impl FnOnce() -> Record) -> Result<Option<Value>> {
-        let Some(value) = self.nulls.apply(value) else { return Ok(None) };
+        let Some(value) = of_null(&self.nulls, value) else { return Ok(None) };
         match &self.to {
             None => Ok(Some(value)),
             Some(pipeline) => pipeline.apply(&value, &record()).map(Some),
@@ -38,11 +38,21 @@ impl Mapping {
 
     /// What a member should show for a canonical value; `None` when nothing flows.
     pub fn from_canonical(&self, value: &Value, record: impl FnOnce() -> Record) -> Result<Option<Value>> {
-        let Some(value) = self.nulls_from.apply(value) else { return Ok(None) };
+        let Some(value) = of_null(&self.nulls_from, value) else { return Ok(None) };
         match &self.from {
             None => Ok(Some(value)),
             Some(pipeline) => pipeline.apply(&value, &record()).map(Some),
         }
+    }
+}
+
+/// The value, or what stands for it where it is null; `None` where nothing flows. An empty value of a type is written as
+/// a default by the plan, which knows the type.
+fn of_null(policy: &NullPolicy, value: &Value) -> Option<Value> {
+    match (value, policy) {
+        (Value::Null, NullPolicy::Skip) => None,
+        (Value::Null, NullPolicy::Default(default)) => Some(default.clone()),
+        (value, _) => Some(value.clone()),
     }
 }
 

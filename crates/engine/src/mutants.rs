@@ -23,6 +23,21 @@ pub const ALL: &[(&str, &str)] = &[
     ("loser_not_recorded", "the value that loses a conflict is not in the ledger"),
     ("delete_unguarded", "deletes carry no guard: an edit made just before is lost"),
     ("returned_value_ignored", "what a trigger made of our write is not noticed"),
+    ("returned_value_trusted", "what a trigger made of our write becomes the base, and never reaches the others"),
+    ("guard_narrowed", "the guard holds only the fields that are set: an unseen edit of another field slips into the base"),
+    ("create_unguarded", "creates are not guarded by absence of their match"),
+    ("key_change_as_insert", "a changed key is taken for a new record"),
+    ("unknown_order_trusted", "an observation of unknown order counts without being read again"),
+    ("unknown_taken_for_success", "a write of unknown outcome is taken for one that happened"),
+    ("collision_ignored", "a create that collides is dropped instead of being matched"),
+    ("debt_forgotten", "a write that met a lock is dropped"),
+    ("lookup_skipped", "a new record's match is not looked for"),
+    ("two_flights_per_link", "a link is planned again while a write of it is under way"),
+    ("delete_forgotten", "a record deleted and made anew within one fold does not say so"),
+    ("priority_reversed", "the last of the priority list wins"),
+    ("first_write_wins", "the earliest edit wins"),
+    ("owed_value_no_contender", "an agreed value that is still owed is written over without contending"),
+    ("flow_ignored", "edits flow from members and fields from which they should not"),
 ];
 
 /// Whether this bug is planted now, on this thread.

@@ -5,7 +5,7 @@ use crate::link::{FieldIndex, GroupIndex, MemberIndex, SyncId};
 use crate::map::Mapping;
 use crate::record::{FieldName, ObjectName, SyncName, SystemName};
 use crate::schema::{Schema, Selection, Type};
-use crate::transform::MatchNormaliser;
+use crate::transform::MatchKind;
 use crate::validate::Rule;
 use std::time::Duration;
 
@@ -148,7 +148,7 @@ pub struct MatchRule {
     /// The canonical field.
     pub field: FieldIndex,
     /// What is smoothed out before comparing.
-    pub normaliser: MatchNormaliser,
+    pub normaliser: MatchKind,
 }
 
 /// What a delete does.
@@ -300,6 +300,9 @@ impl SyncRules {
     /// Whether edits of a field at this member flow to the others.
     pub fn flows_from(&self, member: MemberIndex, field: FieldIndex) -> bool {
         let Some(rules) = self.fields.get(field) else { return false };
+        if crate::mutants::active("flow_ignored") {
+            return self.at(member, field).is_some();
+        }
         rules.owner.is_none_or(|owner| owner == member) && self.at(member, field).is_some_and(|at| at.outward)
     }
 }

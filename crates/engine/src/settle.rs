@@ -21,6 +21,7 @@ const MAX_MISSES: u32 = 5;
 
 impl Core {
     pub(crate) async fn on_applied(&mut self, id: FlightId, result: Result<Vec<WriteResult>>) -> Result<()> {
+        crate::failpoint::pass("applied_before_settle");
         let Some(airborne) = self.flights.get(&id) else { return Ok(()) };
         let (sync, member) = (airborne.sync, airborne.flight.member);
         let intents = airborne.flight.intents.clone();
@@ -66,6 +67,7 @@ impl Core {
             self.land(id);
         }
         let now = self.now();
+        crate::failpoint::pass("settled_before_durable");
         self.pay_debts_of(sync, member, now).await
     }
 
@@ -98,7 +100,9 @@ impl Core {
                 self.try_again(desk, sync, member, intent.link, None);
             }
             Outcome::Missed => self.missed(desk, sync, member, intent.link),
+            Outcome::Collision if crate::mutants::active("collision_ignored") => self.forget_debt(desk, member, intent.link),
             Outcome::Collision => self.collided(desk, sync, member, intent),
+            Outcome::Locked if crate::mutants::active("debt_forgotten") => self.forget_debt(desk, member, intent.link),
             Outcome::Locked => self.try_again(desk, sync, member, intent.link, None),
             Outcome::Failed(error) => match error.class() {
                 Class::Stale => self.missed(desk, sync, member, intent.link),
@@ -384,6 +388,18 @@ impl Core {
         let id = link.id;
         desk.save(link);
         desk.touch(id);
+    }
+
+    /// Only for planted bugs: the debt is dropped.
+    fn forget_debt(&mut self, desk: &mut Desk, member: MemberIndex, id: LinkId) {
+        let Some(mut link) = desk.link(id).cloned() else { return };
+        if let Some(side) = link.sides.get_mut(member) {
+            side.flight = None;
+            side.owes.clear();
+            side.owes_life = false;
+        }
+        self.strike_debt(&mut link, member);
+        desk.save(link);
     }
 
     /// A create met a record that is already there: it is looked for, as a stranger's match is.

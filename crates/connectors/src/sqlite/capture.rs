@@ -145,6 +145,8 @@ pub(super) fn acknowledge(connection: &Connection, upto: Place) -> Result<()> {
             .and_then(|mut statement| statement.execute([end]))
             .map_err(|error| classify(error, "removing acknowledged changes"));
         match pruned {
+            // Nothing to remove: somebody else emptied the table, which the feed finds out.
+            Ok(0) => return Ok(()),
             Ok(_) => {}
             // Only house-keeping: the next acknowledgement does it.
             Err(error) if error.class() == Class::Transient => return Ok(()),

@@ -21,7 +21,7 @@ pub(super) fn classify(error: rusqlite::Error, doing: &str) -> Error {
 pub(super) fn classify_write(error: rusqlite::Error, doing: &str) -> Error {
     let refused = error.sqlite_error_code() == Some(ErrorCode::Unknown);
     let classified = classify(error, doing);
-    if refused { Error { code: Code::StatementRefused, ..classified } } else { classified }
+    if refused { Error { code: Code::WriteRefused, ..classified } } else { classified }
 }
 
 /// Whether the failure is one of the record alone: the same file takes other records.

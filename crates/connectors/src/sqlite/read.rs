@@ -145,7 +145,7 @@ pub(super) fn read(connection: &mut Connection, selection: &Selection, keys: &[K
         .collect()
 }
 
-/// Rows whose fields equal a row of values, in the order asked. A null equals nothing.
+/// Rows whose fields equal a row of values, in the order asked; a null equals a null.
 pub(super) fn find(
     connection: &mut Connection,
     selection: &Selection,
@@ -183,10 +183,11 @@ pub(super) fn matching(
             .and_then(|place| shape.table.columns.get(place))
             .ok_or_else(|| Error::new(Code::FieldMissing, format!("the table {} has no column {field}", shape.table.name)))?;
         match column.ty.encode(value) {
-            Ok(Cell::Null) | Err(_) => return Ok(Vec::new()),
+            // A value that the column cannot hold is in no row.
+            Err(_) => return Ok(Vec::new()),
             Ok(cell) => cells.push(cell),
         }
-        conditions.push(format!("{} = ?", quoted(&column.name)));
+        conditions.push(format!("{} IS ?", quoted(&column.name)));
     }
     if cells.is_empty() || by.len() != wanted.len() {
         return Ok(Vec::new());

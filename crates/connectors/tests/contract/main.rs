@@ -13,6 +13,7 @@
 mod cases;
 mod driver;
 mod drivers;
+mod servers;
 mod world;
 
 /// Runs every case on one driver.
@@ -66,7 +67,7 @@ macro_rules! suite {
                 reads::a_read_answers_in_the_order_asked,
                 reads::a_read_stands_in_order_with_the_stream,
                 reads::find_answers_with_none_one_or_many,
-                reads::a_null_is_never_found,
+                reads::a_null_is_found_by_null_alone,
                 reads::a_snapshot_resumes_and_covers_each_record_once,
                 reads::a_snapshot_under_writers_and_the_feed_together_are_complete,
                 reads::composite_keys_are_snapshot_read_and_written,
@@ -88,3 +89,4 @@ macro_rules! suite {
 }
 
 suite!(sqlite, crate::drivers::sqlite::SqliteDriver);
+suite!(postgres, crate::drivers::postgres::PostgresDriver);

@@ -6,6 +6,7 @@ use concord_engine::change::{Image, Mark, Observation, Position};
 use concord_engine::connector::{
     Batch, Changes, Connector, Event, Feed, Limits, Operation, Outcome, Presence, Write, WriteResult,
 };
+use concord_engine::error::Class;
 use concord_engine::record::{Key, ObjectName, Record};
 use concord_engine::schema::Selection;
 use concord_engine::value::Value;
@@ -47,7 +48,7 @@ impl<D: Driver> World<D> {
     }
 
     pub async fn capture_from(&self, position: &Position) -> Box<dyn Changes> {
-        self.connector.capture(&self.feed, position).await.unwrap()
+        capture(&*self.connector, &self.feed, position).await
     }
 
     /// Everything in the feed from `changes` on up to now.
@@ -94,6 +95,20 @@ impl<D: Driver> World<D> {
 }
 
 pub const LIMITS: Limits = Limits { max_events: 1_000, max_bytes: 16 << 20, max_wait: Duration::from_millis(200) };
+
+/// Opens a feed. One that has only just been closed may be held by its old session for a moment: that is transient.
+pub async fn capture(connector: &dyn Connector, feed: &Feed, position: &Position) -> Box<dyn Changes> {
+    let patience = tokio::time::Instant::now() + PATIENCE;
+    loop {
+        match connector.capture(feed, position).await {
+            Ok(changes) => return changes,
+            Err(error) if error.class() == Class::Transient && tokio::time::Instant::now() < patience => {
+                tokio::task::yield_now().await;
+            }
+            Err(error) => panic!("{error}"),
+        }
+    }
+}
 
 /// The next batch, which must come within a bounded time.
 pub async fn next(changes: &mut dyn Changes, limits: Limits) -> Batch {

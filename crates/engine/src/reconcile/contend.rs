@@ -31,7 +31,9 @@ pub(super) fn judge(policy: &Policy, contenders: &[Contender], patient: bool) ->
     match policy {
         Policy::Manual => Verdict::Manual,
         Policy::Priority(order) => {
-            let named = order.iter().find_map(|member| contenders.iter().position(|contender| contender.member == *member));
+            let find = |member: &MemberIndex| contenders.iter().position(|contender| contender.member == *member);
+            let reversed = crate::mutants::active("priority_reversed");
+            let named = if reversed { order.iter().rev().find_map(find) } else { order.iter().find_map(find) };
             match named {
                 Some(place) => Verdict::Won(place, Rule::Priority),
                 None => latest(contenders, patient),
@@ -46,6 +48,10 @@ pub(super) fn judge(policy: &Policy, contenders: &[Contender], patient: bool) ->
 fn latest(contenders: &[Contender], patient: bool) -> Verdict {
     if patient && contenders.iter().any(|contender| contender.time.estimated) {
         return Verdict::TimesUnknown;
+    }
+    if crate::mutants::active("first_write_wins") {
+        let place = contenders.iter().enumerate().min_by_key(|(_, contender)| contender.time.at).map(|(place, _)| place);
+        return place.map_or(Verdict::Manual, |place| Verdict::Won(place, Rule::LastWriteWins));
     }
     let grain = contenders.iter().map(|contender| contender.time.granularity_micros.max(1)).max().unwrap_or(1);
     let place = contenders

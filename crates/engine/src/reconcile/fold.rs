@@ -29,7 +29,9 @@ pub fn fold(rules: &SyncRules, older: Option<Pending>, newer: Pending, order: Op
     let Pending { key, old_key, shown, version, hops, echo, .. } = newer;
     let merged = match (older.shown, shown) {
         (_, gone @ Shown::Gone { .. }) => gone,
-        (Shown::Gone { .. }, Shown::Present { cells, times, full, .. }) => Shown::Present { cells, times, full, anew: true },
+        (Shown::Gone { .. }, Shown::Present { cells, times, full, .. }) => {
+            Shown::Present { cells, times, full, anew: !crate::mutants::active("delete_forgotten") }
+        }
         (
             Shown::Present { cells, times, full, anew },
             Shown::Present { cells: new, times: new_times, full: new_full, anew: new_anew },

@@ -206,6 +206,7 @@ impl Work<'_> {
             let owed_and_changed = contenders
                 .iter()
                 .any(|contender| self.before.sides.get(contender.member).is_some_and(|side| side.owes.contains(&group)));
+            let owed_and_changed = owed_and_changed && !crate::mutants::active("owed_value_no_contender");
             if owed_and_changed && !contenders.iter().any(|contender| contender.member == agreed.from) {
                 contenders.push(Contender {
                     member: agreed.from,

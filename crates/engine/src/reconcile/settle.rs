@@ -81,6 +81,7 @@ fn take_planned_image(rules: &SyncRules, member: MemberIndex, base: &mut Cells, 
         let Some(returned) = image.and_then(|image| image.get(at.name.as_str())) else { continue };
         match cell {
             Some(believed) if believed.equivalent_as(returned, &at.ty) => *cell = Some(returned.clone()),
+            _ if crate::mutants::active("returned_value_trusted") => *cell = Some(returned.clone()),
             _ => differing = true,
         }
     }

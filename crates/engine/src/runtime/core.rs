@@ -232,6 +232,7 @@ impl Core {
                 () = shutdown.cancelled() => break,
                 Some((result, effects)) = self.durable.next(), if !self.durable.is_empty() => {
                     result?;
+                    crate::failpoint::pass("settled_durable");
                     self.carry_out(effects);
                 }
                 Some(joined) = self.jobs.join_next(), if !self.jobs.is_empty() => {

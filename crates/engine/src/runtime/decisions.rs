@@ -41,7 +41,10 @@ impl Core {
     pub(crate) async fn decide_link(&mut self, desk: &mut Desk, id: LinkId, ruling: Option<&Ruling>) -> Result<()> {
         let Some(link) = desk.link(id).cloned() else { return Ok(()) };
         let Some(sync) = self.sync_of(link.sync) else { return Ok(()) };
-        if !self.syncs.get(sync).is_some_and(super::core::SyncState::active) || link.in_flight() || self.reading.contains(&id) {
+        if !self.syncs.get(sync).is_some_and(super::core::SyncState::active)
+            || (link.in_flight() && !crate::mutants::active("two_flights_per_link"))
+            || self.reading.contains(&id)
+        {
             return Ok(());
         }
         let Some(rules) = self.rules(sync) else { return Ok(()) };

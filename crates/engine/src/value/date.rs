@@ -95,7 +95,7 @@ impl Date {
     pub(crate) fn postgres_day(self) -> String {
         match self {
             Date::Day { year, month, day } => {
-                let shown = if year <= 0 && month != 0 { 1 - year } else { year };
+                let shown = if self.postgres_era().is_empty() { year } else { 1 - year };
                 format!("{shown:04}-{month:02}-{day:02}")
             }
             infinity => infinity.to_string(),

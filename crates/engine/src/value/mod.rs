@@ -12,6 +12,7 @@ mod interval;
 mod json;
 mod json_form;
 mod number;
+mod order;
 mod scan;
 #[cfg(test)]
 pub(crate) mod tests;

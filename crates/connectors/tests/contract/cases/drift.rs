@@ -52,8 +52,9 @@ pub async fn an_added_column_is_announced_and_changes_go_on<D: Driver>() {
     wider.fields.push("extra".into());
     let feed = prepare(&*world.connector, std::slice::from_ref(&wider), std::slice::from_ref(&world.feed)).await;
     let fence = world.connector.fence(&feed.name).await.unwrap();
+    let mut changes = capture(&*world.connector, &feed, &feed.position).await;
+    world.drain_to(&mut *changes, &fence).await;
     world.driver.run(&["UPDATE accounts SET extra = 'e' WHERE id = 2"]).await;
-    let mut changes = world.connector.capture(&feed, &fence).await.unwrap();
     assert_eq!(text_of(&observations(&mut *changes, 1).await[0], "extra"), "e");
 }
 

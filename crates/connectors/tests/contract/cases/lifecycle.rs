@@ -20,7 +20,7 @@ pub async fn prepare_is_idempotent<D: Driver>() {
     let from_elsewhere = world.driver.open().await;
     let again = prepare(&*from_elsewhere, &selections, std::slice::from_ref(&world.feed)).await;
     assert_eq!(again, world.feed, "a known feed goes on at its stored position");
-    let mut changes = from_elsewhere.capture(&again, &again.position).await.unwrap();
+    let mut changes = capture(&*from_elsewhere, &again, &again.position).await;
     assert_eq!(text_of(&observations(&mut *changes, 1).await[0], "name"), "a");
 }
 
@@ -35,7 +35,7 @@ pub async fn objects_join_and_leave_a_running_feed<D: Driver>() {
     assert_eq!(*object, second);
     assert!(!world.connector.reached(&joined.position, complete_from));
     world.driver.run(&["INSERT INTO others (name) VALUES ('seen')"]).await;
-    let mut changes = world.connector.capture(&joined, &joined.position).await.unwrap();
+    let mut changes = capture(&*world.connector, &joined, &joined.position).await;
     let seen = observed(world.drain(&mut *changes).await);
     assert_eq!(seen.iter().map(|one| text_of(one, "name")).collect::<Vec<_>>(), ["first", "seen"]);
     drop(changes);
@@ -44,8 +44,9 @@ pub async fn objects_join_and_leave_a_running_feed<D: Driver>() {
     let left = prepare(&*world.connector, &[others], &[known]).await;
     assert_eq!(left.objects, [second]);
     let fence = world.connector.fence(&left.name).await.unwrap();
+    let mut changes = capture(&*world.connector, &left, &left.position).await;
+    world.drain_to(&mut *changes, &fence).await;
     world.driver.run(&["INSERT INTO accounts (name) VALUES ('no longer')", "INSERT INTO others (name) VALUES ('still')"]).await;
-    let mut changes = world.connector.capture(&left, &fence).await.unwrap();
     assert_eq!(text_of(&observations(&mut *changes, 1).await[0], "name"), "still");
 }
 
@@ -97,7 +98,7 @@ pub async fn an_accepted_gap_begins_anew<D: Driver>() {
     assert_eq!((&begun.name, &begun.objects), (&world.feed.name, &world.feed.objects));
     assert_ne!(begun.position, world.feed.position);
     world.driver.run(&["INSERT INTO accounts (name) VALUES ('anew')"]).await;
-    let mut changes = world.connector.capture(&begun, &begun.position).await.unwrap();
+    let mut changes = capture(&*world.connector, &begun, &begun.position).await;
     assert_eq!(text_of(&observations(&mut *changes, 1).await[0], "name"), "anew");
     let old = world.connector.capture(&begun, &world.feed.position).await.err().expect("the old position stays a gap");
     assert_eq!(old.code, Code::FeedGap);
@@ -113,7 +114,7 @@ pub async fn release_leaves_nothing_behind<D: Driver>() {
     let feed = prepare(&*connector, &selections, &[]).await;
     assert_ne!(driver.catalogue().await, before, "capture makes something");
     driver.run(&["INSERT INTO accounts (name) VALUES ('a')"]).await;
-    let mut changes = connector.capture(&feed, &feed.position).await.unwrap();
+    let mut changes = capture(&*connector, &feed, &feed.position).await;
     observations(&mut *changes, 1).await;
     drop(changes);
     connector.release(&[first.clone(), second.clone()]).await.unwrap();
@@ -131,7 +132,7 @@ pub async fn release_of_one_object_leaves_the_others_captured<D: Driver>() {
     connector.release(std::slice::from_ref(&first)).await.unwrap();
     driver.run(&["INSERT INTO accounts (name) VALUES ('gone')", "INSERT INTO others (name) VALUES ('here')"]).await;
     let feed = Feed { objects: vec![second], ..feed };
-    let mut changes = connector.capture(&feed, &feed.position).await.unwrap();
+    let mut changes = capture(&*connector, &feed, &feed.position).await;
     assert_eq!(text_of(&observations(&mut *changes, 1).await[0], "name"), "here");
 }
 

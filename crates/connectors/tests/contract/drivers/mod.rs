@@ -1,3 +1,4 @@
 //! One driver per connector.
 
+pub mod postgres;
 pub mod sqlite;

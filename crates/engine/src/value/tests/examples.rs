@@ -55,6 +55,7 @@ fn dates_print_in_both_styles() {
         (Date::new(-4, 2, 29), "-0004-02-29", "0005-02-29 BC"),
         (Date::new(12024, 1, 1), "+12024-01-01", "12024-01-01"),
         (Date::new_or_zero(0, 0, 0), "0000-00-00", "0000-00-00"),
+        (Date::new_or_zero(0, 1, 0), "0000-01-00", "0000-01-00"),
         (Date::new_or_zero(2024, 0, 0), "2024-00-00", "2024-00-00"),
         (Some(Date::PositiveInfinity), "infinity", "infinity"),
         (Some(Date::NegativeInfinity), "-infinity", "-infinity"),

@@ -42,6 +42,26 @@ proptest! {
     }
 
     #[test]
+    fn what_a_decimal_type_promises_holds(from in decimal_types(), to in decimal_types(), number in -9999_i32..9999, scale in -3_i32..6) {
+        let value = Value::decimal(&format!("{number}e{}", -scale)).unwrap();
+        let shown = fit(&value, &from).with_loss(&value);
+        if let (Some(shown), TypeFit::Always) = (shown, type_fit(&from, &to)) {
+            prop_assert_eq!(fit(&shown, &to), Fit::Exact, "{:?} from {:?} to {:?}", shown, from, to);
+        }
+    }
+
+    #[test]
+    fn a_decimal_fits_if_and_only_if_its_digits_do(number in -9999_i64..9999, digits in 0_u32..5, precision in 1_u32..5, scale in 0_u32..5) {
+        let ty = Type::Decimal { precision: Some(precision), scale: i32::try_from(scale).ok(), special: false };
+        let value = Value::decimal(&format!("{number}e-{digits}")).unwrap();
+        // In units of the field's last place: number × 10^(scale − digits), below 10^precision.
+        let scaled = number * 10_i64.pow(scale);
+        let unit = 10_i64.pow(digits);
+        let expected = scaled % unit == 0 && (scaled / unit).abs() < 10_i64.pow(precision);
+        prop_assert_eq!(fit(&value, &ty) == Fit::Exact, expected, "{} into {:?}", value, ty);
+    }
+
+    #[test]
     fn every_type_fits_into_itself(ty in types()) {
         prop_assert_eq!(type_fit(&ty, &ty), TypeFit::Always);
     }
@@ -56,6 +76,11 @@ proptest! {
             prop_assert_eq!(read, value);
         }
     }
+}
+
+fn decimal_types() -> impl Strategy<Value = Type> {
+    (prop::option::of(1_u32..6), prop::option::of(-2_i32..5), any::<bool>())
+        .prop_map(|(precision, scale, special)| Type::Decimal { precision, scale, special })
 }
 
 fn text(max_chars: Option<u32>, padded: bool, empty: bool) -> Type {

@@ -1,0 +1,481 @@
+//! The open feed: steps of the log become events, in the order of commits.
+//! It hands out, and nothing else: the server's position moves only by `acknowledge`. A position is given only when a
+//! transaction's commit has been passed, or when nothing is in flight and the server says that there is nothing for us.
+
+use super::names::TableName;
+use super::pgoutput::{self, Message, Relation, Tuple};
+use super::position::{self, ServerIdentity, SlotPosition};
+use super::relation::Decoder;
+use super::stream::{Replication, Session, Step};
+use super::version::{RowVersion, lsn_text};
+use super::{MARK_PREFIX, MARKER_PREFIX, Shared, errors, schema, slot};
+use async_trait::async_trait;
+use concord_engine::change::{EditTime, Image, Mark, Observation, Position, Version};
+use concord_engine::clock::Moment;
+use concord_engine::connector::{Batch, Changes, Event, Feed, Limits};
+use concord_engine::error::{Code, Error, Result};
+use concord_engine::record::{Key, ObjectName};
+use concord_engine::schema::{Schema, Type};
+use std::collections::HashMap;
+use std::sync::Arc;
+use tokio::time::{Instant, timeout_at};
+
+/// Microseconds from 1970-01-01 to 2000-01-01, where PostgreSQL begins to count.
+const POSTGRES_EPOCH_MICROS: i64 = 946_684_800_000_000;
+
+/// Opens the feed behind a position, after verifying that it can be resumed there.
+pub async fn open(shared: &Arc<Shared>, feed: &Feed, from: &Position) -> Result<Box<dyn Changes>> {
+    shared.require_feed(&feed.name)?;
+    let mut from = SlotPosition::decode(from)?;
+    let mut session = Session::connect(&shared.config, &shared.names.sessions, &shared.names.slot, from.lsn).await?;
+    let server = session.identity().await?;
+    let state = slot::state(shared).await?;
+    from.verify(&server, state.as_ref())?;
+    follow_promotion(&mut from, &server);
+    let mut known = HashMap::new();
+    let mut objects = HashMap::new();
+    for object in &feed.objects {
+        let table = shared.table_now(object).await?;
+        known.insert(object.clone(), Arc::clone(&table.schema));
+        objects.insert(table.oid, object.clone());
+    }
+    let source = session.start(shared.acknowledged.subscribe(), &shared.tasks).await?;
+    Ok(Box::new(SlotChanges {
+        shared: Arc::clone(shared),
+        source,
+        objects,
+        known,
+        relations: HashMap::new(),
+        transaction: None,
+        handed_out: from,
+        step: None,
+        batch: Batch::default(),
+        batch_bytes: 0,
+        failed: None,
+    }))
+}
+
+/// From here on we read from the server's present timeline.
+fn follow_promotion(position: &mut SlotPosition, server: &ServerIdentity) {
+    position.timeline = server.timeline;
+}
+
+/// The open feed.
+struct SlotChanges {
+    shared: Arc<Shared>,
+    source: Box<dyn Replication>,
+    /// The objects that the feed carries, by their tables' OIDs: the same through renames.
+    objects: HashMap<u32, ObjectName>,
+    /// The schema that each object was last known to have.
+    known: HashMap<ObjectName, Arc<Schema>>,
+    /// Tables as of the present place in the log; `None`: one that does not matter.
+    relations: HashMap<u32, Option<(Relation, Decoder)>>,
+    transaction: Option<Transaction>,
+    /// Everything before here has been handed out or waits in `batch`.
+    handed_out: SlotPosition,
+    /// A step that was taken from the source and is not in `batch` yet: a cancelled call leaves it here.
+    step: Option<Step>,
+    batch: Batch,
+    batch_bytes: usize,
+    /// An error that waits behind what was read before it.
+    failed: Option<Error>,
+}
+
+/// The transaction whose changes are being handed out.
+struct Transaction {
+    commit_lsn: u64,
+    xid: u32,
+    ordinal: u64,
+    time: EditTime,
+    mark: Option<Mark>,
+}
+
+/// Whether a batch should be handed out at once.
+#[derive(PartialEq, Eq)]
+enum Flow {
+    GoOn,
+    HandOut,
+}
+
+#[async_trait]
+impl Changes for SlotChanges {
+    async fn next(&mut self, limits: Limits) -> Result<Batch> {
+        let deadline = Instant::now() + limits.max_wait;
+        loop {
+            if self.is_full(&limits) {
+                break;
+            }
+            if self.step.is_none() && !self.take_step(deadline).await {
+                break;
+            }
+            if self.failed.is_some() {
+                break;
+            }
+            if self.process().await? == Flow::HandOut {
+                break;
+            }
+        }
+        if self.batch.events.is_empty()
+            && self.batch.position.is_none()
+            && let Some(error) = self.failed.take()
+        {
+            return Err(error);
+        }
+        self.batch_bytes = 0;
+        if self.transaction.is_some() {
+            // In the middle of a transaction nothing moves; its commit brings a later position.
+            self.batch.position = None;
+        }
+        Ok(std::mem::take(&mut self.batch))
+    }
+}
+
+impl SlotChanges {
+    fn is_full(&self, limits: &Limits) -> bool {
+        let events = self.batch.events.len();
+        events > 0 && (events >= limits.max_events || self.batch_bytes >= limits.max_bytes)
+    }
+
+    /// Takes the next step: waits for it only while there is nothing to hand out. `false`: none came.
+    async fn take_step(&mut self, deadline: Instant) -> bool {
+        let step = if self.batch.events.is_empty() && self.failed.is_none() {
+            match timeout_at(deadline, self.source.next()).await {
+                Ok(step) => step,
+                Err(_) => return false,
+            }
+        } else {
+            match self.source.ready() {
+                Some(step) => step,
+                None => return false,
+            }
+        };
+        match step {
+            Ok(step) => self.step = Some(step),
+            Err(error) => self.failed = Some(error),
+        }
+        true
+    }
+
+    /// Brings the waiting step into the batch. What must be asked of the catalogue is asked first, so that a call
+    /// cancelled meanwhile begins the step again.
+    async fn process(&mut self) -> Result<Flow> {
+        let Some(step) = self.step.clone() else {
+            return Ok(Flow::GoOn);
+        };
+        let flow = match step {
+            Step::Begin { commit_lsn, commit_time, xid } => {
+                self.require_marker(commit_lsn)?;
+                self.begin(commit_lsn, commit_time, xid);
+                Flow::GoOn
+            }
+            Step::Message { transactional, prefix, content } => {
+                self.message(transactional, &prefix, &content)?;
+                Flow::GoOn
+            }
+            Step::Change(bytes) => {
+                self.batch_bytes += bytes.len();
+                self.change(pgoutput::decode(bytes)?).await?;
+                Flow::GoOn
+            }
+            Step::Commit { end_lsn } => {
+                self.transaction = None;
+                self.advance(end_lsn);
+                // Transactions without events are those of marks and fences: somebody waits for them.
+                if self.batch.events.is_empty() { Flow::HandOut } else { Flow::GoOn }
+            }
+            Step::Idle { wal_end } => {
+                if self.transaction.is_none() {
+                    self.require_marker(wal_end)?;
+                    self.advance(wal_end);
+                }
+                Flow::GoOn
+            }
+        };
+        self.step = None;
+        Ok(flow)
+    }
+
+    fn begin(&mut self, commit_lsn: u64, commit_time: i64, xid: u32) {
+        let at = Moment(commit_time.saturating_add(POSTGRES_EPOCH_MICROS));
+        let time = EditTime { at, granularity_micros: 1, estimated: false };
+        self.transaction = Some(Transaction { commit_lsn, xid, ordinal: 0, time, mark: None });
+    }
+
+    fn advance(&mut self, lsn: u64) {
+        if lsn > self.handed_out.lsn {
+            self.handed_out.lsn = lsn;
+            self.batch.position = Some(self.handed_out.encode());
+        }
+    }
+
+    /// The marker stands at the beginning of the slot's life: a feed that passes its place without showing it is
+    /// another slot of the same name.
+    fn require_marker(&self, reached: u64) -> Result<()> {
+        if self.handed_out.marker_seen || reached <= self.handed_out.marker_lsn {
+            return Ok(());
+        }
+        Err(position::gap(format!(
+            "the replication slot {} does not show the marker written at {} when it was made: it was dropped and made anew",
+            self.handed_out.slot,
+            lsn_text(self.handed_out.marker_lsn)
+        )))
+    }
+
+    fn message(&mut self, transactional: bool, prefix: &str, content: &[u8]) -> Result<()> {
+        if prefix == MARKER_PREFIX && content == self.handed_out.marker.to_string().as_bytes() {
+            self.handed_out.marker_seen = true;
+        }
+        if transactional
+            && prefix == MARK_PREFIX
+            && let Some(transaction) = &mut self.transaction
+        {
+            // A foreign message under our prefix is not ours to judge: its transaction is an edit like any other.
+            transaction.mark = serde_json::from_slice(content).ok();
+        }
+        Ok(())
+    }
+
+    async fn change(&mut self, message: Message) -> Result<()> {
+        match message {
+            Message::Relation(relation) => self.relation(relation).await,
+            Message::Insert { relation, new } => self.row(relation, new, None).await,
+            Message::Update { relation, old, new } => self.row(relation, new, old).await,
+            Message::Delete { relation, old } => self.deleted(relation, &old),
+            Message::Truncate { relations } => self.truncated(&relations),
+            Message::Other => Ok(()),
+        }
+    }
+
+    /// A table is shown as of here: its rows are decoded with it from now on.
+    async fn relation(&mut self, relation: Relation) -> Result<()> {
+        let Some(object) = self.objects.get(&relation.oid).cloned() else {
+            self.relations.insert(relation.oid, None);
+            return Ok(());
+        };
+        let shown = TableName { schema: relation.schema.clone(), table: relation.table.clone() };
+        if self.shared.name(&object)? != shown {
+            // Renamed: under the old name there is nothing any more.
+            self.relations.insert(relation.oid, None);
+            self.learn(Schema { object, fields: vec![], key: vec![], unique: vec![], indexes: vec![] });
+            return Ok(());
+        }
+        let decoder = self.decoder(&object, &relation).await?;
+        let schema = Schema::clone(&decoder.schema);
+        self.relations.insert(relation.oid, Some((relation, decoder)));
+        self.learn(schema);
+        Ok(())
+    }
+
+    /// What the catalogue must add for decoding a relation.
+    async fn decoder(&self, object: &ObjectName, relation: &Relation) -> Result<Decoder> {
+        let table = match self.shared.table_now(object).await {
+            Ok(table) if table.oid == relation.oid => Some(table),
+            // Dropped or renamed since: the queue is older than the catalogue.
+            Ok(_) => None,
+            Err(error) if error.code == Code::ObjectMissing => None,
+            Err(error) => return Err(error),
+        };
+        let oids: Vec<u32> = relation.columns.iter().map(|column| column.type_oid).collect();
+        let mut lease = self.shared.readers.lease().await?;
+        let types = schema::type_map(&mut lease, &oids).await?;
+        lease.done();
+        Ok(Decoder::new(object, relation, &types, table.as_deref(), &self.shared.selected_fields(object)))
+    }
+
+    /// Tells of a schema if it has another shape than the one last known.
+    fn learn(&mut self, schema: Schema) {
+        let same = self.known.get(&schema.object).is_some_and(|known| shape(known) == shape(&schema));
+        if !same {
+            self.known.insert(schema.object.clone(), Arc::new(schema.clone()));
+            self.batch.events.push(Event::SchemaChanged(schema));
+        }
+    }
+
+    async fn row(&mut self, relation: u32, new: Tuple, old: Option<Tuple>) -> Result<()> {
+        let stale = match self.known_relation(relation)? {
+            Some((shown, decoder)) if decoder.meets_unknown_label(&new) => Some(shown.clone()),
+            Some(_) => None,
+            None => return Ok(()),
+        };
+        if let Some(shown) = stale {
+            self.relation(shown).await?;
+        }
+        let Some((_, decoder)) = self.known_relation(relation)? else {
+            return Ok(());
+        };
+        if !decoder.has_key() {
+            // The key is gone, which the schema has told: such a row is nobody's.
+            return Ok(());
+        }
+        let object = decoder.object.clone();
+        let row = decoder.row(&new, old.as_ref());
+        let row = row.ok_or_else(|| errors::unexpected(format!("a change of {object} does not show its key")))?;
+        self.observe(object, row.key, row.old_key, row.image)
+    }
+
+    fn deleted(&mut self, relation: u32, old: &Tuple) -> Result<()> {
+        let Some((_, decoder)) = self.known_relation(relation)? else {
+            return Ok(());
+        };
+        if !decoder.has_key() {
+            return Ok(());
+        }
+        let object = decoder.object.clone();
+        let key = decoder.deleted_key(old);
+        let key = key.ok_or_else(|| errors::unexpected(format!("a delete from {object} does not show its key")))?;
+        self.observe(object, key, None, Image::Deleted)
+    }
+
+    fn truncated(&mut self, relations: &[u32]) -> Result<()> {
+        for relation in relations {
+            if let Some((_, decoder)) = self.known_relation(*relation)? {
+                let object = decoder.object.clone();
+                let (version, time, _) = self.stamp()?;
+                self.batch.events.push(Event::Truncated { object, version, time });
+            }
+        }
+        Ok(())
+    }
+
+    /// The relation, if it matters. The server always shows a relation before the first row of it.
+    fn known_relation(&self, relation: u32) -> Result<Option<&(Relation, Decoder)>> {
+        match self.relations.get(&relation) {
+            Some(known) => Ok(known.as_ref()),
+            None => Err(errors::unexpected(format!("a change of relation {relation} came before its description"))),
+        }
+    }
+
+    fn observe(&mut self, object: ObjectName, key: Key, old_key: Option<Key>, image: Image) -> Result<()> {
+        let (version, time, mark) = self.stamp()?;
+        let observation = Observation { object, key, old_key, image, version, time, mark };
+        self.batch.events.push(Event::Observed(observation));
+        Ok(())
+    }
+
+    /// Version, time and mark of the next event of the transaction.
+    fn stamp(&mut self) -> Result<(Version, EditTime, Option<Mark>)> {
+        let transaction = self.transaction.as_mut().ok_or_else(|| errors::unexpected("a change outside a transaction"))?;
+        let version =
+            RowVersion::Stream { commit_lsn: transaction.commit_lsn, ordinal: transaction.ordinal, xid: transaction.xid };
+        transaction.ordinal += 1;
+        Ok((version.encode(), transaction.time, transaction.mark.clone()))
+    }
+}
+
+/// What makes two schemas the same for a mapping: names, types and the key.
+fn shape(schema: &Schema) -> (Vec<(&str, &Type)>, Vec<&str>) {
+    let mut fields: Vec<(&str, &Type)> = schema.fields.iter().map(|field| (field.name.as_str(), &field.ty)).collect();
+    fields.sort_by_key(|(name, _)| *name);
+    (fields, schema.key.iter().map(|name| name.as_str()).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::{Config, PostgresConnector, open as connector};
+    use super::*;
+    use bytes::Bytes;
+    use std::collections::VecDeque;
+    use std::time::Duration;
+    use uuid::Uuid;
+
+    /// A source that gives out what it was given, and then waits for ever.
+    struct Script(VecDeque<Step>);
+
+    #[async_trait]
+    impl Replication for Script {
+        async fn next(&mut self) -> Result<Step> {
+            match self.0.pop_front() {
+                Some(step) => Ok(step),
+                None => std::future::pending().await,
+            }
+        }
+
+        fn ready(&mut self) -> Option<Result<Step>> {
+            self.0.pop_front().map(Ok)
+        }
+    }
+
+    const LIMITS: Limits = Limits { max_events: 100, max_bytes: 1000, max_wait: Duration::from_millis(1) };
+
+    fn position() -> SlotPosition {
+        SlotPosition {
+            lsn: 100,
+            system_identifier: 1,
+            timeline: 1,
+            slot: "concord_test".into(),
+            marker: Uuid::nil(),
+            marker_lsn: 150,
+            marker_seen: false,
+        }
+    }
+
+    fn changes(steps: Vec<Step>) -> SlotChanges {
+        let mut config = Config::new("nowhere.invalid", "none", "nobody");
+        config.installation = "test".into();
+        let PostgresConnector { shared, .. } = connector(config).unwrap();
+        SlotChanges {
+            shared,
+            source: Box::new(Script(steps.into())),
+            objects: HashMap::from([(5, ObjectName::from("t"))]),
+            known: HashMap::new(),
+            relations: HashMap::new(),
+            transaction: None,
+            handed_out: position(),
+            step: None,
+            batch: Batch::default(),
+            batch_bytes: 0,
+            failed: None,
+        }
+    }
+
+    fn begin(commit_lsn: u64) -> Step {
+        Step::Begin { commit_lsn, commit_time: 0, xid: 7 }
+    }
+
+    fn marker() -> Step {
+        Step::Message { transactional: false, prefix: MARKER_PREFIX.into(), content: Bytes::from(Uuid::nil().to_string()) }
+    }
+
+    async fn lsn(changes: &mut SlotChanges) -> Option<u64> {
+        let batch = changes.next(LIMITS).await.unwrap();
+        batch.position.map(|position| SlotPosition::decode(&position).unwrap().lsn)
+    }
+
+    #[tokio::test]
+    async fn a_feed_that_passes_its_markers_place_without_the_marker_is_a_gap() {
+        for step in [begin(151), Step::Idle { wal_end: 151 }] {
+            let mut anew = changes(vec![step.clone()]);
+            assert_eq!(anew.next(LIMITS).await.unwrap_err().code, Code::FeedGap);
+            let mut ours = changes(vec![marker(), step]);
+            assert!(ours.next(LIMITS).await.is_ok());
+        }
+    }
+
+    #[tokio::test]
+    async fn the_marker_once_seen_is_remembered_in_the_position() {
+        let mut feed = changes(vec![marker(), Step::Idle { wal_end: 200 }]);
+        let batch = feed.next(LIMITS).await.unwrap();
+        assert!(SlotPosition::decode(&batch.position.unwrap()).unwrap().marker_seen);
+    }
+
+    #[tokio::test]
+    async fn the_servers_idle_word_moves_the_position_only_outside_a_transaction() {
+        let mut feed = changes(vec![
+            Step::Idle { wal_end: 120 },
+            begin(130),
+            Step::Idle { wal_end: 140 },
+            Step::Commit { end_lsn: 135 },
+            Step::Idle { wal_end: 110 },
+        ]);
+        assert_eq!(lsn(&mut feed).await, Some(135));
+        assert_eq!(lsn(&mut feed).await, None);
+    }
+
+    #[tokio::test]
+    async fn a_row_before_its_description_is_a_violation_and_moves_nothing() {
+        let row = Step::Change(Bytes::from_static(b"I\0\0\0\x05N\0\x01t\0\0\0\x017"));
+        let mut feed = changes(vec![begin(130), row]);
+        assert_eq!(feed.next(LIMITS).await.unwrap_err().code, Code::ProtocolViolation);
+        assert_eq!(feed.handed_out, position());
+    }
+}

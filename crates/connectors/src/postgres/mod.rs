@@ -1,0 +1,270 @@
+//! The PostgreSQL connector: changes from the server's own log by `pgoutput`, guarded writes in batches, reads under
+//! snapshots. This file holds the connector's state and hands each call to the file that owns it; it decides nothing.
+//!
+//! [`config`] and [`client`] reach the server, [`schema`] and [`types`] know its tables, [`prepare`], [`capture`] and
+//! [`release`] own the feed, [`snapshot`] and [`read`] show records, [`apply`] and [`fence`] write them.
+
+mod apply;
+mod batch;
+mod capture;
+mod check;
+mod check_objects;
+mod client;
+mod config;
+mod errors;
+mod fence;
+mod guarded;
+mod insert;
+mod names;
+mod pgoutput;
+mod position;
+mod prepare;
+mod publication;
+mod read;
+mod relation;
+mod release;
+mod schema;
+mod slot;
+mod snapshot;
+mod stream;
+mod tls;
+mod types;
+mod version;
+
+pub use config::{Config, Password, SslMode};
+
+use async_trait::async_trait;
+use client::Pool;
+use concord_engine::change::Observation;
+use concord_engine::change::{Mark, Position, Version};
+use concord_engine::connector::{
+    Capabilities, ChangeDetection, Changes, Chunk, ChunkCursor, Connector, Feed, FeedHealth, Finding, Presence, Write,
+    WriteResult,
+};
+use concord_engine::error::{Code, Error, Result};
+use concord_engine::record::{FeedName, FieldName, Key, ObjectName};
+use concord_engine::schema::{Schema, Selection};
+use concord_engine::value::Value;
+use names::{OwnNames, TableName};
+use schema::Table;
+use std::cmp::Ordering;
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use tokio::sync::{RwLock, watch};
+use tokio_util::task::TaskTracker;
+use version::RowVersion;
+
+/// The prefix of the logical message that carries a [`Mark`] in front of our writes.
+const MARK_PREFIX: &str = "concord";
+/// The prefix of the message that marks a slot's birth.
+const MARKER_PREFIX: &str = "concord.marker";
+/// The prefix of the message that makes the feed pass a fence.
+const FENCE_PREFIX: &str = "concord.fence";
+
+/// The most writes in one call of `apply`.
+const BATCH_MAX: usize = 1000;
+
+/// A connection to one PostgreSQL database.
+pub struct PostgresConnector {
+    shared: Arc<Shared>,
+    capabilities: Capabilities,
+}
+
+/// What the connector and its open feed share.
+pub(crate) struct Shared {
+    config: Arc<Config>,
+    names: OwnNames,
+    /// This process's writing sessions end in it.
+    process: String,
+    readers: Pool,
+    writers: Pool,
+    tasks: TaskTracker,
+    tables: Mutex<HashMap<ObjectName, Arc<Table>>>,
+    selections: Mutex<HashMap<ObjectName, Vec<FieldName>>>,
+    /// What the server may be told is durable; the open feed passes it on.
+    acknowledged: watch::Sender<u64>,
+    /// Held shared while a batch is written, alone while a fence is raised.
+    writing: RwLock<()>,
+}
+
+/// Makes a connector. Nothing is reached yet: connections are opened when they are needed and again after a loss.
+pub fn open(config: Config) -> Result<PostgresConnector> {
+    if config.installation.is_empty() {
+        return Err(Error::new(Code::Internal, "a PostgreSQL connection was opened without the installation's id"));
+    }
+    // Unreadable certificates are a mistake of the configuration: said at once.
+    if config.sslmode != SslMode::Disable && !config.is_socket() {
+        tls::client(&config)?;
+    }
+    let names = OwnNames::new(&config.installation, &config.connection);
+    let process: String = uuid::Uuid::new_v4().simple().to_string().chars().take(8).collect();
+    let config = Arc::new(config);
+    let reader_name = config.application_name.clone().unwrap_or_else(|| names.sessions.clone());
+    let shared = Shared {
+        readers: Pool::new(Arc::clone(&config), reader_name, &[("lock_timeout", "10s")]),
+        writers: Pool::new(Arc::clone(&config), names.writers(&process), apply::SESSION_SETTINGS),
+        config,
+        names,
+        process,
+        tasks: TaskTracker::new(),
+        tables: Mutex::default(),
+        selections: Mutex::default(),
+        acknowledged: watch::Sender::new(0),
+        writing: RwLock::new(()),
+    };
+    let capabilities = Capabilities {
+        kind: "postgres",
+        change_detection: ChangeDetection::Log,
+        guarded_writes: true,
+        marks: true,
+        keys_can_be_given: true,
+        max_batch: BATCH_MAX,
+        time_granularity_micros: 1,
+    };
+    Ok(PostgresConnector { shared: Arc::new(shared), capabilities })
+}
+
+impl Shared {
+    /// The name as the catalogue knows it.
+    fn name(&self, object: &ObjectName) -> Result<TableName> {
+        TableName::parse(object.as_str(), &self.config.schema)
+    }
+
+    /// A table, as it was last read from the catalogue.
+    async fn table(&self, object: &ObjectName) -> Result<Arc<Table>> {
+        let known = self.tables.lock().unwrap_or_else(PoisonError::into_inner).get(object).cloned();
+        match known {
+            Some(table) => Ok(table),
+            None => self.table_now(object).await,
+        }
+    }
+
+    /// A table, read from the catalogue now.
+    async fn table_now(&self, object: &ObjectName) -> Result<Arc<Table>> {
+        let name = self.name(object)?;
+        let mut lease = self.readers.lease().await?;
+        let table = Arc::new(schema::table(&mut lease, &name).await?);
+        lease.done();
+        self.tables.lock().unwrap_or_else(PoisonError::into_inner).insert(object.clone(), Arc::clone(&table));
+        Ok(table)
+    }
+
+    /// Forgets a table whose statement the server refused for its shape: it is read again when next needed.
+    fn forget_if_stale(&self, object: &ObjectName, error: &Error) {
+        if matches!(error.code, Code::FieldMissing | Code::ObjectMissing | Code::StatementRefused) {
+            self.tables.lock().unwrap_or_else(PoisonError::into_inner).remove(object);
+        }
+    }
+
+    /// The fields of an object that matter to somebody; empty: all.
+    fn selected_fields(&self, object: &ObjectName) -> Vec<FieldName> {
+        self.selections.lock().unwrap_or_else(PoisonError::into_inner).get(object).cloned().unwrap_or_default()
+    }
+
+    /// The feed's name: that of the slot.
+    fn feed_name(&self) -> FeedName {
+        FeedName::from(self.names.slot.as_str())
+    }
+
+    /// Refuses a feed that is not this connection's.
+    fn require_feed(&self, feed: &FeedName) -> Result<()> {
+        if feed.as_str() == self.names.slot {
+            return Ok(());
+        }
+        Err(position::gap(format!("the feed {feed} does not belong to this connection, whose feed is {}", self.names.slot)))
+    }
+}
+
+#[async_trait]
+impl Connector for PostgresConnector {
+    fn capabilities(&self) -> &Capabilities {
+        &self.capabilities
+    }
+
+    async fn check(&self, objects: &[ObjectName]) -> Result<Vec<Finding>> {
+        check::check(&self.shared, objects).await
+    }
+
+    async fn objects(&self) -> Result<Vec<ObjectName>> {
+        let mut lease = self.shared.readers.lease().await?;
+        let objects = schema::objects(&mut lease).await?;
+        lease.done();
+        Ok(objects)
+    }
+
+    async fn schema(&self, object: &ObjectName) -> Result<Schema> {
+        Ok(Schema::clone(&self.shared.table_now(object).await?.schema))
+    }
+
+    async fn count(&self, object: &ObjectName) -> Result<u64> {
+        read::count(&self.shared, object).await
+    }
+
+    async fn prepare(&self, selections: &[Selection], known: &[Feed]) -> Result<Vec<Feed>> {
+        prepare::prepare(&self.shared, selections, known).await
+    }
+
+    async fn capture(&self, feed: &Feed, from: &Position) -> Result<Box<dyn Changes>> {
+        capture::open(&self.shared, feed, from).await
+    }
+
+    async fn acknowledge(&self, feed: &FeedName, upto: &Position) -> Result<()> {
+        self.shared.require_feed(feed)?;
+        let lsn = position::SlotPosition::decode(upto)?.lsn;
+        self.shared.acknowledged.send_if_modified(|sent| {
+            let rises = lsn > *sent;
+            *sent = lsn.max(*sent);
+            rises
+        });
+        Ok(())
+    }
+
+    fn reached(&self, position: &Position, goal: &Position) -> bool {
+        let lsn = |position: &Position| position::SlotPosition::decode(position).map_or(0, |position| position.lsn);
+        lsn(position) >= lsn(goal)
+    }
+
+    async fn fence(&self, feed: &FeedName) -> Result<Position> {
+        self.shared.require_feed(feed)?;
+        fence::fence(&self.shared).await
+    }
+
+    async fn health(&self, feed: &FeedName) -> Result<FeedHealth> {
+        self.shared.require_feed(feed)?;
+        slot::health(&self.shared).await
+    }
+
+    async fn snapshot(&self, selection: &Selection, from: &ChunkCursor, limit: usize) -> Result<Chunk> {
+        let chunk = snapshot::chunk(&self.shared, selection, from, limit).await;
+        chunk.inspect_err(|error| self.shared.forget_if_stale(&selection.object, error))
+    }
+
+    async fn read(&self, selection: &Selection, keys: &[Key]) -> Result<Vec<Presence>> {
+        let presences = read::by_key(&self.shared, selection, keys).await;
+        presences.inspect_err(|error| self.shared.forget_if_stale(&selection.object, error))
+    }
+
+    async fn find(
+        &self,
+        selection: &Selection,
+        by: &[FieldName],
+        values: &[Vec<Value>],
+        limit: usize,
+    ) -> Result<Vec<Vec<Observation>>> {
+        let found = read::by_fields(&self.shared, selection, by, values, limit).await;
+        found.inspect_err(|error| self.shared.forget_if_stale(&selection.object, error))
+    }
+
+    async fn apply(&self, selection: &Selection, mark: &Mark, writes: &[Write]) -> Result<Vec<WriteResult>> {
+        let results = apply::apply(&self.shared, selection, mark, writes).await;
+        results.inspect_err(|error| self.shared.forget_if_stale(&selection.object, error))
+    }
+
+    async fn release(&self, objects: &[ObjectName]) -> Result<()> {
+        release::release(&self.shared, objects).await
+    }
+
+    fn compare(&self, a: &Version, b: &Version) -> Option<Ordering> {
+        RowVersion::decode(a)?.compare(&RowVersion::decode(b)?)
+    }
+}

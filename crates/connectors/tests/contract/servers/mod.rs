@@ -1,0 +1,3 @@
+//! Private servers for drivers that need one.
+
+pub mod postgres;

@@ -1,0 +1,101 @@
+//! What `check` finds, and that each remedy is a statement that really helps.
+
+use crate::server::{Options, Server};
+use crate::support::*;
+use concord_connectors::postgres::{Config, open};
+use concord_engine::connector::{Connector, Finding, Severity};
+use concord_engine::error::Code;
+use std::sync::Arc;
+
+fn problems(findings: &[Finding]) -> Vec<&Finding> {
+    findings.iter().filter(|finding| finding.severity == Severity::Problem).collect()
+}
+
+#[tokio::test]
+async fn every_problem_is_named_with_a_statement_that_solves_it() {
+    let system = system(
+        "CREATE TABLE keyless (a int NOT NULL UNIQUE); CREATE TABLE nothing (a int PRIMARY KEY); ALTER TABLE nothing REPLICA IDENTITY NOTHING; \
+         CREATE UNLOGGED TABLE unlogged (a int PRIMARY KEY); CREATE TABLE hidden (a int PRIMARY KEY, p point); \
+         ALTER TABLE hidden ENABLE ROW LEVEL SECURITY; CREATE TABLE fine (a int PRIMARY KEY)",
+    );
+    let name = format!("weak_{}", system.database.name);
+    system.psql(&format!("CREATE ROLE {name} LOGIN"));
+    let mut config: Config = config(&system.database);
+    config.username = name.clone();
+    let weak = open(config.clone()).unwrap();
+    let objects: Vec<_> = ["keyless", "nothing", "unlogged", "hidden", "fine"].map(Into::into).to_vec();
+    let before = weak.check(&objects).await.unwrap();
+    let found = problems(&before);
+    let expect = |about: &str, code: Code| {
+        assert!(
+            found.iter().any(|finding| finding.about.contains(about) && finding.code == Some(code)),
+            "{about} {code}: {found:#?}"
+        );
+    };
+    expect("role", Code::PrivilegeMissing);
+    expect("keyless", Code::KeyMissing);
+    expect("nothing", Code::SettingWrong);
+    expect("unlogged", Code::SettingWrong);
+    expect("hidden", Code::PrivilegeMissing);
+    expect("fine", Code::PrivilegeMissing);
+    expect("publication", Code::PrivilegeMissing);
+    assert!(before.iter().any(|finding| finding.about == "hidden.p" && finding.severity == Severity::Advice));
+    for finding in before.iter().filter(|finding| finding.severity >= Severity::Warning) {
+        system.psql(&finding.remedy);
+    }
+    let after = open(config).unwrap().check(&objects).await.unwrap();
+    assert!(problems(&after).is_empty(), "{:#?}", problems(&after));
+    open_and_prepare(&system, &name, &objects).await;
+    system.psql(&format!("DROP OWNED BY {name} CASCADE"));
+}
+
+async fn open_and_prepare(system: &System, role: &str, objects: &[concord_engine::record::ObjectName]) {
+    let mut config = config(&system.database);
+    config.username = role.to_owned();
+    let connector = open(config).unwrap();
+    let names: Vec<&str> = objects.iter().map(|object| object.as_str()).collect();
+    prepare(&connector, &names, &[]).await;
+    connector.release(objects).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_wrong_password_an_absent_database_and_an_absent_server_are_told_apart() {
+    let system = system("CREATE TABLE t (a int PRIMARY KEY)");
+    let code = async |change: &dyn Fn(&mut Config)| {
+        let mut config = config(&system.database);
+        change(&mut config);
+        let findings = open(config).unwrap().check(&[]).await.unwrap();
+        (findings.len(), findings[0].code, findings[0].severity)
+    };
+    assert_eq!(code(&|config| config.database = "absent".into()).await, (1, Some(Code::ObjectMissing), Severity::Problem));
+    assert_eq!(code(&|config| config.username = "nobody".into()).await, (1, Some(Code::AuthenticationFailed), Severity::Problem));
+    assert_eq!(code(&|config| config.port = 1).await, (1, Some(Code::Unreachable), Severity::Problem));
+}
+
+#[tokio::test]
+async fn a_server_whose_log_is_not_logical_is_a_problem_and_is_refused() {
+    let settings = vec![("wal_level".to_owned(), "replica".to_owned())];
+    let server = Arc::new(Server::start(&Options { settings, ..Options::default() }));
+    let system = system_on(&server, "CREATE TABLE t (a int PRIMARY KEY)");
+    let findings = system.connector.check(&["t".into()]).await.unwrap();
+    let found = problems(&findings);
+    assert!(found.iter().any(|finding| finding.about == "wal_level" && finding.remedy.contains("ALTER SYSTEM")), "{found:#?}");
+    let error = system.connector.prepare(&[selection("t")], &[]).await.unwrap_err();
+    assert_eq!(error.code, Code::SettingWrong);
+}
+
+#[tokio::test]
+async fn without_leave_to_change_the_publication_the_statement_is_named_and_then_suffices() {
+    let system = system("CREATE TABLE t (a int PRIMARY KEY)");
+    let mut config = config(&system.database);
+    config.allow_ddl = false;
+    let connector = open(config).unwrap();
+    let error = connector.prepare(&[selection("t")], &[]).await.unwrap_err();
+    assert_eq!(error.code, Code::PrivilegeMissing);
+    let findings = connector.check(&["t".into()]).await.unwrap();
+    let remedy = &problems(&findings)[0].remedy;
+    assert!(error.message.contains(remedy.trim_end_matches(';')), "{error}");
+    system.psql(remedy);
+    assert!(problems(&connector.check(&["t".into()]).await.unwrap()).is_empty());
+    prepare(&connector, &["t"], &[]).await;
+}
