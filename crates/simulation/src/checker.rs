@@ -192,7 +192,8 @@ impl Checker<'_> {
         let nowhere = present.iter().all(|here| !*here);
         let deletes = user_steps(life).filter(|(_, step)| step.after.is_none()).count();
         if deletes == 0 {
-            if !everywhere {
+            // A record of which some group waits for a person is made elsewhere when that is decided.
+            if !everywhere && !self.excused.contains_key(tag) {
                 let what = format!("never deleted, but only at: {}", shown());
                 self.blame("2 convergence (existence)", tag, what);
             }
@@ -481,7 +482,8 @@ impl Checker<'_> {
         let others = self.members().saturating_sub(1);
         let mut causes = 0_usize;
         let mut writes = 0_usize;
-        let key_backs = self.world().fields.iter().filter(|field| matches!(field.purpose, Purpose::KeyOf(_))).count();
+        // A create brings fields into being that flow out of where it was made, generated keys among them.
+        let one_way = self.world().fields.iter().filter(|field| field.flow != Flow::Both).count();
         for step in life.iter().flatten() {
             let ours = matches!(step.author, Author::Engine(_));
             if ours && !step.reaction {
@@ -494,7 +496,7 @@ impl Checker<'_> {
                 causes += 1;
             }
             if ours && !step.reaction && step.before.is_none() {
-                causes += key_backs;
+                causes += one_way;
             }
             let idle = step.before.as_ref().map(|row| &row.fields) == step.after.as_ref().map(|row| &row.fields);
             if ours && !step.reaction && idle && self.evidence.world.members.iter().all(|member| member.profile.guarded) {

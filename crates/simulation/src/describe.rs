@@ -1,6 +1,7 @@
 //! Words for the trace: values, keys, rows, commits and writes on one short line each.
 
 use crate::database::{Author, Change, Commit};
+use crate::world::World;
 use concord_engine::connector::{Operation, Outcome};
 use concord_engine::record::{Key, Record};
 use concord_engine::value::Value;
@@ -80,4 +81,34 @@ pub fn outcome(outcome: &Outcome) -> String {
         Outcome::Failed(error) => format!("failed: {error}"),
         Outcome::Unknown => "unknown".to_owned(),
     }
+}
+
+/// A world's rules, a line each.
+pub fn world(world: &World) -> Vec<String> {
+    let mut lines = vec![format!(
+        "on delete {:?}, against edit {:?}, start {:?}, matched {}, batch {}, parallel {}, kills {}, faults {}, users wait {}",
+        world.on_delete,
+        world.against_edit,
+        world.start,
+        world.matched,
+        world.batch_size,
+        world.parallelism,
+        world.kills,
+        world.faults,
+        world.users_wait
+    )];
+    for member in &world.members {
+        lines.push(format!(
+            "{}: {:?}, unique {}, {:?}, {:?}",
+            member.name, member.keys, member.unique, member.triggers, member.profile
+        ));
+    }
+    for field in &world.fields {
+        let decide = world.groups.get(field.group);
+        lines.push(format!(
+            "{}: group {} {decide:?} {:?} {:?} {:?}",
+            field.name, field.group, field.flow, field.purpose, field.short_at
+        ));
+    }
+    lines
 }

@@ -10,7 +10,7 @@ use concord_engine::rules::{
     LoopRules, MatchRule, MemberField, MemberRules, OnDelete, Policy, RetryRules, SyncRules, TargetEdits,
 };
 use concord_engine::schema::{Field, Schema, Selection, Type};
-use concord_engine::transform::MatchNormaliser;
+use concord_engine::transform::MatchKind;
 use std::time::Duration;
 
 fn field_type(world: &World, member: usize, field: usize) -> Type {
@@ -129,7 +129,7 @@ pub fn sync_rules(world: &World, id: SyncId) -> SyncRules {
         fields: (0..world.fields.len()).map(|field| field_rules(world, field)).collect(),
         groups: (0..world.groups.len()).map(|group| group_rules(world, group)).collect(),
         layout: 0,
-        match_on: tag.map(|field| MatchRule { field, normaliser: MatchNormaliser::Exact }).into_iter().collect(),
+        match_on: tag.map(|field| MatchRule { field, normaliser: MatchKind::Exact }).into_iter().collect(),
         validation: Vec::new(),
         deletes: DeleteRules {
             on_delete: match world.on_delete {

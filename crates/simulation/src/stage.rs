@@ -68,6 +68,9 @@ impl Stage {
     pub fn new(world: World) -> Stage {
         let clock = VirtualClock::begin();
         let trace = Trace::new(clock);
+        for line in crate::describe::world(&world) {
+            trace.note("world", &line);
+        }
         let systems = (0..world.members.len()).map(|member| system(&world, member, clock, &trace)).collect();
         let store = Arc::new(MemoryStore::new(Random::fork(world.seed, "store"), world.fsync_ms_max));
         Stage { world, clock, trace, systems, store, handle: RefCell::new(None), lives: Cell::new(0) }
