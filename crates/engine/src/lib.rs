@@ -36,3 +36,4 @@ pub mod store;
 pub mod transform;
 pub mod validate;
 pub mod value;
+pub mod verify;

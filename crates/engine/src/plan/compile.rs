@@ -60,10 +60,9 @@ impl Subject<'_> {
     /// The member that rules call so: a system, a role, `source` or `target`.
     pub(super) fn member_called(&self, name: &str) -> Option<usize> {
         let (source, target) = self.sync.pair()?;
-        if source.system != target.system {
-            if let Some(found) = [source, target].iter().position(|member| member.system.as_str() == name) {
-                return Some(found);
-            }
+        let by_system = [source, target].iter().position(|member| member.system.as_str() == name);
+        if let Some(found) = by_system.filter(|_| source.system != target.system) {
+            return Some(found);
         }
         let by_role = [source, target].iter().position(|member| member.role.as_deref() == Some(name));
         by_role.or(match name {

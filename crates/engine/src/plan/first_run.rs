@@ -105,10 +105,10 @@ pub async fn first_run(rules: &SyncRules, config: &ConfigHash, connectors: &[Arc
     let [left, right] = connectors else {
         return Err(Error::new(Code::PlanNotAPair, format!("the sync `{}` does not have two members", rules.name)));
     };
-    let counts = [left.count(&object(rules, 0)?).await?, right.count(&object(rules, 1)?).await?];
+    let (count_left, count_right) = (left.count(&object(rules, 0)?).await?, right.count(&object(rules, 1)?).await?);
     // The smaller side is held, the larger one streams past it.
-    let held: MemberIndex = usize::from(counts[1] < counts[0]);
-    let passes = counts.get(held).copied().unwrap_or(0).div_ceil(RECORDS_HELD_MAX).max(1);
+    let held: MemberIndex = usize::from(count_right < count_left);
+    let passes = count_left.min(count_right).div_ceil(RECORDS_HELD_MAX).max(1);
     let mut tally = Tally::new(rules, held, config);
     for pass in 0..passes {
         tally.begin(pass, passes);

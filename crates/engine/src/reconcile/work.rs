@@ -42,8 +42,13 @@ impl<'a> Work<'a> {
         let mut unread = Vec::new();
         for (member, side) in before.sides.iter().enumerate() {
             let mut cells = side.base.clone();
-            if let Some(Pending { shown: Shown::Present { cells: newer, .. }, .. }) = pending_of(pending, member) {
+            let newer = pending_of(pending, member);
+            if let Some(Pending { shown: Shown::Present { cells: newer, .. }, .. }) = newer {
                 overlay(&mut cells, newer);
+            }
+            // A member of which a mapped field is not known has a say that has not been heard.
+            let gone = newer.is_some_and(|newer| matches!(newer.shown, Shown::Gone { .. }));
+            if newer.is_some_and(|_| !gone) || (side.standing == Standing::Present && !gone) {
                 let complete = rules
                     .fields
                     .iter()

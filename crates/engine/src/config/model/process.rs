@@ -27,14 +27,14 @@ pub struct ProcessSettings {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct StoreSettings {
-    /// The store's file.
+    /// The store's folder.
     #[schemars(length(min = 1))]
     pub path: String,
 }
 
 impl Default for StoreSettings {
     fn default() -> Self {
-        StoreSettings { path: "concord.db".to_owned() }
+        StoreSettings { path: "concord-data".to_owned() }
     }
 }
 
