@@ -1,5 +1,7 @@
 //! The examples that people start from: each must check clean, and an editor must accept it.
 
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test may fail by panicking")]
+
 use concord_connectors::kinds::KINDS;
 use concord_engine::config::{self, Config, Loaded};
 use std::path::PathBuf;

@@ -25,10 +25,10 @@ pub enum Class {
 }
 
 macro_rules! codes {
-    ($( $(#[$doc:meta])* $variant:ident = $number:literal, $class:ident, $remedy:literal; )*) => {
+    ($( $(#[doc = $meaning:literal])* $variant:ident = $number:literal, $class:ident, $remedy:literal; )*) => {
         /// A stable error code, printed as `CON-1203`.
         #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-        pub enum Code { $( $(#[$doc])* $variant, )* }
+        pub enum Code { $( $(#[doc = $meaning])* $variant, )* }
 
         impl Code {
             /// Every code, in the order of their numbers.
@@ -36,6 +36,9 @@ macro_rules! codes {
 
             /// The number behind `CON-`.
             pub fn number(self) -> u16 { match self { $( Code::$variant => $number, )* } }
+
+            /// What has happened, in words.
+            pub fn meaning(self) -> &'static str { match self { $( Code::$variant => concat!($($meaning),*).trim_ascii(), )* } }
 
             /// What is to be done with a failure of this code.
             pub fn class(self) -> Class { match self { $( Code::$variant => Class::$class, )* } }
@@ -86,6 +89,36 @@ codes! {
     SecretMissing = 1018, Stop, "Set the environment variable, fill the file, or run `concord secret set NAME`.";
     /// The file that should hold a secret cannot be read.
     SecretUnreadable = 1019, Stop, "Correct the path, or grant the right to read the file.";
+
+    // 18xx: a configuration proven against real schemas. Born in plan/.
+    /// A mapping names a field that the object does not have.
+    PlanFieldMissing = 1801, BadInput, "Correct the field's name in the mapping, or remove the mapping.";
+    /// The two objects have no field in common.
+    PlanNoFields = 1802, BadInput, "Name the fields that correspond in `field_mappings`.";
+    /// No value of the one field can be carried to the other.
+    PlanTypesApart = 1803, BadInput, "Map a field of another type, or add a transformation that converts: `cast`, `date_format`, `map` or `expression`.";
+    /// Some values of the one field do not fit the other: a warning.
+    PlanMayNotFit = 1804, BadInput, "Nothing to do if such values do not occur: one that does goes to review. Otherwise widen the field, or declare the loss with `cast`.";
+    /// A field flows one way only because its transformation has no way back: a warning.
+    PlanOneWayField = 1805, BadInput, "Nothing to do if that is meant; otherwise use a transformation with an inverse.";
+    /// Both sides hold records, and nothing tells which of them are the same.
+    PlanMatchNeeded = 1806, BadInput, "Name the fields that tell it in `match_on`.";
+    /// A match field cannot be used.
+    PlanMatchUnusable = 1807, BadInput, "Name a field that both sides have and that a mapping carries.";
+    /// A field cannot be written where the mapping carries it to.
+    PlanReadOnly = 1808, BadInput, "Nothing to do if the field is to flow the other way only; `direction` says so without a warning.";
+    /// An index is missing: a warning.
+    PlanIndexMissing = 1809, BadInput, "Make the index named; without it every look-up reads the whole table.";
+    /// A transformation cannot be used for this field.
+    PlanTransformationUnusable = 1810, BadInput, "Correct the transformation's name or arguments.";
+    /// A validation rule cannot be used.
+    PlanRuleUnusable = 1811, BadInput, "Correct the rule: the field that it names must take part, and its arguments must suit the field's type.";
+    /// A create would leave out a field that the system insists on: a warning.
+    PlanCreateIncomplete = 1812, BadInput, "Map a field to it, or give it a default in the system: without that, creates there go to review.";
+    /// A rule names a system, role, field or group that the sync does not have.
+    PlanNameUnknown = 1813, BadInput, "Use the name of a member's system or role, of a field or of a group.";
+    /// The sync is not a pair.
+    PlanNotAPair = 1814, BadInput, "Write one sync per pair of systems, each with `source` and `target`.";
 
     // 2xxx: systems and connectors.
     /// The system could not be reached or dropped the connection.
@@ -152,14 +185,94 @@ codes! {
     // 31xx and 32xx: values, transformations and validation. Born in value/, transform/ and validate.rs.
     /// A text that should have been a value of some type is none.
     ValueMalformed = 3101, Rejected, "Correct the value in the system it comes from, then retry the record from review.";
+    /// A mapping names a transformation that there is none of.
+    TransformUnknown = 3110, BadInput, "Use one of the transformations that docs/transformations.md lists.";
+    /// An argument of a transformation is missing, unknown or of the wrong kind.
+    TransformArgument = 3111, BadInput, "Correct the argument named; docs/transformations.md lists them with examples.";
+    /// An expression cannot be read.
+    ExpressionInvalid = 3112, BadInput, "Correct the expression at the place named.";
+    /// A transformation has no answer for a value.
+    TransformFailed = 3113, Rejected, "Correct the value in the system it comes from, or change the mapping, then retry the record from review.";
+    /// A validation rule is unknown, or an argument of it is missing or wrong.
+    RuleInvalid = 3201, BadInput, "Correct the rule; docs/transformations.md lists the rules with examples.";
+
+    /// Several members changed the same fields, and the rule is to ask.
+    Conflict = 3006, Rejected, "Choose a value with `concord review resolve`.";
+    /// One member deleted the record, another edited it, and the rule is to ask.
+    DeleteAgainstEdit = 3007, Rejected, "Decide with `concord review resolve` whether the record lives.";
+    /// The record was deleted where deletes do not flow from.
+    DeleteAgainstFlow = 3008, Rejected, "Decide with `concord review resolve` whether the record is made anew there.";
+    /// A field was edited where its edits do not flow from.
+    EditAgainstFlow = 3009, Rejected, "Decide with `concord review resolve` whether the edit stays.";
+    /// A record failed a validation rule.
+    ValidationFailed = 3010, Rejected, "Correct the record in the system named: it is read again at its next change, or with `concord review retry`.";
+    /// A field keeps changing through our own writes.
+    LoopDetected = 3011, Rejected, "Find what writes the value back (a trigger, a workflow, another integration), then `concord review retry`.";
+    /// `on_delete: soft_delete` without a field to set.
+    SoftDeleteFieldMissing = 3012, Rejected, "Name the field in `soft_delete_field`.";
+    /// Several records could be the match.
+    MatchAmbiguous = 3013, Rejected, "Choose the candidate with `concord review resolve`, or make the match fields unique.";
+    /// Another record of the same member already has this match.
+    MatchDuplicate = 3014, Rejected, "Merge the duplicates in the system named, or let this one be a record of its own with `concord review resolve`.";
+    /// Every attempt to write the record failed.
+    RetriesExhausted = 3015, Rejected, "Remove the cause that the last error names, then `concord review retry`.";
+    /// The guard missed again and again, and a read shows nothing new.
+    GuardNeverHolds = 3016, Rejected, "A field of the record does not compare equal to itself in the system: leave it out of the mapping, or report it.";
+    /// More records went away than the guard lets through.
+    MassDelete = 3017, Stop, "Look whether the deletes are meant. `concord review retry` lets them through, `concord review ignore` makes the records anew.";
+    /// The record may be there, but we may not see it.
+    Forbidden = 3018, Rejected, "Grant the right to read the record, then `concord review retry`.";
+
+    /// No such review item, or it is closed.
+    UnknownReview = 3019, BadInput, "See `concord review list`.";
+    /// The resolution does not fit the review item.
+    BadResolution = 3020, BadInput, "See `concord review show` for what can be done about the item.";
+    /// No such sync.
+    UnknownSync = 3021, BadInput, "See `concord status` for the syncs that run.";
 
     // 4xxx: the store.
     /// The store could not be written or read.
     StoreFailed = 4001, Stop, "Check the disk and the store file named, then start again: nothing that was acknowledged is lost.";
+    /// The disk that holds the store is full.
+    StoreFull = 4002, Stop, "Free space on the disk that holds the store, then start again: nothing that was acknowledged is lost.";
+    /// Another process works on the store.
+    StoreInUse = 4003, Stop, "Stop the process named in the message, or give this one another folder for its store.";
+    /// The store was written by a newer version.
+    StoreTooNew = 4004, Stop, "Run the version of Concord that wrote the store, or a later one.";
+    /// The store was written by an older version and is opened to look only.
+    StoreTooOld = 4005, Stop, "Run `concord run` once with this version: it brings the store to its format.";
+    /// The file is something else than a store.
+    StoreForeign = 4006, Stop, "Give Concord a folder of its own for its store: the file named is something else.";
+    /// The store holds something that cannot be read.
+    StoreDamaged = 4007, Stop, "Keep a copy of the store's folder, then restore a backup of it or begin with a new one; report it with the message.";
+    /// There is no store to look at.
+    StoreMissing = 4008, Stop, "Check the folder of the store, or run `concord run`, which makes one.";
+    /// A write was asked of a store that was opened to look only.
+    StoreReadOnly = 4009, Stop, "Use a command that changes things, which takes the store's lock.";
+    /// The file system does not let us use the store.
+    StoreDenied = 4010, Stop, "Give the user that runs Concord the right to read and write the store's folder and every file in it.";
 
     // 5xxx: running.
     /// Something that should be impossible happened.
     Internal = 5001, Stop, "Report this with the log: it is a defect.";
+    /// The first run has no approved plan.
+    PlanNotApproved = 5002, BadInput, "Look at the plan with `concord plan`, then run with --approve and the plan's id.";
+    /// No plan has this id.
+    PlanUnknown = 5003, BadInput, "Make a plan with `concord plan` and use the id that it prints.";
+    /// The approved plan is not what would happen now.
+    PlanStale = 5004, BadInput, "Look at the new plan with `concord plan` and approve that one.";
+    /// Nothing is known of this record.
+    RecordUnknown = 5005, BadInput, "Give the record's key as `concord review show` and `concord verify` print it.";
+    /// The running process could not be asked.
+    ControlFailed = 5006, Stop, "Check that the running `concord run` still answers; restart it if it does not.";
+    /// A file could not be read or written.
+    FileUnusable = 5007, Stop, "Check that the file named exists and who may read and write it.";
+    /// The port could not be opened.
+    PortTaken = 5008, Stop, "Choose another port.";
+    /// The demo's database server did not start.
+    DemoServerFailed = 5009, Stop, "Read the server's log named in the message, or run the demo with --sqlite.";
+    /// A command's argument is wrong.
+    ArgumentWrong = 5010, BadInput, "Correct the argument named; --help shows an example.";
 }
 
 impl fmt::Display for Code {

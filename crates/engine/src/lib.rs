@@ -1,14 +1,39 @@
 //! What a change is and what happens to it. The modules, in the order in which a change meets them:
 //!
-//! nouns: [`value`], [`record`], [`schema`], [`change`], [`connector`].
+//! nouns: [`value`], [`record`], [`schema`], [`change`], [`link`], [`flight`], [`ledger`], [`review`], [`connector`].
 //!
-//! what a person wrote: [`config`].
+//! what a person wrote: [`config`]; proven against real schemas: [`plan`]; what the engine runs: [`rules`].
+//!
+//! stages: capture, identify, [`map`], [`validate`], [`reconcile`], apply, settle; [`runtime`] drives them over [`store`].
 
+mod apply;
+mod backfill;
+mod capture;
 pub mod change;
 pub mod clock;
 pub mod config;
 pub mod connector;
+mod doubt;
 pub mod error;
+pub mod failpoint;
+pub mod flight;
+mod guard;
+mod identify;
+pub mod ledger;
+pub mod link;
+pub mod map;
+mod monitor;
+pub mod mutants;
+pub mod plan;
+pub mod reconcile;
 pub mod record;
+pub mod review;
+pub mod rules;
+pub mod runtime;
 pub mod schema;
+mod settle;
+pub mod store;
+pub mod transform;
+pub mod validate;
 pub mod value;
+pub mod verify;

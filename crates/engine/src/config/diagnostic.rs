@@ -109,13 +109,23 @@ impl Findings {
     }
 }
 
-/// The candidate that is most like what was written, if any is like it at all.
+/// The candidate that is most like what was written, if any is like it at all: few slips apart, or with the same
+/// beginning.
 pub fn nearest<'a>(written: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
-    let plain = plain(written);
-    let close = |candidate: &&'a str| strsim::damerau_levenshtein(&plain, &self::plain(candidate));
-    let best = candidates.into_iter().min_by_key(close)?;
-    let longest = plain.chars().count().max(best.chars().count());
-    (close(&best) <= (longest / 3).max(1)).then_some(best)
+    let written = plain(written);
+    let candidates: Vec<(&str, String)> = candidates.into_iter().map(|candidate| (candidate, plain(candidate))).collect();
+    let slips = |candidate: &str| strsim::damerau_levenshtein(&written, candidate);
+    let few = |candidate: &str| {
+        let longest = written.chars().count().max(candidate.chars().count());
+        slips(candidate) <= (longest / 3).max(1) && slips(candidate) < longest
+    };
+    let by_slips = candidates.iter().filter(|(_, plain)| few(plain)).min_by_key(|(_, plain)| slips(plain));
+    let likeness = |candidate: &str| strsim::jaro_winkler(&written, candidate);
+    let by_beginning = || {
+        let alike = candidates.iter().filter(|(_, plain)| likeness(plain) >= 0.9);
+        alike.max_by(|(_, a), (_, b)| likeness(a).total_cmp(&likeness(b)))
+    };
+    by_slips.or_else(by_beginning).map(|(candidate, _)| *candidate)
 }
 
 /// Case and punctuation are the first things that people confuse, and count for nothing here.
@@ -148,12 +158,14 @@ mod tests {
     #[test]
     fn the_nearest_name_ignores_case_and_punctuation() {
         assert_eq!(nearest("syncType", ["name", "sync_type", "on_delete"]), Some("sync_type"));
+        assert_eq!(nearest("transfrom", ["target", "transformation"]), Some("transformation"));
         assert_eq!(nearest("fild_mappings", ["field_mappings", "mapping_options"]), Some("field_mappings"));
     }
 
     #[test]
     fn nothing_is_proposed_that_is_not_alike() {
         assert_eq!(nearest("colour", ["name", "sync_type"]), None);
+        assert_eq!(nearest("a", ["b"]), None);
         assert_eq!(nearest("x", []), None);
     }
 }

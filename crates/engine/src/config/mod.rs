@@ -23,6 +23,7 @@ pub mod model;
 mod node;
 mod resolve;
 mod schema;
+mod schema_reading;
 mod shape;
 mod transformation_forms;
 mod unbuilt;

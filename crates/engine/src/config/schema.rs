@@ -8,7 +8,8 @@ use serde_json::{Map, Value, json};
 /// The JSON Schema of the whole language, with descriptions.
 pub fn json_schema() -> Value {
     let mut schema = CANONICAL.clone();
-    let rounds = [is_value_form as fn(&Form) -> bool, is_alias];
+    // Items before the lists that hold them, lists before the other names that they have.
+    let rounds = [is_item_form as fn(&Form) -> bool, is_value_form, is_spread, is_alias];
     for round in rounds {
         for (scope, form) in FORMS.iter().filter(|(_, form)| round(form)) {
             widen(&mut schema, *scope, *form);
@@ -23,8 +24,16 @@ pub fn json_schema() -> Value {
     schema
 }
 
+fn is_item_form(form: &Form) -> bool {
+    matches!(form, Form::Items { .. } | Form::Spelling { .. })
+}
+
 fn is_value_form(form: &Form) -> bool {
-    matches!(form, Form::Short { .. } | Form::One { .. } | Form::Items { .. } | Form::Spelling { .. } | Form::Spread { .. })
+    matches!(form, Form::Short { .. } | Form::One { .. })
+}
+
+fn is_spread(form: &Form) -> bool {
+    matches!(form, Form::Spread { .. })
 }
 
 fn is_alias(form: &Form) -> bool {
@@ -49,24 +58,38 @@ fn widen(schema: &mut Value, scope: Scope, form: Form) {
             let item = canonical.get("items").cloned().unwrap_or(Value::Bool(true));
             json!({ "anyOf": [canonical, item] })
         }),
-        Form::Items { at: path, .. } => replace(
-            schema,
-            scope,
-            path,
-            |canonical| json!({ "anyOf": [canonical, { "type": "array", "items": { "anyOf": [{ "type": "string" }, {}] } }, { "type": "string" }] }),
-        ),
-        Form::Spelling { at: path, from, .. } => replace(
-            schema,
-            scope,
-            path,
-            |canonical| json!({ "anyOf": [canonical, { "const": from }, { "type": "array", "items": { "anyOf": [{ "const": from }, {}] } }] }),
-        ),
-        Form::Spread { key, own } => replace(schema, scope, &[key], |canonical| {
-            let properties = json!({ own: canonical, "include_fields": {}, "exclude_fields": {} });
-            json!({ "anyOf": [canonical, { "type": "object", "properties": properties, "additionalProperties": false }] })
-        }),
+        Form::Items { at: path, .. } => {
+            replace(schema, scope, path, |canonical| with_other_items(canonical, &json!({ "type": "string" })));
+        }
+        Form::Spelling { at: path, from, .. } => {
+            let spelling = json!({ "const": from });
+            replace(schema, scope, path, |canonical| match canonical.get("items") {
+                Some(_) => with_other_items(canonical, &spelling),
+                None => json!({ "anyOf": [canonical, spelling] }),
+            });
+        }
+        Form::Spread { key, own } => {
+            let mut spread = Map::new();
+            for other in ["include_fields", "exclude_fields"] {
+                spread.extend(at(schema, scope, &[other]).map(|meaning| (other.to_owned(), meaning.clone())));
+            }
+            replace(schema, scope, &[key], |canonical| {
+                let mut properties = spread.clone();
+                properties.insert(own.to_owned(), canonical.clone());
+                json!({ "anyOf": [canonical, { "type": "object", "properties": properties, "additionalProperties": false }] })
+            });
+        }
         Form::Wrapper { .. } | Form::Gather { .. } => {}
     }
+}
+
+/// A list whose items can also be something else.
+fn with_other_items(list: &Value, other: &Value) -> Value {
+    let mut wider = list.clone();
+    if let Some(items) = wider.get_mut("items") {
+        *items = json!({ "anyOf": [items.clone(), other] });
+    }
+    wider
 }
 
 fn replace(schema: &mut Value, scope: Scope, path: &[&str], change: impl Fn(&Value) -> Value) {
@@ -80,26 +103,13 @@ fn replace(schema: &mut Value, scope: Scope, path: &[&str], change: impl Fn(&Val
     }
 }
 
-fn scope_name(scope: Scope) -> &'static str {
-    match scope {
-        Scope::Root => "",
-        Scope::Process => "ProcessSettings",
-        Scope::Connection => "Connection",
-        Scope::Credentials => "Credentials",
-        Scope::Sync => "SyncConfig",
-        Scope::Member => "Member",
-        Scope::Spoke => "ConnectedSystem",
-        Scope::Mapping => "FieldMapping",
-    }
-}
-
 fn named<'a>(schema: &'a mut Value, name: &str) -> Option<&'a mut Value> {
     if name.is_empty() { Some(schema) } else { schema.get_mut("$defs")?.get_mut(name) }
 }
 
 /// The schema of the object at a path, through references.
 fn object_at<'a>(schema: &'a mut Value, scope: Scope, path: &[&str]) -> Option<&'a mut Value> {
-    let mut name = scope_name(scope).to_owned();
+    let mut name = scope.type_name().to_owned();
     for key in path {
         let property = named(schema, &name)?.get("properties")?.get(*key)?;
         name = reference(property)?;
@@ -175,7 +185,7 @@ fn add_wrappers(schema: &mut Value) {
         _ => None,
     });
     for (scope, key) in wrappers {
-        let Some(object) = named(schema, scope_name(scope)) else { continue };
+        let Some(object) = named(schema, scope.type_name()) else { continue };
         let inside = properties_of(object);
         let description = "The settings inside mean the same as outside.";
         let wrapper = json!({

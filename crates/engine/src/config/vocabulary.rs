@@ -22,10 +22,10 @@ pub(crate) enum Scope {
 }
 
 impl Scope {
-    /// The schema of the object's type.
-    pub(crate) fn schema(self) -> &'static Value {
-        let name = match self {
-            Scope::Root => return &CANONICAL,
+    /// The name of the object's type in the schema; empty for the whole document.
+    pub(crate) fn type_name(self) -> &'static str {
+        match self {
+            Scope::Root => "",
             Scope::Process => "ProcessSettings",
             Scope::Connection => "Connection",
             Scope::Credentials => "Credentials",
@@ -33,8 +33,15 @@ impl Scope {
             Scope::Member => "Member",
             Scope::Spoke => "ConnectedSystem",
             Scope::Mapping => "FieldMapping",
-        };
-        definition(name)
+        }
+    }
+
+    /// The schema of the object's type.
+    pub(crate) fn schema(self) -> &'static Value {
+        match self {
+            Scope::Root => &CANONICAL,
+            _ => definition(self.type_name()),
+        }
     }
 
     /// The keys of the object in its canonical form.

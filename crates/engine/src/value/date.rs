@@ -70,19 +70,20 @@ impl Date {
 
     /// Reads ISO 8601 (`2024-12-31`, `-0043-03-15`, `+12024-01-01`), a zero date, `infinity` or `-infinity`.
     pub fn parse(text: &str) -> Result<Date, Malformed> {
+        Date::read(text, false)
+    }
+
+    fn read(text: &str, before_christ: bool) -> Result<Date, Malformed> {
         let mut scanner = Scanner::new(text);
-        let date = Date::scan(&mut scanner).ok_or(EXPECTED)?;
-        if scanner.at_end() { Ok(date) } else { Err(EXPECTED) }
+        Date::scan(&mut scanner, before_christ).filter(|_| scanner.at_end()).ok_or(EXPECTED)
     }
 
     /// Reads what PostgreSQL prints with DateStyle ISO: `2024-12-31`, `0044-03-15 BC`, `infinity`.
     pub fn parse_postgres(text: &str) -> Result<Date, Malformed> {
-        let (text, before_christ) = match text.strip_suffix(" BC") {
-            Some(text) => (text, true),
-            None => (text, false),
-        };
-        let date = Date::parse(text)?;
-        if before_christ { date.before_christ().ok_or(EXPECTED) } else { Ok(date) }
+        match text.strip_suffix(" BC") {
+            Some(text) => Date::read(text, true),
+            None => Date::read(text, false),
+        }
     }
 
     /// What PostgreSQL prints with DateStyle ISO.
@@ -94,7 +95,7 @@ impl Date {
     pub(crate) fn postgres_day(self) -> String {
         match self {
             Date::Day { year, month, day } => {
-                let shown = if year <= 0 && month != 0 { 1 - year } else { year };
+                let shown = if self.postgres_era().is_empty() { year } else { 1 - year };
                 format!("{shown:04}-{month:02}-{day:02}")
             }
             infinity => infinity.to_string(),
@@ -108,19 +109,12 @@ impl Date {
         }
     }
 
-    /// Takes a year that was counted backwards from 1 BC.
-    pub(crate) fn before_christ(self) -> Option<Date> {
-        match self {
-            Date::Day { year, month, day } if year >= 1 => Date::new(1 - year, month, day),
-            _ => None,
-        }
-    }
-
-    pub(crate) fn scan(scanner: &mut Scanner<'_>) -> Option<Date> {
-        if scanner.eat_word("infinity") {
+    /// Takes a date; with `before_christ`, its year is counted backwards from 1 BC.
+    pub(crate) fn scan(scanner: &mut Scanner<'_>, before_christ: bool) -> Option<Date> {
+        if !before_christ && scanner.eat_word("infinity") {
             return Some(Date::PositiveInfinity);
         }
-        if scanner.eat_word("-infinity") {
+        if !before_christ && scanner.eat_word("-infinity") {
             return Some(Date::NegativeInfinity);
         }
         let negative = scanner.eat(b'-');
@@ -131,7 +125,12 @@ impl Date {
         let month = scanner.eat(b'-').then(|| scanner.exact_digits(2)).flatten()?;
         let day = scanner.eat(b'-').then(|| scanner.exact_digits(2)).flatten()?;
         let (month, day) = (u8::try_from(month).ok()?, u8::try_from(day).ok()?);
-        if negative { Date::new(-year, month, day) } else { Date::new_or_zero(year, month, day) }
+        match (negative, before_christ) {
+            (false, false) => Date::new_or_zero(year, month, day),
+            (true, false) => Date::new(-year, month, day),
+            (false, true) if year > 0 => Date::new(1 - year, month, day),
+            (_, true) => None,
+        }
     }
 }
 

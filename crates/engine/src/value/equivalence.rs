@@ -48,9 +48,13 @@ impl Value {
             (Type::TimestampTz { fraction_digits }, Value::TimestampTz(timestamp)) => {
                 Cow::Owned(Value::TimestampTz(timestamp.truncated(*fraction_digits)))
             }
-            (Type::Array(element), Value::Array(values)) => {
-                Cow::Owned(Value::Array(values.iter().map(|value| value.normal_as(element).into_owned()).collect()))
+            (Type::Time { fraction_digits, .. }, Value::Time(time)) => Cow::Owned(Value::Time(time.truncated(*fraction_digits))),
+            (Type::Interval { fraction_digits }, Value::Interval(interval)) => {
+                Cow::Owned(Value::Interval(interval.truncated(*fraction_digits)))
             }
+            (Type::Array(element), Value::Array(values)) => Cow::Owned(Value::Array(
+                values.iter().map(|value| value.normal_as(ty_of_element(ty, element, value)).into_owned()).collect(),
+            )),
             (Type::Bool, Value::Int(0)) => Cow::Owned(Value::Bool(false)),
             (Type::Bool, Value::Int(1)) => Cow::Owned(Value::Bool(true)),
             (Type::Int { .. } | Type::Decimal { .. } | Type::Float { .. }, Value::Bool(truth)) => {
@@ -92,6 +96,11 @@ pub(crate) fn read_back(text: &str, ty: &Type) -> Option<Value> {
     }
 }
 
+/// A nested list is another dimension of the same type.
+fn ty_of_element<'a>(list: &'a Type, element: &'a Type, value: &Value) -> &'a Type {
+    if matches!(value, Value::Array(_)) && !matches!(element, Type::Array(_)) { list } else { element }
+}
+
 /// The type at whose precision values of both are compared: the coarser fraction, text that trims or loses emptiness
 /// if one of both does. Otherwise the first.
 fn coarser_type(own: &Type, other: &Type) -> Type {
@@ -101,6 +110,12 @@ fn coarser_type(own: &Type, other: &Type) -> Type {
         }
         (Type::TimestampTz { fraction_digits: a }, Type::TimestampTz { fraction_digits: b }) => {
             Type::TimestampTz { fraction_digits: *a.min(b) }
+        }
+        (Type::Time { fraction_digits: a, zone }, Type::Time { fraction_digits: b, .. }) => {
+            Type::Time { fraction_digits: *a.min(b), zone: *zone }
+        }
+        (Type::Interval { fraction_digits: a }, Type::Interval { fraction_digits: b }) => {
+            Type::Interval { fraction_digits: *a.min(b) }
         }
         (Type::Text { max_chars, padded, nul, empty }, Type::Text { padded: other_padded, empty: other_empty, .. }) => {
             Type::Text { max_chars: *max_chars, padded: *padded || *other_padded, nul: *nul, empty: *empty && *other_empty }

@@ -6,10 +6,13 @@ mod canonical;
 mod date;
 mod decimal;
 mod equivalence;
+mod fit;
 mod float;
 mod interval;
 mod json;
+mod json_form;
 mod number;
+mod order;
 mod scan;
 #[cfg(test)]
 pub(crate) mod tests;
@@ -19,6 +22,7 @@ mod timestamp;
 
 pub use date::{Date, YEAR_MAX};
 pub use decimal::Decimal;
+pub use fit::{Extent, Fit, TimesOfDay, TypeFit, fit, fit_within, type_fit};
 pub use float::Float;
 pub use interval::Interval;
 pub use json::Json;
@@ -99,6 +103,29 @@ impl Value {
     /// Whether there is no value.
     pub fn is_null(&self) -> bool {
         matches!(self, Value::Null)
+    }
+
+    /// What kind of value it is, in words for a message.
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Value::Null => "null",
+            Value::Bool(_) => "true or false",
+            Value::Int(_) | Value::UInt(_) => "a whole number",
+            Value::Decimal(_) => "a decimal number",
+            Value::Float(_) => "a floating-point number",
+            Value::Text(_) => "text",
+            Value::Bytes(_) => "bytes",
+            Value::Date(_) => "a date",
+            Value::Time(_) => "a time",
+            Value::Timestamp(_) => "a timestamp",
+            Value::TimestampTz(_) => "a point in time",
+            Value::Interval(_) => "an interval",
+            Value::Uuid(_) => "a UUID",
+            Value::Json(_) => "JSON",
+            Value::Array(_) => "a list",
+            Value::Enum(_) => "a label",
+            Value::Reference(_) => "a reference",
+        }
     }
 
     /// The text of a text, an enumeration's label or a reference.

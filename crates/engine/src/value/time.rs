@@ -36,6 +36,13 @@ impl Time {
         (0..=NANOS_PER_DAY).contains(&self.nanos)
     }
 
+    /// The same with at most so many digits of the second's fraction, cut towards zero.
+    #[must_use]
+    pub fn truncated(self, fraction_digits: u8) -> Time {
+        let unit = 10_i64.pow(u32::from(9_u8.saturating_sub(fraction_digits)));
+        Time { nanos: self.nanos - self.nanos % unit, ..self }
+    }
+
     /// Reads `[-]HH:MM[:SS[.fraction]]`, with `Z` or `±HH[:MM[:SS]]` where there is an offset. PostgreSQL's and
     /// MySQL's output texts are of this form.
     pub fn parse(text: &str) -> Result<Time, Malformed> {

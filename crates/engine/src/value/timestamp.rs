@@ -229,10 +229,7 @@ type DateTimeOffset = (Date, i64, Option<i32>);
 fn scan_date_time(text: &str, postgres: bool) -> Option<DateTimeOffset> {
     let stripped = text.strip_suffix(" BC").filter(|_| postgres);
     let mut scanner = Scanner::new(stripped.unwrap_or(text));
-    let mut date = Date::scan(&mut scanner)?;
-    if stripped.is_some() {
-        date = date.before_christ()?;
-    }
+    let mut date = Date::scan(&mut scanner, stripped.is_some())?;
     let mut nanos = 0;
     let mut offset = None;
     if date.is_finite() && !scanner.at_end() {

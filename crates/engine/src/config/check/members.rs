@@ -4,7 +4,7 @@ use super::{Checker, Subject};
 use crate::config::diagnostic::{Diagnostic, did_you_mean};
 use crate::config::kinds;
 use crate::config::model::running::ChangeDetection;
-use crate::config::model::sync::{OnDelete, SyncType};
+use crate::config::model::sync::{OnDelete, SyncType, TargetEdits};
 use crate::error::Code;
 
 pub(super) fn check(checker: &mut Checker<'_>, subject: &Subject<'_>) {
@@ -103,6 +103,14 @@ fn systems_exist(checker: &mut Checker<'_>, subject: &Subject<'_>) {
     }
     for (pointer, system) in named {
         let known: Vec<&str> = checker.config.connections.keys().map(|name| name.as_str()).collect();
+        if system.contains("://") {
+            // The text is not repeated: such URLs hold passwords.
+            let message = "a connection is not written as a URL";
+            let remedy =
+                "Write \"type\", \"object\" and \"credentials\": { \"host\": \"…\", \"password\": { \"env\": \"NAME\" } }.";
+            checker.say(&pointer, Diagnostic::error(Code::ConfigWrongType, message).instead(remedy));
+            continue;
+        }
         if !known.contains(&system) {
             let message = format!("there is no connection `{system}`{}", did_you_mean(system, known));
             let remedy = format!(
@@ -159,7 +167,7 @@ fn directions_agree(checker: &mut Checker<'_>, subject: &Subject<'_>) {
             checker.idle(&format!("{at}/field_mappings/{index}/direction"), message);
         }
     }
-    if sync.sync_type == SyncType::Bidirectional {
+    if sync.sync_type == SyncType::Bidirectional && sync.target_edits != TargetEdits::Overwrite {
         checker.idle(&format!("{at}/target_edits"), "`target_edits` is for one-way syncs: here edits flow both ways");
     }
 }

@@ -19,6 +19,7 @@ pub struct ProcessSettings {
     /// What is logged, how and where.
     pub logging: Logging,
     /// How messages leave the process.
+    #[serde(skip_serializing_if = "Notifiers::is_empty")]
     pub notifiers: Notifiers,
 }
 
@@ -26,14 +27,14 @@ pub struct ProcessSettings {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct StoreSettings {
-    /// The store's file.
+    /// The store's folder.
     #[schemars(length(min = 1))]
     pub path: String,
 }
 
 impl Default for StoreSettings {
     fn default() -> Self {
-        StoreSettings { path: "concord.db".to_owned() }
+        StoreSettings { path: "concord-data".to_owned() }
     }
 }
 
@@ -95,6 +96,13 @@ pub struct Notifiers {
     /// Webhooks.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub webhook: Option<WebhookTransport>,
+}
+
+impl Notifiers {
+    /// Whether no way was set up.
+    pub fn is_empty(&self) -> bool {
+        *self == Notifiers::default()
+    }
 }
 
 /// A mail server.

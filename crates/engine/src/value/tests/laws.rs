@@ -3,6 +3,7 @@
 
 use super::generators::*;
 use crate::record::Key;
+use crate::schema::Type;
 use crate::value::*;
 use proptest::prelude::*;
 
@@ -138,4 +139,68 @@ proptest! {
         let bytes = postcard::to_stdvec(&value).unwrap();
         prop_assert_eq!(postcard::from_bytes::<Value>(&bytes).unwrap(), value);
     }
+}
+
+/// A small world in which everything that can be taken for something else is.
+fn small_world() -> Vec<Value> {
+    let texts = ["1", "1.0", "1.00", "true", "", " ", "a", "a ", "2024-02-29", "[1]", "00000000-0000-0000-0000-000000000001"];
+    let mut world = vec![
+        Value::Null,
+        Value::Bool(true),
+        Value::Int(1),
+        Value::UInt(1),
+        Value::Float(Float::from_f64(1.0)),
+        Value::float(-0.0),
+        Value::Int(0),
+        Value::Date(Date::new(2024, 2, 29).unwrap()),
+        Value::Uuid(uuid::Uuid::from_u128(1)),
+        Value::Array(vec![Value::Int(1)]),
+    ];
+    for text in texts {
+        world.extend([Value::text(text), Value::Enum(text.to_owned()), Value::Reference(text.to_owned())]);
+        world.extend(Value::decimal(text).ok().into_iter().chain(Value::json(text)));
+    }
+    world
+}
+
+#[test]
+fn in_a_small_world_the_equivalence_of_every_type_is_transitive() {
+    let text = |padded, empty| Type::Text { max_chars: None, padded, nul: false, empty };
+    let list = Type::Array(Box::new(Type::Bool));
+    let decimal = Type::Decimal { precision: None, scale: None, special: true };
+    let (int, float) = (Type::Int { bits: 64, unsigned: false }, Type::Float { bits: 64 });
+    let labels = Type::Enum { labels: vec!["a".to_owned()] };
+    let reference = Type::Reference { object: "parent".into() };
+    let world = small_world();
+    let types = [
+        text(true, true),
+        text(true, false),
+        text(false, false),
+        text(false, true),
+        list,
+        decimal,
+        int,
+        float,
+        labels,
+        reference,
+    ];
+    for ty in types.iter().chain(&[Type::Bool, Type::Date, Type::Uuid, Type::Json]) {
+        for a in &world {
+            let class: Vec<&Value> = world.iter().filter(|b| a.equivalent_as(b, ty)).collect();
+            for b in &class {
+                let other: Vec<&Value> = world.iter().filter(|c| b.equivalent_as(c, ty)).collect();
+                assert_eq!(class, other, "{a:?} and {b:?} as {ty:?}");
+            }
+        }
+    }
+}
+
+#[test]
+fn lists_that_would_run_together_have_bytes_of_their_own() {
+    let list = |elements: &[&str]| Value::Array(elements.iter().map(|text| Value::text(*text)).collect()).canonical_bytes();
+    assert_ne!(list(&["a", "b"]), list(&["a\u{3}b"]));
+    assert_ne!(list(&[""]), list(&[]));
+    let key = |columns: &[&str]| Key(columns.iter().map(|text| Value::text(*text)).collect()).encode();
+    assert_ne!(key(&["a", "bc"]), key(&["ab", "c"]));
+    assert_ne!(key(&["a", ""]), key(&["a"]));
 }

@@ -1,0 +1,57 @@
+# Everything that is done to this repository from a command line. `make help` lists it.
+# CARGO_TARGET_DIR is honoured where it is set.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.ONESHELL:
+.DEFAULT_GOAL := help
+
+TARGET_DIR := $(or $(CARGO_TARGET_DIR),target)
+# Tools that `tools/setup.sh` builds for this repository alone come first.
+export PATH := $(abspath $(TARGET_DIR))/tools/bin:$(PATH)
+export TARGET_DIR
+
+# How many seeds `make soak` simulates, and how long `make demo` runs (0: until Ctrl-C).
+SEEDS ?= 100000
+SECONDS_MAX ?= 0
+
+.PHONY: help test setup fmt lint deny advisories demo soak soak-mutants bench clean
+
+help: ## lists the commands
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 24
+
+test: ## sets up what the tests need and runs all of them, the linters and the simulation
+	@tools/test.sh
+
+setup: ## installs what the tests need (PostgreSQL's server, cargo-deny)
+	@tools/setup.sh
+
+fmt: ## formats the code
+	@cargo fmt --all
+
+lint: ## the formatter's and the linter's findings, as the gate sees them
+	@cargo fmt --all --check
+	cargo clippy --workspace --all-targets --all-features -- -D warnings
+
+deny: setup ## licences, bans and sources of every dependency
+	@cargo deny --log-level error check licenses bans sources
+
+advisories: setup ## known vulnerabilities in the dependencies; needs the network
+	@cargo deny check advisories
+
+demo: ## two databases kept equal, live, in the terminal; Ctrl-C leaves nothing running
+	@tools/setup.sh --server-only || echo "demo: no PostgreSQL server here, so two SQLite files are used instead"
+	cargo build --quiet --package concord
+	exec "$(TARGET_DIR)/debug/concord" demo --seconds $(SECONDS_MAX)
+
+soak: ## the simulation over SEEDS=… seeds
+	@cargo run --quiet --release --package concord-simulation -- --seeds $(SEEDS)
+
+soak-mutants: ## shows that the simulation finds every planted bug
+	@cargo run --quiet --release --package concord-simulation -- --mutants
+
+bench: ## latency, throughput and memory, measured at the target
+	@bench/run.sh
+
+clean: ## removes what was built
+	@cargo clean

@@ -1,0 +1,258 @@
+//! The life of a record: what each member shows, what is agreed and where it came from, and the ledger's rows about it.
+
+use super::Answerer;
+use super::description::Description;
+use concord_engine::error::{Code, Error, Result};
+use concord_engine::ledger::{Entry, LedgerRow};
+use concord_engine::link::{Life, Link, LinkId, Standing, SyncId};
+use concord_engine::store::{LedgerQuery, LinkState};
+use serde::{Deserialize, Serialize};
+
+/// The life of a record in words.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Explanation {
+    /// The sync.
+    pub sync: String,
+    /// The link; `None` for a record that never got one.
+    pub link: Option<u64>,
+    /// `live`, `deleted by … at …`, `detached since …`; empty without a link.
+    pub life: String,
+    /// What each member shows.
+    pub members: Vec<Shown>,
+    /// What is agreed.
+    pub agreed: Vec<AgreedField>,
+    /// What happened, newest first.
+    pub history: Vec<Happened>,
+}
+
+/// What a member shows.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Shown {
+    /// The member.
+    pub member: String,
+    /// The record's key there.
+    pub key: Option<String>,
+    /// `present`, `absent`, `gone`, `left alone`.
+    pub standing: String,
+    /// What is still to be written or taken into account.
+    pub waiting: Vec<String>,
+    /// Canonical field and the member's own value.
+    pub values: Vec<(String, Option<String>)>,
+}
+
+/// What is agreed about a field.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct AgreedField {
+    /// The canonical field.
+    pub field: String,
+    /// The value.
+    pub value: String,
+    /// The member that it came from.
+    pub from: String,
+    /// When it was edited there.
+    pub edited: String,
+    /// The review item that holds it up.
+    pub held: Option<u64>,
+}
+
+/// One row of the ledger.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Happened {
+    /// When.
+    pub at: String,
+    /// What: `created`, `updated`, `lost` …
+    pub what: String,
+    /// The member that it is about.
+    pub member: String,
+    /// The record's key there.
+    pub key: String,
+    /// Field by field.
+    pub fields: Vec<FieldHappened>,
+}
+
+/// One field of a ledger row.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct FieldHappened {
+    /// The canonical field.
+    pub field: String,
+    /// What was there before; `None`: not known.
+    pub old: Option<String>,
+    /// What was written; for a lost value, what won.
+    pub new: Option<String>,
+    /// Where the new value came from.
+    pub from: String,
+    /// When it was edited there.
+    pub edited: String,
+    /// The rule that decided.
+    pub rule: String,
+}
+
+impl Answerer {
+    pub(super) async fn explain(&self, sync: &str, key: &str, field: Option<&str>, limit: usize) -> Result<Explanation> {
+        let sync = self.sync(sync)?;
+        if let Some(field) = field.filter(|field| !sync.fields.iter().any(|known| known == field)) {
+            let message = format!("`{field}` is no field of `{}`; fields: {}", sync.name, sync.fields.join(", "));
+            return Err(Error::new(Code::ArgumentWrong, message));
+        }
+        let id = SyncId(sync.id);
+        let by_key = LedgerQuery { sync: Some(id), key: Some(key.to_string()), link: None, limit };
+        let mut rows = self.store.ledger(by_key).await?;
+        let link = match rows.iter().find_map(|row| row.link) {
+            Some(link) => Some(link),
+            None => self.link_by_scan(id, key).await?,
+        };
+        if let Some(link) = link {
+            rows = self.store.ledger(LedgerQuery { sync: Some(id), link: Some(link), key: None, limit }).await?;
+        }
+        let state = match link {
+            Some(link) => self.store.links(vec![link]).await?.into_iter().next(),
+            None => None,
+        };
+        if rows.is_empty() && state.is_none() {
+            return Err(Error::new(Code::RecordUnknown, format!("`{}` knows no record with the key `{key}`", sync.name)));
+        }
+        Ok(explanation(sync, link, state.as_ref(), &rows, field))
+    }
+
+    /// A record that was linked before the ledger's oldest row is found by looking at every link.
+    async fn link_by_scan(&self, sync: SyncId, key: &str) -> Result<Option<LinkId>> {
+        const CHUNK: usize = 5_000;
+        let mut after = LinkId(0);
+        loop {
+            let links = self.store.scan_links(sync, after, CHUNK).await?;
+            let has_key =
+                |link: &&Link| link.sides.iter().any(|side| side.key.as_ref().is_some_and(|own| own.to_string() == key));
+            if let Some(found) = links.iter().find(has_key) {
+                return Ok(Some(found.id));
+            }
+            match links.last() {
+                Some(last) => after = last.id,
+                None => return Ok(None),
+            }
+        }
+    }
+}
+
+fn explanation(
+    sync: &Description,
+    link: Option<LinkId>,
+    state: Option<&LinkState>,
+    rows: &[LedgerRow],
+    field: Option<&str>,
+) -> Explanation {
+    let wanted = |name: &str| field.is_none_or(|field| field == name);
+    Explanation {
+        sync: sync.name.clone(),
+        link: link.map(|link| link.0),
+        life: state.map_or(String::new(), |state| life(sync, &state.link.life)),
+        members: state.map_or(Vec::new(), |state| members(sync, state, &wanted)),
+        agreed: state.map_or(Vec::new(), |state| agreed(sync, &state.link, &wanted)),
+        history: rows.iter().filter_map(|row| happened(sync, row, field)).collect(),
+    }
+}
+
+fn life(sync: &Description, life: &Life) -> String {
+    match life {
+        Life::Live => "live".into(),
+        Life::Deleted { by, at } => format!("deleted by {} at {at}", sync.member(*by)),
+        Life::Detached { at } => format!("detached since {at}"),
+    }
+}
+
+fn members(sync: &Description, state: &LinkState, wanted: &dyn Fn(&str) -> bool) -> Vec<Shown> {
+    let sides = state.link.sides.iter().enumerate();
+    sides
+        .map(|(place, side)| {
+            let mut waiting = Vec::new();
+            if side.flight.is_some() {
+                waiting.push("a write is under way".to_string());
+            } else if side.is_owing() {
+                waiting.push("a write is owed".to_string());
+            }
+            if state.pending.get(place).is_some_and(Option::is_some) {
+                waiting.push("an edit is not yet taken into account".to_string());
+            }
+            if let Some(review) = side.blocked {
+                waiting.push(format!("waits for review {}", review.0));
+            }
+            let values = sync.fields.iter().zip(&side.base).filter(|(field, _)| wanted(field));
+            Shown {
+                member: sync.member(place),
+                key: side.key.as_ref().map(ToString::to_string),
+                standing: match side.standing {
+                    Standing::Absent => "absent",
+                    Standing::Present => "present",
+                    Standing::Gone => "gone",
+                    Standing::LeftAlone => "left alone",
+                }
+                .to_string(),
+                waiting,
+                values: values.map(|(field, value)| (field.clone(), value.as_ref().map(ToString::to_string))).collect(),
+            }
+        })
+        .collect()
+}
+
+fn agreed(sync: &Description, link: &Link, wanted: &dyn Fn(&str) -> bool) -> Vec<AgreedField> {
+    let mut found = Vec::new();
+    for ((_, fields), group) in sync.groups.iter().zip(&link.groups) {
+        let Some(agreed) = &group.agreed else { continue };
+        for (field, value) in fields.iter().zip(&agreed.values).filter(|(field, _)| wanted(field)) {
+            found.push(AgreedField {
+                field: field.clone(),
+                value: value.to_string(),
+                from: sync.member(agreed.from),
+                edited: agreed.time.at.to_string(),
+                held: group.held.as_ref().map(|held| held.review.0),
+            });
+        }
+    }
+    found
+}
+
+fn happened(sync: &Description, row: &LedgerRow, field: Option<&str>) -> Option<Happened> {
+    let fields: Vec<FieldHappened> = row
+        .fields
+        .iter()
+        .filter(|entry| field.is_none_or(|field| field == entry.field))
+        .map(|entry| FieldHappened {
+            field: entry.field.clone(),
+            old: entry.old.as_ref().map(ToString::to_string),
+            new: entry.new.as_ref().map(ToString::to_string),
+            from: sync.member(entry.from),
+            edited: entry.edited.to_string(),
+            rule: word(&entry.rule),
+        })
+        .collect();
+    // A row that names fields but not the one asked for says nothing about it.
+    if field.is_some() && fields.is_empty() && !row.fields.is_empty() {
+        return None;
+    }
+    Some(Happened {
+        at: row.at.to_string(),
+        what: what(&row.entry),
+        member: sync.member(row.member),
+        key: row.key.clone(),
+        fields,
+    })
+}
+
+/// The word that a value of few has in JSON, blanks for underscores.
+fn word(value: &impl Serialize) -> String {
+    let value = serde_json::to_value(value).unwrap_or_default();
+    value.as_str().unwrap_or_default().replace('_', " ")
+}
+
+fn what(entry: &Entry) -> String {
+    match entry {
+        Entry::Created => "created".into(),
+        Entry::Updated => "updated".into(),
+        Entry::Deleted => "deleted".into(),
+        Entry::Linked => "linked".into(),
+        Entry::Lost => "lost".into(),
+        Entry::Skipped(why) => format!("skipped: {why}"),
+        Entry::Held(why) => format!("held: {why}"),
+        Entry::Rejected(why) => format!("rejected: {why}"),
+        Entry::Failed(why) => format!("failed: {why}"),
+    }
+}

@@ -1,0 +1,188 @@
+//! Answers what people ask about syncs: the same answers from the process that runs, with its engine at hand, and from
+//! a command that looks at the store while nothing runs. Reads the store and sends requests to the engine; writes to the
+//! store only what waits for the next start (decisions, pauses).
+
+pub mod description;
+pub mod explain;
+pub mod queue;
+pub mod review;
+
+use crate::control::Ask;
+use crate::secrets;
+use crate::setup::Prepared;
+use concord_engine::clock::Clock;
+use concord_engine::error::{Code, Error, Result};
+use concord_engine::link::SyncId;
+use concord_engine::runtime::command::{Command, Request};
+use concord_engine::runtime::status::{MemberStatus, Status, SyncStatus};
+use concord_engine::store::Store;
+use concord_engine::verify::{self, SyncVerification};
+use description::Description;
+use serde::Serialize;
+use std::sync::Arc;
+use tokio::sync::{mpsc, oneshot, watch};
+
+/// The engine of this process.
+#[derive(Clone)]
+pub struct Running {
+    /// Where requests go.
+    pub commands: mpsc::Sender<Command>,
+    /// What it tells of itself.
+    pub status: watch::Receiver<Status>,
+    /// The syncs that run, and their systems.
+    pub prepared: Arc<Prepared>,
+}
+
+/// Whoever answers.
+#[derive(Clone)]
+pub struct Answerer {
+    /// The memory.
+    pub store: Arc<dyn Store>,
+    /// The syncs that the store knows, by name and number.
+    pub syncs: Arc<Vec<Description>>,
+    /// The engine, when it runs in this process.
+    pub running: Option<Running>,
+    /// Who tells the time.
+    pub clock: Arc<dyn Clock>,
+}
+
+impl Answerer {
+    /// Answers one question.
+    pub async fn answer(&self, ask: Ask) -> Result<serde_json::Value> {
+        match ask {
+            Ask::Status => plain(&self.status().await?),
+            Ask::Pause { sync } => self.pause(sync.as_deref(), true).await,
+            Ask::Resume { sync } => self.pause(sync.as_deref(), false).await,
+            Ask::ReviewList { sync, all, limit } => plain(&self.review_list(sync.as_deref(), all, limit).await?),
+            Ask::ReviewShow { id } => plain(&self.review_show(id).await?),
+            Ask::ReviewDecide { id, decision } => plain(&Said { said: self.review_decide(id, &decision).await? }),
+            Ask::Explain { sync, key, field, limit } => plain(&self.explain(&sync, &key, field.as_deref(), limit).await?),
+            Ask::KeepSecret { name, sealed } => {
+                secrets::keep(&*self.store, &name, sealed).await?;
+                plain(&Said { said: format!("kept: write {{\"secret\": \"{name}\"}} where it is needed") })
+            }
+            Ask::Verify { sync, repair } => self.verify(sync.as_deref(), repair).await,
+        }
+    }
+
+    /// The sync of this name.
+    pub fn sync(&self, name: &str) -> Result<&Description> {
+        self.syncs.iter().find(|sync| sync.name == name).ok_or_else(|| {
+            let known: Vec<&str> = self.syncs.iter().map(|sync| sync.name.as_str()).collect();
+            let known = if known.is_empty() { "none has run yet".to_string() } else { known.join(", ") };
+            Error::new(Code::UnknownSync, format!("there is no sync `{name}`; known: {known}"))
+        })
+    }
+
+    fn chosen(&self, name: Option<&str>) -> Result<Vec<&Description>> {
+        match name {
+            Some(name) => Ok(vec![self.sync(name)?]),
+            None => Ok(self.syncs.iter().collect()),
+        }
+    }
+
+    fn sync_of(&self, id: SyncId) -> Option<&Description> {
+        self.syncs.iter().find(|sync| sync.id == id.0)
+    }
+
+    /// Sends a request to the engine and waits for its answer.
+    async fn request(&self, running: &Running, request: Request) -> Result<String> {
+        let (answer, answered) = oneshot::channel();
+        let gone = || Error::new(Code::ControlFailed, "the engine is stopping and takes no requests");
+        running.commands.send(Command { request, answer }).await.map_err(|_| gone())?;
+        answered.await.map_err(|_| gone())?
+    }
+
+    async fn pause(&self, name: Option<&str>, pause: bool) -> Result<serde_json::Value> {
+        let mut said = Vec::new();
+        for sync in self.chosen(name)? {
+            let id = SyncId(sync.id);
+            match &self.running {
+                Some(running) => {
+                    said.push(self.request(running, if pause { Request::Pause(id) } else { Request::Resume(id) }).await?);
+                }
+                None => said.push(queue::pause(self, sync, pause).await?),
+            }
+        }
+        plain(&Said { said: said.join("\n") })
+    }
+
+    async fn verify(&self, name: Option<&str>, repair: bool) -> Result<serde_json::Value> {
+        let Some(running) = &self.running else {
+            return Err(Error::new(Code::Internal, "a verification was asked of an answerer without systems"));
+        };
+        if let Some(name) = name {
+            self.sync(name)?;
+        }
+        let mut report = verify_all(&running.prepared, &*self.store, &*self.clock, name).await?;
+        for sync in report.syncs.iter().filter(|sync| repair && !sync.is_equal()) {
+            let said = self.request(running, Request::Reread(SyncId(self.sync(&sync.name)?.id))).await?;
+            report.repairs.push(said);
+        }
+        plain(&report)
+    }
+
+    /// The engine's own status, or what the store tells while nothing runs.
+    pub async fn status(&self) -> Result<Status> {
+        if let Some(running) = &self.running {
+            return Ok(running.status.borrow().clone());
+        }
+        let mut status = Status::default();
+        for sync in self.syncs.iter() {
+            let counts = self.store.counts(SyncId(sync.id)).await?;
+            let count_of =
+                |counts: &[(usize, u64)], member: usize| counts.iter().find(|(at, _)| *at == member).map_or(0, |(_, n)| *n);
+            status.syncs.push(SyncStatus {
+                name: sync.name.clone(),
+                stage: if queue::is_paused(self, sync).await? { "not running (paused)".into() } else { "not running".into() },
+                links: counts.links,
+                review: counts.reviews,
+                members: sync
+                    .members
+                    .iter()
+                    .enumerate()
+                    .map(|(place, member)| MemberStatus {
+                        system: member.system.clone(),
+                        object: member.object.clone(),
+                        pending: count_of(&counts.pending, place),
+                        owed: count_of(&counts.owed, place),
+                        reach: "not asked".into(),
+                        ..MemberStatus::default()
+                    })
+                    .collect(),
+                ..SyncStatus::default()
+            });
+        }
+        Ok(status)
+    }
+}
+
+/// What a verification found.
+#[derive(Debug, Default, Serialize, serde::Deserialize)]
+pub struct Verified {
+    /// One per sync.
+    pub syncs: Vec<SyncVerification>,
+    /// What is done about it.
+    pub repairs: Vec<String>,
+}
+
+/// Verifies every sync, or the one of this name.
+pub async fn verify_all(prepared: &Prepared, store: &dyn Store, clock: &dyn Clock, name: Option<&str>) -> Result<Verified> {
+    let mut report = Verified::default();
+    for sync in prepared.syncs.iter().filter(|sync| name.is_none_or(|name| sync.rules.name.as_str() == name)) {
+        let connectors = prepared.connectors_of(&sync.rules)?;
+        report.syncs.push(verify::verify(&sync.rules, store, &connectors, clock).await?);
+    }
+    Ok(report)
+}
+
+/// An answer of one or more sentences.
+#[derive(Debug, Serialize, serde::Deserialize)]
+pub struct Said {
+    /// The sentences.
+    pub said: String,
+}
+
+fn plain(value: &impl Serialize) -> Result<serde_json::Value> {
+    serde_json::to_value(value).map_err(|error| Error::new(Code::Internal, "an answer cannot be written down").because(error))
+}

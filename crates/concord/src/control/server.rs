@@ -1,0 +1,97 @@
+//! The side of the process that runs: opens the socket, hands each question to whoever answers, removes the socket.
+//! Knows nothing of what is asked. A conversation that breaks off harms nobody else's.
+
+use super::{Ask, CONVERSATIONS_MAX, LINE_BYTES_MAX, Reply, SOCKET, SOCKET_PATH_BYTES_MAX, failed, pointer};
+use concord_engine::error::{Code, Error, Result};
+use std::future::Future;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
+use tokio::net::{UnixListener, UnixStream};
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+/// The open socket. Dropping it removes the socket and the pointer to it.
+pub struct Door {
+    listener: UnixListener,
+    socket: PathBuf,
+    pointer: PathBuf,
+}
+
+impl Drop for Door {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_file(&self.pointer);
+        let _ = std::fs::remove_file(&self.socket);
+    }
+}
+
+/// Opens the socket: at `wanted`, or in the store's folder, or where that path is too long for a socket in the
+/// folder for temporary files. The caller holds the store's lock, so a socket that is there is a dead process's.
+pub fn open(folder: &Path, wanted: Option<&Path>) -> Result<Door> {
+    let mut socket = wanted.map_or_else(|| folder.join(SOCKET), Path::to_path_buf);
+    if socket.as_os_str().len() > SOCKET_PATH_BYTES_MAX {
+        socket = std::env::temp_dir().join(format!("concord-{}.sock", std::process::id()));
+    }
+    let at = socket.display().to_string();
+    let _ = std::fs::remove_file(&socket);
+    let listener = UnixListener::bind(&socket).map_err(|error| failed("the control socket cannot be opened", error).at(&at))?;
+    let pointer = pointer(folder);
+    let door = Door { listener, socket, pointer };
+    std::fs::set_permissions(&door.socket, std::fs::Permissions::from_mode(0o600))
+        .and_then(|()| std::fs::write(&door.pointer, door.socket.as_os_str().as_encoded_bytes()))
+        .map_err(|error| failed("the control socket cannot be opened", error).at(&at))?;
+    Ok(door)
+}
+
+/// Answers until told to stop. Conversations under way are ended then: a question that changes something is durable
+/// when it is answered, and asked again when it was not.
+pub async fn serve<A, F>(door: Door, answer: A, shutdown: CancellationToken)
+where
+    A: Fn(Ask) -> F + Clone + Send + Sync + 'static,
+    F: Future<Output = Result<serde_json::Value>> + Send,
+{
+    let mut conversations = JoinSet::new();
+    loop {
+        tokio::select! {
+            () = shutdown.cancelled() => break,
+            Some(_) = conversations.join_next() => {}
+            accepted = door.listener.accept(), if conversations.len() < CONVERSATIONS_MAX => match accepted {
+                Ok((stream, _)) => {
+                    let answer = answer.clone();
+                    conversations.spawn(async move { converse(stream, answer).await });
+                }
+                Err(error) => {
+                    tracing::warn!(%error, "a control connection could not be taken");
+                    tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+                }
+            },
+        }
+    }
+    conversations.shutdown().await;
+}
+
+async fn converse<A, F>(stream: UnixStream, answer: A)
+where
+    A: Fn(Ask) -> F,
+    F: Future<Output = Result<serde_json::Value>>,
+{
+    let (reading, mut writing) = stream.into_split();
+    let limit = u64::try_from(LINE_BYTES_MAX).unwrap_or(u64::MAX);
+    let mut reading = BufReader::new(reading);
+    loop {
+        let mut line = String::new();
+        match (&mut reading).take(limit).read_line(&mut line).await {
+            Ok(0) | Err(_) => return,
+            Ok(_) => {}
+        }
+        let result = match serde_json::from_str::<Ask>(&line) {
+            Ok(ask) => answer(ask).await,
+            Err(error) => Err(Error::new(Code::ArgumentWrong, format!("not a question that this version knows: {error}"))),
+        };
+        let Ok(mut text) = serde_json::to_vec(&Reply::from(result)) else { return };
+        text.push(b'\n');
+        if writing.write_all(&text).await.is_err() {
+            return;
+        }
+    }
+}

@@ -1,0 +1,194 @@
+//! The status as Prometheus text, served on a loopback port. Rendered by hand from one plain value, so that what a
+//! monitor sees and what `concord status` shows cannot differ. Never served beyond this machine.
+
+use axum::Router;
+use axum::extract::State;
+use axum::http::header::CONTENT_TYPE;
+use axum::response::IntoResponse;
+use axum::routing::get;
+use concord_engine::error::{Code, Error, Result};
+use concord_engine::runtime::status::Status;
+use std::fmt::Write;
+use std::net::{Ipv4Addr, SocketAddr};
+use tokio::net::TcpListener;
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+
+/// Opens the port; 0 lets the machine choose.
+pub async fn open(port: u16) -> Result<(TcpListener, SocketAddr)> {
+    let taken =
+        |error: std::io::Error| Error::new(Code::PortTaken, format!("port {port} cannot be opened for metrics")).because(error);
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, port)).await.map_err(taken)?;
+    let address = listener.local_addr().map_err(taken)?;
+    Ok((listener, address))
+}
+
+/// Answers `GET /metrics` until told to stop.
+pub async fn serve(listener: TcpListener, status: watch::Receiver<Status>, shutdown: CancellationToken) {
+    let router = Router::new().route("/metrics", get(answer)).with_state(status);
+    let server = axum::serve(listener, router).with_graceful_shutdown(shutdown.cancelled_owned());
+    if let Err(error) = server.await {
+        tracing::warn!(%error, "metrics are no longer served");
+    }
+}
+
+async fn answer(State(status): State<watch::Receiver<Status>>) -> impl IntoResponse {
+    let text = render(&status.borrow());
+    ([(CONTENT_TYPE, "text/plain; version=0.0.4")], text)
+}
+
+/// One metric with its samples.
+struct Metric<'a> {
+    text: &'a mut String,
+    name: &'static str,
+}
+
+impl Metric<'_> {
+    fn open<'a>(text: &'a mut String, name: &'static str, kind: &str, help: &str) -> Metric<'a> {
+        let _ = writeln!(text, "# HELP {name} {help}\n# TYPE {name} {kind}");
+        Metric { text, name }
+    }
+
+    fn sample(&mut self, labels: &[(&str, &str)], value: impl std::fmt::Display) {
+        let labels: Vec<String> = labels.iter().map(|(name, value)| format!("{name}=\"{}\"", escaped(value))).collect();
+        let _ = writeln!(self.text, "{}{{{}}} {value}", self.name, labels.join(","));
+    }
+}
+
+/// A label's value: backslash, quote and line break are escaped, as the exposition format demands.
+fn escaped(value: &str) -> String {
+    value.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n")
+}
+
+/// The status in the text format of Prometheus, version 0.0.4.
+pub fn render(status: &Status) -> String {
+    let mut text = String::new();
+    render_syncs(status, &mut text);
+    render_members(status, &mut text);
+    render_feeds(status, &mut text);
+    text
+}
+
+fn render_syncs(status: &Status, text: &mut String) {
+    type Read = fn(&concord_engine::runtime::status::SyncStatus) -> f64;
+    #[allow(clippy::cast_precision_loss, reason = "counters beyond 2^53 are not reached, and a metric is a float anyway")]
+    let metrics: [(&'static str, &str, &str, Read); 7] = [
+        ("concord_links", "gauge", "Records known, per sync.", |sync| sync.links as f64),
+        ("concord_observed_total", "counter", "Changes seen since the start.", |sync| sync.observed as f64),
+        ("concord_written_total", "counter", "Records written since the start.", |sync| sync.written as f64),
+        ("concord_failed_total", "counter", "Writes that failed since the start.", |sync| sync.failed as f64),
+        ("concord_rate", "gauge", "Records written per second, over the last ten seconds.", |sync| sync.rate),
+        ("concord_review_open", "gauge", "Items that wait for a person.", |sync| sync.review as f64),
+        ("concord_level", "gauge", "1 when nothing is left to do.", |sync| f64::from(u8::from(sync.level))),
+    ];
+    for (name, kind, help, read) in metrics {
+        let mut metric = Metric::open(text, name, kind, help);
+        for sync in &status.syncs {
+            metric.sample(&[("sync", &sync.name)], read(sync));
+        }
+    }
+    let mut latency =
+        Metric::open(text, "concord_latency_seconds", "summary", "Time from the commit of an edit to the commit of our write.");
+    for sync in &status.syncs {
+        let latencies = sync.latency_ms;
+        for (quantile, milliseconds) in
+            [("0.5", latencies.p50), ("0.95", latencies.p95), ("0.99", latencies.p99), ("1", latencies.max)]
+        {
+            latency.sample(&[("sync", &sync.name), ("quantile", quantile)], milliseconds / 1000.0);
+        }
+    }
+    for sync in &status.syncs {
+        let _ = writeln!(text, "concord_latency_seconds_count{{sync=\"{}\"}} {}", escaped(&sync.name), sync.latency_ms.count);
+    }
+}
+
+fn render_members(status: &Status, text: &mut String) {
+    type Read = fn(&concord_engine::runtime::status::MemberStatus) -> u64;
+    let metrics: [(&'static str, &str, Read); 4] = [
+        ("concord_pending", "Observations not yet taken into account.", |member| member.pending),
+        ("concord_owed", "Writes owed to the member.", |member| member.owed),
+        ("concord_in_flight", "Writes under way to the member.", |member| member.in_flight),
+        ("concord_member_up", "1 when the member can be reached.", |member| u64::from(member.reach == "up")),
+    ];
+    for (name, help, read) in metrics {
+        let mut metric = Metric::open(text, name, "gauge", help);
+        for sync in &status.syncs {
+            for member in &sync.members {
+                metric.sample(&[("sync", &sync.name), ("system", &member.system), ("object", &member.object)], read(member));
+            }
+        }
+    }
+}
+
+fn render_feeds(status: &Status, text: &mut String) {
+    let mut retained =
+        Metric::open(text, "concord_feed_retained_bytes", "gauge", "Bytes of log that the source keeps because of us.");
+    for feed in &status.feeds {
+        if let Some(bytes) = feed.retained_bytes {
+            retained.sample(&[("system", &feed.system), ("feed", &feed.feed)], bytes);
+        }
+    }
+    let mut lag = Metric::open(text, "concord_feed_lag_seconds", "gauge", "Age of the newest event when it arrived.");
+    for feed in &status.feeds {
+        if let Some(milliseconds) = feed.lag_ms {
+            #[allow(clippy::cast_precision_loss, reason = "a lag in milliseconds fits a float exactly")]
+            lag.sample(&[("system", &feed.system), ("feed", &feed.feed)], milliseconds as f64 / 1000.0);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use concord_engine::runtime::status::{FeedStatus, MemberStatus, Percentiles, SyncStatus};
+
+    fn status() -> Status {
+        Status {
+            syncs: vec![SyncStatus {
+                name: "acc\"ounts".into(),
+                written: 7,
+                latency_ms: Percentiles { count: 7, p50: 2.0, p95: 3.0, p99: 4.0, max: 5.0 },
+                members: vec![MemberStatus {
+                    system: "crm".into(),
+                    object: "a".into(),
+                    owed: 3,
+                    reach: "up".into(),
+                    ..Default::default()
+                }],
+                ..Default::default()
+            }],
+            feeds: vec![FeedStatus {
+                system: "crm".into(),
+                feed: "f".into(),
+                retained_bytes: Some(1024),
+                lag_ms: Some(1500),
+                ..Default::default()
+            }],
+        }
+    }
+
+    #[test]
+    fn the_text_follows_the_exposition_format() {
+        let text = render(&status());
+        for line in text.lines() {
+            let fine = line.starts_with("# HELP ")
+                || line.starts_with("# TYPE ")
+                || line.rsplit_once("} ").is_some_and(|(head, value)| head.contains('{') && value.parse::<f64>().is_ok());
+            assert!(fine, "{line}");
+        }
+    }
+
+    #[test]
+    fn values_and_escaped_labels_arrive() {
+        let text = render(&status());
+        for expected in [
+            "concord_written_total{sync=\"acc\\\"ounts\"} 7",
+            "concord_latency_seconds{sync=\"acc\\\"ounts\",quantile=\"0.99\"} 0.004",
+            "concord_owed{sync=\"acc\\\"ounts\",system=\"crm\",object=\"a\"} 3",
+            "concord_feed_retained_bytes{system=\"crm\",feed=\"f\"} 1024",
+            "concord_feed_lag_seconds{system=\"crm\",feed=\"f\"} 1.5",
+        ] {
+            assert!(text.contains(expected), "{expected} is not in\n{text}");
+        }
+    }
+}

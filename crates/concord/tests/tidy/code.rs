@@ -1,0 +1,137 @@
+//! What the engine may never name, and what its pure stages may never do.
+
+use super::{files, none};
+
+/// Names of vendors, in lower case. The engine must work the same for a vendor that nobody has thought of yet.
+const VENDORS: &[&str] = &[
+    "postgres",
+    "mysql",
+    "mariadb",
+    "sqlite",
+    "mssql",
+    "oracle",
+    "snowflake",
+    "bigquery",
+    "redshift",
+    "salesforce",
+    "netsuite",
+    "zendesk",
+    "hubspot",
+    "dynamics",
+    "mongodb",
+    "pgoutput",
+    "soql",
+];
+
+/// Where a vendor may be named in the engine, whole files or folders, each with its reason. Everywhere else neither code
+/// nor comments name one.
+const MAY_NAME_VENDORS: &[(&str, &str)] = &[
+    ("crates/engine/src/store/", "the embedded store is a SQLite file; nothing outside of this folder knows"),
+    ("crates/engine/src/value/", "comments name the systems whose formats are the reason for a type's range"),
+    ("crates/engine/src/value.rs", "comments name the systems whose formats are the reason for a type's range"),
+    ("crates/engine/src/schema.rs", "comments name the systems whose formats are the reason for a type's limits"),
+];
+
+/// The stages that are plain functions over plain data (invariant: deterministic, replayable, testable without a system).
+const PURE: &[&str] = &[
+    "crates/engine/src/map",
+    "crates/engine/src/validate",
+    "crates/engine/src/reconcile",
+    "crates/engine/src/transform",
+    "crates/engine/src/value",
+    "crates/engine/src/rules",
+    "crates/engine/src/link",
+    "crates/engine/src/record",
+    "crates/engine/src/schema",
+    "crates/engine/src/change",
+];
+
+/// What a pure stage may not use: files, network, tasks, clocks, chance.
+const IMPURE: &[&str] = &[
+    "std::fs",
+    "std::net",
+    "std::env",
+    "std::process",
+    "std::thread",
+    "tokio",
+    "SystemTime",
+    "Instant",
+    "now()",
+    "rand::",
+    "async fn",
+    "Mutex",
+    "rusqlite",
+];
+
+#[test]
+fn the_engine_names_no_vendor() {
+    let mut findings = Vec::new();
+    for (path, text) in files("crates/engine/src", ".rs") {
+        if MAY_NAME_VENDORS.iter().any(|(allowed, _)| path.starts_with(allowed)) {
+            continue;
+        }
+        for (number, line) in text.lines().enumerate() {
+            let lower = line.to_lowercase();
+            for vendor in VENDORS.iter().filter(|vendor| lower.contains(**vendor)) {
+                // The crate root lists the store's modules like all others.
+                if !line.trim_start().starts_with("pub mod ") {
+                    findings.push(format!("{path}:{}: names {vendor}: {}", number + 1, line.trim()));
+                }
+            }
+        }
+    }
+    none(findings);
+}
+
+#[test]
+fn a_vendor_named_where_it_is_allowed_stands_in_a_comment_outside_of_the_store() {
+    let mut findings = Vec::new();
+    for (path, text) in files("crates/engine/src", ".rs") {
+        let is_commented_only =
+            MAY_NAME_VENDORS.iter().any(|(allowed, reason)| path.starts_with(allowed) && reason.starts_with("comments"));
+        if !is_commented_only {
+            continue;
+        }
+        let production = text.split("#[cfg(test)]").next().unwrap_or_default();
+        for (number, line) in production.lines().enumerate() {
+            let code = line.split("//").next().unwrap_or_default().to_lowercase();
+            for vendor in VENDORS.iter().filter(|vendor| code.contains(**vendor)) {
+                findings.push(format!("{path}:{}: code names {vendor}: {}", number + 1, line.trim()));
+            }
+        }
+    }
+    none(findings);
+}
+
+#[test]
+fn the_pure_stages_do_no_input_no_output_and_ask_no_clock() {
+    let mut findings = Vec::new();
+    let mut seen = 0;
+    for (path, text) in files("crates/engine/src", ".rs") {
+        if !PURE.iter().any(|stage| path.starts_with(&format!("{stage}/")) || path == format!("{stage}.rs")) {
+            continue;
+        }
+        seen += 1;
+        let production = text.split("#[cfg(test)]").next().unwrap_or_default();
+        for (number, line) in production.lines().enumerate() {
+            let code = line.split("//").next().unwrap_or_default();
+            for used in IMPURE.iter().filter(|used| code.contains(**used)) {
+                findings.push(format!("{path}:{}: uses {used}", number + 1));
+            }
+        }
+    }
+    assert!(seen >= PURE.len(), "only {seen} files of pure stages were found; the list of stages has gone stale");
+    none(findings);
+}
+
+#[test]
+fn error_codes_stand_in_the_order_of_their_numbers_and_none_twice() {
+    let numbers: Vec<u16> = concord_engine::error::Code::ALL.iter().map(|code| code.number()).collect();
+    let mut findings = Vec::new();
+    for pair in numbers.windows(2) {
+        if pair[0] >= pair[1] {
+            findings.push(format!("CON-{:04} stands before CON-{:04}", pair[0], pair[1]));
+        }
+    }
+    none(findings);
+}

@@ -1,0 +1,153 @@
+//! That documentation and code tell the same: error codes, configuration keys, links.
+
+use super::{file, files, none, root};
+use concord_engine::error::{Class, Code};
+use std::path::Path;
+
+/// What Concord does with a failure of this class, in the words of docs/errors.md.
+fn does(class: Class) -> &'static str {
+    match class {
+        Class::Transient => "tries again",
+        Class::Throttled => "waits, then tries again",
+        Class::Stale => "reads and plans again",
+        Class::Rejected => "sends the record to review",
+        Class::UnknownOutcome => "verifies what happened",
+        Class::Stop => "stops and waits for you",
+        Class::BadInput => "refuses; nothing was touched",
+    }
+}
+
+/// One section of docs/errors.md per thousand.
+fn section(number: u16) -> &'static str {
+    match number / 1000 {
+        1 => "## 1xxx: the configuration",
+        2 => "## 2xxx: systems and connectors",
+        3 => "## 3xxx: what happens to a record",
+        4 => "## 4xxx: the store",
+        _ => "## 5xxx: running",
+    }
+}
+
+/// The tables of docs/errors.md as the code has them.
+fn expected_tables() -> String {
+    let mut text = String::new();
+    let mut last = "";
+    for code in Code::ALL {
+        let section = section(code.number());
+        if section != last {
+            text.push_str(&format!(
+                "\n{section}\n\n| code | what happened | what Concord does | what you do |\n|---|---|---|---|\n"
+            ));
+            last = section;
+        }
+        let meaning = code.meaning().replace('|', "\\|");
+        let remedy = code.remedy().replace('|', "\\|");
+        text.push_str(&format!(
+            "| <a id=\"con-{:04}\"></a>{code} | {meaning} | {} | {remedy} |\n",
+            code.number(),
+            does(code.class())
+        ));
+    }
+    text
+}
+
+/// Set `CONCORD_BLESS=1` to write the tables instead of comparing them.
+#[test]
+fn the_error_codes_in_the_code_are_those_in_the_documentation() {
+    let text = file("docs/errors.md");
+    let start = text.find("\n## 1xxx").expect("docs/errors.md has its first table");
+    let expected = expected_tables();
+    if std::env::var_os("CONCORD_BLESS").is_some() {
+        std::fs::write(root().join("docs/errors.md"), format!("{}{expected}", &text[..start]))
+            .expect("docs/errors.md is writable");
+        return;
+    }
+    assert!(
+        text[start..] == expected,
+        "docs/errors.md differs from the code. Run with CONCORD_BLESS=1, or put this behind its introduction:\n{expected}"
+    );
+}
+
+#[test]
+fn every_code_says_what_happened_and_what_to_do() {
+    let mut findings = Vec::new();
+    for code in Code::ALL {
+        for text in [code.meaning(), code.remedy()] {
+            if text.split_whitespace().count() < 2 || !text.ends_with('.') {
+                findings.push(format!("{code}: not a sentence: {text:?}"));
+            }
+        }
+    }
+    none(findings);
+}
+
+#[test]
+fn every_link_in_the_documentation_leads_somewhere() {
+    let mut pages: Vec<(String, String)> = files("docs", ".md");
+    for page in ["README.md", "ARCHITECTURE.md", "CONTRIBUTING.md", "CHANGELOG.md"] {
+        pages.push((page.to_string(), file(page)));
+    }
+    let mut findings = Vec::new();
+    for (page, text) in &pages {
+        let folder = root().join(page).parent().map(Path::to_path_buf).unwrap_or_default();
+        for target in link_targets(text) {
+            let (path, anchor) = target.split_once('#').unwrap_or((&target, ""));
+            if path.starts_with("http://") || path.starts_with("https://") || path.starts_with("mailto:") {
+                continue;
+            }
+            let linked = if path.is_empty() { root().join(page) } else { folder.join(path) };
+            if !linked.exists() {
+                findings.push(format!("{page}: {target} leads nowhere"));
+            } else if !anchor.is_empty() {
+                let linked_text = std::fs::read_to_string(&linked).unwrap_or_default();
+                if !anchors(&linked_text).contains(&anchor.to_string()) {
+                    findings.push(format!("{page}: {target}: no such heading"));
+                }
+            }
+        }
+    }
+    none(findings);
+}
+
+/// What stands in the parentheses of every `[text](target)`, code blocks left out.
+fn link_targets(text: &str) -> Vec<String> {
+    let mut targets = Vec::new();
+    let mut in_code = false;
+    for line in text.lines() {
+        if line.trim_start().starts_with("```") {
+            in_code = !in_code;
+        }
+        if in_code {
+            continue;
+        }
+        for piece in line.split("](").skip(1) {
+            if let Some(end) = piece.find(')') {
+                targets.push(piece[..end].to_string());
+            }
+        }
+    }
+    targets
+}
+
+/// The anchors that a page offers: its headings as GitHub writes them, and ids written by hand.
+fn anchors(text: &str) -> Vec<String> {
+    let mut anchors = Vec::new();
+    for line in text.lines() {
+        if line.starts_with('#') {
+            let heading = line.trim_start_matches('#').trim().to_lowercase();
+            anchors.push(
+                heading
+                    .chars()
+                    .filter(|c| c.is_alphanumeric() || matches!(c, ' ' | '-' | '_'))
+                    .map(|c| if c == ' ' { '-' } else { c })
+                    .collect(),
+            );
+        }
+        for piece in line.split("id=\"").skip(1) {
+            if let Some(end) = piece.find('"') {
+                anchors.push(piece[..end].to_string());
+            }
+        }
+    }
+    anchors
+}

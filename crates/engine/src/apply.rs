@@ -1,0 +1,168 @@
+//! Stage 6: writes in batches, each guarded, each durable as an intent before it is made. Which write is owed was decided
+//! before; what became of it is for `settle`. At most one plan per link is in flight.
+
+use crate::change::Mark;
+use crate::clock::Moment;
+use crate::connector::{Connector, Operation, Write};
+use crate::error::{Code, Error, Result};
+use crate::flight::{Flight, Intent};
+use crate::link::{FlightId, Life, Link, LinkId, MemberIndex};
+use crate::record::Record;
+use crate::runtime::core::{Airborne, Core, Effect, Event};
+use crate::schema::Selection;
+use std::sync::Arc;
+
+/// A flight that may leave, its transaction being durable.
+pub(crate) struct Launch {
+    pub flight: FlightId,
+    pub connector: Arc<dyn Connector>,
+    pub selection: Selection,
+    pub mark: Mark,
+    pub writes: Vec<Write>,
+}
+
+impl Core {
+    /// Whether a write to this member may be put into a flight now.
+    pub(crate) fn can_fly(&self, sync: usize, member: MemberIndex) -> bool {
+        let now = self.now();
+        let Some(state) = self.syncs.get(sync) else { return false };
+        let Some(target) = state.members.get(member) else { return false };
+        let loading: usize =
+            self.loading.range((sync, member, 0)..=(sync, member, u32::MAX)).map(|(_, flights)| flights.len()).sum();
+        state.active()
+            && target.retry_at.is_none_or(|at| at <= now)
+            && target.flying.saturating_add(loading) < state.rules.parallelism.saturating_mul(2).max(1)
+    }
+
+    /// Puts a write into a flight, and the flight's number into the link.
+    pub(crate) fn board(&mut self, sync: usize, link: &mut Link, member: MemberIndex, mut operation: Operation) {
+        plant_guard_bugs(&mut operation);
+        let hops = hops_of(link, member);
+        let intent = Intent {
+            link: link.id,
+            write: Write { id: link.id.0, operation },
+            decision: link.decision,
+            edited: edited_at(link, member),
+        };
+        let (batch_size, sync_id) = match self.syncs.get(sync) {
+            Some(state) => (self.batch_size(sync, member, state.rules.batch_size), state.rules.id),
+            None => return,
+        };
+        let flights = self.loading.entry((sync, member, hops)).or_default();
+        if flights.last().is_none_or(|flight| flight.intents.len() >= batch_size) {
+            let id = FlightId(self.next_flight);
+            self.next_flight = self.next_flight.saturating_add(1);
+            flights.push(Flight { id, sync: sync_id, member, hops, opened: Moment::default(), intents: Vec::new() });
+        }
+        let Some(flight) = flights.last_mut() else { return };
+        flight.intents.push(intent);
+        if let Some(side) = link.sides.get_mut(member) {
+            side.flight = Some(flight.id);
+        }
+    }
+
+    fn batch_size(&self, sync: usize, member: MemberIndex, wanted: usize) -> usize {
+        let most = self.connector(sync, member).map_or(wanted, |connector| connector.capabilities().max_batch);
+        wanted.min(most).max(1)
+    }
+
+    /// Makes the flights that the present event has filled durable, and has them leave when they are.
+    pub(crate) fn take_off(&mut self) {
+        let now = self.now();
+        for ((sync, member, hops), flights) in std::mem::take(&mut self.loading) {
+            for mut flight in flights {
+                flight.opened = now;
+                let (Some(connector), Some(rules)) = (self.connector(sync, member), self.rules(sync)) else { continue };
+                let Some(selection) = rules.members.get(member).map(|member| member.selection.clone()) else { continue };
+                let mark = Mark { store: self.store_id.clone(), sync: rules.name.to_string(), intent: flight.id.0, hops };
+                let writes = flight.intents.iter().map(|intent| intent.write.clone()).collect();
+                self.effects.push(Effect::Launch(Launch { flight: flight.id, connector, selection, mark, writes }));
+                self.transaction.opened.push(flight.clone());
+                if let Some(state) = self.member(sync, member) {
+                    state.flying = state.flying.saturating_add(1);
+                }
+                self.flights.insert(flight.id, Airborne { flight, sync, in_doubt: false, fenced: false });
+            }
+        }
+    }
+
+    /// Makes the call.
+    pub(crate) fn launch(&mut self, launch: Launch) {
+        crate::failpoint::pass("durable_before_apply");
+        let timeout = self.options.apply_timeout;
+        self.jobs.spawn(async move {
+            let Launch { flight, connector, selection, mark, writes } = launch;
+            let result = match tokio::time::timeout(timeout, connector.apply(&selection, &mark, &writes)).await {
+                Ok(result) => result,
+                Err(_) => Err(Error::new(Code::OutcomeUnknown, "the system did not answer in time")),
+            };
+            Event::Applied { flight, result }
+        });
+    }
+
+    /// Puts debts that are due into flights, as far as the members can take them.
+    pub(crate) async fn pay_debts(&mut self, now: Moment) -> Result<()> {
+        for sync in 0..self.syncs.len() {
+            let members = self.syncs.get(sync).map_or(0, |state| state.members.len());
+            for member in 0..members {
+                self.pay_debts_of(sync, member, now).await?;
+            }
+        }
+        Ok(())
+    }
+
+    pub(crate) async fn pay_debts_of(&mut self, sync: usize, member: MemberIndex, now: Moment) -> Result<()> {
+        let Some(state) = self.syncs.get(sync) else { return Ok(()) };
+        let (id, batch) = (state.rules.id, state.rules.batch_size.max(1));
+        if !state.members.get(member).is_some_and(|member| member.maybe_owing) || !self.can_fly(sync, member) {
+            return Ok(());
+        }
+        let due: Vec<LinkId> = self.store.owed(id, member, now, batch).await?;
+        if due.is_empty() {
+            // Debts of the transaction at hand are not in the store yet.
+            let mut at_hand = self.transaction.owed.iter();
+            let more = at_hand.any(|(sync, to, _, due)| *sync == id && *to == member && due.is_some())
+                || self.store.next_owed(id, member).await?.is_some();
+            if let Some(state) = self.member(sync, member) {
+                state.maybe_owing = more;
+            }
+            return Ok(());
+        }
+        // A member that could not be reached is probed with one flight first.
+        self.look_again(due).await
+    }
+}
+
+/// When the newest edit that a write carries was made.
+fn edited_at(link: &Link, member: MemberIndex) -> Moment {
+    if let Life::Deleted { at, .. } = link.life {
+        return at;
+    }
+    let Some(side) = link.sides.get(member) else { return Moment::default() };
+    let newest = |groups: &mut dyn Iterator<Item = usize>| {
+        groups.filter_map(|group| Some(link.groups.get(group)?.agreed.as_ref()?.time.at)).max().unwrap_or_default()
+    };
+    if side.owes.is_empty() { newest(&mut (0..link.groups.len())) } else { newest(&mut side.owes.iter().copied()) }
+}
+
+fn hops_of(link: &Link, member: MemberIndex) -> u32 {
+    let Some(side) = link.sides.get(member) else { return 0 };
+    side.owes.iter().filter_map(|group| Some(link.groups.get(*group)?.agreed.as_ref()?.hops)).max().unwrap_or(0)
+}
+
+fn plant_guard_bugs(operation: &mut Operation) {
+    use crate::mutants::active;
+    match operation {
+        Operation::Update { guard, .. } if active("guard_dropped") => *guard = Record::new(),
+        Operation::Update { guard, set, .. } if active("guard_narrowed") => {
+            *guard = guard
+                .iter()
+                .filter(|(field, _)| set.has(field.as_str()))
+                .map(|(field, value)| (field.clone(), value.clone()))
+                .collect();
+        }
+        Operation::Delete { guard, .. } if active("delete_unguarded") => *guard = Record::new(),
+        Operation::Create { absent_by, .. } if active("create_unguarded") => absent_by.clear(),
+        _ => {}
+    }
+}

@@ -1,0 +1,258 @@
+//! Snapshots: chunks of an object in the order of its key, each at a version of its own, taken in like any other
+//! observation. Resumable at the granularity of a chunk. A re-read also asks after every linked record, so that one that
+//! went away unseen is noticed: absence from a scan alone is never a delete.
+
+use crate::connector::{Chunk, ChunkCursor};
+use crate::error::{Code, Error, Result};
+use crate::link::{LinkId, MemberIndex, Standing};
+use crate::rules::InitialStrategy;
+use crate::runtime::core::{Core, Event};
+use serde::{Deserialize, Serialize};
+use std::sync::Arc;
+
+/// Links asked after in one step of a sweep.
+const SWEEP_BATCH: usize = 500;
+
+/// How far the reading of one member has got.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Load {
+    phase: Phase,
+    /// Whether linked records are asked after once everything has been read.
+    sweep: bool,
+    #[serde(skip)]
+    running: bool,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+enum Phase {
+    #[default]
+    Done,
+    Reading {
+        cursor: ChunkCursor,
+        records: u64,
+    },
+    Sweeping {
+        after: LinkId,
+    },
+}
+
+impl Load {
+    pub fn is_done(&self) -> bool {
+        self.phase == Phase::Done
+    }
+
+    /// For the status.
+    pub fn describe(&self) -> String {
+        match &self.phase {
+            Phase::Done => "done".to_owned(),
+            Phase::Reading { records, .. } => format!("reading: {records} records"),
+            Phase::Sweeping { .. } => "asking after linked records".to_owned(),
+        }
+    }
+
+    fn begin(sweep: bool) -> Load {
+        Load { phase: Phase::Reading { cursor: ChunkCursor::default(), records: 0 }, sweep, running: false }
+    }
+}
+
+impl Core {
+    pub(crate) async fn restore_loads(&mut self, sync: usize) -> Result<()> {
+        let Some(rules) = self.rules(sync) else { return Ok(()) };
+        for member in 0..rules.members.len() {
+            let stored = self.store.setting(&load_setting(rules.id.0, member)).await?;
+            let load = match stored.and_then(|bytes| postcard::from_bytes(&bytes).ok()) {
+                Some(load) => load,
+                None if rules.initial.strategy == InitialStrategy::FromNow => Load::default(),
+                None => Load::begin(false),
+            };
+            if let Some(state) = self.member(sync, member) {
+                state.load = load;
+            }
+        }
+        Ok(())
+    }
+
+    /// A mapping that has gained or changed a field since everything was last read: nothing is known of it, so everything
+    /// is read again, and what the members show for it is decided as in a first run.
+    pub(crate) async fn read_new_fields(&mut self, sync: usize) -> Result<()> {
+        let Some((rules, begun)) = self.syncs.get(sync).map(|state| (Arc::clone(&state.rules), state.begun)) else {
+            return Ok(());
+        };
+        let name = format!("layout/{}", rules.id.0);
+        let stored = self.store.setting(&name).await?;
+        let present = rules.layout.to_be_bytes().to_vec();
+        if stored.as_ref() == Some(&present) {
+            return Ok(());
+        }
+        if begun && stored.is_some() {
+            self.reread(sync);
+        }
+        self.transaction.settings.push((name, Some(present)));
+        Ok(())
+    }
+
+    /// Reads everything of a sync again.
+    pub(crate) fn reread(&mut self, sync: usize) {
+        let members = self.syncs.get(sync).map_or(0, |state| state.members.len());
+        for member in 0..members {
+            if let Some(state) = self.member(sync, member) {
+                state.load = Load::begin(true);
+            }
+            self.save_load(sync, member);
+        }
+    }
+
+    fn save_load(&mut self, sync: usize, member: MemberIndex) {
+        let Some(id) = self.rules(sync).map(|rules| rules.id.0) else { return };
+        let Some(bytes) = self.member(sync, member).and_then(|state| postcard::to_stdvec(&state.load).ok()) else { return };
+        self.transaction.settings.push((load_setting(id, member), Some(bytes)));
+    }
+
+    pub(crate) fn start_chunks(&mut self) {
+        for sync in 0..self.syncs.len() {
+            let Some(state) = self.syncs.get(sync) else { continue };
+            let busy = state.unidentified.len() >= self.options.max_unidentified;
+            if !state.active() || !state.begun || busy {
+                continue;
+            }
+            // One member after the other: what the first brings is matched against the others before they are read.
+            let next = state.members.iter().position(|member| !member.load.is_done());
+            if let Some(member) = next {
+                self.start_chunk(sync, member);
+            }
+        }
+    }
+
+    fn start_chunk(&mut self, sync: usize, member: MemberIndex) {
+        let now = self.now();
+        if !self.changes_are_complete(sync, member) {
+            return;
+        }
+        let (Some(connector), Some(selection)) =
+            (self.connector(sync, member), self.member_rules(sync, member).map(|rules| rules.selection.clone()))
+        else {
+            return;
+        };
+        let limit = self.options.chunk;
+        let timeout = self.options.read_timeout;
+        let Some(state) = self.member(sync, member) else { return };
+        if state.load.running || state.retry_at.is_some_and(|at| at > now) {
+            return;
+        }
+        let Phase::Reading { cursor, .. } = state.load.phase.clone() else {
+            state.load.running = true;
+            // A sweep asks the store, not the system: its next step is an event of its own.
+            self.jobs.spawn(async move {
+                Event::Chunked { sync, member, generation: 0, result: Ok(Chunk { records: Vec::new(), next: None }) }
+            });
+            return;
+        };
+        state.load.running = true;
+        let generation = self.orphans.begin();
+        self.jobs.spawn(async move {
+            let result = match tokio::time::timeout(timeout, connector.snapshot(&selection, &cursor, limit)).await {
+                Ok(result) => result,
+                Err(_) => Err(Error::new(Code::Unreachable, "a chunk was not read in time")),
+            };
+            Event::Chunked { sync, member, generation, result }
+        });
+    }
+
+    /// Whether the feed carries every change of the object that a read now may miss.
+    fn changes_are_complete(&self, sync: usize, member: MemberIndex) -> bool {
+        let (Some(rules), Some(connector)) = (self.member_rules(sync, member), self.connector(sync, member)) else {
+            return false;
+        };
+        self.feeds.iter().filter(|((system, _), _)| *system == rules.system).any(|(_, feed)| {
+            feed.objects.contains(&rules.object)
+                && feed
+                    .complete_from
+                    .iter()
+                    .filter(|(object, _)| *object == rules.object)
+                    .all(|(_, from)| connector.reached(&feed.position, from))
+        })
+    }
+
+    pub(crate) async fn on_chunked(
+        &mut self,
+        sync: usize,
+        member: MemberIndex,
+        generation: u64,
+        result: Result<Chunk>,
+    ) -> Result<()> {
+        crate::failpoint::pass("chunk_before_durable");
+        if let Some(state) = self.member(sync, member) {
+            state.load.running = false;
+        }
+        if self.member(sync, member).is_some_and(|state| matches!(state.load.phase, Phase::Sweeping { .. })) {
+            return self.sweep(sync, member).await;
+        }
+        let chunk = match result {
+            Ok(chunk) => chunk,
+            Err(error) => {
+                self.orphans.end(generation);
+                self.member_failed(sync, member, error);
+                return Ok(());
+            }
+        };
+        let now = self.now();
+        let Some(rules) = self.rules(sync) else { return Ok(()) };
+        let count = u64::try_from(chunk.records.len()).unwrap_or(u64::MAX);
+        let arrived = chunk
+            .records
+            .into_iter()
+            .map(|observation| crate::capture::incoming(&rules, sync, member, observation, now, &self.store_id, true))
+            .collect();
+        let mut desk = self.desk();
+        self.take_in_all(&mut desk, arrived).await?;
+        self.decide_touched(&mut desk, false).await?;
+        desk.flush(&mut self.transaction);
+        self.orphans.end(generation);
+        if let Some(state) = self.member(sync, member) {
+            let read = match &state.load.phase {
+                Phase::Reading { records, .. } => records.saturating_add(count),
+                _ => count,
+            };
+            state.load.phase = match chunk.next {
+                Some(cursor) => Phase::Reading { cursor, records: read },
+                None if state.load.sweep => Phase::Sweeping { after: LinkId(0) },
+                None => Phase::Done,
+            };
+            state.retry_at = None;
+            state.failures = 0;
+            state.down = None;
+        }
+        self.save_load(sync, member);
+        Ok(())
+    }
+
+    /// Asks after the next linked records.
+    async fn sweep(&mut self, sync: usize, member: MemberIndex) -> Result<()> {
+        let Some(rules) = self.rules(sync) else { return Ok(()) };
+        let Some(Phase::Sweeping { after }) = self.member(sync, member).map(|state| state.load.phase.clone()) else {
+            return Ok(());
+        };
+        if self.member(sync, member).is_some_and(|state| state.to_read.len() >= SWEEP_BATCH) {
+            return Ok(());
+        }
+        let links = self.store.scan_links(rules.id, after, SWEEP_BATCH).await?;
+        let last = links.last().map(|link| link.id);
+        for link in &links {
+            if link.sides.get(member).is_some_and(|side| side.standing == Standing::Present) {
+                self.want_read(sync, member, link.id);
+            }
+        }
+        if let Some(state) = self.member(sync, member) {
+            state.load.phase = match last {
+                Some(after) => Phase::Sweeping { after },
+                None => Phase::Done,
+            };
+        }
+        self.save_load(sync, member);
+        Ok(())
+    }
+}
+
+fn load_setting(sync: u32, member: MemberIndex) -> String {
+    format!("load/{sync}/{member}")
+}

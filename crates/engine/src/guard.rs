@@ -1,0 +1,201 @@
+//! The mass-change guard: when more records of an object go away within a window than is plausible, nothing is deleted
+//! anywhere until a person has looked. The deletes stay pending; everything else flows on.
+
+use crate::capture::Incoming;
+use crate::change::{EditTime, Version};
+use crate::clock::Moment;
+use crate::error::{Code, Result};
+use crate::link::{Life, Link, LinkId, MemberIndex, Pending, ReviewId, Shown, Standing};
+use crate::record::{ObjectName, SystemName};
+use crate::review::{Review, Subject};
+use crate::runtime::core::Core;
+use crate::runtime::desk::{Desk, address};
+use std::collections::VecDeque;
+
+/// Percentages mean little of a handful: they count from so many records on.
+const PERCENT_FROM: u64 = 20;
+/// Links in one step of a truncation.
+const TRUNCATE_BATCH: usize = 500;
+
+/// Watches the deletes of one member.
+#[derive(Default)]
+pub(crate) struct Guard {
+    deletes: VecDeque<Moment>,
+    /// About how many records there are.
+    pub known: u64,
+    pub tripped: Option<ReviewId>,
+}
+
+impl Core {
+    pub(crate) async fn restore_guards(&mut self, sync: usize) -> Result<()> {
+        let Some(id) = self.rules(sync).map(|rules| rules.id) else { return Ok(()) };
+        let links = self.store.counts(id).await?.links;
+        for (name, bytes) in self.store.settings(&format!("guard/{}/", id.0)).await? {
+            let member = name.rsplit('/').next().and_then(|member| member.parse::<usize>().ok());
+            let review = <[u8; 8]>::try_from(bytes.as_slice()).ok().map(|bytes| ReviewId(u64::from_be_bytes(bytes)));
+            if let (Some(member), Some(review)) = (member, review)
+                && let Some(state) = self.member(sync, member)
+            {
+                state.guard.tripped = Some(review);
+            }
+        }
+        if let Some(state) = self.syncs.get_mut(sync) {
+            for member in &mut state.members {
+                member.guard.known = links;
+            }
+        }
+        Ok(())
+    }
+
+    /// Counts a delete that a system's user made, and trips the guard when there are too many.
+    pub(crate) fn count_delete(&mut self, sync: usize, member: MemberIndex) {
+        let now = self.now();
+        let Some(limits) = self.rules(sync).map(|rules| rules.guard) else { return };
+        let Some(state) = self.member(sync, member) else { return };
+        let guard = &mut state.guard;
+        guard.deletes.push_back(now);
+        while guard.deletes.front().is_some_and(|at| now.since(*at) > limits.window) {
+            guard.deletes.pop_front();
+        }
+        let deletes = u64::try_from(guard.deletes.len()).unwrap_or(u64::MAX);
+        #[allow(clippy::cast_precision_loss, reason = "a percentage of a count is compared, nothing is carried")]
+        let share = deletes as f64 * 100.0 / guard.known.max(1) as f64;
+        let too_many = deletes > limits.max_deletes || (guard.known >= PERCENT_FROM && share > limits.max_deletes_percent);
+        if too_many {
+            self.trip(sync, member, deletes);
+        }
+    }
+
+    fn trip(&mut self, sync: usize, member: MemberIndex, deletes: u64) {
+        let Some(rules) = self.rules(sync) else { return };
+        if self.member(sync, member).is_none_or(|state| state.guard.tripped.is_some()) {
+            return;
+        }
+        let id = self.new_review();
+        let object = rules.members.get(member).map(|member| format!("{} {}", member.system, member.object)).unwrap_or_default();
+        let review = Review {
+            id,
+            sync: rules.id,
+            link: None,
+            opened: self.now(),
+            closed: None,
+            code: Code::MassDelete.to_string(),
+            message: format!(
+                "{deletes} records of {object} went away within {:?}; none is deleted elsewhere before you say so",
+                rules.guard.window
+            ),
+            subject: Subject::MassChange { member, deletes },
+        };
+        self.open_review(sync, review);
+        self.transaction.settings.push((format!("guard/{}/{member}", rules.id.0), Some(id.0.to_be_bytes().to_vec())));
+        if let Some(state) = self.member(sync, member) {
+            state.guard.tripped = Some(id);
+        }
+    }
+
+    /// The guard's question has been answered.
+    pub(crate) fn release_guard(&mut self, sync: usize, member: MemberIndex) {
+        let Some(id) = self.rules(sync).map(|rules| rules.id.0) else { return };
+        self.transaction.settings.push((format!("guard/{id}/{member}"), None));
+        if let Some(state) = self.member(sync, member) {
+            state.guard.tripped = None;
+            state.guard.deletes.clear();
+        }
+    }
+
+    /// Whether a link waits for the guard: a record of it went away at a member whose deletes are in question.
+    pub(crate) fn is_guarded(&self, sync: usize, link: &Link, pending: &[Option<Pending>]) -> bool {
+        let Some(state) = self.syncs.get(sync) else { return false };
+        link.life == Life::Live
+            && pending.iter().flatten().any(|pending| {
+                matches!(pending.shown, Shown::Gone { .. })
+                    && state.members.get(pending.member).is_some_and(|member| member.guard.tripped.is_some())
+                    && link.sides.get(pending.member).is_some_and(|side| side.standing == Standing::Present)
+            })
+    }
+
+    pub(crate) fn park_guarded(&mut self, sync: usize, link: &Link, pending: &[Option<Pending>]) {
+        let review =
+            pending.iter().flatten().find_map(|pending| self.syncs.get(sync)?.members.get(pending.member)?.guard.tripped);
+        let Some(review) = review else { return };
+        for (address, member) in self.addresses(link) {
+            if pending.get(member).is_some_and(Option::is_some) {
+                self.parked.insert(address, review);
+            }
+        }
+    }
+
+    /// An object was emptied at once: that is a mass delete whatever its size.
+    pub(crate) async fn truncated(
+        &mut self,
+        desk: &mut Desk,
+        system: &SystemName,
+        object: &ObjectName,
+        version: &Version,
+        time: EditTime,
+    ) -> Result<()> {
+        desk.flush(&mut self.transaction);
+        *desk = Desk::default();
+        let concerned: Vec<(usize, MemberIndex)> = self
+            .syncs
+            .iter()
+            .enumerate()
+            .filter(|(_, sync)| sync.begun)
+            .flat_map(|(index, sync)| {
+                let members = sync.rules.members.iter().enumerate();
+                members
+                    .filter(|(_, member)| member.system == *system && member.object == *object)
+                    .map(move |(member, _)| (index, member))
+            })
+            .collect();
+        for (sync, member) in concerned {
+            self.empty(sync, member, version, time).await?;
+        }
+        Ok(())
+    }
+
+    async fn empty(&mut self, sync: usize, member: MemberIndex, version: &Version, time: EditTime) -> Result<()> {
+        let Some(rules) = self.rules(sync) else { return Ok(()) };
+        let now = self.now();
+        let mut after = LinkId(0);
+        loop {
+            let links = self.store.scan_links(rules.id, after, TRUNCATE_BATCH).await?;
+            let Some(last) = links.last().map(|link| link.id) else { return Ok(()) };
+            after = last;
+            let gone: Vec<Incoming> = links
+                .iter()
+                .filter_map(|link| link.sides.get(member))
+                .filter(|side| side.standing == Standing::Present)
+                .filter_map(|side| side.key.clone())
+                .map(|key| Incoming {
+                    sync,
+                    address: address(rules.id, member, &key),
+                    old_address: None,
+                    echo_of: None,
+                    read: false,
+                    pending: Pending {
+                        sync: rules.id,
+                        member,
+                        key,
+                        old_key: None,
+                        shown: Shown::Gone { time },
+                        version: version.clone(),
+                        hops: 0,
+                        echo: false,
+                        arrived: now,
+                        layout: rules.layout,
+                    },
+                })
+                .collect();
+            if !gone.is_empty() {
+                self.trip(sync, member, u64::try_from(gone.len()).unwrap_or(u64::MAX));
+            }
+            let mut desk = self.desk();
+            self.take_in_all(&mut desk, gone).await?;
+            self.decide_touched(&mut desk, false).await?;
+            desk.flush(&mut self.transaction);
+            // Observations may be durable before the position that follows them; one step's worth of memory is the bound.
+            self.commit();
+        }
+    }
+}

@@ -1,0 +1,249 @@
+//! What is counted while a sync runs, and the status that is made of it.
+
+use crate::clock::Moment;
+use crate::error::Result;
+use crate::link::ReviewId;
+use crate::runtime::core::{Core, Event};
+use crate::runtime::status::{FeedStatus, MemberStatus, Percentiles, Status, SyncStatus};
+use hdrhistogram::Histogram;
+use std::collections::{BTreeSet, VecDeque};
+use std::sync::Arc;
+
+/// The rate is that of the last so many seconds.
+const RATE_SECONDS: i64 = 10;
+
+/// Counters of one sync since the start.
+pub(crate) struct Meters {
+    observed: u64,
+    written: u64,
+    failed: u64,
+    /// Microseconds from commit to applied; three digits, up to an hour.
+    latency: Option<Histogram<u64>>,
+    recent: VecDeque<(i64, u64)>,
+    pub open_reviews: BTreeSet<ReviewId>,
+}
+
+impl Meters {
+    pub fn new(_started: Moment) -> Meters {
+        Meters {
+            observed: 0,
+            written: 0,
+            failed: 0,
+            latency: Histogram::new_with_bounds(1, 3_600_000_000, 3).ok(),
+            recent: VecDeque::new(),
+            open_reviews: BTreeSet::new(),
+        }
+    }
+
+    pub fn observed(&mut self) {
+        self.observed = self.observed.saturating_add(1);
+    }
+
+    pub fn failed(&mut self) {
+        self.failed = self.failed.saturating_add(1);
+    }
+
+    pub fn written(&mut self, now: Moment, edited: Moment) {
+        self.written = self.written.saturating_add(1);
+        if edited != Moment::default()
+            && let Some(latency) = &mut self.latency
+        {
+            latency.saturating_record(u64::try_from(now.since(edited).as_micros()).unwrap_or(u64::MAX).max(1));
+        }
+        let second = now.micros().div_euclid(1_000_000);
+        match self.recent.back_mut() {
+            Some((last, count)) if *last == second => *count = count.saturating_add(1),
+            _ => self.recent.push_back((second, 1)),
+        }
+        while self.recent.front().is_some_and(|(first, _)| second.saturating_sub(*first) >= RATE_SECONDS) {
+            self.recent.pop_front();
+        }
+    }
+
+    pub fn review_opened(&mut self, id: ReviewId) {
+        self.open_reviews.insert(id);
+    }
+
+    pub fn review_closed(&mut self, id: ReviewId) {
+        self.open_reviews.remove(&id);
+    }
+
+    #[allow(clippy::cast_precision_loss, reason = "figures for people")]
+    fn rate(&self, now: Moment) -> f64 {
+        let second = now.micros().div_euclid(1_000_000);
+        let recent: u64 =
+            self.recent.iter().filter(|(at, _)| second.saturating_sub(*at) < RATE_SECONDS).map(|(_, count)| count).sum();
+        recent as f64 / RATE_SECONDS as f64
+    }
+
+    #[allow(clippy::cast_precision_loss, reason = "figures for people")]
+    fn percentiles(&self) -> Percentiles {
+        let Some(latency) = &self.latency else { return Percentiles::default() };
+        let at = |quantile| latency.value_at_quantile(quantile) as f64 / 1_000.0;
+        Percentiles { count: latency.len(), p50: at(0.5), p95: at(0.95), p99: at(0.99), max: latency.max() as f64 / 1_000.0 }
+    }
+}
+
+impl Core {
+    pub(crate) async fn make_status(&mut self) -> Result<Status> {
+        let mut syncs = Vec::with_capacity(self.syncs.len());
+        for sync in 0..self.syncs.len() {
+            syncs.push(self.sync_status(sync).await?);
+        }
+        let feeds = self
+            .feeds
+            .iter()
+            .filter(|((_, name), _)| !name.as_str().is_empty())
+            .map(|((system, feed), state)| FeedStatus {
+                system: system.to_string(),
+                feed: feed.to_string(),
+                state: state.state.clone(),
+                position: state.health.position.clone(),
+                retained_bytes: state.health.retained_bytes,
+                retained_bytes_max: state.health.retained_bytes_max,
+                warning: state.health.warning.clone(),
+                lag_ms: state.lag.map(|lag| u64::try_from(lag.as_millis()).unwrap_or(u64::MAX)),
+            })
+            .collect();
+        Ok(Status { syncs, feeds })
+    }
+
+    async fn sync_status(&mut self, sync: usize) -> Result<SyncStatus> {
+        let now = self.now();
+        let Some(rules) = self.rules(sync) else { return Ok(SyncStatus::default()) };
+        let counts = self.store.counts(rules.id).await?;
+        let level = self.is_level(sync, &counts);
+        let flying = |member: usize| {
+            self.flights
+                .values()
+                .filter(|airborne| airborne.sync == sync && airborne.flight.member == member)
+                .map(|airborne| airborne.flight.intents.len())
+                .sum::<usize>()
+        };
+        let in_flight: Vec<usize> = (0..rules.members.len()).map(flying).collect();
+        let of =
+            |list: &[(usize, u64)], member: usize| list.iter().find(|(other, _)| *other == member).map_or(0, |(_, count)| *count);
+        let unreachable: Vec<Option<String>> = rules.members.iter().map(|member| self.feed_trouble(&member.system)).collect();
+        let Some(state) = self.syncs.get_mut(sync) else { return Ok(SyncStatus::default()) };
+        let members = rules
+            .members
+            .iter()
+            .zip(&mut state.members)
+            .zip(in_flight.iter().zip(unreachable))
+            .enumerate()
+            .map(|(index, ((member, state), (in_flight, trouble)))| {
+                state.guard.known = counts.links;
+                MemberStatus {
+                    system: member.system.to_string(),
+                    object: member.object.to_string(),
+                    pending: of(&counts.pending, index),
+                    owed: of(&counts.owed, index),
+                    in_flight: u64::try_from(*in_flight).unwrap_or(u64::MAX),
+                    reach: match (&state.down, trouble) {
+                        (Some((since, error)), _) => format!("since {since}: {error}"),
+                        (None, Some(trouble)) => trouble,
+                        (None, None) => "up".to_owned(),
+                    },
+                    load: state.load.describe(),
+                }
+            })
+            .collect();
+        Ok(SyncStatus {
+            name: rules.name.to_string(),
+            stage: stage(state),
+            level,
+            links: counts.links,
+            observed: state.meters.observed,
+            written: state.meters.written,
+            failed: state.meters.failed,
+            rate: state.meters.rate(now),
+            review: counts.reviews,
+            latency_ms: state.meters.percentiles(),
+            members,
+        })
+    }
+
+    fn feed_trouble(&self, system: &crate::record::SystemName) -> Option<String> {
+        self.feeds.iter().filter(|((of, _), _)| of == system).find_map(|(_, state)| {
+            (state.state.starts_with("unreachable") || state.state.starts_with("stopped")).then(|| state.state.clone())
+        })
+    }
+
+    /// Whether nothing is left to do for a sync.
+    fn is_level(&self, sync: usize, counts: &crate::store::Counts) -> bool {
+        let Some(state) = self.syncs.get(sync) else { return false };
+        let feeds_idle = state.rules.members.iter().all(|member| {
+            let mut of_system = self.feeds.iter().filter(|((system, _), _)| *system == member.system).peekable();
+            of_system.peek().is_some() && of_system.all(|(_, feed)| feed.idle && feed.is_open())
+        });
+        let parked = self.parked.keys().filter(|address| address.sync == state.rules.id).count();
+        let pending: u64 = counts.pending.iter().map(|(_, count)| count).sum();
+        let owed: u64 = counts.owed.iter().map(|(_, count)| count).sum();
+        state.active()
+            && state.begun
+            && feeds_idle
+            && state.members.iter().all(|member| member.load.is_done() && !member.reading && member.to_read.is_empty())
+            && state.unidentified.is_idle()
+            && self.doubtful_flights(sync) == 0
+            && self.reading.is_empty()
+            && !self.waits.values().any(|of| *of == sync)
+            && pending <= u64::try_from(parked).unwrap_or(u64::MAX)
+            && owed == 0
+    }
+
+    /// For `once`: every feed has passed a fence that was set after the start, so whatever was committed before it has
+    /// been seen.
+    pub(crate) fn once_is_over(&self) -> bool {
+        self.feeds.values().all(|feed| feed.fences_passed > 0) && self.jobs_are_quiet()
+    }
+
+    pub(crate) fn ask_health(&mut self) {
+        let feeds: Vec<_> = self
+            .feeds
+            .iter()
+            .filter(|((_, name), state)| !name.as_str().is_empty() && state.is_open())
+            .map(|(key, _)| key.clone())
+            .collect();
+        for (system, feed) in feeds {
+            let Some(connector) = self.systems.get(&system).map(Arc::clone) else { continue };
+            self.jobs.spawn(async move {
+                let result = connector.health(&feed).await;
+                Event::Health { system, feed, result }
+            });
+        }
+    }
+
+    pub(crate) fn on_health(
+        &mut self,
+        system: &crate::record::SystemName,
+        feed: &crate::record::FeedName,
+        result: Result<crate::connector::FeedHealth>,
+    ) {
+        let Some(state) = self.feeds.get_mut(&(system.clone(), feed.clone())) else { return };
+        match result {
+            Ok(health) => {
+                if let Some(warning) = health.warning.as_ref().filter(|_| state.health.warning.is_none()) {
+                    tracing::warn!(%system, %feed, warning, "feed");
+                }
+                state.health = health;
+            }
+            Err(error) => tracing::debug!(%system, %feed, error = error.chain(), "no health"),
+        }
+    }
+}
+
+fn stage(state: &crate::runtime::core::SyncState) -> String {
+    if let Some(error) = &state.stopped {
+        return format!("stopped: {error}");
+    }
+    if !state.approved {
+        return "waiting for approval".to_owned();
+    }
+    if state.paused {
+        return "paused".to_owned();
+    }
+    if !state.begun {
+        return "preparing".to_owned();
+    }
+    if state.members.iter().any(|member| !member.load.is_done()) { "loading".to_owned() } else { "live".to_owned() }
+}

@@ -1,0 +1,60 @@
+//! Planted bugs, by name, for showing that the simulation finds them. Compiled in only with the feature `failpoints`;
+//! without it, nothing is ever active and every check folds away.
+
+#[cfg(feature = "failpoints")]
+thread_local! {
+    static ACTIVE: std::cell::Cell<Option<&'static str>> = const { std::cell::Cell::new(None) };
+}
+
+/// Every bug that can be planted: its name and what it breaks.
+pub const ALL: &[(&str, &str)] = &[
+    ("guard_dropped", "updates carry no guard: an unseen edit at the target is written over"),
+    (
+        "echo_not_settled",
+        "the mark of an open intent in the feed does not settle it: an edit and its revert around a crash are lost",
+    ),
+    ("unknown_taken_for_failed", "a write of unknown outcome is taken for one that never happened: a create is made twice"),
+    ("pending_cleared_beyond_plan", "settling a write clears everything pending about the record, seen by the plan or not"),
+    ("acknowledged_before_durable", "the source is acknowledged before the batch is durable"),
+    ("stale_version_counts", "an observation older than the base is taken for an edit"),
+    ("base_stays_behind", "a decision does not move the base of the member that it was read from"),
+    ("reservation_ignored", "two records with one match value are created at once"),
+    ("orphan_delete_forgotten", "a delete that comes before the read that showed the record is forgotten"),
+    ("loser_not_recorded", "the value that loses a conflict is not in the ledger"),
+    ("delete_unguarded", "deletes carry no guard: an edit made just before is lost"),
+    ("returned_value_ignored", "what a trigger made of our write is not noticed"),
+    ("returned_value_trusted", "what a trigger made of our write becomes the base, and never reaches the others"),
+    ("guard_narrowed", "the guard holds only the fields that are set: an unseen edit of another field slips into the base"),
+    ("create_unguarded", "creates are not guarded by absence of their match"),
+    ("key_change_as_insert", "a changed key is taken for a new record"),
+    ("unknown_order_trusted", "an observation of unknown order counts without being read again"),
+    ("unknown_taken_for_success", "a write of unknown outcome is taken for one that happened"),
+    ("collision_ignored", "a create that collides is dropped instead of being matched"),
+    ("debt_forgotten", "a write that met a lock is dropped"),
+    ("lookup_skipped", "a new record's match is not looked for"),
+    ("two_flights_per_link", "a link is planned again while a write of it is under way"),
+    ("delete_forgotten", "a record deleted and made anew within one fold does not say so"),
+    ("priority_reversed", "the last of the priority list wins"),
+    ("first_write_wins", "the earliest edit wins"),
+    ("owed_value_no_contender", "an agreed value that is still owed is written over without contending"),
+    ("flow_ignored", "edits flow from members and fields from which they should not"),
+];
+
+/// Whether this bug is planted now, on this thread.
+#[cfg(feature = "failpoints")]
+pub fn active(name: &str) -> bool {
+    debug_assert!(ALL.iter().any(|(known, _)| *known == name), "no such mutant: {name}");
+    ACTIVE.get() == Some(name)
+}
+
+/// Whether this bug is planted now: never, in a build without `failpoints`.
+#[cfg(not(feature = "failpoints"))]
+pub const fn active(_name: &str) -> bool {
+    false
+}
+
+/// Plants a bug on this thread, or takes it away.
+#[cfg(feature = "failpoints")]
+pub fn activate(name: Option<&'static str>) {
+    ACTIVE.set(name);
+}

@@ -1,0 +1,175 @@
+//! What the first run of a sync would do: both sides are read once, records are matched, and what differs is counted.
+//! Writes nothing anywhere. Holds fingerprints of the smaller side alone, never its values; what does not fit in memory
+//! at once is read in several passes.
+
+mod tally;
+
+use crate::config::ConfigHash;
+use crate::connector::{ChunkCursor, Connector};
+use crate::error::{Code, Error, Result};
+use crate::link::MemberIndex;
+use crate::rules::SyncRules;
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use tally::{Sampled, Tally};
+
+/// Records of the smaller side held as fingerprints at once: about 60 bytes and 5 for each field, each.
+const RECORDS_HELD_MAX: u64 = 1_000_000;
+/// Records read at a time.
+const CHUNK: usize = 5_000;
+/// Samples of each kind.
+const SAMPLES_MAX: usize = 5;
+
+/// What the first run of a sync would do.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct FirstRun {
+    /// The sync.
+    pub sync: String,
+    /// The fingerprint of its configuration.
+    pub config: String,
+    /// One per member.
+    pub members: Vec<MemberPlan>,
+    /// Records that are on both sides.
+    pub matched: u64,
+    /// Of these, how many are equal in every field.
+    pub equal: u64,
+    /// Groups of records that could be each other's match in several ways.
+    pub ambiguous: u64,
+    /// How many matched records differ, per canonical field.
+    pub differing: BTreeMap<String, u64>,
+    /// Matched records that differ and that the conflict rules will decide.
+    pub by_policy: u64,
+    /// What will wait for a person: ambiguous matches, differences without an authority, values that do not fit.
+    pub review: u64,
+    /// Samples of what was found.
+    pub samples: Vec<Sample>,
+}
+
+/// What the first run would do to one member.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct MemberPlan {
+    /// The system.
+    pub system: String,
+    /// The object.
+    pub object: String,
+    /// Its records.
+    pub records: u64,
+    /// Records that are only here.
+    pub only_here: u64,
+    /// Records that have no value to be matched by.
+    pub unmatchable: u64,
+    /// Records whose values cannot be carried over as they are.
+    pub unfit: u64,
+    /// Records that would be made here.
+    pub creates: u64,
+    /// Records that would be changed here, those left to the conflict rules not counted.
+    pub updates: u64,
+    /// Records that would be deleted here. A first run deletes nothing.
+    pub deletes: u64,
+    /// Calls of the system that this takes.
+    pub calls: u64,
+}
+
+/// An example of what was found.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Sample {
+    /// `only_here`, `differs`, `ambiguous` or `unfit`.
+    pub kind: String,
+    /// The system whose record it is.
+    pub system: String,
+    /// The record's key there.
+    pub key: String,
+    /// The canonical fields that differ, with this side's value and, where it could be read, the other's.
+    pub fields: Vec<(String, String, Option<String>)>,
+}
+
+impl FirstRun {
+    /// Whether another report says the same of everything that would be done. Records may have come and gone
+    /// meanwhile, within a tenth or fifty of each count: every record is planned again when it is applied.
+    pub fn is_like(&self, other: &FirstRun) -> bool {
+        let near = |a: u64, b: u64| a.abs_diff(b) <= (a.max(b) / 10).max(50);
+        let same_members = self.members.len() == other.members.len()
+            && self.members.iter().zip(&other.members).all(|(a, b)| {
+                a.system == b.system && a.object == b.object && near(a.creates, b.creates) && near(a.updates, b.updates)
+            });
+        self.config == other.config && same_members
+    }
+}
+
+/// Reads both sides of a sync and tells what its first run would do. `connectors` stand in the order of the members.
+///
+/// # Errors
+/// What the connectors say; nothing is kept of a run that fails.
+pub async fn first_run(rules: &SyncRules, config: &ConfigHash, connectors: &[Arc<dyn Connector>]) -> Result<FirstRun> {
+    let [left, right] = connectors else {
+        return Err(Error::new(Code::PlanNotAPair, format!("the sync `{}` does not have two members", rules.name)));
+    };
+    let (count_left, count_right) = (left.count(&object(rules, 0)?).await?, right.count(&object(rules, 1)?).await?);
+    // The smaller side is held, the larger one streams past it.
+    let held: MemberIndex = usize::from(count_right < count_left);
+    let passes = count_left.min(count_right).div_ceil(RECORDS_HELD_MAX).max(1);
+    let mut tally = Tally::new(rules, held, config);
+    for pass in 0..passes {
+        tally.begin(pass, passes);
+        for member in [held, 1 - held] {
+            let connector = if member == 0 { left } else { right };
+            read_all(rules, member, connector.as_ref(), &mut tally).await?;
+        }
+        tally.end();
+    }
+    let sampled = std::mem::take(&mut tally.sampled);
+    let mut report = tally.report(connectors);
+    for sample in sampled {
+        let other = connectors.get(1 - sample.member).map(|connector| connector.as_ref());
+        report.samples.push(shown(rules, sample, other).await?);
+    }
+    Ok(report)
+}
+
+fn object(rules: &SyncRules, member: MemberIndex) -> Result<crate::record::ObjectName> {
+    let found = rules.members.get(member).map(|member| member.object.clone());
+    found.ok_or_else(|| Error::new(Code::PlanNotAPair, format!("the sync `{}` does not have two members", rules.name)))
+}
+
+async fn read_all(rules: &SyncRules, member: MemberIndex, connector: &dyn Connector, tally: &mut Tally<'_>) -> Result<()> {
+    let Some(selection) = rules.members.get(member).map(|member| &member.selection) else { return Ok(()) };
+    let mut cursor = ChunkCursor::default();
+    loop {
+        let chunk = connector.snapshot(selection, &cursor, CHUNK).await?;
+        for observation in &chunk.records {
+            tally.see(member, observation);
+        }
+        match chunk.next {
+            Some(next) => cursor = next,
+            None => return Ok(()),
+        }
+    }
+}
+
+/// A sample with the other side's values, where the other record can be found by its match fields as they are.
+async fn shown(rules: &SyncRules, sampled: Sampled, other: Option<&dyn Connector>) -> Result<Sample> {
+    let there = 1 - sampled.member;
+    let mut found = None;
+    let by: Vec<_> = rules.match_on.iter().filter_map(|rule| rules.at(there, rule.field)).map(|at| at.name.clone()).collect();
+    let is_findable = sampled.kind == "differs" && by.len() == rules.match_on.len() && by.len() == sampled.match_values.len();
+    if let (true, Some(other), Some(member)) = (is_findable, other, rules.members.get(there)) {
+        let values = [sampled.match_values.clone()];
+        found = other.find(&member.selection, &by, &values, 2).await?.into_iter().next().and_then(|mut rows| match rows.len() {
+            1 => rows.pop(),
+            _ => None,
+        });
+    }
+    let other_value = |field: usize| {
+        let record = found.as_ref()?.image.record()?;
+        let at = rules.at(there, field)?;
+        record.get(at.name.as_str()).map(ToString::to_string)
+    };
+    let name = |field: usize| rules.fields.get(field).map_or(String::new(), |field| field.name.clone());
+    Ok(Sample {
+        kind: sampled.kind.to_string(),
+        system: rules.members.get(sampled.member).map_or(String::new(), |member| member.system.to_string()),
+        key: sampled.key,
+        fields: sampled.fields.into_iter().map(|(field, value)| (name(field), value, other_value(field))).collect(),
+    })
+}

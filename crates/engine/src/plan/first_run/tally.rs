@@ -1,0 +1,323 @@
+//! Counts what two sides have in common, record by record, over fingerprints. Pure: whoever reads the sides hands the
+//! records in, the held side first.
+
+use super::{FirstRun, MemberPlan, SAMPLES_MAX};
+use crate::change::Observation;
+use crate::config::ConfigHash;
+use crate::connector::Connector;
+use crate::link::{FieldIndex, MemberIndex};
+use crate::map;
+use crate::record::Record;
+use crate::rules::{Authority, InitialStrategy, SyncRules};
+use crate::transform::normalise_for_match;
+use crate::validate::validate;
+use crate::value::Value;
+use std::collections::HashMap;
+use std::sync::Arc;
+use xxhash_rust::xxh3::{Xxh3Default, xxh3_64};
+
+/// A field that nothing flows into, or that is not shown: equal to everything.
+const ANYTHING: u32 = 0;
+/// No value.
+const NULL: u32 = 1;
+
+/// A record of the held side.
+struct Held {
+    /// How many records of each side have this fingerprint; more than two count as two.
+    here: u8,
+    there: u8,
+    /// One per field.
+    fields: Box<[u32]>,
+    /// How each field differs from the other side's; set by the first match.
+    differs: Option<Box<[Differs]>>,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Differs {
+    No,
+    BothShow,
+    HeldIsNull,
+    OtherIsNull,
+}
+
+/// A sample before the other side's values are looked up.
+pub(super) struct Sampled {
+    pub kind: &'static str,
+    pub member: MemberIndex,
+    pub key: String,
+    /// Canonical field and this side's value.
+    pub fields: Vec<(FieldIndex, String)>,
+    /// This side's values of the match fields, in the other side's terms where those are the same.
+    pub match_values: Vec<Value>,
+}
+
+pub(super) struct Tally<'a> {
+    rules: &'a SyncRules,
+    held_member: MemberIndex,
+    held: HashMap<u128, Held>,
+    pass: u64,
+    passes: u64,
+    report: FirstRun,
+    pub sampled: Vec<Sampled>,
+}
+
+/// What is needed of one record.
+struct Looked {
+    fingerprint: Option<u128>,
+    fields: Box<[u32]>,
+    canonical: Vec<Option<Value>>,
+    match_values: Vec<Value>,
+    is_unfit: bool,
+}
+
+impl<'a> Tally<'a> {
+    pub fn new(rules: &'a SyncRules, held_member: MemberIndex, config: &ConfigHash) -> Tally<'a> {
+        let members = rules
+            .members
+            .iter()
+            .map(|member| MemberPlan {
+                system: member.system.to_string(),
+                object: member.object.to_string(),
+                ..MemberPlan::default()
+            })
+            .collect();
+        let report = FirstRun { sync: rules.name.to_string(), config: config.to_string(), members, ..FirstRun::default() };
+        Tally { rules, held_member, held: HashMap::new(), pass: 0, passes: 1, report, sampled: Vec::new() }
+    }
+
+    /// Begins a pass; only records whose fingerprints belong to it count.
+    pub fn begin(&mut self, pass: u64, passes: u64) {
+        (self.pass, self.passes) = (pass, passes);
+        self.held.clear();
+    }
+
+    /// Takes in one record; those of the held side come first.
+    pub fn see(&mut self, member: MemberIndex, observation: &Observation) {
+        let Some(record) = observation.image.record() else { return };
+        let looked = look(self.rules, member, self.held_member, record);
+        let turn = looked.fingerprint.map_or(0, |fingerprint| fingerprint % u128::from(self.passes));
+        if turn != u128::from(self.pass) {
+            return;
+        }
+        let key = observation.key.to_string();
+        self.count(member, |plan| plan.records += 1);
+        if looked.is_unfit {
+            self.count(member, |plan| plan.unfit += 1);
+            self.sample("unfit", member, &key, &looked, &[]);
+        }
+        let Some(fingerprint) = looked.fingerprint else {
+            self.count(member, |plan| {
+                plan.unmatchable += 1;
+                plan.only_here += 1;
+            });
+            self.sample("only_here", member, &key, &looked, &[]);
+            return;
+        };
+        if member == self.held_member {
+            let fresh = Held { here: 0, there: 0, fields: looked.fields, differs: None };
+            let held = self.held.entry(fingerprint).or_insert(fresh);
+            held.here = held.here.saturating_add(1).min(2);
+        } else {
+            self.meet(member, fingerprint, &key, &looked);
+        }
+    }
+
+    fn meet(&mut self, member: MemberIndex, fingerprint: u128, key: &str, looked: &Looked) {
+        let Some(held) = self.held.get_mut(&fingerprint) else {
+            // The held side is complete by now: this record is alone.
+            self.count(member, |plan| plan.only_here += 1);
+            self.sample("only_here", member, key, looked, &[]);
+            return;
+        };
+        held.there = held.there.saturating_add(1).min(2);
+        if held.here != 1 || held.there != 1 {
+            self.sample("ambiguous", member, key, looked, &[]);
+            return;
+        }
+        let differs: Box<[Differs]> = held.fields.iter().zip(&looked.fields).map(|(held, other)| differ(*held, *other)).collect();
+        let fields: Vec<FieldIndex> =
+            differs.iter().enumerate().filter(|(_, differs)| **differs != Differs::No).map(|(field, _)| field).collect();
+        held.differs = Some(differs);
+        if !fields.is_empty() {
+            self.sample("differs", member, key, looked, &fields);
+        }
+    }
+
+    /// Ends a pass: what was held is settled.
+    pub fn end(&mut self) {
+        let here = self.held_member;
+        let held = std::mem::take(&mut self.held);
+        for record in held.values() {
+            match (record.here, record.there) {
+                (1, 1) => self.matched(record.differs.as_deref().unwrap_or(&[])),
+                (_, 0) => self.count(here, |plan| plan.only_here += u64::from(record.here)),
+                _ => {
+                    self.report.ambiguous += 1;
+                    self.report.review += 1;
+                }
+            }
+        }
+    }
+
+    fn matched(&mut self, differs: &[Differs]) {
+        self.report.matched += 1;
+        if differs.iter().all(|differs| *differs == Differs::No) {
+            self.report.equal += 1;
+            return;
+        }
+        let (held, other) = (self.held_member, 1 - self.held_member);
+        let mut updated = [false, false];
+        let (mut by_policy, mut review) = (false, false);
+        for (field, differs) in differs.iter().enumerate().filter(|(_, differs)| **differs != Differs::No) {
+            let Some(rules) = self.rules.fields.get(field) else { continue };
+            *self.report.differing.entry(rules.name.clone()).or_default() += 1;
+            let flows = [self.rules.flows_from(0, field), self.rules.flows_from(1, field)];
+            let winner = match (flows, differs, self.rules.initial.authority) {
+                ([true, false], ..) => Some(0),
+                ([false, true], ..) => Some(1),
+                ([false, false], ..) => continue,
+                (_, Differs::HeldIsNull, _) => Some(other),
+                (_, Differs::OtherIsNull, _) => Some(held),
+                (_, _, Authority::Member(member)) => Some(member),
+                (_, _, Authority::Policy) => {
+                    by_policy = true;
+                    None
+                }
+                (_, _, Authority::Review) => {
+                    review = true;
+                    None
+                }
+            };
+            let loser = winner.map(|winner| 1 - winner);
+            if let Some(place) = loser.and_then(|loser| updated.get_mut(loser)) {
+                *place = true;
+            }
+        }
+        self.report.by_policy += u64::from(by_policy);
+        self.report.review += u64::from(review);
+        for (member, updated) in updated.into_iter().enumerate() {
+            let is_inward = self.rules.members.get(member).is_some_and(|member| member.inward);
+            self.count(member, |plan| plan.updates += u64::from(updated && is_inward));
+        }
+    }
+
+    fn count(&mut self, member: MemberIndex, add: impl FnOnce(&mut MemberPlan)) {
+        if let Some(plan) = self.report.members.get_mut(member) {
+            add(plan);
+        }
+    }
+
+    fn sample(&mut self, kind: &'static str, member: MemberIndex, key: &str, looked: &Looked, fields: &[FieldIndex]) {
+        let known = self.sampled.iter().filter(|sample| sample.kind == kind && sample.member == member).count();
+        if known >= SAMPLES_MAX {
+            return;
+        }
+        let value = |field: &FieldIndex| {
+            let value = looked.canonical.get(*field).and_then(Option::as_ref);
+            (*field, value.map_or_else(String::new, ToString::to_string))
+        };
+        let fields = fields.iter().map(value).collect();
+        self.sampled.push(Sampled { kind, member, key: key.to_string(), fields, match_values: looked.match_values.clone() });
+    }
+
+    /// The report, with what follows from the counts.
+    pub fn report(self, connectors: &[Arc<dyn Connector>]) -> FirstRun {
+        let mut report = self.report;
+        let only: Vec<u64> = report.members.iter().map(|plan| plan.only_here).collect();
+        report.review += report.members.iter().map(|plan| plan.unfit).sum::<u64>();
+        for (place, plan) in report.members.iter_mut().enumerate() {
+            let other = only.get(1 - place).copied().unwrap_or(0);
+            let flows = |member: MemberIndex, outward: bool| {
+                self.rules.members.get(member).is_some_and(|member| if outward { member.outward } else { member.inward })
+            };
+            let makes = self.rules.initial.strategy == InitialStrategy::FullLoad && flows(1 - place, true) && flows(place, false);
+            plan.creates = if makes { other } else { 0 };
+            let most = connectors.get(place).map_or(1, |connector| connector.capabilities().max_batch);
+            let batch = u64::try_from(most.min(self.rules.batch_size)).unwrap_or(1).max(1);
+            let chunk = u64::try_from(super::CHUNK).unwrap_or(u64::MAX);
+            plan.calls = plan.records.div_ceil(chunk) + (plan.creates + plan.updates).div_ceil(batch);
+        }
+        report
+    }
+}
+
+fn differ(held: u32, other: u32) -> Differs {
+    match (held, other) {
+        (a, b) if a == b => Differs::No,
+        (ANYTHING, _) | (_, ANYTHING) => Differs::No,
+        (NULL, _) => Differs::HeldIsNull,
+        (_, NULL) => Differs::OtherIsNull,
+        _ => Differs::BothShow,
+    }
+}
+
+fn fingerprint_of(value: &Value) -> u32 {
+    if value.is_null() {
+        return NULL;
+    }
+    let hash = xxh3_64(&value.canonical_bytes()) % (u64::from(u32::MAX) - 1);
+    u32::try_from(hash).unwrap_or(u32::MAX - 2).saturating_add(2)
+}
+
+/// Fingerprints of one record. Each field is compared in the terms of the member that it would be written to, so that
+/// what a mapping does on the way is no difference.
+fn look(rules: &SyncRules, member: MemberIndex, held: MemberIndex, record: &Record) -> Looked {
+    let mut canonical: Vec<Option<Value>> = vec![None; rules.fields.len()];
+    let mut is_unfit = false;
+    for (field, slot) in canonical.iter_mut().enumerate() {
+        let Some(at) = rules.at(member, field) else { continue };
+        let Some(value) = record.get(at.name.as_str()) else { continue };
+        match at.mapping.to_canonical(value, || record.clone()) {
+            Ok(value) => *slot = value,
+            Err(_) => is_unfit |= at.outward,
+        }
+    }
+    let whole = map::canonical_record(rules, &canonical);
+    is_unfit |=
+        rules.members.get(member).is_some_and(|member| member.outward) && !validate(&rules.validation, &whole).rejects.is_empty();
+    let mut fields = Vec::with_capacity(rules.fields.len());
+    for (field, value) in canonical.iter().enumerate() {
+        let judge = judge_of(rules, held, field);
+        let own = rules.at(member, field).and_then(|at| record.get(at.name.as_str()));
+        fields.push(match (judge, value) {
+            (None, _) => ANYTHING,
+            (Some(judge), _) if judge == member => own.map_or(ANYTHING, fingerprint_of),
+            (Some(judge), Some(value)) => match rules.at(judge, field).map(|at| map::wanted(at, value, || whole.clone())) {
+                Some(Ok(Some(wanted))) => fingerprint_of(&wanted),
+                Some(Ok(None)) | None => ANYTHING,
+                Some(Err(_)) => {
+                    is_unfit = true;
+                    ANYTHING
+                }
+            },
+            (Some(_), None) => ANYTHING,
+        });
+    }
+    let (fingerprint, match_values) = match_fingerprint(rules, &canonical);
+    Looked { fingerprint, fields: fields.into_boxed_slice(), canonical, match_values, is_unfit }
+}
+
+/// The member in whose terms a field is compared: one that is written to; `None` where the field is not on both sides.
+fn judge_of(rules: &SyncRules, held: MemberIndex, field: FieldIndex) -> Option<MemberIndex> {
+    let (ours, theirs) = (rules.at(held, field)?, rules.at(1 - held, field)?);
+    match (ours.inward, theirs.inward) {
+        (_, true) => Some(1 - held),
+        (true, false) => Some(held),
+        (false, false) => None,
+    }
+}
+
+/// The fingerprint of the match values, and the values; `None` where one of them is missing or blank.
+fn match_fingerprint(rules: &SyncRules, canonical: &[Option<Value>]) -> (Option<u128>, Vec<Value>) {
+    let mut hasher = Xxh3Default::new();
+    let mut values = Vec::with_capacity(rules.match_on.len());
+    for rule in &rules.match_on {
+        let Some(value) = canonical.get(rule.field).and_then(Option::as_ref) else { return (None, Vec::new()) };
+        let Some(normal) = normalise_for_match(value, &rule.normaliser) else { return (None, Vec::new()) };
+        let bytes = normal.canonical_bytes();
+        hasher.update(&u64::try_from(bytes.len()).unwrap_or(u64::MAX).to_be_bytes());
+        hasher.update(&bytes);
+        values.push(value.clone());
+    }
+    if values.is_empty() { (None, values) } else { (Some(hasher.digest128()), values) }
+}

@@ -1,0 +1,17 @@
+//! A configuration proven against real schemas. [`compile`] is pure: it takes what was written and what the systems said
+//! of their objects, and gives [`SyncRules`](crate::rules::SyncRules) or findings that each point at a line. [`first_run`]
+//! reads both sides of a sync and tells what its first run would do. Neither writes to any system.
+
+pub mod compile;
+mod fields;
+pub mod first_run;
+mod indexes;
+mod layout;
+mod notes;
+mod pairing;
+mod policies;
+mod steps;
+
+pub use compile::{Compiled, MemberFacts, Subject, compile};
+pub use indexes::MissingIndex;
+pub use layout::{Layout, layout_of, layouts};

@@ -1,0 +1,579 @@
+//! What is agreed about each field group, and who owes a write of it.
+
+use super::contend::{Contender, Verdict, judge};
+use super::work::Work;
+use super::{Choice, Need, Ruling};
+use crate::change::EditTime;
+use crate::clock::Moment;
+use crate::error::{Code, Error};
+use crate::ledger::{Entry, FieldEntry, Rule};
+use crate::link::{Agreed, GroupIndex, Held, MemberIndex, Standing};
+use crate::map::{canonical_record, member_record, wanted};
+use crate::review::Subject;
+use crate::rules::{Authority, Policy, TargetEdits};
+use crate::validate;
+use crate::value::Value;
+
+/// How a group came out of a look at it.
+enum Settled {
+    /// Nothing new.
+    Unchanged,
+    /// This value, by this rule; these lost.
+    Agreed { winner: Contender, rule: Rule, losers: Vec<Contender> },
+    /// For a person, with the code and sentence of why.
+    Held { contenders: Vec<Contender>, code: Code, message: String, subject: Subject },
+}
+
+impl Work<'_> {
+    pub fn decide_groups(&mut self) -> Result<(), Need> {
+        let verdicts = self.validate_changes();
+        let mut decided = vec![false; self.rules.groups.len()];
+        for group in 0..self.rules.groups.len() {
+            let settled = self.settle_group(group, &verdicts)?;
+            match settled {
+                Settled::Unchanged => {}
+                Settled::Agreed { winner, rule, losers } => {
+                    self.agree(group, winner, rule, &losers);
+                    if let Some(decided) = decided.get_mut(group) {
+                        *decided = true;
+                    }
+                }
+                Settled::Held { contenders, code, message, subject } => {
+                    self.hold_group(group, &contenders, code, message, subject)
+                }
+            }
+        }
+        self.owe(&decided);
+        Ok(())
+    }
+
+    /// Keeps the changed groups of these members in mind while the link as a whole is held, so that their edits contend
+    /// when it is decided (their bases move on).
+    pub fn hold_changed_groups(&mut self, members: &[MemberIndex]) {
+        let Some(hold) = self.link.held else { return };
+        for group in 0..self.rules.groups.len() {
+            for &member in members {
+                if !self.group_changed(member, group) {
+                    continue;
+                }
+                let entry = (member, self.edit_time(member, group), self.hops(member));
+                let Some(state) = self.link.groups.get_mut(group) else { continue };
+                let held = state.held.get_or_insert_with(|| Held { review: hold.review, contenders: Vec::new() });
+                held.contenders.retain(|(other, ..)| *other != member);
+                held.contenders.push(entry);
+            }
+        }
+    }
+
+    fn present(&self) -> Vec<MemberIndex> {
+        self.members().filter(|&member| self.standing(member) == Standing::Present && !self.is_gone(member)).collect()
+    }
+
+    /// What a member's group is in canonical terms: the fields that flow from it as it shows them, the others as agreed.
+    /// `Ok(None)`: it has nothing to say about it.
+    fn canonical(&self, member: MemberIndex, group: GroupIndex) -> Result<Option<Vec<Value>>, Error> {
+        let agreed = self.before.groups.get(group).and_then(|group| group.agreed.as_ref());
+        let shown = self.shown.get(member).cloned().unwrap_or_default();
+        let mut values = Vec::new();
+        let mut says_something = false;
+        for (place, &field) in self.rules.group_fields(group).iter().enumerate() {
+            let known = agreed.and_then(|agreed| agreed.values.get(place)).cloned();
+            let own = match (self.rules.at(member, field), self.value(member, field)) {
+                (Some(at), Some(value)) if self.rules.flows_from(member, field) => {
+                    at.mapping.to_canonical(value, || member_record(self.rules, member, &shown))?
+                }
+                _ => None,
+            };
+            says_something |= own.is_some();
+            values.push(own.or(known).unwrap_or(Value::Null));
+        }
+        Ok(says_something.then_some(values))
+    }
+
+    /// Whether a member's present image is what it would be made to show for these canonical values.
+    fn shows(&self, member: MemberIndex, group: GroupIndex, values: &[Value]) -> bool {
+        self.rules.group_fields(group).iter().zip(values).all(|(&field, value)| {
+            let Some(at) = self.rules.at(member, field) else { return true };
+            let Some(shown) = self.value(member, field) else { return false };
+            match wanted(at, value, || self.agreed_record(group, values)) {
+                Ok(Some(want)) => want.equivalent_as(shown, &at.ty),
+                Ok(None) => true,
+                Err(_) => false,
+            }
+        })
+    }
+
+    /// The canonical record with these values in a group, for transformations that look at other fields.
+    fn agreed_record(&self, group: GroupIndex, values: &[Value]) -> crate::record::Record {
+        let mut cells = vec![None; self.rules.fields.len()];
+        for (index, state) in self.link.groups.iter().enumerate() {
+            let Some(agreed) = &state.agreed else { continue };
+            for (&field, value) in self.rules.group_fields(index).iter().zip(&agreed.values) {
+                if let Some(cell) = cells.get_mut(field) {
+                    *cell = Some(value.clone());
+                }
+            }
+        }
+        for (&field, value) in self.rules.group_fields(group).iter().zip(values) {
+            if let Some(cell) = cells.get_mut(field) {
+                *cell = Some(value.clone());
+            }
+        }
+        canonical_record(self.rules, &cells)
+    }
+
+    /// Validation of every member's changed record, in canonical terms: repairs by field, and the sentence of a reject.
+    fn validate_changes(&self) -> Vec<Verification> {
+        self.members().map(|member| self.validate_member(member)).collect()
+    }
+
+    fn validate_member(&self, member: MemberIndex) -> Verification {
+        let mut verification = Verification::default();
+        let held_here = self
+            .link
+            .groups
+            .iter()
+            .any(|group| group.held.as_ref().is_some_and(|held| held.contenders.iter().any(|(other, ..)| *other == member)));
+        if self.rules.validation.is_empty() || !(self.any_flowing_change(member) || held_here) {
+            return verification;
+        }
+        let mut cells = vec![None; self.rules.fields.len()];
+        for group in 0..self.rules.groups.len() {
+            let Ok(Some(values)) = self.canonical(member, group) else { continue };
+            for (&field, value) in self.rules.group_fields(group).iter().zip(values) {
+                if let Some(cell) = cells.get_mut(field) {
+                    *cell = Some(value);
+                }
+            }
+        }
+        let outcome = validate::validate(&self.rules.validation, &canonical_record(self.rules, &cells));
+        for repair in &outcome.repairs {
+            if let Some(field) = self.rules.field(repair.field.as_str()) {
+                verification.repairs.push((field, repair.to.clone()));
+            }
+        }
+        if !outcome.rejects.is_empty() {
+            let sentences: Vec<String> =
+                outcome.rejects.iter().map(|reject| format!("{}: {}", reject.field, reject.message)).collect();
+            verification.reject =
+                Some((sentences.join("; "), outcome.rejects.iter().map(|reject| reject.field.to_string()).collect()));
+        }
+        verification
+    }
+
+    /// The members whose values contend for a group: those that changed it, those whose change is held, and the agreed
+    /// value where a member that still owes a write of it has changed it. `Err` holds the group.
+    fn contenders(&self, group: GroupIndex, verdicts: &[Verification]) -> Result<Vec<Contender>, Box<Settled>> {
+        let state = self.before.groups.get(group);
+        let held = state.and_then(|state| state.held.as_ref());
+        let agreed = state.and_then(|state| state.agreed.as_ref());
+        let mut contenders: Vec<Contender> = Vec::new();
+        for member in self.present() {
+            let changed = self.group_changed(member, group);
+            let kept = held.and_then(|held| held.contenders.iter().find(|(other, ..)| *other == member));
+            let (time, hops) = match (agreed, changed, kept) {
+                (_, true, _) => (self.edit_time(member, group), self.hops(member)),
+                (_, false, Some((_, time, hops))) => (*time, *hops),
+                // Nothing was ever agreed: everybody who shows something has a say.
+                (None, false, None) => (EditTime { at: self.now, granularity_micros: 1, estimated: true }, self.hops(member)),
+                (Some(_), false, None) => continue,
+            };
+            match self.canonical(member, group) {
+                Ok(Some(values)) => {
+                    let verdict = verdicts.get(member);
+                    let values =
+                        verdict.map_or(values.clone(), |verdict| verdict.repaired(self.rules.group_fields(group), values));
+                    contenders.push(Contender { member, values, time, hops });
+                    if let Some((message, fields)) = verdict.and_then(|verdict| verdict.reject.clone()) {
+                        let subject = Subject::Rejected { member, fields };
+                        return Err(Box::new(Settled::Held { contenders, code: Code::ValidationFailed, message, subject }));
+                    }
+                }
+                Ok(None) => {}
+                Err(error) => {
+                    let fields = self.group_names(group);
+                    contenders.push(Contender { member, values: vec![Value::Null; fields.len()], time, hops });
+                    return Err(Box::new(Settled::Held {
+                        contenders,
+                        code: error.code,
+                        message: error.message,
+                        subject: Subject::Rejected { member, fields },
+                    }));
+                }
+            }
+        }
+        if let Some(agreed) = agreed {
+            let owed_and_changed = contenders
+                .iter()
+                .any(|contender| self.before.sides.get(contender.member).is_some_and(|side| side.owes.contains(&group)));
+            let owed_and_changed = owed_and_changed && !crate::mutants::active("owed_value_no_contender");
+            if owed_and_changed && !contenders.iter().any(|contender| contender.member == agreed.from) {
+                contenders.push(Contender {
+                    member: agreed.from,
+                    values: agreed.values.clone(),
+                    time: agreed.time,
+                    hops: agreed.hops,
+                });
+            }
+        }
+        Ok(contenders)
+    }
+
+    fn group_names(&self, group: GroupIndex) -> Vec<String> {
+        self.rules.group_fields(group).iter().filter_map(|&field| Some(self.rules.fields.get(field)?.name.clone())).collect()
+    }
+
+    fn settle_group(&self, group: GroupIndex, verdicts: &[Verification]) -> Result<Settled, Need> {
+        if let Some(Ruling::Group(ruled, choice)) = self.ruling
+            && *ruled == group
+        {
+            return Ok(self.follow_ruling(group, choice));
+        }
+        let contenders = match self.contenders(group, verdicts) {
+            Ok(contenders) => contenders,
+            Err(held) => return Ok(*held),
+        };
+        let Some(agreed) = self.before.groups.get(group).and_then(|state| state.agreed.clone()) else {
+            return self.settle_first(group, contenders);
+        };
+        if contenders.is_empty() {
+            return Ok(self.settle_against_the_flow(group));
+        }
+        if contenders.iter().any(|contender| self.is_shown(contender.member) && self.base_unknown(contender.member, group)) {
+            // A record bound to the link after something was agreed has no base either: the same rules as at first sight.
+            let newcomers = contenders.clone();
+            let agreed = Contender { member: agreed.from, values: agreed.values, time: agreed.time, hops: agreed.hops };
+            let mut contenders: Vec<Contender> = newcomers;
+            if !contenders.iter().any(|contender| contender.member == agreed.member) {
+                contenders.push(agreed);
+            }
+            return self.settle_first(group, contenders);
+        }
+        if let Some(place) = self.common_value(group, &contenders) {
+            let winner = contenders.get(place).cloned();
+            let same_as_agreed = winner.as_ref().is_some_and(|winner| self.same(group, &winner.values, &agreed.values));
+            return Ok(match winner {
+                Some(winner) if !same_as_agreed => Settled::Agreed { winner, rule: Rule::OnlyChange, losers: Vec::new() },
+                Some(_) if self.before.groups.get(group).is_some_and(|state| state.held.is_some()) => Settled::Agreed {
+                    winner: Contender { member: agreed.from, values: agreed.values, time: agreed.time, hops: agreed.hops },
+                    rule: Rule::NoLongerInConflict,
+                    losers: Vec::new(),
+                },
+                _ => Settled::Unchanged,
+            });
+        }
+        self.contest(group, contenders)
+    }
+
+    /// The place of a value that every contender agrees with: equal, or the finer value of which every other contender
+    /// shows what its own fields can hold.
+    fn common_value(&self, group: GroupIndex, contenders: &[Contender]) -> Option<usize> {
+        (0..contenders.len()).find(|&place| {
+            contenders.get(place).is_some_and(|candidate| {
+                contenders.iter().all(|other| {
+                    self.same(group, &other.values, &candidate.values)
+                        || (self.is_shown_now(other, group) && self.shows(other.member, group, &candidate.values))
+                })
+            })
+        })
+    }
+
+    /// Whether a contender's value is what its member shows now (and not the agreed value standing in for it).
+    fn is_shown_now(&self, contender: &Contender, group: GroupIndex) -> bool {
+        self.standing(contender.member) == Standing::Present
+            && self
+                .canonical(contender.member, group)
+                .ok()
+                .flatten()
+                .is_some_and(|values| self.same(group, &values, &contender.values))
+    }
+
+    fn same(&self, _group: GroupIndex, a: &[Value], b: &[Value]) -> bool {
+        a.len() == b.len() && a.iter().zip(b).all(|(a, b)| a.equivalent(b))
+    }
+
+    fn contest(&self, group: GroupIndex, contenders: Vec<Contender>) -> Result<Settled, Need> {
+        let policy = self.rules.groups.get(group).map_or(Policy::Manual, |group| group.policy.clone());
+        let oldest =
+            contenders.iter().filter_map(|contender| self.pending(contender.member)).map(|pending| pending.arrived).min();
+        let until = oldest.map(|arrived| arrived.plus(self.rules.estimate_wait));
+        let patient = until.is_some_and(|until| until > self.now);
+        match judge(&policy, &contenders, patient) {
+            Verdict::Won(place, rule) => {
+                let mut losers = contenders;
+                let winner = losers.remove(place);
+                losers.retain(|loser| !self.same(group, &loser.values, &winner.values));
+                Ok(Settled::Agreed { winner, rule, losers })
+            }
+            Verdict::Manual => Ok(self.conflict(group, contenders)),
+            Verdict::TimesUnknown => Err(Need::Wait(until.unwrap_or(self.now))),
+        }
+    }
+
+    fn conflict(&self, group: GroupIndex, contenders: Vec<Contender>) -> Settled {
+        let base = self.before.groups.get(group).and_then(|state| state.agreed.as_ref()).map(|agreed| agreed.values.clone());
+        let fields = self.group_names(group);
+        let message = format!("several members changed {}", fields.join(", "));
+        let values = contenders.iter().map(|contender| (contender.member, contender.values.clone())).collect();
+        Settled::Held { contenders, code: Code::Conflict, message, subject: Subject::Conflict { group, fields, base, values } }
+    }
+
+    /// Nothing was ever agreed about the group: equal values are it; a value beats null; the rest is by authority.
+    fn settle_first(&self, group: GroupIndex, mut contenders: Vec<Contender>) -> Result<Settled, Need> {
+        if contenders.is_empty() {
+            return Ok(Settled::Unchanged);
+        }
+        let is_null = |contender: &Contender| contender.values.iter().all(|value| matches!(value, Value::Null));
+        if contenders.iter().any(|contender| !is_null(contender)) {
+            contenders.retain(|contender| !is_null(contender));
+        }
+        if let Some(place) = self.common_value(group, &contenders) {
+            let winner = contenders.swap_remove(place);
+            return Ok(Settled::Agreed { winner, rule: Rule::FirstSeen, losers: Vec::new() });
+        }
+        match self.rules.initial.authority {
+            Authority::Member(authority) => match contenders.iter().position(|contender| contender.member == authority) {
+                Some(place) => {
+                    let winner = contenders.remove(place);
+                    Ok(Settled::Agreed { winner, rule: Rule::Authority, losers: contenders })
+                }
+                None => self.contest(group, contenders),
+            },
+            Authority::Policy => self.contest(group, contenders),
+            Authority::Review => Ok(self.conflict(group, contenders)),
+        }
+    }
+
+    /// Edits of fields that do not flow from where they were made.
+    fn settle_against_the_flow(&self, group: GroupIndex) -> Settled {
+        if self.rules.target_edits != TargetEdits::Review {
+            return Settled::Unchanged;
+        }
+        let editors: Vec<MemberIndex> = self.members().filter(|&member| self.changed_against_the_flow(member, group)).collect();
+        let Some(&member) = editors.first() else { return Settled::Unchanged };
+        let fields = self.group_names(group);
+        let time = self.edit_time(member, group);
+        let contenders = vec![Contender { member, values: Vec::new(), time, hops: 0 }];
+        let message = format!("{} was edited where its edits do not flow from", fields.join(", "));
+        Settled::Held { contenders, code: Code::EditAgainstFlow, message, subject: Subject::Rejected { member, fields } }
+    }
+
+    fn changed_against_the_flow(&self, member: MemberIndex, group: GroupIndex) -> bool {
+        self.rules.group_fields(group).iter().any(|&field| {
+            self.rules.at(member, field).is_some_and(|at| at.inward)
+                && !self.rules.flows_from(member, field)
+                && self.field_changed(member, field)
+        })
+    }
+
+    fn follow_ruling(&self, group: GroupIndex, choice: &Choice) -> Settled {
+        let agreed = self.before.groups.get(group).and_then(|state| state.agreed.clone());
+        let now = EditTime { at: self.now, granularity_micros: 1, estimated: false };
+        let winner = match choice {
+            Choice::Take(member) => self.canonical(*member, group).ok().flatten().map(|values| Contender {
+                member: *member,
+                values,
+                time: now,
+                hops: 0,
+            }),
+            Choice::Give(values) => Some(Contender { member: usize::MAX, values: values.clone(), time: now, hops: 0 }),
+            Choice::Leave => agreed.map(|agreed| Contender {
+                member: agreed.from,
+                values: agreed.values,
+                time: agreed.time,
+                hops: agreed.hops,
+            }),
+        };
+        match winner {
+            Some(winner) if matches!(choice, Choice::Leave) => {
+                Settled::Agreed { winner, rule: Rule::LeftAsItIs, losers: Vec::new() }
+            }
+            Some(winner) => {
+                let losers = self
+                    .present()
+                    .into_iter()
+                    .filter(|&member| member != winner.member)
+                    .filter_map(|member| {
+                        let values = self.canonical(member, group).ok().flatten()?;
+                        (!self.same(group, &values, &winner.values)).then_some(Contender { member, values, time: now, hops: 0 })
+                    })
+                    .collect();
+                Settled::Agreed { winner, rule: Rule::Manual, losers }
+            }
+            None => Settled::Unchanged,
+        }
+    }
+
+    fn agree(&mut self, group: GroupIndex, winner: Contender, rule: Rule, losers: &[Contender]) {
+        let names = self.group_names(group);
+        for loser in losers {
+            let fields = names
+                .iter()
+                .zip(loser.values.iter().zip(&winner.values))
+                .filter(|(_, (lost, won))| !lost.equivalent(won))
+                .map(|(name, (lost, won))| FieldEntry {
+                    field: name.clone(),
+                    old: Some(lost.clone()),
+                    new: Some(won.clone()),
+                    from: winner.member,
+                    edited: winner.time.at,
+                    rule,
+                })
+                .collect();
+            self.note(loser.member, Entry::Lost, fields);
+        }
+        let decision = self.before.decision.saturating_add(1);
+        if let Some(held) = self.link.groups.get_mut(group).and_then(|state| state.held.take()) {
+            self.close(held.review, "decided");
+        }
+        self.watch_for_loops(group, &winner);
+        if let Some(state) = self.link.groups.get_mut(group) {
+            state.agreed =
+                Some(Agreed { values: winner.values, from: winner.member, time: winner.time, decision, hops: winner.hops, rule });
+        }
+    }
+
+    fn hold_group(&mut self, group: GroupIndex, contenders: &[Contender], code: Code, message: String, subject: Subject) {
+        let known = self.before.groups.get(group).and_then(|state| state.held.as_ref()).map(|held| held.review);
+        let known = known.filter(|known| self.before.held.is_none_or(|hold| hold.review != *known));
+        // One review item for a rejected record, not one per group of it.
+        let shared = self.reviews.iter().find(|review| review.subject == subject).map(|review| review.id);
+        let review = self.review(shared.or(known), code, message, subject);
+        let contenders = contenders.iter().map(|contender| (contender.member, contender.time, contender.hops)).collect();
+        if let Some(state) = self.link.groups.get_mut(group) {
+            state.held = Some(Held { review, contenders });
+        }
+    }
+
+    /// Counts the returns of a group to values it had through our writes, and its causal hops.
+    fn watch_for_loops(&mut self, group: GroupIndex, winner: &Contender) {
+        let loops = self.rules.loops;
+        if !loops.enabled {
+            return;
+        }
+        let now = self.now;
+        let print = fingerprint(&winner.values);
+        let bounced = self
+            .before
+            .groups
+            .get(group)
+            .and_then(|state| state.agreed.as_ref())
+            .is_some_and(|agreed| agreed.from != winner.member);
+        let Some(state) = self.link.groups.get_mut(group) else { return };
+        state.returns.retain(|(at, _)| now.since(*at) <= loops.window);
+        // A value that one person puts back and forth at one member is no loop: only one that comes back from a member
+        // that we had written to is.
+        let had_before = state.returns.iter().filter(|(_, other)| *other == print).count();
+        if bounced {
+            state.returns.push((now, print));
+        }
+        let too_many = u32::try_from(had_before).unwrap_or(u32::MAX) > loops.max;
+        if too_many || winner.hops > loops.max {
+            let message =
+                format!("{} keeps changing through our own writes ({} hops)", self.group_names(group).join(", "), winner.hops);
+            self.hold(true, Code::LoopDetected, message, Subject::Loop { group });
+        }
+    }
+
+    /// Who owes a write: of each group just decided, every member that does not show it; of a group that a member changed
+    /// without being followed, that member.
+    fn owe(&mut self, decided: &[bool]) {
+        for member in self.members() {
+            for group in 0..self.rules.groups.len() {
+                let fresh = decided.get(group).copied().unwrap_or(false);
+                let touched = self.group_changed(member, group) || self.changed_against_the_flow(member, group);
+                if !(fresh || touched) {
+                    continue;
+                }
+                let owes = self.must_be_written(member, group);
+                let Some(side) = self.link.sides.get_mut(member) else { continue };
+                side.owes.retain(|&other| other != group);
+                if owes {
+                    side.owes.push(group);
+                    side.owes.sort_unstable();
+                    // New contents are a new attempt, whatever kept the old ones from being written.
+                    side.attempts = 0;
+                    side.misses = 0;
+                    side.due = Moment::default();
+                    if let Some(review) = side.blocked.take() {
+                        self.close(review, "superseded by a later change");
+                    }
+                }
+            }
+            self.owe_life(member);
+        }
+    }
+
+    fn owe_life(&mut self, member: MemberIndex) {
+        let Some(rules) = self.rules.members.get(member) else { return };
+        let somebody_else = self
+            .present()
+            .into_iter()
+            .any(|other| other != member && self.rules.members.get(other).is_some_and(|other| other.outward));
+        if self.standing(member) == Standing::Absent
+            && rules.inward
+            && somebody_else
+            && let Some(side) = self.link.sides.get_mut(member)
+        {
+            side.owes_life = true;
+        }
+    }
+
+    fn must_be_written(&self, member: MemberIndex, group: GroupIndex) -> bool {
+        if self.standing(member) != Standing::Present || self.is_gone(member) {
+            return false;
+        }
+        let Some(state) = self.link.groups.get(group) else { return false };
+        let (Some(agreed), None) = (&state.agreed, &state.held) else { return false };
+        let keeps_edits = self.rules.target_edits == TargetEdits::Keep;
+        if keeps_edits && agreed.decision <= self.before.decision {
+            return false;
+        }
+        let ruled_to_leave = matches!(self.ruling, Some(Ruling::Group(ruled, Choice::Leave)) if *ruled == group);
+        if ruled_to_leave {
+            return false;
+        }
+        let record = std::cell::OnceCell::new();
+        self.rules.group_fields(group).iter().zip(&agreed.values).any(|(&field, value)| {
+            let Some(at) = self.rules.at(member, field) else { return false };
+            if !at.inward || !at.updatable || (member == agreed.from && !at.write_back && self.rules.flows_from(member, field)) {
+                return false;
+            }
+            let Some(shown) = self.value(member, field) else { return true };
+            match wanted(at, value, || record.get_or_init(|| self.agreed_record(group, &agreed.values)).clone()) {
+                Ok(Some(want)) => !want.equivalent_as(shown, &at.ty),
+                Ok(None) => false,
+                // What does not fit is owed all the same: the attempt to write it says so, in review.
+                Err(_) => true,
+            }
+        })
+    }
+}
+
+/// What validation said of one member's record.
+#[derive(Default)]
+struct Verification {
+    repairs: Vec<(usize, Value)>,
+    reject: Option<(String, Vec<String>)>,
+}
+
+impl Verification {
+    /// The group's values with the repairs put in.
+    fn repaired(&self, fields: &[usize], mut values: Vec<Value>) -> Vec<Value> {
+        for (field, value) in fields.iter().zip(values.iter_mut()) {
+            if let Some((_, repaired)) = self.repairs.iter().find(|(other, _)| other == field) {
+                value.clone_from(repaired);
+            }
+        }
+        values
+    }
+}
+
+fn fingerprint(values: &[Value]) -> u64 {
+    let mut bytes = Vec::new();
+    for value in values {
+        bytes.extend_from_slice(&value.canonical_bytes());
+        bytes.push(0xff);
+    }
+    xxhash_rust::xxh3::xxh3_64(&bytes)
+}

@@ -1,0 +1,333 @@
+//! Whether the record behind a link lives: deletes, deletes against edits, records that come back.
+
+use super::work::Work;
+use super::{Need, Ruling};
+use crate::error::Code;
+use crate::ledger::{Entry, Rule};
+use crate::link::{Life, MemberIndex, Standing};
+use crate::review::Subject;
+use crate::rules::{DeleteAgainstEdit, OnDelete, TargetEdits};
+
+/// What comes after life has been decided.
+pub(super) enum Next {
+    /// The groups.
+    Groups,
+    /// Nothing: the decision is complete.
+    Done,
+    /// Nothing yet.
+    Needs(Need),
+}
+
+impl Work<'_> {
+    pub fn decide_life(&mut self) -> Next {
+        if !self.link.held.is_some_and(|hold| hold.sticky && !matches!(self.ruling, Some(Ruling::Release))) {
+            self.link.held = None;
+        }
+        match self.link.life {
+            Life::Live => self.decide_live(),
+            Life::Deleted { by, .. } => self.decide_deleted(by),
+            Life::Detached { .. } => self.decide_detached(),
+        }
+    }
+
+    fn decide_live(&mut self) -> Next {
+        for member in self.members() {
+            if self.is_shown(member) && self.standing(member) != Standing::Present {
+                self.reappear(member);
+            }
+        }
+        let gone: Vec<MemberIndex> =
+            self.members().filter(|&member| self.is_gone(member) && self.before_present(member)).collect();
+        let followed = self.sort_out_deletes_against_the_flow(&gone);
+        let held_delete = self.held_delete();
+        if let Some(&first) = followed.first().or(held_delete.as_ref()) {
+            return self.decide_delete(first, &followed);
+        }
+        if self.link.held.is_some() { Next::Done } else { Next::Groups }
+    }
+
+    fn before_present(&self, member: MemberIndex) -> bool {
+        self.before.sides.get(member).is_some_and(|side| side.standing == Standing::Present)
+    }
+
+    /// A delete that an earlier look held against an edit, and that still stands: the member is gone, owed nothing, and
+    /// the link was held for it.
+    fn held_delete(&self) -> Option<MemberIndex> {
+        self.before.held.filter(|hold| !hold.sticky)?;
+        self.members().find(|&member| self.standing(member) == Standing::Gone && !self.owes_life(member) && self.outward(member))
+    }
+
+    fn owes_life(&self, member: MemberIndex) -> bool {
+        self.link.sides.get(member).is_some_and(|side| side.owes_life)
+    }
+
+    fn outward(&self, member: MemberIndex) -> bool {
+        self.rules.members.get(member).is_some_and(|member| member.outward)
+    }
+
+    fn inward(&self, member: MemberIndex) -> bool {
+        self.rules.members.get(member).is_some_and(|member| member.inward)
+    }
+
+    fn reappear(&mut self, member: MemberIndex) {
+        if let Some(side) = self.side(member) {
+            side.standing = Standing::Present;
+            side.owes_life = false;
+        }
+    }
+
+    /// A delete at a member whose deletes do not flow: put right, left alone, or held. Gives back those that do flow.
+    fn sort_out_deletes_against_the_flow(&mut self, gone: &[MemberIndex]) -> Vec<MemberIndex> {
+        let mut followed = Vec::new();
+        for &member in gone {
+            if self.outward(member) {
+                followed.push(member);
+                continue;
+            }
+            let edits = self.rules.target_edits;
+            let inward = self.inward(member);
+            let Some(side) = self.side(member) else { continue };
+            side.owes.clear();
+            match edits {
+                TargetEdits::Overwrite => {
+                    side.standing = Standing::Gone;
+                    side.owes_life = inward;
+                }
+                TargetEdits::Keep => side.standing = Standing::LeftAlone,
+                TargetEdits::Review => {
+                    side.standing = Standing::LeftAlone;
+                    self.hold(
+                        true,
+                        Code::DeleteAgainstFlow,
+                        "the record was deleted where deletes do not flow from".to_owned(),
+                        Subject::DeleteAgainstEdit { deleted_by: member, edited_by: Vec::new() },
+                    );
+                }
+            }
+        }
+        followed
+    }
+
+    fn decide_delete(&mut self, first: MemberIndex, gone: &[MemberIndex]) -> Next {
+        let editors = self.editors_against(gone);
+        if self.members().all(|member| self.standing(member) != Standing::Present || gone.contains(&member)) {
+            // Nobody holds the record any more: there is nothing left to be lost.
+            self.follow_delete(first);
+            return Next::Done;
+        }
+        if editors.is_empty() && gone.is_empty() {
+            // The edit that the delete was held against is no longer there to be lost, but a person has not spoken.
+            return self
+                .hold_delete(first, self.members().filter(|&member| self.standing(member) == Standing::Present).collect());
+        }
+        if editors.is_empty() && self.before.held.is_none() {
+            self.follow_delete(first);
+            return Next::Done;
+        }
+        let rule = match self.ruling {
+            Some(Ruling::Life { keep: true }) => DeleteAgainstEdit::UpdateWins,
+            Some(Ruling::Life { keep: false }) => DeleteAgainstEdit::DeleteWins,
+            _ => self.rules.deletes.against_edit,
+        };
+        match rule {
+            DeleteAgainstEdit::DeleteWins => {
+                for &editor in &editors {
+                    self.note_lost_edits(editor, first, Rule::DeleteWins);
+                }
+                self.follow_delete(first);
+                Next::Done
+            }
+            DeleteAgainstEdit::UpdateWins => {
+                self.live_on();
+                Next::Groups
+            }
+            DeleteAgainstEdit::Manual => self.hold_delete(first, editors),
+        }
+    }
+
+    /// Who edited what a delete would take away: members that changed something or came into being, and members whose
+    /// edit was still owed to one that deleted.
+    fn editors_against(&self, gone: &[MemberIndex]) -> Vec<MemberIndex> {
+        let mut editors: Vec<MemberIndex> = self
+            .members()
+            .filter(|&member| self.is_shown(member) && (!self.before_present(member) || self.any_flowing_change(member)))
+            .collect();
+        for &member in gone {
+            let Some(side) = self.before.sides.get(member) else { continue };
+            for &group in &side.owes {
+                let from = self.before.groups.get(group).and_then(|group| group.agreed.as_ref()).map(|agreed| agreed.from);
+                editors.extend(from.filter(|from| !gone.contains(from) && self.standing(*from) == Standing::Present));
+            }
+        }
+        editors.sort_unstable();
+        editors.dedup();
+        editors
+    }
+
+    fn hold_delete(&mut self, first: MemberIndex, editors: Vec<MemberIndex>) -> Next {
+        if let Some(ruling @ Ruling::Life { .. }) = self.ruling {
+            if matches!(ruling, Ruling::Life { keep: true }) {
+                self.live_on();
+                return Next::Groups;
+            }
+            self.follow_delete(first);
+            return Next::Done;
+        }
+        let who = editors.clone();
+        self.hold(
+            false,
+            Code::DeleteAgainstEdit,
+            "one member deleted the record, another edited it".to_owned(),
+            Subject::DeleteAgainstEdit { deleted_by: first, edited_by: editors },
+        );
+        self.hold_changed_groups(&who);
+        Next::Done
+    }
+
+    /// The record lives: whoever lost it gets it again.
+    fn live_on(&mut self) {
+        self.link.life = Life::Live;
+        for member in self.members() {
+            let inward = self.inward(member);
+            let gone = self.is_gone(member) || self.standing(member) == Standing::Gone;
+            let Some(side) = self.side(member) else { continue };
+            side.owes_life = gone && inward;
+            if gone {
+                side.standing = Standing::Gone;
+                side.owes.clear();
+            }
+        }
+    }
+
+    fn follow_delete(&mut self, by: MemberIndex) {
+        match self.rules.deletes.on_delete {
+            OnDelete::Propagate | OnDelete::SoftDelete => self.bury(by),
+            OnDelete::Detach => {
+                self.link.life = Life::Detached { at: self.now };
+                self.forget_debts();
+                self.note(by, Entry::Skipped("on_delete: detach".to_owned()), Vec::new());
+            }
+            OnDelete::Ignore => {
+                for member in self.members() {
+                    if self.is_gone(member)
+                        && let Some(side) = self.side(member)
+                    {
+                        side.standing = Standing::LeftAlone;
+                        side.owes.clear();
+                        side.owes_life = false;
+                    }
+                }
+                self.note(by, Entry::Skipped("on_delete: ignore".to_owned()), Vec::new());
+            }
+        }
+    }
+
+    fn bury(&mut self, by: MemberIndex) {
+        self.link.life = Life::Deleted { by, at: self.now };
+        self.forget_debts();
+        let groups = self.link.groups.len();
+        for group in 0..groups {
+            if let Some(held) = self.link.groups.get_mut(group).and_then(|group| group.held.take()) {
+                self.close(held.review, "the record was deleted");
+            }
+        }
+        for member in self.members() {
+            let inward = self.inward(member);
+            let gone = self.is_gone(member);
+            let Some(side) = self.side(member) else { continue };
+            if gone {
+                side.standing = Standing::Gone;
+            } else if side.standing == Standing::Present {
+                side.owes_life = inward;
+            }
+        }
+    }
+
+    fn forget_debts(&mut self) {
+        for member in self.members() {
+            let Some(side) = self.side(member) else { continue };
+            side.owes.clear();
+            side.owes_life = false;
+            if let Some(review) = side.blocked.take() {
+                self.close(review, "the record was deleted");
+            }
+        }
+    }
+
+    /// The record was deleted, and somebody was seen again: a late confirmation, an edit of a record that we are about to
+    /// delete, or a record made anew.
+    fn decide_deleted(&mut self, by: MemberIndex) -> Next {
+        for member in self.members() {
+            if !self.is_gone(member) {
+                continue;
+            }
+            let Some(side) = self.side(member) else { continue };
+            side.owes_life = false;
+            if side.standing == Standing::Present {
+                side.standing = Standing::Gone;
+            }
+        }
+        let back: Vec<MemberIndex> =
+            self.members().filter(|&member| self.is_shown(member) && self.standing(member) == Standing::Gone).collect();
+        let doomed_edited: Vec<MemberIndex> = self
+            .members()
+            .filter(|&member| self.is_shown(member) && self.standing(member) == Standing::Present && self.owes_life(member))
+            .filter(|&member| self.any_flowing_change(member))
+            .collect();
+        if let Some(&first) = back.first() {
+            let somebody_left = self.members().any(|member| self.standing(member) == Standing::Present);
+            if !somebody_left {
+                return Next::Needs(Need::NewLink(first));
+            }
+            // Made anew while its counterpart still stands: the same record goes on.
+            for member in self.members() {
+                if let Some(side) = self.side(member) {
+                    side.owes_life = false;
+                }
+            }
+            for member in back {
+                self.reappear(member);
+            }
+            self.live_on();
+            return Next::Groups;
+        }
+        if doomed_edited.is_empty() && self.before.held.is_none() {
+            return Next::Done;
+        }
+        let rule = match self.ruling {
+            Some(Ruling::Life { keep: true }) => DeleteAgainstEdit::UpdateWins,
+            Some(Ruling::Life { keep: false }) => DeleteAgainstEdit::DeleteWins,
+            _ => self.rules.deletes.against_edit,
+        };
+        match rule {
+            DeleteAgainstEdit::DeleteWins => {
+                for &member in &doomed_edited {
+                    self.note_lost_edits(member, by, Rule::DeleteWins);
+                }
+                Next::Done
+            }
+            DeleteAgainstEdit::UpdateWins => {
+                self.live_on();
+                Next::Groups
+            }
+            DeleteAgainstEdit::Manual => {
+                // Back to the state of a held delete: alive until a person says otherwise, nobody written meanwhile.
+                self.link.life = Life::Live;
+                for member in self.members() {
+                    if let Some(side) = self.side(member) {
+                        side.owes_life = false;
+                    }
+                }
+                self.hold_delete(by, doomed_edited)
+            }
+        }
+    }
+
+    fn decide_detached(&mut self) -> Next {
+        let back = self.members().find(|&member| self.is_shown(member) && self.standing(member) == Standing::Gone);
+        match back {
+            Some(member) => Next::Needs(Need::NewLink(member)),
+            None => Next::Done,
+        }
+    }
+}

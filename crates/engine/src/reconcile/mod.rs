@@ -1,0 +1,122 @@
+//! The three-way merge with a base per member: what is agreed about a record, and who still owes a write of it.
+//! Pure, total and deterministic: no clock, no I/O, no randomness; time and review numbers are arguments.
+//!
+//! [`decide`] takes a link and what its members were seen to show since, and gives the link as it stands after the
+//! decision. Each member is compared only with what that same member last showed (its base), so a lossy mapping never
+//! ping-pongs. A decision moves the bases of the members it was read from at once; whoever does not show the agreed
+//! value then *owes* a write, which [`patch`] derives and [`settle`] closes.
+
+mod contend;
+mod fold;
+mod groups;
+mod life;
+mod patch;
+mod settle;
+mod work;
+
+#[cfg(test)]
+mod tests;
+
+pub use fold::{Folded, fold, refine_times};
+pub use patch::{Patch, patch};
+pub use settle::{Written, settle};
+
+use crate::clock::Moment;
+use crate::ledger::LedgerRow;
+use crate::link::{GroupIndex, Link, MemberIndex, Pending, ReviewId};
+use crate::review::Review;
+use crate::rules::SyncRules;
+use crate::value::Value;
+use work::Work;
+
+/// What a person decided; planned from the current state like everything else.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Ruling {
+    /// About one field group.
+    Group(GroupIndex, Choice),
+    /// About delete against edit: whether the record lives.
+    Life {
+        /// Whether it does.
+        keep: bool,
+    },
+    /// Whatever holds the link as a whole is over.
+    Release,
+}
+
+/// What a person chose for a field group.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Choice {
+    /// What this member shows.
+    Take(MemberIndex),
+    /// These canonical values, in the order of the group's fields.
+    Give(Vec<Value>),
+    /// Let the members differ until the group next changes.
+    Leave,
+}
+
+/// What came of looking at a link.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Outcome {
+    /// A decision; what was pending is taken into account.
+    Decided(Box<Decision>),
+    /// Nothing was decided, and what is pending stays so.
+    Needs(Need),
+}
+
+/// What is needed before a decision.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Need {
+    /// These members' records must be read in full.
+    Read(Vec<MemberIndex>),
+    /// The feed may yet tell a time that is only estimated.
+    Wait(Moment),
+    /// The record that this member shows is a new one under an old key.
+    NewLink(MemberIndex),
+    /// A person.
+    Person,
+}
+
+/// A link after a decision, and what is to be remembered of how it came about.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Decision {
+    /// The link.
+    pub link: Link,
+    /// Whether anything about the link changed (its versions included); if not, nothing need be written.
+    pub changed: bool,
+    /// Whether anything but versions changed.
+    pub substantive: bool,
+    /// Values that lost, edits that were not carried over.
+    pub ledger: Vec<LedgerRow>,
+    /// Review items opened, or held ones with new contents.
+    pub reviews: Vec<Review>,
+    /// Review items that are over, and why.
+    pub closed: Vec<(ReviewId, String)>,
+}
+
+/// Decides about a link from what its members were seen to show (`pending`, one per member, each newer than that
+/// member's base). `next_review` is the number that the next review item gets; it grows.
+pub fn decide(
+    rules: &SyncRules,
+    link: &Link,
+    pending: &[Option<Pending>],
+    ruling: Option<&Ruling>,
+    now: Moment,
+    next_review: &mut u64,
+) -> Outcome {
+    if link.held.is_some_and(|hold| hold.sticky) && !matches!(ruling, Some(Ruling::Release)) {
+        return Outcome::Needs(Need::Person);
+    }
+    let mut work = match Work::new(rules, link, pending, ruling, now, next_review) {
+        Ok(work) => work,
+        Err(need) => return Outcome::Needs(need),
+    };
+    match work.decide_life() {
+        life::Next::Groups => {}
+        life::Next::Done => return Outcome::Decided(Box::new(work.finish())),
+        life::Next::Needs(need) => return Outcome::Needs(need),
+    }
+    if let Err(need) = work.decide_groups() {
+        return Outcome::Needs(need);
+    }
+    Outcome::Decided(Box::new(work.finish()))
+}

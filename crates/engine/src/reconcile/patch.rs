@@ -1,0 +1,162 @@
+//! The smallest write that brings one member to the agreed record, with the guard that it believes in.
+
+use crate::connector::Operation;
+use crate::error::{Code, Error};
+use crate::link::{Cells, Life, Link, MemberIndex, Side, Standing};
+use crate::map::{canonical_record, cell, wanted};
+use crate::record::Record;
+use crate::rules::{OnDelete, SyncRules};
+use crate::schema::Type;
+use crate::value::Value;
+
+/// What a member is to be sent.
+#[derive(Clone, Debug)]
+pub enum Patch {
+    /// Nothing: what was owed turned out to be shown already.
+    Nothing,
+    /// Nothing until a person has spoken about the link or one of its groups.
+    Waits,
+    /// This.
+    Write(Operation),
+    /// It cannot be written as it is: for review.
+    Rejected(Error),
+}
+
+/// Derives the write that a member is owed.
+pub fn patch(rules: &SyncRules, link: &Link, member: MemberIndex) -> Patch {
+    let Some(side) = link.sides.get(member) else { return Patch::Nothing };
+    if link.held.is_some() {
+        return Patch::Waits;
+    }
+    match (&link.life, side.standing) {
+        (Life::Deleted { .. }, Standing::Present) if side.owes_life => delete(rules, side, member),
+        (Life::Live, Standing::Absent | Standing::Gone) if side.owes_life => create(rules, link, side, member),
+        (Life::Live, Standing::Present) if !side.owes.is_empty() => update(rules, link, side, member),
+        _ => Patch::Nothing,
+    }
+}
+
+/// Every agreed value, in the order of the canonical fields.
+fn agreed_cells(rules: &SyncRules, link: &Link) -> Cells {
+    let mut cells = vec![None; rules.fields.len()];
+    for (group, state) in link.groups.iter().enumerate() {
+        let Some(agreed) = &state.agreed else { continue };
+        for (&field, value) in rules.group_fields(group).iter().zip(&agreed.values) {
+            if let Some(cell) = cells.get_mut(field) {
+                *cell = Some(value.clone());
+            }
+        }
+    }
+    cells
+}
+
+/// What the member is believed to show, over all mapped fields: a narrower guard would let an unseen edit slip into the
+/// base.
+fn guard(rules: &SyncRules, side: &Side, member: MemberIndex) -> Record {
+    rules
+        .fields
+        .iter()
+        .enumerate()
+        .filter_map(|(field, rules)| {
+            let at = rules.members.get(member)?.as_ref()?;
+            Some((at.name.clone(), cell(&side.base, field)?.clone()))
+        })
+        .collect()
+}
+
+fn update(rules: &SyncRules, link: &Link, side: &Side, member: MemberIndex) -> Patch {
+    let Some(key) = side.key.clone() else { return Patch::Nothing };
+    let agreed = agreed_cells(rules, link);
+    let mut set = Record::new();
+    for &group in &side.owes {
+        let Some(state) = link.groups.get(group) else { continue };
+        let (Some(decided), None) = (&state.agreed, &state.held) else { continue };
+        for &field in rules.group_fields(group) {
+            let (Some(at), Some(value)) = (rules.at(member, field), cell(&agreed, field)) else { continue };
+            // The member that a value came from keeps its own form of it unless the mapping brings it back.
+            let own = decided.from == member && !at.write_back && rules.flows_from(member, field);
+            if !at.inward || !at.updatable || own {
+                continue;
+            }
+            match wanted(at, value, || canonical_record(rules, &agreed)) {
+                Ok(Some(want)) => {
+                    let shown = cell(&side.base, field).is_some_and(|base| want.equivalent_as(base, &at.ty));
+                    if !shown {
+                        set.set(at.name.clone(), want);
+                    }
+                }
+                Ok(None) => {}
+                Err(error) => {
+                    return Patch::Rejected(
+                        error.at(rules.fields.get(field).map(|field| field.name.clone()).unwrap_or_default()),
+                    );
+                }
+            }
+        }
+    }
+    if set.is_empty() {
+        return Patch::Nothing;
+    }
+    Patch::Write(Operation::Update { key, set, guard: guard(rules, side, member) })
+}
+
+fn create(rules: &SyncRules, link: &Link, side: &Side, member: MemberIndex) -> Patch {
+    if link.groups.iter().any(|group| group.held.is_some()) {
+        return Patch::Waits;
+    }
+    let agreed = agreed_cells(rules, link);
+    let mut image = Record::new();
+    for (field, value) in agreed.iter().enumerate() {
+        let (Some(at), Some(value)) = (rules.at(member, field), value) else { continue };
+        // A record that is made anew gets the member's own fields back as well as those that flow to it.
+        let anew = side.standing == Standing::Gone;
+        if !at.creatable || !(at.inward || anew) {
+            continue;
+        }
+        match wanted(at, value, || canonical_record(rules, &agreed)) {
+            Ok(Some(want)) => {
+                image.set(at.name.clone(), want);
+            }
+            Ok(None) => {}
+            Err(error) => {
+                return Patch::Rejected(error.at(rules.fields.get(field).map(|field| field.name.clone()).unwrap_or_default()));
+            }
+        }
+    }
+    give_old_key(rules, side, member, &mut image);
+    let absent_by = rules
+        .match_on
+        .iter()
+        .filter_map(|rule| Some(rules.at(member, rule.field)?.name.clone()))
+        .filter(|name| image.get(name.as_str()).is_some_and(|value| !matches!(value, Value::Null)))
+        .collect();
+    Patch::Write(Operation::Create { image, absent_by })
+}
+
+/// A record that is made anew gets the key that it had, where a create may give one.
+fn give_old_key(rules: &SyncRules, side: &Side, member: MemberIndex, image: &mut Record) {
+    let (Some(key), Some(rules)) = (&side.key, rules.members.get(member)) else { return };
+    for (name, value) in rules.schema.key.iter().zip(&key.0) {
+        let creatable = rules.schema.field(name.as_str()).is_some_and(|field| field.creatable);
+        if creatable && !image.has(name.as_str()) {
+            image.set(name.clone(), value.clone());
+        }
+    }
+}
+
+fn delete(rules: &SyncRules, side: &Side, member: MemberIndex) -> Patch {
+    let Some(key) = side.key.clone() else { return Patch::Nothing };
+    let guard = guard(rules, side, member);
+    if rules.deletes.on_delete != OnDelete::SoftDelete {
+        return Patch::Write(Operation::Delete { key, guard });
+    }
+    let Some(member) = rules.members.get(member) else { return Patch::Nothing };
+    let Some(field) = &member.soft_delete_field else {
+        return Patch::Rejected(Error::new(Code::SoftDeleteFieldMissing, format!("{} has no soft-delete field", member.object)));
+    };
+    let flag = match member.schema.field(field.as_str()).map(|field| &field.ty) {
+        Some(Type::Int { .. }) => Value::Int(1),
+        _ => Value::Bool(true),
+    };
+    Patch::Write(Operation::Update { key, set: [(field.clone(), flag)].into_iter().collect(), guard })
+}

@@ -1,0 +1,149 @@
+//! What a write that happened means for its link: the base takes the planned image, and what the system returned beyond
+//! that is an edit by that system (a trigger or workflow at work).
+
+use crate::change::{EditTime, Version};
+use crate::clock::Moment;
+use crate::connector::Operation;
+use crate::ledger::{Entry, FieldEntry, LedgerRow, Rule};
+use crate::link::{Agreed, Cells, FieldIndex, Link, MemberIndex, Pending, Shown, Standing};
+use crate::map::cell;
+use crate::record::{Key, Record};
+use crate::rules::{OnDelete, SyncRules};
+
+/// A write that happened.
+#[derive(Clone, Debug)]
+pub struct Written<'a> {
+    /// What was written.
+    pub operation: &'a Operation,
+    /// The record's key now.
+    pub key: Key,
+    /// What the system returned, if it did.
+    pub image: Option<Record>,
+    /// The version of the write.
+    pub version: Version,
+    /// How many causal hops the write was deep.
+    pub hops: u32,
+}
+
+/// Closes a write: the link as it stands after it, what the ledger says, and what the system made of it beyond what we
+/// wrote, as an observation newer than the write.
+pub fn settle(
+    rules: &SyncRules,
+    link: &Link,
+    member: MemberIndex,
+    written: &Written<'_>,
+    now: Moment,
+) -> (Link, LedgerRow, Option<Pending>) {
+    let mut after = link.clone();
+    let row = ledger_row(rules, link, member, written, now);
+    let Some(side) = after.sides.get_mut(member) else { return (after, row, None) };
+    side.version = written.version.clone();
+    side.flight = None;
+    side.attempts = 0;
+    side.misses = 0;
+    side.owes_life = false;
+    side.owes.clear();
+    // A key change that the feed has already told of is newer than the key under which we wrote.
+    let key_written = !matches!(written.operation, Operation::Delete { .. }) && names_key(rules, member, written.operation);
+    if side.key.is_none() || key_written {
+        side.key = Some(written.key.clone());
+    }
+    let (set, created) = match written.operation {
+        Operation::Delete { .. } => {
+            side.standing = Standing::Gone;
+            return (after, row, None);
+        }
+        Operation::Update { set, .. } => (set, false),
+        Operation::Create { image, .. } => (image, true),
+    };
+    if created {
+        side.standing = Standing::Present;
+        side.base = vec![None; rules.fields.len()];
+    } else if matches!(link.life, crate::link::Life::Deleted { .. }) && rules.deletes.on_delete == OnDelete::SoftDelete {
+        side.standing = Standing::LeftAlone;
+        return (after, row, None);
+    }
+    let differing = take_planned_image(rules, member, &mut side.base, set, written.image.as_ref());
+    let returned = differing.then(|| returned_pending(rules, link, member, written, now)).flatten();
+    (after, row, returned)
+}
+
+/// Base := what we wrote and what we believed, in the system's own form where that is equivalent. Says whether the system
+/// returned something else anywhere.
+fn take_planned_image(rules: &SyncRules, member: MemberIndex, base: &mut Cells, set: &Record, image: Option<&Record>) -> bool {
+    let mut differing = false;
+    base.resize(rules.fields.len(), None);
+    for (field, cell) in base.iter_mut().enumerate() {
+        let Some(at) = rules.at(member, field) else { continue };
+        if let Some(written) = set.get(at.name.as_str()) {
+            *cell = Some(written.clone());
+        }
+        let Some(returned) = image.and_then(|image| image.get(at.name.as_str())) else { continue };
+        match cell {
+            Some(believed) if believed.equivalent_as(returned, &at.ty) => *cell = Some(returned.clone()),
+            _ if crate::mutants::active("returned_value_trusted") => *cell = Some(returned.clone()),
+            _ => differing = true,
+        }
+    }
+    differing
+}
+
+fn returned_pending(rules: &SyncRules, link: &Link, member: MemberIndex, written: &Written<'_>, now: Moment) -> Option<Pending> {
+    let image = written.image.as_ref()?;
+    let cells: Cells = (0..rules.fields.len()).map(|field| image.get(rules.at(member, field)?.name.as_str()).cloned()).collect();
+    let time = EditTime { at: now, granularity_micros: 1, estimated: false };
+    let times = cells.iter().map(|cell| cell.as_ref().map(|_| time)).collect();
+    Some(Pending {
+        sync: link.sync,
+        member,
+        key: written.key.clone(),
+        old_key: None,
+        shown: Shown::Present { cells, times, full: true, anew: false },
+        version: written.version.clone(),
+        hops: written.hops.saturating_add(1),
+        echo: false,
+        arrived: now,
+        layout: link.layout,
+    })
+}
+
+/// Whether an operation decides the record's key: every create does, and an update that sets a field of the key.
+fn names_key(rules: &SyncRules, member: MemberIndex, operation: &Operation) -> bool {
+    match operation {
+        Operation::Create { .. } => true,
+        Operation::Update { set, .. } => {
+            rules.members.get(member).is_some_and(|member| member.schema.key.iter().any(|field| set.has(field.as_str())))
+        }
+        Operation::Delete { .. } => false,
+    }
+}
+
+fn ledger_row(rules: &SyncRules, link: &Link, member: MemberIndex, written: &Written<'_>, now: Moment) -> LedgerRow {
+    let (entry, set) = match written.operation {
+        Operation::Create { image, .. } => (Entry::Created, Some(image)),
+        Operation::Update { set, .. } => (Entry::Updated, Some(set)),
+        Operation::Delete { .. } => (Entry::Deleted, None),
+    };
+    let base = link.sides.get(member).map(|side| &side.base);
+    let fields = (0..rules.fields.len())
+        .filter_map(|field| {
+            let at = rules.at(member, field)?;
+            let new = set?.get(at.name.as_str())?;
+            let agreed = agreed_of(rules, link, field);
+            Some(FieldEntry {
+                field: rules.fields.get(field)?.name.clone(),
+                old: base.and_then(|base| cell(base, field)).cloned(),
+                new: Some(new.clone()),
+                from: agreed.map_or(member, |agreed| agreed.from),
+                edited: agreed.map_or(now, |agreed| agreed.time.at),
+                rule: agreed.map_or(Rule::OnlyChange, |agreed| agreed.rule),
+            })
+        })
+        .collect();
+    LedgerRow { at: now, sync: link.sync, link: Some(link.id), member, key: written.key.to_string(), entry, fields }
+}
+
+fn agreed_of<'a>(rules: &SyncRules, link: &'a Link, field: FieldIndex) -> Option<&'a Agreed> {
+    let group = rules.fields.get(field)?.group;
+    link.groups.get(group)?.agreed.as_ref()
+}

@@ -1,0 +1,294 @@
+//! The desk on which one link is decided: the link as it was, what every member shows now, and what has been decided
+//! so far. Life and groups are decided upon it in turn; `finish` moves the bases.
+
+use super::{Decision, Need, Ruling};
+use crate::change::EditTime;
+use crate::clock::Moment;
+use crate::ledger::{Entry, FieldEntry, LedgerRow, Rule};
+use crate::link::{Cells, FieldIndex, GroupIndex, Link, LinkHold, MemberIndex, Pending, ReviewId, Shown, Side, Standing};
+use crate::map::cell;
+use crate::review::{Review, Subject};
+use crate::rules::SyncRules;
+use crate::value::Value;
+
+pub(super) struct Work<'a> {
+    pub rules: &'a SyncRules,
+    /// The link as it was.
+    pub before: &'a Link,
+    /// The link as it will be.
+    pub link: Link,
+    pub pending: &'a [Option<Pending>],
+    /// What each member shows now: pending over base.
+    pub shown: Vec<Cells>,
+    pub ruling: Option<&'a Ruling>,
+    pub now: Moment,
+    pub next_review: &'a mut u64,
+    pub ledger: Vec<LedgerRow>,
+    pub reviews: Vec<Review>,
+    pub closed: Vec<(ReviewId, String)>,
+}
+
+impl<'a> Work<'a> {
+    /// Lays pending over base. A partial image over an unknown base must be read in full first.
+    pub fn new(
+        rules: &'a SyncRules,
+        before: &'a Link,
+        pending: &'a [Option<Pending>],
+        ruling: Option<&'a Ruling>,
+        now: Moment,
+        next_review: &'a mut u64,
+    ) -> Result<Work<'a>, Need> {
+        let mut shown = Vec::with_capacity(before.sides.len());
+        let mut unread = Vec::new();
+        for (member, side) in before.sides.iter().enumerate() {
+            let mut cells = side.base.clone();
+            let newer = pending_of(pending, member);
+            if let Some(Pending { shown: Shown::Present { cells: newer, .. }, .. }) = newer {
+                overlay(&mut cells, newer);
+            }
+            // A member of which a mapped field is not known has a say that has not been heard.
+            let gone = newer.is_some_and(|newer| matches!(newer.shown, Shown::Gone { .. }));
+            if newer.is_some_and(|_| !gone) || (side.standing == Standing::Present && !gone) {
+                let complete = rules
+                    .fields
+                    .iter()
+                    .zip(&cells)
+                    .all(|(field, cell)| cell.is_some() || field.members.get(member).is_none_or(Option::is_none));
+                if !complete {
+                    unread.push(member);
+                }
+            }
+            shown.push(cells);
+        }
+        if !unread.is_empty() {
+            return Err(Need::Read(unread));
+        }
+        let link = before.clone();
+        Ok(Work {
+            rules,
+            before,
+            link,
+            pending,
+            shown,
+            ruling,
+            now,
+            next_review,
+            ledger: Vec::new(),
+            reviews: Vec::new(),
+            closed: Vec::new(),
+        })
+    }
+
+    pub fn pending(&self, member: MemberIndex) -> Option<&'a Pending> {
+        pending_of(self.pending, member)
+    }
+
+    pub fn is_gone(&self, member: MemberIndex) -> bool {
+        matches!(self.pending(member), Some(Pending { shown: Shown::Gone { .. }, .. }))
+    }
+
+    pub fn is_shown(&self, member: MemberIndex) -> bool {
+        matches!(self.pending(member), Some(Pending { shown: Shown::Present { .. }, .. }))
+    }
+
+    pub fn side(&mut self, member: MemberIndex) -> Option<&mut Side> {
+        self.link.sides.get_mut(member)
+    }
+
+    pub fn standing(&self, member: MemberIndex) -> Standing {
+        self.link.sides.get(member).map_or(Standing::Absent, |side| side.standing)
+    }
+
+    pub fn members(&self) -> std::ops::Range<MemberIndex> {
+        0..self.link.sides.len()
+    }
+
+    /// What a member shows for a field now.
+    pub fn value(&self, member: MemberIndex, field: FieldIndex) -> Option<&Value> {
+        self.shown.get(member).and_then(|cells| cell(cells, field))
+    }
+
+    /// What a member last showed for a field.
+    pub fn base(&self, member: MemberIndex, field: FieldIndex) -> Option<&Value> {
+        self.before.sides.get(member).and_then(|side| cell(&side.base, field))
+    }
+
+    /// Whether a member now shows something else for a field than it last did, under the declared equivalence of its
+    /// type. An unknown base counts as changed: there is nothing to compare with.
+    pub fn field_changed(&self, member: MemberIndex, field: FieldIndex) -> bool {
+        if !self.is_shown(member) {
+            return false;
+        }
+        let (Some(at), Some(shown)) = (self.rules.at(member, field), self.value(member, field)) else { return false };
+        !self.base(member, field).is_some_and(|base| base.equivalent_as(shown, &at.ty))
+    }
+
+    /// Whether a member changed a group in a field whose edits flow.
+    pub fn group_changed(&self, member: MemberIndex, group: GroupIndex) -> bool {
+        self.rules
+            .group_fields(group)
+            .iter()
+            .any(|&field| self.rules.flows_from(member, field) && self.field_changed(member, field))
+    }
+
+    /// Whether a member changed anything whose edits flow.
+    pub fn any_flowing_change(&self, member: MemberIndex) -> bool {
+        (0..self.rules.groups.len()).any(|group| self.group_changed(member, group))
+    }
+
+    /// When a member's group took its present value: the latest of its changed fields.
+    pub fn edit_time(&self, member: MemberIndex, group: GroupIndex) -> EditTime {
+        let arrived = self.pending(member).map_or(self.now, |pending| pending.arrived);
+        let unknown = EditTime { at: arrived, granularity_micros: 1, estimated: true };
+        let Some(Pending { shown: Shown::Present { times, .. }, .. }) = self.pending(member) else { return unknown };
+        let latest = self
+            .rules
+            .group_fields(group)
+            .iter()
+            .filter(|&&field| self.field_changed(member, field))
+            .filter_map(|&field| times.get(field).copied().flatten())
+            .max_by_key(|time| time.at);
+        // Each was clamped to its own arrival when it was taken in; what is pending may have begun long before the last edit.
+        latest.unwrap_or(unknown)
+    }
+
+    pub fn hops(&self, member: MemberIndex) -> u32 {
+        self.pending(member).map_or(0, |pending| pending.hops)
+    }
+
+    /// Opens a review item, or renews the one that is already open under `known`.
+    pub fn review(&mut self, known: Option<ReviewId>, code: crate::error::Code, message: String, subject: Subject) -> ReviewId {
+        let id = known.unwrap_or_else(|| {
+            let id = ReviewId(*self.next_review);
+            *self.next_review = self.next_review.saturating_add(1);
+            id
+        });
+        let review = Review {
+            id,
+            sync: self.link.sync,
+            link: Some(self.link.id),
+            opened: self.now,
+            closed: None,
+            code: code.to_string(),
+            message,
+            subject,
+        };
+        self.reviews.retain(|other| other.id != id);
+        self.reviews.push(review);
+        id
+    }
+
+    /// Holds the link as a whole.
+    pub fn hold(&mut self, sticky: bool, code: crate::error::Code, message: String, subject: Subject) {
+        let known = self.before.held.filter(|hold| hold.sticky == sticky).map(|hold| hold.review);
+        let review = self.review(known, code, message, subject);
+        self.link.held = Some(LinkHold { review, sticky });
+    }
+
+    /// A line in the ledger about a member.
+    pub fn note(&mut self, member: MemberIndex, entry: Entry, fields: Vec<FieldEntry>) {
+        let key = self.link.sides.get(member).and_then(|side| side.key.as_ref()).map(ToString::to_string).unwrap_or_default();
+        self.ledger.push(LedgerRow { at: self.now, sync: self.link.sync, link: Some(self.link.id), member, key, entry, fields });
+    }
+
+    /// Whether a value of this member was agreed and never reached `other`.
+    fn never_reached(&self, field: FieldIndex, member: MemberIndex, other: MemberIndex) -> bool {
+        let Some(group) = self.rules.fields.get(field).map(|field| field.group) else { return false };
+        let agreed = self.before.groups.get(group).and_then(|group| group.agreed.as_ref());
+        let owed = self.before.sides.get(other).is_some_and(|side| side.owes.contains(&group));
+        owed && agreed.is_some_and(|agreed| agreed.from == member)
+    }
+
+    /// A line about every flowing change of a member that is not going to be carried over, or was still owed to the one
+    /// that decided against it.
+    pub fn note_lost_edits(&mut self, member: MemberIndex, by: MemberIndex, rule: Rule) {
+        let fields: Vec<FieldEntry> = (0..self.rules.fields.len())
+            .filter(|&field| self.rules.flows_from(member, field))
+            .filter(|&field| self.field_changed(member, field) || self.never_reached(field, member, by))
+            .map(|field| FieldEntry {
+                field: self.rules.fields.get(field).map(|field| field.name.clone()).unwrap_or_default(),
+                old: self.value(member, field).cloned(),
+                new: None,
+                from: by,
+                edited: self.now,
+                rule,
+            })
+            .collect();
+        if !fields.is_empty() {
+            self.note(member, Entry::Lost, fields);
+        }
+    }
+
+    /// Whether a member's group has no base at all: it was bound to the link after something had been agreed.
+    pub fn base_unknown(&self, member: MemberIndex, group: GroupIndex) -> bool {
+        self.rules
+            .group_fields(group)
+            .iter()
+            .filter(|&&field| self.rules.at(member, field).is_some())
+            .all(|&field| self.base(member, field).is_none())
+    }
+
+    /// The end of a review item that no longer holds anything.
+    pub fn close(&mut self, review: ReviewId, how: &str) {
+        self.reviews.retain(|open| open.id != review);
+        self.closed.push((review, how.to_owned()));
+    }
+
+    /// Moves the bases of the members that were seen, and hands the decision over.
+    pub fn finish(mut self) -> Decision {
+        if let (Some(old), None) = (self.before.held, self.link.held) {
+            self.close(old.review, "decided");
+        }
+        for member in self.members() {
+            let Some(pending) = self.pending(member) else { continue };
+            let shown = self.shown.get(member).cloned().unwrap_or_default();
+            let Some(side) = self.link.sides.get_mut(member) else { continue };
+            side.version = pending.version.clone();
+            if side.key.as_ref() != Some(&pending.key) {
+                side.key = Some(pending.key.clone());
+            }
+            side.attempts = 0;
+            match &pending.shown {
+                Shown::Present { .. } => {
+                    side.base = shown;
+                    side.standing = match side.standing {
+                        Standing::Absent | Standing::Gone => Standing::Present,
+                        standing => standing,
+                    };
+                }
+                Shown::Gone { .. } => {
+                    side.owes.clear();
+                    if side.standing == Standing::Present {
+                        side.standing = Standing::Gone;
+                    }
+                }
+            }
+        }
+        let changed = self.link != *self.before;
+        let mut same_versions = self.link.clone();
+        for (side, before) in same_versions.sides.iter_mut().zip(&self.before.sides) {
+            side.version.clone_from(&before.version);
+        }
+        let substantive = same_versions != *self.before;
+        if substantive {
+            self.link.decision = self.before.decision.saturating_add(1);
+        }
+        Decision { link: self.link, changed, substantive, ledger: self.ledger, reviews: self.reviews, closed: self.closed }
+    }
+}
+
+pub(super) fn pending_of(pending: &[Option<Pending>], member: MemberIndex) -> Option<&Pending> {
+    pending.get(member).and_then(Option::as_ref)
+}
+
+/// Puts every known cell of `newer` over `cells`.
+pub(super) fn overlay(cells: &mut Cells, newer: &Cells) {
+    if cells.len() < newer.len() {
+        cells.resize(newer.len(), None);
+    }
+    for (cell, newer) in cells.iter_mut().zip(newer) {
+        if newer.is_some() {
+            cell.clone_from(newer);
+        }
+    }
+}

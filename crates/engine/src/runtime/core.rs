@@ -1,0 +1,469 @@
+//! The desk at which every change passes: one task takes events in, decides, and hands out transactions and jobs. It
+//! waits for nothing but the store; whatever speaks to a system is a job of its own that answers with an event. What a
+//! job does to the outside world begins only when the transaction that says so is durable.
+
+use super::command::Command;
+use super::desk::{Desk, Layouts};
+use super::reads::Wanted;
+use super::status::Status;
+use super::{Approvals, Options, Setup};
+use crate::apply::Launch;
+use crate::capture::FeedState;
+use crate::change::Position;
+use crate::clock::{Clock, Moment};
+use crate::connector::{Batch, Chunk, Connector, Feed, FeedHealth, Presence, WriteResult};
+use crate::error::{Code, Error, Result};
+use crate::flight::Flight;
+use crate::identify::{Candidates, Find, Unidentified};
+use crate::link::{FlightId, LinkId, MemberIndex, ReviewId, SyncId};
+use crate::monitor::Meters;
+use crate::record::{FeedName, SystemName};
+use crate::rules::{MemberRules, SyncRules};
+use crate::store::{Address, Store, Transaction};
+use futures_util::stream::{FuturesOrdered, StreamExt};
+use std::collections::{BTreeMap, BTreeSet};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::{OwnedSemaphorePermit, mpsc, watch};
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+/// Something that happened.
+pub(crate) enum Event {
+    /// A feed was prepared, opened or lost.
+    Feed { system: SystemName, report: FeedReport },
+    /// A feed brought events.
+    Captured { system: SystemName, feed: FeedName, batch: Batch, permit: OwnedSemaphorePermit },
+    /// A flight came back.
+    Applied { flight: FlightId, result: Result<Vec<WriteResult>> },
+    /// Records were read.
+    Read { sync: usize, member: MemberIndex, asked: Vec<Wanted>, generation: u64, result: Result<Vec<Presence>> },
+    /// Strangers were looked for at the other members.
+    Found { find: Find, generation: u64, result: Result<Candidates> },
+    /// A piece of a snapshot.
+    Chunked { sync: usize, member: MemberIndex, generation: u64, result: Result<Chunk> },
+    /// A fence for flights of unknown outcome.
+    Fenced { system: SystemName, feed: FeedName, result: Result<Position> },
+    /// How a feed does.
+    Health { system: SystemName, feed: FeedName, result: Result<FeedHealth> },
+    /// A job that nobody waits for is over.
+    Done,
+}
+
+/// What became of a feed.
+pub(crate) enum FeedReport {
+    Prepared(Vec<Feed>),
+    Open(FeedName),
+    Lost(Option<FeedName>, Error),
+}
+
+/// What is to be done once a transaction is durable.
+pub(crate) enum Effect {
+    /// Tell the source, and let the feed go on.
+    Acknowledge { system: SystemName, feed: FeedName, position: Position },
+    /// Hand a captured batch's place back to its feed.
+    Release(OwnedSemaphorePermit),
+    /// Write.
+    Launch(Launch),
+    /// Answer a person.
+    Answer(tokio::sync::oneshot::Sender<Result<String>>, Result<String>),
+}
+
+/// A sync while it runs.
+pub(crate) struct SyncState {
+    pub rules: Arc<SyncRules>,
+    pub paused: bool,
+    /// Why it stopped, if it did.
+    pub stopped: Option<Error>,
+    /// Whether its first load may run (approved, or begun before).
+    pub approved: bool,
+    pub begun: bool,
+    pub members: Vec<MemberState>,
+    pub unidentified: Unidentified,
+    pub meters: Meters,
+}
+
+impl SyncState {
+    /// Whether decisions are made and written now.
+    pub fn active(&self) -> bool {
+        self.approved && !self.paused && self.stopped.is_none()
+    }
+}
+
+/// A member while its sync runs.
+#[derive(Default)]
+pub(crate) struct MemberState {
+    /// Flights under way.
+    pub flying: usize,
+    /// Failed calls in a row.
+    pub failures: u32,
+    /// Not to be written before.
+    pub retry_at: Option<Moment>,
+    /// Since when and why it cannot be reached.
+    pub down: Option<(Moment, Error)>,
+    /// Whether the list of debts may hold rows.
+    pub maybe_owing: bool,
+    /// Records to be read.
+    pub to_read: BTreeMap<Address, Wanted>,
+    /// Whether a read is under way.
+    pub reading: bool,
+    pub load: crate::backfill::Load,
+    pub guard: crate::guard::Guard,
+}
+
+type DurableFuture = Pin<Box<dyn Future<Output = (Result<()>, Vec<Effect>)> + Send>>;
+
+/// The engine's one deciding task.
+pub(crate) struct Core {
+    pub syncs: Vec<SyncState>,
+    pub systems: BTreeMap<SystemName, Arc<dyn Connector>>,
+    pub feeds: BTreeMap<(SystemName, FeedName), FeedState>,
+    pub store: Arc<dyn Store>,
+    pub clock: Arc<dyn Clock>,
+    pub options: Options,
+    approvals: Approvals,
+    /// Every layout of every sync.
+    pub layouts: Arc<Layouts>,
+    /// The store's random id, which our marks carry.
+    pub store_id: String,
+    pub next_link: u64,
+    pub next_flight: u64,
+    pub next_review: u64,
+    pub jitter: Jitter,
+    /// Flights that have not come back or whose outcome is in doubt.
+    pub flights: BTreeMap<FlightId, Airborne>,
+    /// Links being read: their observations wait for the answer.
+    pub reading: BTreeSet<LinkId>,
+    /// Links whose records are to be read, not yet handed to their members.
+    pub wanted_links: BTreeMap<(usize, MemberIndex), BTreeSet<LinkId>>,
+    /// Links that wait for a time.
+    pub waits: BTreeMap<(Moment, LinkId), usize>,
+    /// Addresses whose pending observation waits for a person, with the review item.
+    pub parked: BTreeMap<Address, ReviewId>,
+    /// Deletes of strangers, while a read that may have seen them is under way.
+    pub orphans: crate::capture::Orphans,
+    /// What the present event makes durable.
+    pub transaction: Transaction,
+    /// What follows when it is.
+    pub effects: Vec<Effect>,
+    /// Flights being filled by the present event.
+    pub loading: BTreeMap<(usize, MemberIndex, u32), Vec<Flight>>,
+    pub jobs: JoinSet<Event>,
+    pub feed_tasks: JoinSet<()>,
+    pub events: mpsc::Sender<Event>,
+    inbox: mpsc::Receiver<Event>,
+    requests: mpsc::Receiver<Command>,
+    publish: watch::Sender<Status>,
+    durable: FuturesOrdered<DurableFuture>,
+    last_health: Option<Moment>,
+    saturated_since: Option<Moment>,
+}
+
+/// A flight under way.
+pub(crate) struct Airborne {
+    pub flight: Flight,
+    pub sync: usize,
+    /// Whether the call has come back (or belonged to an earlier run) and what is left of it is in doubt.
+    pub in_doubt: bool,
+    /// Whether the fence that is being waited for was set after the doubt arose.
+    pub fenced: bool,
+}
+
+impl Core {
+    pub fn new(setup: Setup, requests: mpsc::Receiver<Command>, publish: watch::Sender<Status>) -> Core {
+        let (events, inbox) = mpsc::channel(256);
+        let started = setup.clock.now();
+        let syncs = setup.syncs.into_iter().map(|rules| SyncState {
+            members: rules.members.iter().map(|_| MemberState { maybe_owing: true, ..MemberState::default() }).collect(),
+            rules: Arc::new(rules),
+            paused: false,
+            stopped: None,
+            approved: false,
+            begun: false,
+            unidentified: Unidentified::default(),
+            meters: Meters::new(started),
+        });
+        Core {
+            syncs: syncs.collect(),
+            systems: setup.systems.into_iter().collect(),
+            feeds: BTreeMap::new(),
+            store: setup.store,
+            clock: setup.clock,
+            jitter: Jitter::new(setup.options.jitter_seed),
+            options: setup.options,
+            approvals: setup.approvals,
+            layouts: Arc::new(Layouts::new()),
+            store_id: String::new(),
+            next_link: 1,
+            next_flight: 1,
+            next_review: 1,
+            flights: BTreeMap::new(),
+            reading: BTreeSet::new(),
+            wanted_links: BTreeMap::new(),
+            waits: BTreeMap::new(),
+            parked: BTreeMap::new(),
+            orphans: crate::capture::Orphans::default(),
+            transaction: Transaction::default(),
+            effects: Vec::new(),
+            loading: BTreeMap::new(),
+            jobs: JoinSet::new(),
+            feed_tasks: JoinSet::new(),
+            events,
+            inbox,
+            requests,
+            publish,
+            durable: FuturesOrdered::new(),
+            last_health: None,
+            saturated_since: None,
+        }
+    }
+
+    pub fn now(&self) -> Moment {
+        self.clock.now()
+    }
+
+    pub async fn run(mut self, shutdown: CancellationToken) -> Result<()> {
+        self.restore().await?;
+        self.start_feeds();
+        let mut tick = tokio::time::interval(self.options.tick);
+        tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        loop {
+            let accepting = !self.is_saturated();
+            tokio::select! {
+                biased;
+                () = shutdown.cancelled() => break,
+                Some((result, effects)) = self.durable.next(), if !self.durable.is_empty() => {
+                    result?;
+                    crate::failpoint::pass("settled_durable");
+                    self.carry_out(effects);
+                }
+                Some(joined) = self.jobs.join_next(), if !self.jobs.is_empty() => {
+                    let event = joined.map_err(|error| Error::new(Code::Internal, "a task ended abnormally").because(error))?;
+                    self.handle(event).await?;
+                }
+                Some(command) = self.requests.recv() => self.handle_command(command).await?,
+                Some(event) = self.inbox.recv(), if accepting => self.handle(event).await?,
+                _ = tick.tick() => {
+                    if self.housekeeping().await? {
+                        break;
+                    }
+                }
+            }
+        }
+        self.stop().await
+    }
+
+    /// Whether a healthy target has all the flights that it may have: then capture is held back for a moment, which costs
+    /// less than taking every debt to the store and back. A target that is down holds nothing back.
+    fn is_saturated(&mut self) -> bool {
+        let full = self
+            .syncs
+            .iter()
+            .any(|sync| sync.members.iter().any(|member| member.down.is_none() && member.flying >= sync.rules.parallelism));
+        if !full {
+            self.saturated_since = None;
+            return false;
+        }
+        let now = self.now();
+        let since = *self.saturated_since.get_or_insert(now);
+        now.since(since) < self.options.saturation_patience
+    }
+
+    /// An orderly stop: what is durable stays, what is in flight is settled at the next start by its mark.
+    async fn stop(mut self) -> Result<()> {
+        self.feed_tasks.shutdown().await;
+        let deadline = tokio::time::Instant::now() + Duration::from_secs(3);
+        // Flights that come back within a moment are settled now rather than verified at the next start.
+        while !self.jobs.is_empty() {
+            match tokio::time::timeout_at(deadline, self.jobs.join_next()).await {
+                Ok(Some(Ok(event @ Event::Applied { .. }))) => self.handle(event).await?,
+                Ok(Some(_)) => {}
+                Ok(None) | Err(_) => break,
+            }
+        }
+        self.jobs.shutdown().await;
+        while let Some((result, _)) = self.durable.next().await {
+            result?;
+        }
+        self.publish_status().await
+    }
+
+    async fn handle(&mut self, event: Event) -> Result<()> {
+        match event {
+            Event::Feed { system, report } => self.on_feed(system, report).await?,
+            Event::Captured { system, feed, batch, permit } => self.on_captured(system, feed, batch, permit).await?,
+            Event::Applied { flight, result } => self.on_applied(flight, result).await?,
+            Event::Read { sync, member, asked, generation, result } => {
+                self.on_read(sync, member, asked, generation, result).await?
+            }
+            Event::Found { find, generation, result } => self.on_found(find, generation, result).await?,
+            Event::Chunked { sync, member, generation, result } => self.on_chunked(sync, member, generation, result).await?,
+            Event::Fenced { system, feed, result } => self.on_fenced(system, feed, result).await?,
+            Event::Health { system, feed, result } => self.on_health(&system, &feed, result),
+            Event::Done => return Ok(()),
+        }
+        self.commit();
+        self.start_jobs().await
+    }
+
+    /// Makes durable what the present event decided; its effects follow when it is.
+    pub fn commit(&mut self) {
+        self.take_off();
+        let transaction = std::mem::take(&mut self.transaction);
+        let effects = std::mem::take(&mut self.effects);
+        if transaction.is_empty() && effects.is_empty() {
+            return;
+        }
+        if crate::mutants::active("acknowledged_before_durable") {
+            let early: Vec<Effect> = effects;
+            let receiver = self.store.submit(transaction);
+            self.carry_out(early);
+            self.durable.push_back(Box::pin(async move { (receiver.await.unwrap_or_else(|_| Err(lost_store())), Vec::new()) }));
+            return;
+        }
+        let receiver = self.store.submit(transaction);
+        self.durable.push_back(Box::pin(async move { (receiver.await.unwrap_or_else(|_| Err(lost_store())), effects) }));
+    }
+
+    fn carry_out(&mut self, effects: Vec<Effect>) {
+        for effect in effects {
+            match effect {
+                Effect::Acknowledge { system, feed, position } => self.acknowledge(system, feed, position),
+                Effect::Release(permit) => drop(permit),
+                Effect::Launch(launch) => self.launch(launch),
+                Effect::Answer(to, answer) => {
+                    // Whoever asked may have gone; what was asked is done all the same.
+                    let _ = to.send(answer);
+                }
+            }
+        }
+    }
+
+    /// Starts whatever jobs have become possible.
+    pub async fn start_jobs(&mut self) -> Result<()> {
+        self.start_reads().await?;
+        self.start_finds().await?;
+        self.start_chunks();
+        Ok(())
+    }
+
+    async fn housekeeping(&mut self) -> Result<bool> {
+        let now = self.now();
+        self.restart_feeds(now);
+        self.ask_fences();
+        self.wake_waiting(now).await?;
+        self.pay_debts(now).await?;
+        self.commit();
+        self.start_jobs().await?;
+        if self.last_health.is_none_or(|last| now.since(last) >= self.options.health_interval) {
+            self.last_health = Some(now);
+            self.ask_health();
+        }
+        self.publish_status().await?;
+        let level = self.publish.borrow().syncs.iter().all(|sync| sync.level || sync.stage.starts_with("stopped"));
+        Ok(self.options.once && level && self.once_is_over())
+    }
+
+    async fn publish_status(&mut self) -> Result<()> {
+        let status = self.make_status().await?;
+        self.publish.send_replace(status);
+        Ok(())
+    }
+
+    pub fn rules(&self, sync: usize) -> Option<Arc<SyncRules>> {
+        self.syncs.get(sync).map(|sync| Arc::clone(&sync.rules))
+    }
+
+    pub fn member_rules(&self, sync: usize, member: MemberIndex) -> Option<&MemberRules> {
+        self.syncs.get(sync)?.rules.members.get(member)
+    }
+
+    pub fn member(&mut self, sync: usize, member: MemberIndex) -> Option<&mut MemberState> {
+        self.syncs.get_mut(sync)?.members.get_mut(member)
+    }
+
+    pub fn connector(&self, sync: usize, member: MemberIndex) -> Option<Arc<dyn Connector>> {
+        let system = &self.member_rules(sync, member)?.system;
+        self.systems.get(system).cloned()
+    }
+
+    pub fn sync_of(&self, id: SyncId) -> Option<usize> {
+        self.syncs.iter().position(|sync| sync.rules.id == id)
+    }
+
+    /// A desk for the present event.
+    pub fn desk(&self) -> Desk {
+        Desk::new(Arc::clone(&self.layouts))
+    }
+
+    async fn restore(&mut self) -> Result<()> {
+        let identity = self.store.identity().await?;
+        self.store_id = identity.store;
+        self.next_link = identity.last_link.saturating_add(1);
+        self.next_flight = identity.last_flight.saturating_add(1);
+        self.next_review = identity.last_review.saturating_add(1);
+        self.restore_layouts().await?;
+        for sync in 0..self.syncs.len() {
+            self.restore_sync(sync).await?;
+        }
+        self.restore_flights().await?;
+        for sync in 0..self.syncs.len() {
+            self.restore_reviews(sync).await?;
+            self.restore_pending(sync).await?;
+        }
+        self.commit();
+        self.start_jobs().await
+    }
+
+    async fn restore_layouts(&mut self) -> Result<()> {
+        let mut layouts = Layouts::new();
+        for sync in &self.syncs {
+            let known = crate::plan::layouts(&*self.store, sync.rules.id).await?;
+            layouts.insert(sync.rules.id, (sync.rules.layout, known));
+        }
+        self.layouts = Arc::new(layouts);
+        Ok(())
+    }
+
+    async fn restore_sync(&mut self, sync: usize) -> Result<()> {
+        let Some(state) = self.syncs.get(sync) else { return Ok(()) };
+        let id = state.rules.id.0;
+        let approved = self.approvals.includes(&state.rules.name);
+        let begun = self.store.setting(&format!("begun/{id}")).await?.is_some();
+        let paused = self.store.setting(&format!("paused/{id}")).await?.is_some();
+        if let Some(state) = self.syncs.get_mut(sync) {
+            state.begun = begun;
+            state.approved = begun || approved;
+            state.paused = paused;
+        }
+        self.restore_loads(sync).await?;
+        self.read_new_fields(sync).await?;
+        self.restore_guards(sync).await
+    }
+}
+
+fn lost_store() -> Error {
+    Error::new(Code::StoreFailed, "the store stopped before it answered")
+}
+
+/// Random waits between retries, from a seed: a small generator of our own so that the same seed gives the same waits.
+pub(crate) struct Jitter(u64);
+
+impl Jitter {
+    pub fn new(seed: u64) -> Jitter {
+        Jitter(seed ^ 0x9e37_79b9_7f4a_7c15)
+    }
+
+    /// A random part of `longest` (full jitter).
+    pub fn part_of(&mut self, longest: Duration) -> Duration {
+        // splitmix64
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut mixed = self.0;
+        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        mixed ^= mixed >> 31;
+        let thousandths = u32::try_from(mixed % 1_000).unwrap_or(0);
+        longest.saturating_mul(thousandths) / 1_000
+    }
+}

@@ -1,0 +1,296 @@
+//! Between the pure merge and the outside world: which links are looked at, what of a decision is remembered, and what
+//! it sends on its way.
+
+use super::core::Core;
+use super::desk::{Desk, address};
+use crate::clock::Moment;
+use crate::error::{Code, Error, Result};
+use crate::link::{Link, LinkId, MemberIndex, Pending, Shown};
+use crate::reconcile::{Decision, Need, Outcome, Patch, Ruling, decide, patch};
+use crate::review::{Review, Subject};
+use crate::rules::SyncRules;
+use std::sync::Arc;
+
+impl Core {
+    /// Decides about every link that the event touched. In the middle of a source transaction deletes wait for its end,
+    /// so that a mass delete is seen whole; those links are given back.
+    pub(crate) async fn decide_touched(&mut self, desk: &mut Desk, middle: bool) -> Result<Vec<LinkId>> {
+        let mut deferred = Vec::new();
+        loop {
+            let touched = desk.take_touched();
+            if touched.is_empty() {
+                return Ok(deferred);
+            }
+            for id in touched {
+                if middle && self.has_fresh_delete(desk, id) {
+                    deferred.push(id);
+                    continue;
+                }
+                self.decide_link(desk, id, None).await?;
+            }
+        }
+    }
+
+    fn has_fresh_delete(&self, desk: &Desk, id: LinkId) -> bool {
+        desk.link(id)
+            .is_some_and(|link| desk.pending(link).iter().flatten().any(|pending| matches!(pending.shown, Shown::Gone { .. })))
+    }
+
+    /// Decides about one link and sends what follows on its way. A link that is being written or read waits: its
+    /// observations stay pending.
+    pub(crate) async fn decide_link(&mut self, desk: &mut Desk, id: LinkId, ruling: Option<&Ruling>) -> Result<()> {
+        let Some(link) = desk.link(id).cloned() else { return Ok(()) };
+        let Some(sync) = self.sync_of(link.sync) else { return Ok(()) };
+        if !self.syncs.get(sync).is_some_and(super::core::SyncState::active)
+            || (link.in_flight() && !crate::mutants::active("two_flights_per_link"))
+            || self.reading.contains(&id)
+        {
+            return Ok(());
+        }
+        let Some(rules) = self.rules(sync) else { return Ok(()) };
+        let pending = desk.pending(&link);
+        if self.is_guarded(sync, &link, &pending) && !matches!(ruling, Some(Ruling::Life { .. })) {
+            self.park_guarded(sync, &link, &pending);
+            return Ok(());
+        }
+        if pending.iter().all(Option::is_none) && ruling.is_none() {
+            return self.dispatch(desk, &rules, sync, link);
+        }
+        let now = self.now();
+        match decide(&rules, &link, &pending, ruling, now, &mut self.next_review) {
+            Outcome::Decided(decision) => self.take_decision(desk, &rules, sync, &link, &pending, *decision),
+            Outcome::Needs(Need::Read(members)) => {
+                for member in members {
+                    self.want_read(sync, member, id);
+                }
+                Ok(())
+            }
+            Outcome::Needs(Need::Wait(until)) => {
+                self.waits.insert((until, id), sync);
+                Ok(())
+            }
+            Outcome::Needs(Need::NewLink(member)) => self.part_from_tombstone(desk, sync, &link, member),
+            Outcome::Needs(Need::Person) => {
+                self.park(&link, &pending);
+                Ok(())
+            }
+        }
+    }
+
+    fn take_decision(
+        &mut self,
+        desk: &mut Desk,
+        rules: &Arc<SyncRules>,
+        sync: usize,
+        before: &Link,
+        pending: &[Option<Pending>],
+        decision: Decision,
+    ) -> Result<()> {
+        let Decision { mut link, changed, substantive, ledger, reviews, closed } = decision;
+        for (address, _) in self.addresses(before) {
+            self.parked.remove(&address);
+        }
+        desk.clear_pending(before);
+        if !crate::mutants::active("loser_not_recorded") {
+            self.transaction.ledger.extend(ledger);
+        }
+        for review in reviews {
+            self.open_review(sync, review);
+        }
+        for (review, how) in closed {
+            self.close_review(sync, review, how);
+        }
+        if crate::mutants::active("base_stays_behind") {
+            for (side, old) in link.sides.iter_mut().zip(&before.sides) {
+                side.base.clone_from(&old.base);
+            }
+        }
+        // The echo of our own write moves nothing but a version, and need not be written: invariant 5.
+        let only_echo = !substantive && pending.iter().flatten().all(|pending| pending.echo);
+        if changed && !only_echo {
+            desk.save(link.clone());
+        }
+        self.dispatch(desk, rules, sync, link)
+    }
+
+    /// Sends what is owed on its way: into a flight where the member can be written now, into the list of debts otherwise.
+    pub(crate) fn dispatch(&mut self, desk: &mut Desk, rules: &Arc<SyncRules>, sync: usize, mut link: Link) -> Result<()> {
+        let before = link.clone();
+        for member in 0..link.sides.len() {
+            let Some(side) = link.sides.get(member) else { continue };
+            let later = side.queued && side.due > self.now();
+            if side.flight.is_some() || later || !(side.is_owing() || side.queued) {
+                continue;
+            }
+            if side.blocked.is_some() {
+                self.strike_debt(&mut link, member);
+                continue;
+            }
+            match patch(rules, &link, member) {
+                Patch::Nothing => {
+                    if let Some(side) = link.sides.get_mut(member) {
+                        side.owes.clear();
+                        side.owes_life = false;
+                    }
+                    self.strike_debt(&mut link, member);
+                }
+                Patch::Waits => self.strike_debt(&mut link, member),
+                Patch::Rejected(error) => self.block(sync, &mut link, member, &error),
+                Patch::Write(operation) if self.can_fly(sync, member) => {
+                    self.strike_debt(&mut link, member);
+                    self.board(sync, &mut link, member, operation);
+                }
+                Patch::Write(_) => {
+                    let now = self.now();
+                    self.owe_later(sync, &mut link, member, now);
+                }
+            }
+        }
+        if link != before {
+            desk.save(link);
+        }
+        Ok(())
+    }
+
+    /// Takes a side off the list of debts.
+    pub(crate) fn strike_debt(&mut self, link: &mut Link, member: MemberIndex) {
+        if let Some(side) = link.sides.get_mut(member)
+            && side.queued
+        {
+            side.queued = false;
+            self.transaction.owed.push((link.sync, member, link.id, None));
+        }
+    }
+
+    /// Puts a side on the list of debts, to be paid at `due`.
+    pub(crate) fn owe_later(&mut self, sync: usize, link: &mut Link, member: MemberIndex, due: Moment) {
+        if let Some(side) = link.sides.get_mut(member) {
+            side.queued = true;
+            side.due = due;
+            side.flight = None;
+            self.transaction.owed.push((link.sync, member, link.id, Some(due)));
+        }
+        if let Some(state) = self.member(sync, member) {
+            state.maybe_owing = true;
+        }
+    }
+
+    /// Keeps a member from being written until a person has looked, or until the record changes.
+    pub(crate) fn block(&mut self, sync: usize, link: &mut Link, member: MemberIndex, error: &Error) {
+        let fields: Vec<String> = error.at.iter().cloned().collect();
+        let subject = match error.code {
+            Code::RetriesExhausted => Subject::Exhausted { member },
+            _ => Subject::Rejected { member, fields },
+        };
+        let known = link.sides.get(member).and_then(|side| side.blocked);
+        let id = known.unwrap_or_else(|| self.new_review());
+        let review = Review {
+            id,
+            sync: link.sync,
+            link: Some(link.id),
+            opened: self.now(),
+            closed: None,
+            code: error.code.to_string(),
+            message: error.to_string(),
+            subject,
+        };
+        self.open_review(sync, review);
+        if let Some(side) = link.sides.get_mut(member) {
+            side.blocked = Some(id);
+            side.flight = None;
+        }
+        self.strike_debt(link, member);
+        let key = link.sides.get(member).and_then(|side| side.key.as_ref()).map(ToString::to_string).unwrap_or_default();
+        self.transaction.ledger.push(crate::ledger::LedgerRow {
+            at: self.now(),
+            sync: link.sync,
+            link: Some(link.id),
+            member,
+            key,
+            entry: crate::ledger::Entry::Rejected(error.code.to_string()),
+            fields: Vec::new(),
+        });
+    }
+
+    /// The record under this key is a new one: it parts from its tombstone and is identified like any stranger.
+    fn part_from_tombstone(&mut self, desk: &mut Desk, sync: usize, link: &Link, member: MemberIndex) -> Result<()> {
+        let Some(key) = link.sides.get(member).and_then(|side| side.key.clone()) else { return Ok(()) };
+        let address = address(link.sync, member, &key);
+        let mut link = link.clone();
+        if let Some(side) = link.sides.get_mut(member) {
+            side.key = None;
+        }
+        desk.set_link(&address, None, &mut self.transaction);
+        desk.save(link);
+        self.unidentified(sync, address);
+        Ok(())
+    }
+
+    /// The addresses of a link's records.
+    pub(crate) fn addresses(&self, link: &Link) -> Vec<(crate::store::Address, MemberIndex)> {
+        link.sides
+            .iter()
+            .enumerate()
+            .filter_map(|(member, side)| Some((address(link.sync, member, side.key.as_ref()?), member)))
+            .collect()
+    }
+
+    /// What is pending about this link waits for a person.
+    fn park(&mut self, link: &Link, pending: &[Option<Pending>]) {
+        let Some(hold) = link.held else { return };
+        for (address, member) in self.addresses(link) {
+            if pending.get(member).is_some_and(Option::is_some) {
+                self.parked.insert(address, hold.review);
+            }
+        }
+    }
+
+    /// Looks again at links whose wait is over.
+    pub(crate) async fn wake_waiting(&mut self, now: Moment) -> Result<()> {
+        let due: Vec<(Moment, LinkId)> = self.waits.range(..=(now, LinkId(u64::MAX))).map(|(key, _)| *key).collect();
+        if due.is_empty() {
+            return Ok(());
+        }
+        let ids: Vec<LinkId> = due.iter().map(|(_, id)| *id).collect();
+        for key in due {
+            self.waits.remove(&key);
+        }
+        self.look_again(ids).await
+    }
+
+    /// Looks at these links anew.
+    pub(crate) async fn look_again(&mut self, ids: Vec<LinkId>) -> Result<()> {
+        let mut desk = self.desk();
+        desk.load_links(&*self.store, ids.clone()).await?;
+        for id in ids {
+            desk.touch(id);
+        }
+        self.decide_touched(&mut desk, false).await?;
+        desk.flush(&mut self.transaction);
+        Ok(())
+    }
+
+    pub(crate) fn new_review(&mut self) -> crate::link::ReviewId {
+        let id = crate::link::ReviewId(self.next_review);
+        self.next_review = self.next_review.saturating_add(1);
+        id
+    }
+
+    pub(crate) fn open_review(&mut self, sync: usize, review: Review) {
+        if let Some(state) = self.syncs.get_mut(sync) {
+            state.meters.review_opened(review.id);
+        }
+        self.transaction.reviews.retain(|other| other.id != review.id);
+        self.transaction.reviews.push(review);
+    }
+
+    /// Closes a review item. What the item said is kept; only its end is added, when the transaction is written.
+    pub(crate) fn close_review(&mut self, sync: usize, id: crate::link::ReviewId, how: String) {
+        if let Some(state) = self.syncs.get_mut(sync) {
+            state.meters.review_closed(id);
+        }
+        self.transaction.reviews.retain(|other| other.id != id);
+        let now = self.now();
+        self.transaction.closed_reviews.push((id, now, how));
+    }
+}

@@ -1,0 +1,170 @@
+//! Records that must be read before anything is decided about them: guard misses, partial images without a base,
+//! observations that cannot be ordered. Reads are gathered per member and made in batches.
+
+use super::core::{Core, Event};
+use crate::change::{EditTime, Image, Observation};
+use crate::connector::Presence;
+use crate::error::{Code, Error, Result};
+use crate::link::{LinkId, MemberIndex};
+use crate::record::Key;
+use crate::runtime::desk::address;
+use crate::store::Address;
+
+/// Records in one read.
+const READ_BATCH: usize = 500;
+
+/// A record that is to be read.
+#[derive(Clone, Debug)]
+pub(crate) struct Wanted {
+    pub address: Address,
+    pub key: Key,
+    /// The link that waits for it, if the record has one.
+    pub link: Option<LinkId>,
+}
+
+impl Core {
+    /// Has a linked record read. The link waits until then.
+    pub(crate) fn want_read(&mut self, sync: usize, member: MemberIndex, link: LinkId) {
+        self.reading.insert(link);
+        self.wanted_links.entry((sync, member)).or_default().insert(link);
+    }
+
+    /// Has a stranger read.
+    pub(crate) fn want_stranger(&mut self, sync: usize, address: Address, key: Key) {
+        let member = address.member;
+        if let Some(state) = self.member(sync, member) {
+            state.to_read.insert(address.clone(), Wanted { address, key, link: None });
+        }
+    }
+
+    pub(crate) async fn start_reads(&mut self) -> Result<()> {
+        let now = self.now();
+        for ((sync, member), links) in std::mem::take(&mut self.wanted_links) {
+            let Some(id) = self.rules(sync).map(|rules| rules.id) else { continue };
+            let mut desk = self.desk();
+            desk.load_links(&*self.store, links.iter().copied().collect()).await?;
+            for link in links {
+                let key = desk.link(link).and_then(|link| link.sides.get(member)).and_then(|side| side.key.clone());
+                match (key, self.member(sync, member)) {
+                    (Some(key), Some(state)) => {
+                        let address = address(id, member, &key);
+                        state.to_read.insert(address.clone(), Wanted { address, key, link: Some(link) });
+                    }
+                    _ => {
+                        self.reading.remove(&link);
+                    }
+                }
+            }
+        }
+        for sync in 0..self.syncs.len() {
+            for member in 0..self.syncs.get(sync).map_or(0, |state| state.members.len()) {
+                self.start_read(sync, member, now);
+            }
+        }
+        Ok(())
+    }
+
+    fn start_read(&mut self, sync: usize, member: MemberIndex, now: crate::clock::Moment) {
+        let (Some(connector), Some(selection)) =
+            (self.connector(sync, member), self.member_rules(sync, member).map(|rules| rules.selection.clone()))
+        else {
+            return;
+        };
+        let Some(state) = self.member(sync, member) else { return };
+        if state.reading || state.to_read.is_empty() || state.retry_at.is_some_and(|at| at > now) {
+            return;
+        }
+        state.reading = true;
+        let mut asked = Vec::new();
+        while let Some((_, wanted)) = state.to_read.pop_first() {
+            asked.push(wanted);
+            if asked.len() == READ_BATCH {
+                break;
+            }
+        }
+        let generation = self.orphans.begin();
+        let timeout = self.options.read_timeout;
+        self.jobs.spawn(async move {
+            let keys: Vec<Key> = asked.iter().map(|wanted| wanted.key.clone()).collect();
+            let result = match tokio::time::timeout(timeout, connector.read(&selection, &keys)).await {
+                Ok(result) => result,
+                Err(_) => Err(Error::new(Code::Unreachable, "a read was not answered in time")),
+            };
+            Event::Read { sync, member, asked, generation, result }
+        });
+    }
+
+    pub(crate) async fn on_read(
+        &mut self,
+        sync: usize,
+        member: MemberIndex,
+        asked: Vec<Wanted>,
+        generation: u64,
+        result: Result<Vec<Presence>>,
+    ) -> Result<()> {
+        if let Some(state) = self.member(sync, member) {
+            state.reading = false;
+        }
+        let found = match result {
+            Ok(found) => found,
+            Err(error) => {
+                self.member_failed(sync, member, error);
+                if let Some(state) = self.member(sync, member) {
+                    state.to_read.extend(asked.into_iter().map(|wanted| (wanted.address.clone(), wanted)));
+                }
+                self.orphans.end(generation);
+                return Ok(());
+            }
+        };
+        if let Some(state) = self.member(sync, member) {
+            state.retry_at = None;
+            state.failures = 0;
+            state.down = None;
+        }
+        let now = self.now();
+        let Some(rules) = self.rules(sync) else { return Ok(()) };
+        let mut arrived = Vec::new();
+        let mut links = Vec::new();
+        let mut forbidden = Vec::new();
+        for (wanted, presence) in asked.into_iter().zip(found) {
+            if let Some(link) = wanted.link {
+                self.reading.remove(&link);
+                links.push(link);
+            }
+            let observation = match presence {
+                Presence::Present(observation) => observation,
+                Presence::Absent { version } => Observation {
+                    object: rules.members.get(member).map_or_else(|| "".into(), |member| member.object.clone()),
+                    key: wanted.key,
+                    old_key: None,
+                    image: Image::Deleted,
+                    version,
+                    time: EditTime { at: now, granularity_micros: 1, estimated: true },
+                    mark: None,
+                },
+                Presence::Forbidden(error) => {
+                    forbidden.extend(wanted.link.map(|link| (link, error)));
+                    continue;
+                }
+            };
+            arrived.push(crate::capture::incoming(&rules, sync, member, observation, now, &self.store_id, true));
+        }
+        let mut desk = self.desk();
+        desk.load_links(&*self.store, links.clone()).await?;
+        self.take_in_all(&mut desk, arrived).await?;
+        for (link, error) in forbidden {
+            if let Some(mut link) = desk.link(link).cloned() {
+                let error = Error::new(Code::Forbidden, "the record cannot be read").because(error);
+                self.block(sync, &mut link, member, &error);
+                desk.save(link);
+            }
+        }
+        for link in links {
+            desk.touch(link);
+        }
+        self.decide_touched(&mut desk, false).await?;
+        desk.flush(&mut self.transaction);
+        self.orphans.end(generation);
+        Ok(())
+    }
+}

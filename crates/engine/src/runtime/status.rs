@@ -1,0 +1,95 @@
+//! What the engine tells of itself while it runs: a plain value, published whenever it changes enough to matter.
+
+use serde::{Deserialize, Serialize};
+
+/// Everything a person or a monitor wants to see at a glance.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub struct Status {
+    /// One per sync, in the order of the configuration.
+    pub syncs: Vec<SyncStatus>,
+    /// One per feed.
+    pub feeds: Vec<FeedStatus>,
+}
+
+/// How a sync does.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub struct SyncStatus {
+    /// Its name.
+    pub name: String,
+    /// `preparing`, `loading`, `live`, `paused`, `stopped: …`.
+    pub stage: String,
+    /// Whether nothing is left to do: every feed has been read to its end as of the last look, nothing is pending,
+    /// owed, in flight or being looked up. What waits in review does not count.
+    pub level: bool,
+    /// Records known.
+    pub links: u64,
+    /// Changes seen since the start.
+    pub observed: u64,
+    /// Records written since the start.
+    pub written: u64,
+    /// Writes that failed since the start.
+    pub failed: u64,
+    /// Records written in the last ten seconds, per second.
+    pub rate: f64,
+    /// Open review items.
+    pub review: u64,
+    /// Latency from the edit's commit to our write's, in milliseconds, since the start.
+    pub latency_ms: Percentiles,
+    /// One per member.
+    pub members: Vec<MemberStatus>,
+}
+
+/// How a member does.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub struct MemberStatus {
+    /// The system.
+    pub system: String,
+    /// The object.
+    pub object: String,
+    /// Observations not yet taken into account.
+    pub pending: u64,
+    /// Writes owed to it.
+    pub owed: u64,
+    /// Writes under way.
+    pub in_flight: u64,
+    /// `up`, or since when and why it cannot be reached.
+    pub reach: String,
+    /// How far its first read has got: `none`, `reading: N records`, `done`.
+    pub load: String,
+}
+
+/// How a feed does.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub struct FeedStatus {
+    /// The system.
+    pub system: String,
+    /// The feed.
+    pub feed: String,
+    /// `connecting`, `reading`, `idle`, `gap: …`, `unreachable since …`.
+    pub state: String,
+    /// The durable position in the source's own notation.
+    pub position: String,
+    /// Bytes of log that the source keeps because of us.
+    pub retained_bytes: Option<u64>,
+    /// The most it is ready to keep.
+    pub retained_bytes_max: Option<u64>,
+    /// Something a person should act on.
+    pub warning: Option<String>,
+    /// How far behind the source the newest event was when it arrived, in milliseconds.
+    pub lag_ms: Option<u64>,
+}
+
+/// Percentiles of a distribution.
+#[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
+pub struct Percentiles {
+    /// How many were measured.
+    pub count: u64,
+    /// The median.
+    pub p50: f64,
+    /// 95 %.
+    pub p95: f64,
+    /// 99 %.
+    pub p99: f64,
+    /// The largest.
+    pub max: f64,
+}

@@ -1,0 +1,460 @@
+//! Stage 7: what became of a flight, record by record, in one transaction: bases, ledger, review, and what follows.
+
+use crate::capture::Incoming;
+use crate::clock::Moment;
+use crate::connector::{Operation, Outcome, WriteResult};
+use crate::error::{Class, Code, Error, Result};
+use crate::flight::Intent;
+use crate::ledger::{Entry, LedgerRow};
+use crate::link::{FlightId, Life, Link, LinkId, MemberIndex, Pending, Shown};
+use crate::reconcile::{Folded, Written, fold, settle};
+use crate::record::Record;
+use crate::rules::{Fallback, SyncRules};
+use crate::runtime::core::Core;
+use crate::runtime::desk::{Desk, address};
+use std::cmp::Ordering;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+/// Guard misses in a row whose re-read showed nothing new, before a person is asked.
+const MAX_MISSES: u32 = 5;
+
+impl Core {
+    pub(crate) async fn on_applied(&mut self, id: FlightId, result: Result<Vec<WriteResult>>) -> Result<()> {
+        crate::failpoint::pass("applied_before_settle");
+        let Some(airborne) = self.flights.get(&id) else { return Ok(()) };
+        let (sync, member) = (airborne.sync, airborne.flight.member);
+        let intents = airborne.flight.intents.clone();
+        let hops = airborne.flight.hops;
+        if let Some(state) = self.member(sync, member) {
+            state.flying = state.flying.saturating_sub(1);
+        }
+        let results = match result {
+            Ok(results) => {
+                self.member_is_up(sync, member);
+                results
+            }
+            Err(error) if error.class() == Class::UnknownOutcome => {
+                intents.iter().map(|intent| WriteResult { id: intent.write.id, outcome: Outcome::Unknown }).collect()
+            }
+            Err(error) => {
+                self.member_failed(sync, member, error);
+                Vec::new()
+            }
+        };
+        let mut outcomes: BTreeMap<u64, Outcome> = results.into_iter().map(|result| (result.id, result.outcome)).collect();
+        let mut desk = self.desk();
+        desk.load_links(&*self.store, intents.iter().map(|intent| intent.link).collect()).await?;
+        let mut in_doubt = false;
+        for intent in &intents {
+            let open = desk.link(intent.link).and_then(|link| link.sides.get(member)).is_some_and(|side| side.flight == Some(id));
+            if !open {
+                // The feed has told of it already.
+                continue;
+            }
+            // No answer for a write of a call that as a whole did not happen: it did not happen either.
+            let outcome = outcomes.remove(&intent.write.id).unwrap_or(Outcome::Locked);
+            in_doubt |= self.settle_intent(&mut desk, sync, member, intent, outcome, hops).await?;
+        }
+        self.decide_touched(&mut desk, false).await?;
+        desk.flush(&mut self.transaction);
+        if in_doubt {
+            if let Some(airborne) = self.flights.get_mut(&id) {
+                airborne.in_doubt = true;
+            }
+            self.ask_fence(sync, member);
+        } else {
+            self.land(id);
+        }
+        let now = self.now();
+        crate::failpoint::pass("settled_before_durable");
+        self.pay_debts_of(sync, member, now).await
+    }
+
+    /// The flight is over.
+    pub(crate) fn land(&mut self, id: FlightId) {
+        if self.flights.remove(&id).is_some() {
+            self.transaction.closed.push(id);
+        }
+    }
+
+    /// Settles one write; says whether it stays in doubt.
+    async fn settle_intent(
+        &mut self,
+        desk: &mut Desk,
+        sync: usize,
+        member: MemberIndex,
+        intent: &Intent,
+        outcome: Outcome,
+        hops: u32,
+    ) -> Result<bool> {
+        match outcome {
+            Outcome::Written { key, image, version } => {
+                let written = Written { operation: &intent.write.operation, key, image, version, hops };
+                self.settle_written(desk, sync, member, intent, &written).await?;
+            }
+            Outcome::Unknown => {
+                if !crate::mutants::active("unknown_taken_for_failed") {
+                    return Ok(true);
+                }
+                self.try_again(desk, sync, member, intent.link, None);
+            }
+            Outcome::Missed => self.missed(desk, sync, member, intent.link),
+            Outcome::Collision if crate::mutants::active("collision_ignored") => self.forget_debt(desk, member, intent.link),
+            Outcome::Collision => self.collided(desk, sync, member, intent),
+            Outcome::Locked if crate::mutants::active("debt_forgotten") => self.forget_debt(desk, member, intent.link),
+            Outcome::Locked => self.try_again(desk, sync, member, intent.link, None),
+            Outcome::Failed(error) => match error.class() {
+                Class::Stale => self.missed(desk, sync, member, intent.link),
+                Class::UnknownOutcome => return Ok(true),
+                Class::Rejected | Class::BadInput => self.reject(desk, sync, member, intent.link, &error),
+                Class::Stop => {
+                    self.member_failed(sync, member, error);
+                    self.try_again(desk, sync, member, intent.link, None);
+                }
+                Class::Throttled => self.try_again(desk, sync, member, intent.link, error.retry_after),
+                Class::Transient => self.attempt_failed(desk, sync, member, intent.link, error),
+            },
+        }
+        Ok(false)
+    }
+
+    /// A write happened: bases, ledger, and what the system made of it.
+    pub(crate) async fn settle_written(
+        &mut self,
+        desk: &mut Desk,
+        sync: usize,
+        member: MemberIndex,
+        intent: &Intent,
+        written: &Written<'_>,
+    ) -> Result<()> {
+        let (Some(link), Some(rules)) = (desk.link(intent.link).cloned(), self.rules(sync)) else { return Ok(()) };
+        let now = self.now();
+        let (mut after, row, returned) = settle(&rules, &link, member, written, now);
+        if let Some(side) = after.sides.get(member)
+            && side.queued
+        {
+            self.strike_debt(&mut after, member);
+        }
+        self.transaction.ledger.push(row);
+        if let Some(state) = self.syncs.get_mut(sync) {
+            state.meters.written(now, intent.edited);
+        }
+        if let Some(key) = after.sides.get(member).and_then(|side| side.key.clone()) {
+            let new = address(link.sync, member, &key);
+            let old = link.sides.get(member).and_then(|side| side.key.as_ref()).map(|key| address(link.sync, member, key));
+            if let Some(old) = old.filter(|old| *old != new) {
+                self.move_key(desk, &old, &new);
+            }
+            desk.load(&*self.store, vec![new.clone()]).await?;
+            desk.set_link(&new, Some(link.id), &mut self.transaction);
+            self.drop_what_is_older(desk, sync, member, &new, written);
+            let returned = returned.filter(|_| !crate::mutants::active("returned_value_ignored"));
+            if let Some(returned) = returned {
+                self.fold_under(desk, &rules, &new, returned);
+            }
+        }
+        if !after.sides.iter().any(|side| side.owes_life) {
+            self.end_reservation(&rules, &after);
+        }
+        desk.save(after);
+        desk.touch(intent.link);
+        Ok(())
+    }
+
+    /// Our write moved the record to another key.
+    fn move_key(&mut self, desk: &mut Desk, old: &crate::store::Address, new: &crate::store::Address) {
+        let pending = desk.slot(old).and_then(|slot| slot.pending.clone());
+        desk.set_link(old, None, &mut self.transaction);
+        if let Some(pending) = pending {
+            desk.set_pending(old, None);
+            desk.set_pending(new, Some(pending));
+        }
+    }
+
+    /// The guard held, so whatever was pending from before the write had come to nothing.
+    fn drop_what_is_older(
+        &mut self,
+        desk: &mut Desk,
+        sync: usize,
+        member: MemberIndex,
+        address: &crate::store::Address,
+        written: &Written<'_>,
+    ) {
+        let Some(pending) = desk.slot(address).and_then(|slot| slot.pending.clone()) else { return };
+        if crate::mutants::active("pending_cleared_beyond_plan") {
+            desk.set_pending(address, None);
+            return;
+        }
+        let Some(connector) = self.connector(sync, member) else { return };
+        if matches!(connector.compare(&pending.version, &written.version), Some(Ordering::Less | Ordering::Equal)) {
+            desk.set_pending(address, None);
+        }
+    }
+
+    /// Folds what a write returned under what is pending, which is newer.
+    fn fold_under(&mut self, desk: &mut Desk, rules: &Arc<SyncRules>, address: &crate::store::Address, returned: Pending) {
+        let newer = desk.slot(address).and_then(|slot| slot.pending.clone());
+        let folded = match newer {
+            None => returned,
+            Some(newer) => match fold(rules, Some(returned), newer.clone(), Some(Ordering::Greater)) {
+                Folded::Into(folded) => *folded,
+                Folded::Dropped | Folded::Unordered => newer,
+            },
+        };
+        desk.set_pending(address, Some(folded));
+    }
+
+    /// The feed gave our own write back before its answer, or instead of it: that settles it, here and now, in the same
+    /// transaction as the position. What the feed tells afterwards is news.
+    pub(crate) async fn settle_echo(&mut self, desk: &mut Desk, id: LinkId, flight: FlightId, one: Incoming) -> Result<()> {
+        let (sync, member) = (one.sync, one.pending.member);
+        let Some(airborne) = self.flights.get(&flight) else { return Ok(()) };
+        let hops = airborne.flight.hops;
+        let Some(intent) = airborne.flight.intents.iter().find(|intent| intent.link == id).cloned() else { return Ok(()) };
+        let gone = matches!(one.pending.shown, Shown::Gone { .. });
+        let deletes = matches!(intent.write.operation, Operation::Delete { .. });
+        if gone != deletes {
+            // Something else happened to the record inside our transaction (a trigger): the answer will tell the rest.
+            desk.set_pending(&one.address, Some(one.pending));
+            return Ok(());
+        }
+        // What was pending is older than our write, whose guard held.
+        desk.set_pending(&one.address, None);
+        let image = self.image_of(sync, &one.pending);
+        let written = Written {
+            operation: &intent.write.operation,
+            key: one.pending.key.clone(),
+            image,
+            version: one.pending.version.clone(),
+            hops,
+        };
+        self.settle_written(desk, sync, member, &intent, &written).await?;
+        self.land_if_empty(desk, flight).await
+    }
+
+    fn image_of(&self, sync: usize, pending: &Pending) -> Option<Record> {
+        let Shown::Present { cells, .. } = &pending.shown else { return None };
+        self.rules(sync).map(|rules| crate::map::member_record(&rules, pending.member, cells))
+    }
+
+    /// Lands a flight in doubt of which the feed has settled every write.
+    async fn land_if_empty(&mut self, desk: &mut Desk, id: FlightId) -> Result<()> {
+        let Some(airborne) = self.flights.get(&id).filter(|airborne| airborne.in_doubt) else { return Ok(()) };
+        let member = airborne.flight.member;
+        let links: Vec<LinkId> = airborne.flight.intents.iter().map(|intent| intent.link).collect();
+        desk.load_links(&*self.store, links.clone()).await?;
+        let open = links
+            .iter()
+            .any(|link| desk.link(*link).and_then(|link| link.sides.get(member)).is_some_and(|side| side.flight == Some(id)));
+        if !open {
+            self.land(id);
+        }
+        Ok(())
+    }
+
+    /// Which create of a flight made this record, if one did: the one whose image it shows, else the only one left.
+    pub(crate) async fn created_by(&mut self, desk: &mut Desk, flight: FlightId, one: &Incoming) -> Result<Option<LinkId>> {
+        let Some(airborne) = self.flights.get(&flight) else { return Ok(None) };
+        let member = airborne.flight.member;
+        if member != one.pending.member || airborne.sync != one.sync {
+            return Ok(None);
+        }
+        let creates: Vec<(LinkId, Record)> = airborne
+            .flight
+            .intents
+            .iter()
+            .filter_map(|intent| match &intent.write.operation {
+                Operation::Create { image, .. } => Some((intent.link, image.clone())),
+                _ => None,
+            })
+            .collect();
+        desk.load_links(&*self.store, creates.iter().map(|(id, _)| *id).collect()).await?;
+        let open: Vec<(LinkId, Record)> = creates
+            .into_iter()
+            .filter(|(id, _)| {
+                desk.link(*id).and_then(|link| link.sides.get(member)).is_some_and(|side| side.flight == Some(flight))
+            })
+            .collect();
+        let Some(image) = self.image_of(one.sync, &one.pending) else { return Ok(None) };
+        let same = open.iter().find(|(_, planned)| {
+            planned.iter().all(|(field, value)| image.get(field.as_str()).is_none_or(|shown| shown.equivalent(value)))
+        });
+        Ok(same.or(if open.len() == 1 { open.first() } else { None }).map(|(id, _)| *id))
+    }
+
+    /// The member showed something else than we believed: read it, then plan again. Costs no attempt.
+    pub(crate) fn missed(&mut self, desk: &mut Desk, sync: usize, member: MemberIndex, id: LinkId) {
+        let Some(mut link) = desk.link(id).cloned() else { return };
+        let misses = link.sides.get_mut(member).map_or(0, |side| {
+            side.misses = side.misses.saturating_add(1);
+            side.misses
+        });
+        if misses > MAX_MISSES {
+            let error = Error::new(Code::GuardNeverHolds, "the record does not show what a read of it showed");
+            self.block(sync, &mut link, member, &error);
+            desk.save(link);
+            return;
+        }
+        let now = self.now();
+        self.owe_later(sync, &mut link, member, now);
+        desk.save(link);
+        self.want_read(sync, member, id);
+    }
+
+    /// The write did not happen, for a passing reason that is not the record's.
+    pub(crate) fn try_again(
+        &mut self,
+        desk: &mut Desk,
+        sync: usize,
+        member: MemberIndex,
+        id: LinkId,
+        wait: Option<std::time::Duration>,
+    ) {
+        let Some(mut link) = desk.link(id).cloned() else { return };
+        let Some(rules) = self.rules(sync) else { return };
+        let wait =
+            wait.unwrap_or_else(|| self.jitter.part_of(rules.retry.initial_delay.min(std::time::Duration::from_millis(200))));
+        let due = self.now().plus(wait);
+        self.owe_later(sync, &mut link, member, due);
+        desk.save(link);
+        desk.touch(id);
+    }
+
+    /// The write failed in a way that may pass: again, with back-off, until the attempts are used up.
+    fn attempt_failed(&mut self, desk: &mut Desk, sync: usize, member: MemberIndex, id: LinkId, error: Error) {
+        let (Some(mut link), Some(rules)) = (desk.link(id).cloned(), self.rules(sync)) else { return };
+        let attempts = link.sides.get_mut(member).map_or(0, |side| {
+            side.attempts = side.attempts.saturating_add(1);
+            side.attempts
+        });
+        if let Some(state) = self.syncs.get_mut(sync) {
+            state.meters.failed();
+        }
+        if attempts < rules.retry.max_attempts {
+            let due = self.now().plus(self.jitter.part_of(rules.retry.delay(attempts)));
+            self.owe_later(sync, &mut link, member, due);
+            desk.save(link);
+            return;
+        }
+        let exhausted =
+            Error::new(Code::RetriesExhausted, format!("{attempts} attempts failed, the last with: {error}")).because(error);
+        self.fall_back(desk, sync, member, link, &rules, &exhausted);
+    }
+
+    fn reject(&mut self, desk: &mut Desk, sync: usize, member: MemberIndex, id: LinkId, error: &Error) {
+        let (Some(link), Some(rules)) = (desk.link(id).cloned(), self.rules(sync)) else { return };
+        if let Some(state) = self.syncs.get_mut(sync) {
+            state.meters.failed();
+        }
+        self.fall_back(desk, sync, member, link, &rules, error);
+    }
+
+    fn fall_back(
+        &mut self,
+        desk: &mut Desk,
+        sync: usize,
+        member: MemberIndex,
+        mut link: Link,
+        rules: &Arc<SyncRules>,
+        error: &Error,
+    ) {
+        match rules.fallback {
+            Fallback::Skip => {
+                let key = link.sides.get(member).and_then(|side| side.key.as_ref()).map(ToString::to_string).unwrap_or_default();
+                self.transaction.ledger.push(LedgerRow {
+                    at: self.now(),
+                    sync: link.sync,
+                    link: Some(link.id),
+                    member,
+                    key,
+                    entry: Entry::Failed(error.to_string()),
+                    fields: Vec::new(),
+                });
+                if let Some(side) = link.sides.get_mut(member) {
+                    side.flight = None;
+                    side.owes.clear();
+                    side.owes_life = false;
+                }
+                self.strike_debt(&mut link, member);
+            }
+            Fallback::Review | Fallback::Stop => self.block(sync, &mut link, member, error),
+        }
+        if rules.fallback == Fallback::Stop
+            && let Some(state) = self.syncs.get_mut(sync)
+        {
+            state.stopped = Some(error.clone());
+        }
+        let id = link.id;
+        desk.save(link);
+        desk.touch(id);
+    }
+
+    /// Only for planted bugs: the debt is dropped.
+    fn forget_debt(&mut self, desk: &mut Desk, member: MemberIndex, id: LinkId) {
+        let Some(mut link) = desk.link(id).cloned() else { return };
+        if let Some(side) = link.sides.get_mut(member) {
+            side.flight = None;
+            side.owes.clear();
+            side.owes_life = false;
+        }
+        self.strike_debt(&mut link, member);
+        desk.save(link);
+    }
+
+    /// A create met a record that is already there: it is looked for, as a stranger's match is.
+    fn collided(&mut self, desk: &mut Desk, sync: usize, member: MemberIndex, intent: &Intent) {
+        let Some(mut link) = desk.link(intent.link).cloned() else { return };
+        let misses = link.sides.get_mut(member).map_or(0, |side| {
+            side.misses = side.misses.saturating_add(1);
+            side.misses
+        });
+        if misses > MAX_MISSES {
+            let error = Error::new(
+                Code::TargetRejected,
+                "the record cannot be made: another one stands in its way, and none that matches can be found",
+            );
+            self.block(sync, &mut link, member, &error);
+            desk.save(link);
+            return;
+        }
+        let due: Moment = self.now().plus(std::time::Duration::from_millis(u64::from(misses).saturating_mul(20)));
+        self.owe_later(sync, &mut link, member, due);
+        desk.save(link);
+        self.want_match(sync, member, intent.link);
+    }
+
+    fn member_is_up(&mut self, sync: usize, member: MemberIndex) {
+        if let Some(state) = self.member(sync, member) {
+            state.failures = 0;
+            state.retry_at = None;
+            state.down = None;
+        }
+    }
+
+    /// A whole call failed: the member is left alone for a while; its records' attempts are not touched.
+    pub(crate) fn member_failed(&mut self, sync: usize, member: MemberIndex, error: Error) {
+        let now = self.now();
+        let (min, max) = (self.options.reconnect_min, self.options.reconnect_max);
+        let Some(state) = self.syncs.get(sync).and_then(|state| state.members.get(member)) else { return };
+        let failures = state.failures.saturating_add(1);
+        let longest = min.saturating_mul(1 << failures.min(16)).min(max);
+        let wait = error.retry_after.unwrap_or(longest / 2 + self.jitter.part_of(longest / 2));
+        tracing::warn!(sync, member, error = error.chain(), "a system cannot be written");
+        if let Some(state) = self.member(sync, member) {
+            state.failures = failures;
+            state.retry_at = Some(now.plus(wait));
+            state.down.get_or_insert((now, error));
+        }
+    }
+
+    /// The match value of a link is no longer in the course of being created anywhere.
+    pub(crate) fn end_reservation(&mut self, rules: &SyncRules, link: &Link) {
+        if matches!(link.life, Life::Detached { .. }) {
+            return;
+        }
+        if let Some(value) = crate::identify::link_match_value(rules, link) {
+            self.transaction.reservations.push((link.sync, value, None));
+        }
+    }
+}

@@ -1,0 +1,363 @@
+//! Whether the members of a sync are equal: every link's records read and compared, every record without a link found.
+//! Reads only. What differs while a change is under way is looked at again before it counts.
+
+use crate::clock::Clock;
+use crate::connector::{ChunkCursor, Connector, Presence};
+use crate::error::{Code, Error, Result};
+use crate::link::{FieldIndex, Life, Link, LinkId, MemberIndex, Standing};
+use crate::map;
+use crate::record::{Key, Record};
+use crate::rules::SyncRules;
+use crate::store::{Address, LinkState, Store};
+use crate::value::Value;
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// Links, or records, looked at in one step.
+const CHUNK: usize = 500;
+/// Differences listed one by one; more are only counted.
+const LISTED_MAX: usize = 1_000;
+/// Differences kept for another look; more stand as they are.
+const SUSPECTS_MAX: usize = 20_000;
+/// How often what differs is looked at again while a change is under way, and the pause between two looks.
+const LOOKS_MAX: usize = 25;
+const LOOK_PAUSE: Duration = Duration::from_millis(200);
+
+/// What a verification found.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct SyncVerification {
+    /// The sync.
+    pub name: String,
+    /// When it began: both sides were equal as of then, or differ as listed.
+    pub through: String,
+    /// Links looked at.
+    pub links: u64,
+    /// Of these, how many are equal in every field.
+    pub equal: u64,
+    /// How many differ although nothing is under way.
+    pub differing: u64,
+    /// How many differ because they wait for a person.
+    pub in_review: u64,
+    /// How many still had a change under way at the end.
+    pub under_way: u64,
+    /// Records without a link, per member.
+    pub unlinked: Vec<u64>,
+    /// What differs, the first thousand.
+    pub differences: Vec<Difference>,
+}
+
+impl SyncVerification {
+    /// Whether nothing differs but what waits for a person or is under way.
+    pub fn is_equal(&self) -> bool {
+        self.differing == 0 && self.differences.is_empty()
+    }
+}
+
+/// One difference.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Difference {
+    /// `differs`, `missing` or `unlinked`.
+    pub kind: String,
+    /// The system whose record differs, is missing, or has no link.
+    pub system: String,
+    /// The record's key there, or at the other side where it is missing.
+    pub key: String,
+    /// The canonical field, what the first member shows and what this one shows.
+    pub fields: Vec<(String, Option<String>, Option<String>)>,
+}
+
+/// Compares the members of one sync. `connectors` stand in the order of the members.
+///
+/// # Errors
+/// What the store and the connectors say.
+pub async fn verify(
+    rules: &SyncRules,
+    store: &dyn Store,
+    connectors: &[Arc<dyn Connector>],
+    clock: &dyn Clock,
+) -> Result<SyncVerification> {
+    if connectors.len() != rules.members.len() {
+        return Err(Error::new(Code::Internal, "a verification needs one connector per member"));
+    }
+    let found = SyncVerification {
+        name: rules.name.to_string(),
+        through: clock.now().to_string(),
+        unlinked: vec![0; rules.members.len()],
+        ..SyncVerification::default()
+    };
+    let mut run = Run { rules, store, connectors, found };
+    run.links().await?;
+    run.strangers().await?;
+    Ok(run.found)
+}
+
+struct Run<'a> {
+    rules: &'a SyncRules,
+    store: &'a dyn Store,
+    connectors: &'a [Arc<dyn Connector>],
+    found: SyncVerification,
+}
+
+/// What one link looks like.
+enum Verdict {
+    Equal,
+    /// Something is to be written, or was seen and not yet taken into account.
+    UnderWay,
+    /// A person is asked about it.
+    InReview,
+    Differs(Vec<Difference>),
+}
+
+impl Run<'_> {
+    async fn links(&mut self) -> Result<()> {
+        let mut after = LinkId(0);
+        let mut suspects: Vec<LinkId> = Vec::new();
+        loop {
+            let links = self.store.scan_links(self.rules.id, after, CHUNK).await?;
+            let Some(last) = links.last() else { break };
+            after = last.id;
+            let live: Vec<LinkId> = links.iter().filter(|link| link.life == Life::Live).map(|link| link.id).collect();
+            self.found.links += u64::try_from(live.len()).unwrap_or(u64::MAX);
+            for (link, verdict) in self.look(live).await? {
+                match verdict {
+                    Verdict::Equal => self.found.equal += 1,
+                    Verdict::InReview => self.found.in_review += 1,
+                    Verdict::Differs(differences) if suspects.len() >= SUSPECTS_MAX => self.differ(differences),
+                    Verdict::Differs(_) | Verdict::UnderWay => suspects.push(link),
+                }
+            }
+        }
+        self.look_again(suspects).await
+    }
+
+    /// A difference counts when two looks in a row show it and nothing is under way.
+    async fn look_again(&mut self, mut suspects: Vec<LinkId>) -> Result<()> {
+        let mut seen: BTreeMap<LinkId, Vec<Difference>> = BTreeMap::new();
+        for _ in 0..LOOKS_MAX {
+            if suspects.is_empty() {
+                return Ok(());
+            }
+            tokio::time::sleep(LOOK_PAUSE).await;
+            let mut left = Vec::new();
+            for some in suspects.chunks(CHUNK) {
+                for (link, verdict) in self.look(some.to_vec()).await? {
+                    match verdict {
+                        Verdict::Equal => self.found.equal += 1,
+                        Verdict::InReview => self.found.in_review += 1,
+                        Verdict::UnderWay => left.push(link),
+                        Verdict::Differs(differences) if seen.get(&link) == Some(&differences) => self.differ(differences),
+                        Verdict::Differs(differences) => {
+                            seen.insert(link, differences);
+                            left.push(link);
+                        }
+                    }
+                }
+            }
+            suspects = left;
+        }
+        self.found.under_way += u64::try_from(suspects.len()).unwrap_or(u64::MAX);
+        Ok(())
+    }
+
+    fn differ(&mut self, differences: Vec<Difference>) {
+        self.found.differing += 1;
+        let room = LISTED_MAX.saturating_sub(self.found.differences.len());
+        self.found.differences.extend(differences.into_iter().take(room));
+    }
+
+    /// Reads the records of these links at every member, then the links themselves: what was under way when the records
+    /// were read shows in the link. A link that is gone by then, or no longer live, is left out.
+    async fn look(&self, ids: Vec<LinkId>) -> Result<Vec<(LinkId, Verdict)>> {
+        let before = self.store.links(ids.clone()).await?;
+        let mut shown: BTreeMap<(MemberIndex, LinkId), Presence> = BTreeMap::new();
+        for (member, connector) in self.connectors.iter().enumerate() {
+            let Some(rules) = self.rules.members.get(member) else { continue };
+            let keyed: Vec<(LinkId, Key)> =
+                before.iter().filter_map(|state| Some((state.link.id, key_at(&state.link, member)?))).collect();
+            let keys: Vec<Key> = keyed.iter().map(|(_, key)| key.clone()).collect();
+            if keys.is_empty() {
+                continue;
+            }
+            for ((id, _), presence) in keyed.into_iter().zip(connector.read(&rules.selection, &keys).await?) {
+                shown.insert((member, id), presence);
+            }
+        }
+        let after = self.store.links(ids).await?;
+        let live = after.into_iter().filter(|state| state.link.life == Life::Live);
+        Ok(live.map(|state| (state.link.id, self.verdict(&state, &shown))).collect())
+    }
+
+    fn verdict(&self, state: &LinkState, shown: &BTreeMap<(MemberIndex, LinkId), Presence>) -> Verdict {
+        let link = &state.link;
+        let present = |member: MemberIndex| match shown.get(&(member, link.id)) {
+            Some(Presence::Present(observation)) => observation.image.record(),
+            _ => None,
+        };
+        let mut differences = Vec::new();
+        let Some(first) = (0..link.sides.len()).find(|member| present(*member).is_some()) else {
+            return waiting(state, differences);
+        };
+        for (member, side) in link.sides.iter().enumerate().filter(|(member, _)| *member != first) {
+            let is_forbidden = matches!(shown.get(&(member, link.id)), Some(Presence::Forbidden(_)));
+            let is_meant = side.standing == Standing::LeftAlone || is_forbidden;
+            match (present(first), present(member)) {
+                (Some(ours), Some(theirs)) => {
+                    let fields = differing(self.rules, first, ours, member, theirs);
+                    if !fields.is_empty() {
+                        let key = side.key.as_ref().map_or(String::new(), ToString::to_string);
+                        differences.push(Difference { kind: "differs".into(), system: self.system(member), key, fields });
+                    }
+                }
+                (_, None) if !is_meant && self.flows(first, member) => {
+                    let key = link.sides.get(first).and_then(|side| side.key.as_ref()).map_or(String::new(), ToString::to_string);
+                    differences.push(Difference { kind: "missing".into(), system: self.system(member), key, fields: Vec::new() });
+                }
+                _ => {}
+            }
+        }
+        waiting(state, differences)
+    }
+
+    /// Whether records of the one member are to be at the other.
+    fn flows(&self, from: MemberIndex, to: MemberIndex) -> bool {
+        let at = |member: MemberIndex| self.rules.members.get(member);
+        at(from).is_some_and(|member| member.outward) && at(to).is_some_and(|member| member.inward)
+    }
+
+    fn system(&self, member: MemberIndex) -> String {
+        self.rules.members.get(member).map_or(String::new(), |member| member.system.to_string())
+    }
+
+    /// Records of a member whose creates flow, and that no link knows.
+    async fn strangers(&mut self) -> Result<()> {
+        for (member, connector) in self.connectors.iter().enumerate() {
+            let Some(rules) = self.rules.members.get(member).filter(|rules| rules.outward) else { continue };
+            let mut cursor = ChunkCursor::default();
+            let mut strangers: Vec<Key> = Vec::new();
+            loop {
+                let chunk = connector.snapshot(&rules.selection, &cursor, CHUNK).await?;
+                let keys: Vec<Key> = chunk.records.into_iter().map(|observation| observation.key).collect();
+                let room = SUSPECTS_MAX.saturating_sub(strangers.len());
+                strangers.extend(self.without_link(member, keys).await?.into_iter().take(room));
+                match chunk.next {
+                    Some(next) => cursor = next,
+                    None => break,
+                }
+            }
+            let strangers = self.still_strangers(member, strangers, connector.as_ref()).await?;
+            if let Some(count) = self.found.unlinked.get_mut(member) {
+                *count = u64::try_from(strangers.len()).unwrap_or(u64::MAX);
+            }
+            let system = self.system(member);
+            for key in strangers {
+                if self.found.differences.len() < LISTED_MAX {
+                    let (kind, key) = ("unlinked".to_string(), key.to_string());
+                    self.found.differences.push(Difference { kind, system: system.clone(), key, fields: Vec::new() });
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// A record that has just come gets its link in a moment; one that went meanwhile needs none.
+    async fn still_strangers(&self, member: MemberIndex, mut strangers: Vec<Key>, connector: &dyn Connector) -> Result<Vec<Key>> {
+        for _ in 0..LOOKS_MAX {
+            if strangers.is_empty() {
+                break;
+            }
+            tokio::time::sleep(LOOK_PAUSE).await;
+            strangers = self.without_link(member, strangers).await?;
+        }
+        let Some(rules) = self.rules.members.get(member) else { return Ok(strangers) };
+        let mut there = Vec::new();
+        for keys in strangers.chunks(CHUNK) {
+            let presences = connector.read(&rules.selection, keys).await?;
+            there.extend(
+                keys.iter()
+                    .zip(presences)
+                    .filter(|(_, presence)| matches!(presence, Presence::Present(_)))
+                    .map(|(key, _)| key.clone()),
+            );
+        }
+        Ok(there)
+    }
+
+    async fn without_link(&self, member: MemberIndex, keys: Vec<Key>) -> Result<Vec<Key>> {
+        let addresses = keys.iter().map(|key| Address { sync: self.rules.id, member, key: key.encode() }).collect();
+        let known = self.store.lookup(addresses).await?;
+        Ok(keys.into_iter().zip(known).filter(|(_, lookup)| lookup.link.is_none()).map(|(key, _)| key).collect())
+    }
+}
+
+fn key_at(link: &Link, member: MemberIndex) -> Option<Key> {
+    link.sides.get(member)?.key.clone()
+}
+
+/// What a difference means, given what the link waits for.
+fn waiting(state: &LinkState, differences: Vec<Difference>) -> Verdict {
+    let link = &state.link;
+    let held = link.held.is_some() || link.groups.iter().any(|group| group.held.is_some());
+    let blocked = link.sides.iter().any(|side| side.blocked.is_some());
+    let moving = link.sides.iter().any(|side| side.flight.is_some() || (side.is_owing() && side.blocked.is_none()));
+    match differences.is_empty() {
+        true => Verdict::Equal,
+        false if moving || state.pending.iter().any(Option::is_some) => {
+            if held || blocked {
+                Verdict::InReview
+            } else {
+                Verdict::UnderWay
+            }
+        }
+        false if held || blocked => Verdict::InReview,
+        false => Verdict::Differs(differences),
+    }
+}
+
+/// The canonical fields in which two members' records differ, with what each shows. What a mapping does on the way is no
+/// difference: a field is equal if either side shows what the other's value becomes there.
+fn differing(
+    rules: &SyncRules,
+    a: MemberIndex,
+    ours: &Record,
+    b: MemberIndex,
+    theirs: &Record,
+) -> Vec<(String, Option<String>, Option<String>)> {
+    let whole = (canonical(rules, a, ours), canonical(rules, b, theirs));
+    let mut found = Vec::new();
+    for (field, described) in rules.fields.iter().enumerate() {
+        let (Some(at_a), Some(at_b)) = (rules.at(a, field), rules.at(b, field)) else { continue };
+        let (shown_a, shown_b) = (ours.get(at_a.name.as_str()), theirs.get(at_b.name.as_str()));
+        let (Some(shown_a), Some(shown_b)) = (shown_a, shown_b) else { continue };
+        let forth = (at_b.inward && rules.flows_from(a, field)).then(|| becomes(rules, b, field, &whole.0, shown_b));
+        let back = (at_a.inward && rules.flows_from(b, field)).then(|| becomes(rules, a, field, &whole.1, shown_a));
+        let is_equal = match (forth, back) {
+            (None, None) => true,
+            (forth, back) => forth.unwrap_or(false) || back.unwrap_or(false),
+        };
+        if !is_equal {
+            found.push((described.name.clone(), Some(shown_a.to_string()), Some(shown_b.to_string())));
+        }
+    }
+    found
+}
+
+/// Whether a canonical value becomes, at a member, what it shows.
+fn becomes(rules: &SyncRules, member: MemberIndex, field: FieldIndex, canonical: &[Option<Value>], shown: &Value) -> bool {
+    let Some(at) = rules.at(member, field) else { return true };
+    let Some(value) = canonical.get(field).and_then(Option::as_ref) else { return true };
+    match map::wanted(at, value, || map::canonical_record(rules, canonical)) {
+        Ok(Some(wanted)) => wanted.equivalent(shown),
+        Ok(None) => true,
+        Err(_) => false,
+    }
+}
+
+fn canonical(rules: &SyncRules, member: MemberIndex, record: &Record) -> Vec<Option<Value>> {
+    let value = |field: FieldIndex| {
+        let at = rules.at(member, field)?;
+        at.mapping.to_canonical(record.get(at.name.as_str())?, || record.clone()).ok().flatten()
+    };
+    (0..rules.fields.len()).map(value).collect()
+}

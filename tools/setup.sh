@@ -1,0 +1,55 @@
+#!/usr/bin/env bash
+# Installs what the tests and the demo need and what is not there yet: a C compiler, PostgreSQL's server programs and
+# cargo-deny. Says what to do where it may not install. With --server-only: PostgreSQL's server programs alone.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+target_dir="${CARGO_TARGET_DIR:-target}"
+
+say() { echo "setup: $*" >&2; }
+
+as_root() {
+    if [ "$(id -u)" = 0 ]; then "$@"
+    elif command -v sudo >/dev/null && sudo -n true 2>/dev/null; then sudo -n "$@"
+    else return 1
+    fi
+}
+
+have_postgres_server() {
+    command -v initdb >/dev/null || compgen -G '/usr/lib/postgresql/*/bin/initdb' >/dev/null
+}
+
+install_package() {
+    local package="$1" purpose="$2"
+    if ! command -v apt-get >/dev/null; then
+        say "$purpose is missing. Install it with this system's package manager (Debian's package is $package)."
+        return 1
+    fi
+    say "installing $package ($purpose)"
+    # Debian's package would start a server of its own on port 5432; tests start private ones instead.
+    if [ "$package" = postgresql-15 ] && [ ! -e /etc/postgresql-common/createcluster.conf ]; then
+        as_root sh -c 'mkdir -p /etc/postgresql-common && echo "create_main_cluster = false" > /etc/postgresql-common/createcluster.conf' || true
+    fi
+    if ! { as_root apt-get update -qq && as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "$package" >/dev/null; }; then
+        say "could not install $package: as root, run  apt-get install $package"
+        return 1
+    fi
+}
+
+have_postgres_server || install_package postgresql-15 "PostgreSQL's server"
+[ "${1:-}" = --server-only ] && exit 0
+
+command -v cc >/dev/null || install_package build-essential "a C compiler"
+
+for component in rustfmt clippy; do
+    case "$component" in rustfmt) program=cargo-fmt ;; *) program=cargo-clippy ;; esac
+    if ! command -v "$program" >/dev/null; then
+        say "installing $component"
+        rustup component add "$component" || { say "could not install $component: run  rustup component add $component"; exit 1; }
+    fi
+done
+
+if ! command -v cargo-deny >/dev/null && [ ! -x "$target_dir/tools/bin/cargo-deny" ]; then
+    say "building cargo-deny into $target_dir/tools (once, a few minutes)"
+    CARGO_TARGET_DIR="$target_dir/tools/build" cargo install --quiet --locked cargo-deny --root "$target_dir/tools"
+    rm -rf "$target_dir/tools/build"
+fi
