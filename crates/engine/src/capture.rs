@@ -540,10 +540,23 @@ impl Core {
         if self.was_deleted_meanwhile(&one) {
             return Ok(());
         }
-        match desk.slot(&one.address).and_then(|slot| slot.link) {
-            Some(link) => self.take_in_known(desk, link, one).await,
-            None => self.take_in_stranger(desk, one).await,
+        if let Some(link) = desk.owner(&one.address) {
+            return self.take_in_known(desk, link, one).await;
         }
+        if let Some(link) = desk.slot(&one.address).and_then(|slot| slot.link) {
+            if self.is_old_news(desk, link, &one) {
+                return Ok(());
+            }
+            // A new record under a key that another one has left.
+            desk.set_link(&one.address, None, &mut self.transaction);
+        }
+        self.take_in_stranger(desk, one).await
+    }
+
+    /// Whether what is told is no newer than what the link is known to show at that member.
+    fn is_old_news(&self, desk: &Desk, link: LinkId, one: &Incoming) -> bool {
+        let side = desk.link(link).and_then(|link| link.sides.get(one.pending.member));
+        side.is_some_and(|side| matches!(self.version_order(one, &side.version), Some(Ordering::Less | Ordering::Equal)))
     }
 
     fn was_deleted_meanwhile(&self, one: &Incoming) -> bool {
@@ -568,10 +581,20 @@ impl Core {
             return;
         }
         let Some(slot) = desk.slot(old).cloned() else { return };
+        if let Some(link) = desk.owner(&one.address).or(slot.link)
+            && self.is_old_news(desk, link, one)
+        {
+            // The record was seen under its new key before the feed told of the change; what waits under the old one,
+            // if it belongs to nobody, is older still.
+            if slot.link.is_none() {
+                desk.set_pending(old, None);
+            }
+            return;
+        }
         if let Some(id) = slot.link
             && let Some(mut link) = desk.link(id).cloned()
         {
-            desk.set_link(old, None, &mut self.transaction);
+            // The old key goes on pointing at the link: what is told of it again is old.
             desk.set_link(&one.address, Some(id), &mut self.transaction);
             if let Some(side) = link.sides.get_mut(one.pending.member) {
                 side.key = Some(one.pending.key.clone());

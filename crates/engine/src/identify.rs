@@ -441,7 +441,7 @@ impl Core {
                 return Ok(());
             }
             let Some(candidate) = found.pop() else { continue };
-            match desk.slot(&address(rules.id, other, &candidate.key)).and_then(|slot| slot.link) {
+            match desk.owner(&address(rules.id, other, &candidate.key)) {
                 None => bound.push((other, candidate)),
                 Some(id) => match self.may_join(desk, id, member) {
                     Join::Yes if into.is_none_or(|into| into == id) => into = Some(id),
@@ -592,7 +592,7 @@ impl Core {
         }
         let Some(candidate) = found.pop() else { return Ok(()) };
         let there = address(rules.id, member, &candidate.key);
-        match desk.slot(&there).and_then(|slot| slot.link) {
+        match desk.owner(&there) {
             Some(other) if other == id => {}
             Some(other) => {
                 if self.may_join(desk, other, member) == Join::Later {

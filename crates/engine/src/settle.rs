@@ -144,7 +144,7 @@ impl Core {
             let new = address(link.sync, member, &key);
             let old = link.sides.get(member).and_then(|side| side.key.as_ref()).map(|key| address(link.sync, member, key));
             if let Some(old) = old.filter(|old| *old != new) {
-                self.move_key(desk, &old, &new);
+                Self::move_key(desk, &old, &new);
             }
             desk.load(&*self.store, vec![new.clone()]).await?;
             desk.set_link(&new, Some(link.id), &mut self.transaction);
@@ -163,9 +163,9 @@ impl Core {
     }
 
     /// Our write moved the record to another key.
-    fn move_key(&mut self, desk: &mut Desk, old: &crate::store::Address, new: &crate::store::Address) {
+    fn move_key(desk: &mut Desk, old: &crate::store::Address, new: &crate::store::Address) {
+        // The old key goes on pointing at the link: what is told of it again is old.
         let pending = desk.slot(old).and_then(|slot| slot.pending.clone());
-        desk.set_link(old, None, &mut self.transaction);
         if let Some(pending) = pending {
             desk.set_pending(old, None);
             desk.set_pending(new, Some(pending));
