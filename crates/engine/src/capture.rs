@@ -600,6 +600,20 @@ impl Core {
             Some(_) => Owner::Past,
             None => Owner::Unclear,
         }
+        if let Some(link) = desk.slot(&one.address).and_then(|slot| slot.link) {
+            if self.is_old_news(desk, link, &one) {
+                return Ok(());
+            }
+            // A new record under a key that another one has left.
+            desk.set_link(&one.address, None, &mut self.transaction);
+        }
+        self.take_in_stranger(desk, one).await
+    }
+
+    /// Whether what is told is no newer than what the link is known to show at that member.
+    fn is_old_news(&self, desk: &Desk, link: LinkId, one: &Incoming) -> bool {
+        let side = desk.link(link).and_then(|link| link.sides.get(one.pending.member));
+        side.is_some_and(|side| matches!(self.version_order(one, &side.version), Some(Ordering::Less | Ordering::Equal)))
     }
 
     fn was_deleted_meanwhile(&self, one: &Incoming) -> bool {
