@@ -119,7 +119,10 @@ impl Core {
         }
         let due: Vec<LinkId> = self.store.owed(id, member, now, batch).await?;
         if due.is_empty() {
-            let more = self.store.next_owed(id, member).await?.is_some();
+            // Debts of the transaction at hand are not in the store yet.
+            let mut at_hand = self.transaction.owed.iter();
+            let more = at_hand.any(|(sync, to, _, due)| *sync == id && *to == member && due.is_some())
+                || self.store.next_owed(id, member).await?.is_some();
             if let Some(state) = self.member(sync, member) {
                 state.maybe_owing = more;
             }

@@ -8,6 +8,7 @@ use crate::link::{LinkId, MemberIndex, Standing};
 use crate::rules::InitialStrategy;
 use crate::runtime::core::{Core, Event};
 use serde::{Deserialize, Serialize};
+use std::sync::Arc;
 
 /// Links asked after in one step of a sweep.
 const SWEEP_BATCH: usize = 500;
@@ -68,6 +69,25 @@ impl Core {
                 state.load = load;
             }
         }
+        Ok(())
+    }
+
+    /// A mapping that has gained or changed a field since everything was last read: nothing is known of it, so everything
+    /// is read again, and what the members show for it is decided as in a first run.
+    pub(crate) async fn read_new_fields(&mut self, sync: usize) -> Result<()> {
+        let Some((rules, begun)) = self.syncs.get(sync).map(|state| (Arc::clone(&state.rules), state.begun)) else {
+            return Ok(());
+        };
+        let name = format!("layout/{}", rules.id.0);
+        let stored = self.store.setting(&name).await?;
+        let present = rules.layout.to_be_bytes().to_vec();
+        if stored.as_ref() == Some(&present) {
+            return Ok(());
+        }
+        if begun && stored.is_some() {
+            self.reread(sync);
+        }
+        self.transaction.settings.push((name, Some(present)));
         Ok(())
     }
 

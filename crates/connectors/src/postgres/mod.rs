@@ -24,6 +24,7 @@ mod read;
 mod relation;
 mod release;
 mod schema;
+mod session;
 mod slot;
 mod snapshot;
 mod stream;

@@ -42,8 +42,13 @@ impl<'a> Work<'a> {
         let mut unread = Vec::new();
         for (member, side) in before.sides.iter().enumerate() {
             let mut cells = side.base.clone();
-            if let Some(Pending { shown: Shown::Present { cells: newer, .. }, .. }) = pending_of(pending, member) {
+            let newer = pending_of(pending, member);
+            if let Some(Pending { shown: Shown::Present { cells: newer, .. }, .. }) = newer {
                 overlay(&mut cells, newer);
+            }
+            // A member of which a mapped field is not known has a say that has not been heard.
+            let gone = newer.is_some_and(|newer| matches!(newer.shown, Shown::Gone { .. }));
+            if newer.is_some_and(|_| !gone) || (side.standing == Standing::Present && !gone) {
                 let complete = rules
                     .fields
                     .iter()
@@ -143,8 +148,8 @@ impl<'a> Work<'a> {
             .filter(|&&field| self.field_changed(member, field))
             .filter_map(|&field| times.get(field).copied().flatten())
             .max_by_key(|time| time.at);
-        // Clamped to arrival: an edit cannot have been made after we saw it, whatever the system's clock says.
-        latest.map_or(unknown, |time| EditTime { at: time.at.min(arrived), ..time })
+        // Each was clamped to its own arrival when it was taken in; what is pending may have begun long before the last edit.
+        latest.unwrap_or(unknown)
     }
 
     pub fn hops(&self, member: MemberIndex) -> u32 {
@@ -186,10 +191,20 @@ impl<'a> Work<'a> {
         self.ledger.push(LedgerRow { at: self.now, sync: self.link.sync, link: Some(self.link.id), member, key, entry, fields });
     }
 
-    /// A line about every flowing change of a member that is not going to be carried over.
+    /// Whether a value of this member was agreed and never reached `other`.
+    fn never_reached(&self, field: FieldIndex, member: MemberIndex, other: MemberIndex) -> bool {
+        let Some(group) = self.rules.fields.get(field).map(|field| field.group) else { return false };
+        let agreed = self.before.groups.get(group).and_then(|group| group.agreed.as_ref());
+        let owed = self.before.sides.get(other).is_some_and(|side| side.owes.contains(&group));
+        owed && agreed.is_some_and(|agreed| agreed.from == member)
+    }
+
+    /// A line about every flowing change of a member that is not going to be carried over, or was still owed to the one
+    /// that decided against it.
     pub fn note_lost_edits(&mut self, member: MemberIndex, by: MemberIndex, rule: Rule) {
         let fields: Vec<FieldEntry> = (0..self.rules.fields.len())
-            .filter(|&field| self.rules.flows_from(member, field) && self.field_changed(member, field))
+            .filter(|&field| self.rules.flows_from(member, field))
+            .filter(|&field| self.field_changed(member, field) || self.never_reached(field, member, by))
             .map(|field| FieldEntry {
                 field: self.rules.fields.get(field).map(|field| field.name.clone()).unwrap_or_default(),
                 old: self.value(member, field).cloned(),

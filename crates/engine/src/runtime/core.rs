@@ -3,7 +3,7 @@
 //! job does to the outside world begins only when the transaction that says so is durable.
 
 use super::command::Command;
-use super::desk::Desk;
+use super::desk::{Desk, Layouts};
 use super::reads::Wanted;
 use super::status::Status;
 use super::{Approvals, Options, Setup};
@@ -123,6 +123,8 @@ pub(crate) struct Core {
     pub clock: Arc<dyn Clock>,
     pub options: Options,
     approvals: Approvals,
+    /// Every layout of every sync.
+    pub layouts: Arc<Layouts>,
     /// The store's random id, which our marks carry.
     pub store_id: String,
     pub next_link: u64,
@@ -191,6 +193,7 @@ impl Core {
             jitter: Jitter::new(setup.options.jitter_seed),
             options: setup.options,
             approvals: setup.approvals,
+            layouts: Arc::new(Layouts::new()),
             store_id: String::new(),
             next_link: 1,
             next_flight: 1,
@@ -391,7 +394,7 @@ impl Core {
 
     /// A desk for the present event.
     pub fn desk(&self) -> Desk {
-        Desk::default()
+        Desk::new(Arc::clone(&self.layouts))
     }
 
     async fn restore(&mut self) -> Result<()> {
@@ -400,6 +403,7 @@ impl Core {
         self.next_link = identity.last_link.saturating_add(1);
         self.next_flight = identity.last_flight.saturating_add(1);
         self.next_review = identity.last_review.saturating_add(1);
+        self.restore_layouts().await?;
         for sync in 0..self.syncs.len() {
             self.restore_sync(sync).await?;
         }
@@ -410,6 +414,16 @@ impl Core {
         }
         self.commit();
         self.start_jobs().await
+    }
+
+    async fn restore_layouts(&mut self) -> Result<()> {
+        let mut layouts = Layouts::new();
+        for sync in &self.syncs {
+            let known = crate::plan::layouts(&*self.store, sync.rules.id).await?;
+            layouts.insert(sync.rules.id, (sync.rules.layout, known));
+        }
+        self.layouts = Arc::new(layouts);
+        Ok(())
     }
 
     async fn restore_sync(&mut self, sync: usize) -> Result<()> {
@@ -424,6 +438,7 @@ impl Core {
             state.paused = paused;
         }
         self.restore_loads(sync).await?;
+        self.read_new_fields(sync).await?;
         self.restore_guards(sync).await
     }
 }
