@@ -128,11 +128,9 @@ fn insert(side: Side, number: u64, changed: bool) -> String {
 pub fn beginning(side: Side) -> String {
     let mut text = String::new();
     for number in 0..ACCOUNTS {
-        let is_here = match (number % 10, side) {
-            (0..=6, _) => true,
-            (7 | 8, Side::Crm) => true,
-            (9, Side::Erp) => true,
-            _ => false,
+        let is_here = match side {
+            Side::Crm => number % 10 <= 8,
+            Side::Erp => number % 10 <= 6 || number % 10 == 9,
         };
         if is_here {
             let _ = write!(text, "{}", insert(side, number, number % 10 == 3));
@@ -164,7 +162,7 @@ pub fn edits(side: Side, turn: u64, chance: &mut Chance, now: &str) -> String {
     }
     // Numbers of new records never meet: even ones are the CRM's.
     let own = ACCOUNTS + 2 * turn + u64::from(side == Side::Erp);
-    if turn % 3 == 0 {
+    if turn.is_multiple_of(3) {
         text.push_str(&insert(side, own, false));
     }
     if turn % 12 == 11 {

@@ -22,7 +22,7 @@ pub struct Sides {
 }
 
 enum Kind {
-    Postgres { crm: Database, erp: Database },
+    Postgres { crm: Box<Database>, erp: Box<Database> },
     Sqlite { crm: PathBuf, erp: PathBuf },
 }
 
@@ -49,7 +49,7 @@ impl Sides {
                 let (crm, erp) = tokio::try_join!(open("crm"), open("erp"))?;
                 run_sql(&crm.client, accounts::CRM_TABLE).await?;
                 run_sql(&erp.client, accounts::ERP_TABLE).await?;
-                Kind::Postgres { crm, erp }
+                Kind::Postgres { crm: Box::new(crm), erp: Box::new(erp) }
             }
             None => {
                 let why = if sqlite { "as asked" } else { "PostgreSQL's server is not installed" };
