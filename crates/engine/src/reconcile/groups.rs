@@ -58,7 +58,7 @@ impl Work<'_> {
                 }
                 let entry = (member, self.edit_time(member, group), self.hops(member));
                 let Some(state) = self.link.groups.get_mut(group) else { continue };
-                let held = state.held.get_or_insert_with(|| Held { review: hold.review, contenders: Vec::new() });
+                let held = state.held.get_or_insert_with(|| Held { review: hold.review, contenders: Vec::new(), rejects: false });
                 held.contenders.retain(|(other, ..)| *other != member);
                 held.contenders.push(entry);
             }
@@ -437,12 +437,13 @@ impl Work<'_> {
     fn hold_group(&mut self, group: GroupIndex, contenders: &[Contender], code: Code, message: String, subject: Subject) {
         let known = self.before.groups.get(group).and_then(|state| state.held.as_ref()).map(|held| held.review);
         let known = known.filter(|known| self.before.held.is_none_or(|hold| hold.review != *known));
+        let rejects = matches!(subject, Subject::Rejected { .. });
         // One review item for a rejected record, not one per group of it.
         let shared = self.reviews.iter().find(|review| review.subject == subject).map(|review| review.id);
         let review = self.review(shared.or(known), code, message, subject);
         let contenders = contenders.iter().map(|contender| (contender.member, contender.time, contender.hops)).collect();
         if let Some(state) = self.link.groups.get_mut(group) {
-            state.held = Some(Held { review, contenders });
+            state.held = Some(Held { review, contenders, rejects });
         }
     }
 
