@@ -663,6 +663,10 @@ impl Core {
         }
         if let Some(mut pending) = slot.pending {
             desk.set_pending(old, None);
+            if desk.slot(&one.address).is_some_and(|slot| slot.link.is_some()) {
+                // The record is known under its new key by now: what waited under the old one is older than that.
+                return self.forget_stranger(desk, one.sync, old).await.map(|()| true);
+            }
             pending.key = one.pending.key.clone();
             desk.set_pending(&one.address, Some(pending));
             self.rename_unidentified(one.sync, old, &one.address);
