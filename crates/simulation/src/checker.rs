@@ -459,7 +459,9 @@ impl Checker<'_> {
             let new = value(&step.after)?;
             if value(&step.before).as_ref() != Some(&new) {
                 edits.push((step.at.micros().div_euclid(i64::from(coarsest)), member, new.clone()));
-                values.push(describe::value(&new));
+                // What the narrowest member can hold of it: a short form that comes back is a revert, too.
+                let narrowest = rules.short_at.map_or(member, |(at, _)| at);
+                values.push(describe::value(&self.fitted(narrowest, field, &new)));
             }
         }
         // A value that comes again is a revert: whether it counts as an edit depends on what was seen in between.
