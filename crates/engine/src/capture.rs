@@ -600,20 +600,6 @@ impl Core {
             Some(_) => Owner::Past,
             None => Owner::Unclear,
         }
-        if let Some(link) = desk.slot(&one.address).and_then(|slot| slot.link) {
-            if self.is_old_news(desk, link, &one) {
-                return Ok(());
-            }
-            // A new record under a key that another one has left.
-            desk.set_link(&one.address, None, &mut self.transaction);
-        }
-        self.take_in_stranger(desk, one).await
-    }
-
-    /// Whether what is told is no newer than what the link is known to show at that member.
-    fn is_old_news(&self, desk: &Desk, link: LinkId, one: &Incoming) -> bool {
-        let side = desk.link(link).and_then(|link| link.sides.get(one.pending.member));
-        side.is_some_and(|side| matches!(self.version_order(one, &side.version), Some(Ordering::Less | Ordering::Equal)))
     }
 
     fn was_deleted_meanwhile(&self, one: &Incoming) -> bool {
@@ -657,6 +643,13 @@ impl Core {
         }
         if let Some(pending) = slot.pending {
             desk.set_pending(old, None);
+            let seen = desk.slot(&one.address).and_then(|slot| slot.link);
+            let seen = seen.map(|id| known_version(desk, id, one.pending.member));
+            if seen.is_some_and(|seen| self.version_order(one, &seen) != Some(Ordering::Greater)) {
+                // The record was found under its new key before the feed told of the change: what waits under the old
+                // one, which never belonged to a link, is older still.
+                return false;
+            }
             desk.set_pending(&one.address, Some(pending));
             self.rename_unidentified(one.sync, old, &one.address);
         }
