@@ -7,7 +7,7 @@ use crate::clock::Moment;
 use crate::connector::{Batch, Connector, Event as FeedEvent, Feed};
 use crate::error::{Class, Code, Error, Result};
 use crate::link::{Cells, FlightId, Link, LinkId, MemberIndex, Pending, Shown, Standing};
-use crate::reconcile::{Folded, fold, refine_times};
+use crate::reconcile::{Folded, fold, refine_agreed, refine_times};
 use crate::record::{FeedName, FieldName, ObjectName, Record, SystemName};
 use crate::rules::{MemberRules, SyncRules};
 use crate::runtime::Options;
@@ -698,6 +698,13 @@ impl Core {
         let older = desk.slot(&one.address).and_then(|slot| slot.pending.clone());
         let order = self.version_order(&one, older.as_ref().map_or(&base_version, |older| &older.version));
         let Some(rules) = self.rules(one.sync) else { return Ok(()) };
+        if !one.read && !matches!(self.version_order(&one, &base_version), Some(Ordering::Greater) | None) {
+            let mut refined = link.clone();
+            if refine_agreed(&rules, &mut refined, &one.pending) {
+                desk.save(refined);
+                desk.touch(id);
+            }
+        }
         let newly_gone = matches!(one.pending.shown, Shown::Gone { .. })
             && standing == Standing::Present
             && one.echo_of.is_none()
