@@ -168,6 +168,8 @@ impl Work<'_> {
         let held = state.and_then(|state| state.held.as_ref());
         let agreed = state.and_then(|state| state.agreed.as_ref());
         let mut contenders: Vec<Contender> = Vec::new();
+        // The first reject holds the group, with everybody's edit kept in mind.
+        let mut rejected: Option<(Code, String, Subject)> = None;
         for member in self.present() {
             let changed = self.group_changed(member, group);
             let kept = held.and_then(|held| held.contenders.iter().find(|(other, ..)| *other == member));
@@ -185,22 +187,19 @@ impl Work<'_> {
                         verdict.map_or(values.clone(), |verdict| verdict.repaired(self.rules.group_fields(group), values));
                     contenders.push(Contender { member, values, time, hops });
                     if let Some((message, fields)) = verdict.and_then(|verdict| verdict.reject.clone()) {
-                        let subject = Subject::Rejected { member, fields };
-                        return Err(Box::new(Settled::Held { contenders, code: Code::ValidationFailed, message, subject }));
+                        rejected.get_or_insert((Code::ValidationFailed, message, Subject::Rejected { member, fields }));
                     }
                 }
                 Ok(None) => {}
                 Err(error) => {
                     let fields = self.group_names(group);
                     contenders.push(Contender { member, values: vec![Value::Null; fields.len()], time, hops });
-                    return Err(Box::new(Settled::Held {
-                        contenders,
-                        code: error.code,
-                        message: error.message,
-                        subject: Subject::Rejected { member, fields },
-                    }));
+                    rejected.get_or_insert((error.code, error.message, Subject::Rejected { member, fields }));
                 }
             }
+        }
+        if let Some((code, message, subject)) = rejected {
+            return Err(Box::new(Settled::Held { contenders, code, message, subject }));
         }
         if let Some(agreed) = agreed {
             // A member that was to get the record made and shows one of its own has not seen the agreed value either.
