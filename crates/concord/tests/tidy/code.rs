@@ -27,7 +27,10 @@ const VENDORS: &[&str] = &[
 /// differently for one. Everywhere else neither code nor comments name one.
 const MAY_NAME_VENDORS: &[(&str, &str)] = &[
     ("crates/engine/src/store/", "the embedded store is a SQLite file; nothing outside of this folder knows"),
-    ("crates/engine/src/value/", "text forms are called by the name of the system that prints them, and ranges explained by those that need them"),
+    (
+        "crates/engine/src/value/",
+        "text forms are called by the name of the system that prints them, and ranges explained by those that need them",
+    ),
     ("crates/engine/src/schema.rs", "comments name the systems whose formats are the reason for a type's limits"),
 ];
 
