@@ -6,7 +6,7 @@ use crate::change::{EditTime, Image, Mark, Observation, Position, Version};
 use crate::clock::Moment;
 use crate::connector::{Batch, Connector, Event as FeedEvent, Feed};
 use crate::error::{Class, Code, Error, Result};
-use crate::link::{Cells, FlightId, LinkId, MemberIndex, Pending, Shown, Standing};
+use crate::link::{Cells, FlightId, Link, LinkId, MemberIndex, Pending, Shown, Standing};
 use crate::reconcile::{Folded, fold, refine_times};
 use crate::record::{FeedName, FieldName, ObjectName, Record, SystemName};
 use crate::rules::{MemberRules, SyncRules};
@@ -38,10 +38,20 @@ pub(crate) struct FeedState {
     pub lag: Option<Duration>,
     /// Whether a fence has been asked for, and where it is once known.
     pub fence: Fence,
+    /// Records that a read did not find: deleted, or moved to another key, which the feed will tell.
+    pub absences: Vec<Absence>,
     /// Links whose deletes wait for the end of the source transaction that holds them.
     pub deferred: Vec<LinkId>,
     /// How many captured batches were taken in since the fence for `once` was passed.
     pub fences_passed: u64,
+}
+
+/// A record that a read did not find. It counts as deleted once the feed has passed a fence set after the read.
+pub(crate) struct Absence {
+    pub link: LinkId,
+    pub sight: Incoming,
+    /// Whether the fence that is being waited for was set after the read.
+    pub fenced: bool,
 }
 
 /// Where a feed stands with its fence.
@@ -174,6 +184,27 @@ fn stamp(value: &Value, ty: Option<&Type>) -> Option<(Moment, u32)> {
         _ => None,
     }?;
     Some((Moment(at), granularity))
+}
+
+/// Whose record an observation shows.
+pub(crate) enum Owner {
+    /// This link's.
+    Link(LinkId),
+    /// A stranger's.
+    Nobody,
+    /// It is an old sight of a record that has another key by now.
+    Past,
+    /// That cannot be told: it must be read.
+    Unclear,
+}
+
+/// The version of the newest that is known of a member's record: what is pending, or the base.
+fn known_version(desk: &Desk, id: LinkId, member: MemberIndex) -> Version {
+    let Some(link) = desk.link(id) else { return Version::default() };
+    let Some(side) = link.sides.get(member) else { return Version::default() };
+    let pending =
+        side.key.as_ref().and_then(|key| desk.slot(&address(link.sync, member, key))).and_then(|slot| slot.pending.as_ref());
+    pending.map_or_else(|| side.version.clone(), |pending| pending.version.clone())
 }
 
 /// What a system's feeds must carry: every object of every sync that runs, with the fields that matter to any.
@@ -341,6 +372,7 @@ impl Core {
             health: crate::connector::FeedHealth::default(),
             lag: None,
             fence: Fence::None,
+            absences: Vec::new(),
             deferred: Vec::new(),
             fences_passed: 0,
         });
@@ -536,14 +568,52 @@ impl Core {
     }
 
     async fn take_in(&mut self, desk: &mut Desk, one: Incoming) -> Result<()> {
-        self.follow_key_change(desk, &one);
-        if self.was_deleted_meanwhile(&one) {
+        if !self.follow_key_change(desk, &one) || self.was_deleted_meanwhile(&one) {
             return Ok(());
         }
-        match desk.slot(&one.address).and_then(|slot| slot.link) {
-            Some(link) => self.take_in_known(desk, link, one).await,
-            None => self.take_in_stranger(desk, one).await,
+        match self.owner(desk, &one) {
+            Owner::Link(link) => self.take_in_known(desk, link, one).await,
+            Owner::Nobody => self.take_in_stranger(desk, one).await,
+            Owner::Past => Ok(()),
+            Owner::Unclear => {
+                self.want_stranger(one.sync, one.address, one.pending.key);
+                Ok(())
+            }
         }
+    }
+
+    /// Whose record an observation shows. A key that a record has given up still points at its link, so that an old
+    /// observation under it is known for what it is; a newer one is of another record that has taken the key.
+    pub(crate) fn owner(&mut self, desk: &mut Desk, one: &Incoming) -> Owner {
+        let Some(id) = desk.slot(&one.address).and_then(|slot| slot.link) else { return Owner::Nobody };
+        let member = one.pending.member;
+        let Some(link) = desk.link(id) else { return Owner::Link(id) };
+        let now = link.sides.get(member).and_then(|side| side.key.as_ref()).map(|key| address(link.sync, member, key));
+        if now.is_none_or(|now| now == one.address) {
+            return Owner::Link(id);
+        }
+        match self.version_order(one, &known_version(desk, id, member)) {
+            Some(Ordering::Greater) => {
+                desk.set_link(&one.address, None, &mut self.transaction);
+                Owner::Nobody
+            }
+            Some(_) => Owner::Past,
+            None => Owner::Unclear,
+        }
+        if let Some(link) = desk.slot(&one.address).and_then(|slot| slot.link) {
+            if self.is_old_news(desk, link, &one) {
+                return Ok(());
+            }
+            // A new record under a key that another one has left.
+            desk.set_link(&one.address, None, &mut self.transaction);
+        }
+        self.take_in_stranger(desk, one).await
+    }
+
+    /// Whether what is told is no newer than what the link is known to show at that member.
+    fn is_old_news(&self, desk: &Desk, link: LinkId, one: &Incoming) -> bool {
+        let side = desk.link(link).and_then(|link| link.sides.get(one.pending.member));
+        side.is_some_and(|side| matches!(self.version_order(one, &side.version), Some(Ordering::Less | Ordering::Equal)))
     }
 
     fn was_deleted_meanwhile(&self, one: &Incoming) -> bool {
@@ -562,26 +632,49 @@ impl Core {
     }
 
     /// A changed key is a re-link: the link, and whatever is pending, moves to the new key.
-    fn follow_key_change(&mut self, desk: &mut Desk, one: &Incoming) {
-        let Some(old) = one.old_address.as_ref().filter(|old| **old != one.address) else { return };
+    /// Says whether the observation is still news.
+    fn follow_key_change(&mut self, desk: &mut Desk, one: &Incoming) -> bool {
+        let Some(old) = one.old_address.as_ref().filter(|old| **old != one.address) else { return true };
         if crate::mutants::active("key_change_as_insert") {
-            return;
+            return true;
         }
-        let Some(slot) = desk.slot(old).cloned() else { return };
+        let Some(slot) = desk.slot(old).cloned() else { return true };
         if let Some(id) = slot.link
             && let Some(mut link) = desk.link(id).cloned()
         {
-            desk.set_link(old, None, &mut self.transaction);
+            let member = one.pending.member;
+            if self.version_order(one, &known_version(desk, id, member)) != Some(Ordering::Greater) {
+                return false;
+            }
+            self.carry_pending(desk, &link, member, &one.address);
+            // The old key goes on pointing here: see `owner`.
             desk.set_link(&one.address, Some(id), &mut self.transaction);
             if let Some(side) = link.sides.get_mut(one.pending.member) {
                 side.key = Some(one.pending.key.clone());
             }
             desk.save(link);
+            return true;
         }
         if let Some(pending) = slot.pending {
             desk.set_pending(old, None);
             desk.set_pending(&one.address, Some(pending));
             self.rename_unidentified(one.sync, old, &one.address);
+        }
+        true
+    }
+
+    /// What is pending about a side goes with it to its new key.
+    pub(crate) fn carry_pending(&self, desk: &mut Desk, link: &Link, member: MemberIndex, to: &Address) {
+        let Some(from) = link.sides.get(member).and_then(|side| side.key.as_ref()).map(|key| address(link.sync, member, key))
+        else {
+            return;
+        };
+        if from == *to {
+            return;
+        }
+        if let Some(pending) = desk.slot(&from).and_then(|slot| slot.pending.clone()) {
+            desk.set_pending(&from, None);
+            desk.set_pending(to, Some(pending));
         }
     }
 
@@ -720,6 +813,7 @@ fn unprepared() -> FeedState {
         health: crate::connector::FeedHealth::default(),
         lag: None,
         fence: Fence::None,
+        absences: Vec::new(),
         deferred: Vec::new(),
         fences_passed: 0,
     }

@@ -2,6 +2,7 @@
 //! the sync's match fields; one candidate binds, several are for a person, none makes a new link. Matching is serial per
 //! sync and also sees reservations, so that two records with one match value never become two pairs.
 
+use crate::capture::Owner;
 use crate::change::Observation;
 use crate::clock::Moment;
 use crate::connector::{Operation, Presence};
@@ -441,9 +442,15 @@ impl Core {
                 return Ok(());
             }
             let Some(candidate) = found.pop() else { continue };
-            match desk.slot(&address(rules.id, other, &candidate.key)).and_then(|slot| slot.link) {
-                None => bound.push((other, candidate)),
-                Some(id) => match self.may_join(desk, id, member) {
+            let sight = crate::capture::incoming(rules, sync, other, candidate.clone(), self.now(), &self.store_id, true);
+            match self.owner(desk, &sight) {
+                Owner::Nobody => bound.push((other, candidate)),
+                // Found under a key that it has given up by now: looked for again when the feed has told.
+                Owner::Past | Owner::Unclear => {
+                    self.identify_later(sync, item.address);
+                    return Ok(());
+                }
+                Owner::Link(id) => match self.may_join(desk, id, member) {
                     Join::Yes if into.is_none_or(|into| into == id) => into = Some(id),
                     Join::Later => {
                         self.identify_later(sync, item.address);
@@ -592,9 +599,11 @@ impl Core {
         }
         let Some(candidate) = found.pop() else { return Ok(()) };
         let there = address(rules.id, member, &candidate.key);
-        match desk.slot(&there).and_then(|slot| slot.link) {
-            Some(other) if other == id => {}
-            Some(other) => {
+        let sight = crate::capture::incoming(rules, sync, member, candidate.clone(), self.now(), &self.store_id, true);
+        match self.owner(desk, &sight) {
+            Owner::Link(other) if other == id => {}
+            Owner::Past | Owner::Unclear => return Ok(()),
+            Owner::Link(other) => {
                 if self.may_join(desk, other, member) == Join::Later {
                     return Ok(());
                 }
@@ -604,7 +613,7 @@ impl Core {
                 desk.save(link);
                 return Ok(());
             }
-            None => {
+            Owner::Nobody => {
                 if let Some(side) = link.sides.get_mut(member) {
                     side.key = Some(candidate.key.clone());
                     side.standing = Standing::Absent;

@@ -355,7 +355,10 @@ impl Checker<'_> {
             if !matches!(next.author, Author::Engine(_)) || next.reaction {
                 continue;
             }
-            // A row that the engine's own trigger rewrote in the same breath is the trigger's doing.
+            // What a trigger made of a write of ours that asked for something else is the trigger's doing.
+            if next.after.is_some() && next.asked.get(name.as_str()) != value_of(&next.after).as_ref() {
+                continue;
+            }
             if self.seen_elsewhere(life, member, field, &value, next) || self.recorded(field, &value) {
                 continue;
             }

@@ -203,9 +203,11 @@ impl Work<'_> {
             }
         }
         if let Some(agreed) = agreed {
-            let owed_and_changed = contenders
-                .iter()
-                .any(|contender| self.before.sides.get(contender.member).is_some_and(|side| side.owes.contains(&group)));
+            // A member that was to get the record made and shows one of its own has not seen the agreed value either.
+            let owed_and_changed = contenders.iter().any(|contender| {
+                let side = self.before.sides.get(contender.member);
+                side.is_some_and(|side| side.owes.contains(&group) || (side.owes_life && side.standing != Standing::Present))
+            });
             let owed_and_changed = owed_and_changed && !crate::mutants::active("owed_value_no_contender");
             if owed_and_changed && !contenders.iter().any(|contender| contender.member == agreed.from) {
                 contenders.push(Contender {
