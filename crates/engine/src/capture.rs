@@ -6,9 +6,9 @@ use crate::change::{EditTime, Image, Mark, Observation, Position, Version};
 use crate::clock::Moment;
 use crate::connector::{Batch, Connector, Event as FeedEvent, Feed};
 use crate::error::{Class, Code, Error, Result};
-use crate::link::{Cells, FlightId, Link, LinkId, MemberIndex, Pending, Shown, Standing};
+use crate::link::{Cells, FlightId, Link, LinkId, MemberIndex, Pending, Shown, Side, Standing};
 use crate::reconcile::{Folded, fold, refine_times};
-use crate::record::{FeedName, FieldName, ObjectName, Record, SystemName};
+use crate::record::{FeedName, FieldName, Key, ObjectName, Record, SystemName};
 use crate::rules::{MemberRules, SyncRules};
 use crate::runtime::Options;
 use crate::runtime::core::{Core, Effect, Event, FeedReport};
@@ -186,6 +186,9 @@ fn stamp(value: &Value, ty: Option<&Type>) -> Option<(Moment, u32)> {
     Some((Moment(at), granularity))
 }
 
+/// Records pushed off their keys that are remembered until the feed tells of their own new keys.
+const MAX_DISPLACED: usize = 10_000;
+
 /// Whose record an observation shows.
 pub(crate) enum Owner {
     /// This link's.
@@ -300,6 +303,18 @@ impl Core {
         }
     }
 
+    /// The feeds that the store knows, before any of them is open.
+    pub(crate) async fn restore_feeds(&mut self) -> Result<()> {
+        let systems: Vec<SystemName> = self.systems.keys().cloned().collect();
+        for system in systems {
+            for feed in stored_feeds(&*self.store, &system).await? {
+                let state = FeedState { position: feed.position, objects: feed.objects, ..unprepared() };
+                self.feeds.insert((system.clone(), feed.name), state);
+            }
+        }
+        Ok(())
+    }
+
     fn start_system(&mut self, system: &SystemName) {
         let Some(connector) = self.systems.get(system).cloned() else { return };
         let members = self
@@ -315,7 +330,7 @@ impl Core {
         let known: Vec<Feed> = self
             .feeds
             .iter()
-            .filter(|((of, _), _)| of == system)
+            .filter(|((of, name), _)| of == system && !name.as_str().is_empty())
             .map(|((_, name), state)| Feed {
                 name: name.clone(),
                 objects: state.objects.clone(),
@@ -323,17 +338,8 @@ impl Core {
                 complete_from: Vec::new(),
             })
             .collect();
-        let (events, options, store) = (self.events.clone(), self.options.clone(), Arc::clone(&self.store));
-        let system = system.clone();
-        self.feed_tasks.spawn(async move {
-            let known = if known.is_empty() { stored_feeds(&*store, &system).await } else { Ok(known) };
-            match known {
-                Ok(known) => read_feeds(system, connector, selections, known, events, options).await,
-                Err(error) => {
-                    let _ = events.send(Event::Feed { system, report: FeedReport::Lost(None, error) }).await;
-                }
-            }
-        });
+        let (events, options) = (self.events.clone(), self.options.clone());
+        self.feed_tasks.spawn(read_feeds(system.clone(), connector, selections, known, events, options));
     }
 
     pub(crate) async fn on_feed(&mut self, system: SystemName, report: FeedReport) -> Result<()> {
@@ -361,6 +367,8 @@ impl Core {
         crate::failpoint::pass("prepared_before_durable");
         let key = (system.clone(), feed.name.clone());
         self.transaction.positions.push((system.clone(), feed.name.clone(), feed.position.clone()));
+        let objects: Vec<&str> = feed.objects.iter().map(ObjectName::as_str).collect();
+        self.transaction.settings.push((objects_setting(system, &feed.name), postcard::to_stdvec(&objects).ok()));
         let state = self.feeds.entry(key).or_insert_with(|| FeedState {
             position: feed.position.clone(),
             objects: Vec::new(),
@@ -389,7 +397,8 @@ impl Core {
 
     /// A sync has begun once the feeds of all its systems are there: from then on it needs no approval.
     fn mark_begun(&mut self, _system: &SystemName) {
-        let ready: Vec<SystemName> = self.feeds.keys().map(|(system, _)| system.clone()).collect();
+        let prepared = self.feeds.iter().filter(|((_, name), state)| !name.as_str().is_empty() && !state.objects.is_empty());
+        let ready: Vec<SystemName> = prepared.map(|((system, _), _)| system.clone()).collect();
         for sync in &mut self.syncs {
             let all = sync.rules.members.iter().all(|member| ready.contains(&member.system));
             if sync.approved && !sync.begun && all {
@@ -488,7 +497,11 @@ impl Core {
                 FeedEvent::Truncated { object, version, time } => {
                     // What came before the emptiness is taken in before it.
                     self.take_in_all(&mut desk, std::mem::take(&mut arrived)).await?;
-                    self.truncated(&mut desk, &system, &object, &version, time).await?;
+                    self.decide_touched(&mut desk, false).await?;
+                    desk.flush(&mut self.transaction);
+                    self.commit();
+                    desk = self.desk();
+                    self.truncated(&system, &object, &version, time).await?;
                 }
                 FeedEvent::SchemaChanged(schema) => self.schema_changed(&system, &schema),
             }
@@ -517,6 +530,8 @@ impl Core {
         if let Some(position) = position {
             self.advance(&key, position);
         }
+        // What follows reads the store, which must know of this batch.
+        self.commit();
         self.pass_fence(&system, &feed).await?;
         self.effects.push(Effect::Release(permit));
         Ok(())
@@ -568,7 +583,7 @@ impl Core {
     }
 
     async fn take_in(&mut self, desk: &mut Desk, one: Incoming) -> Result<()> {
-        if !self.follow_key_change(desk, &one) || self.was_deleted_meanwhile(&one) {
+        if !self.follow_key_change(desk, &one).await? || self.was_deleted_meanwhile(&one) {
             return Ok(());
         }
         match self.owner(desk, &one) {
@@ -600,20 +615,6 @@ impl Core {
             Some(_) => Owner::Past,
             None => Owner::Unclear,
         }
-        if let Some(link) = desk.slot(&one.address).and_then(|slot| slot.link) {
-            if self.is_old_news(desk, link, &one) {
-                return Ok(());
-            }
-            // A new record under a key that another one has left.
-            desk.set_link(&one.address, None, &mut self.transaction);
-        }
-        self.take_in_stranger(desk, one).await
-    }
-
-    /// Whether what is told is no newer than what the link is known to show at that member.
-    fn is_old_news(&self, desk: &Desk, link: LinkId, one: &Incoming) -> bool {
-        let side = desk.link(link).and_then(|link| link.sides.get(one.pending.member));
-        side.is_some_and(|side| matches!(self.version_order(one, &side.version), Some(Ordering::Less | Ordering::Equal)))
     }
 
     fn was_deleted_meanwhile(&self, one: &Incoming) -> bool {
@@ -633,48 +634,86 @@ impl Core {
 
     /// A changed key is a re-link: the link, and whatever is pending, moves to the new key.
     /// Says whether the observation is still news.
-    fn follow_key_change(&mut self, desk: &mut Desk, one: &Incoming) -> bool {
-        let Some(old) = one.old_address.as_ref().filter(|old| **old != one.address) else { return true };
+    async fn follow_key_change(&mut self, desk: &mut Desk, one: &Incoming) -> Result<bool> {
+        let Some(old) = one.old_address.as_ref().filter(|old| **old != one.address) else { return Ok(true) };
         if crate::mutants::active("key_change_as_insert") {
-            return true;
+            return Ok(true);
         }
-        let Some(slot) = desk.slot(old).cloned() else { return true };
-        if let Some(id) = slot.link
-            && let Some(mut link) = desk.link(id).cloned()
+        let Some(slot) = desk.slot(old).cloned() else { return Ok(true) };
+        // A record that was pushed off its key a moment ago (two records that swap keys) is known by where it was.
+        let displaced = self.displaced.get(old).copied();
+        if let Some(id) = displaced.or(slot.link)
+            && let Some(link) = desk.link(id).cloned()
         {
             let member = one.pending.member;
             if self.version_order(one, &known_version(desk, id, member)) != Some(Ordering::Greater) {
-                return false;
+                return Ok(false);
             }
-            self.carry_pending(desk, &link, member, &one.address);
+            self.displaced.remove(old);
+            self.make_room(desk, id, &one.address).await?;
+            self.carry_pending(desk, &link, member, &one.pending.key);
             // The old key goes on pointing here: see `owner`.
             desk.set_link(&one.address, Some(id), &mut self.transaction);
-            if let Some(side) = link.sides.get_mut(one.pending.member) {
+            let mut link = desk.link(id).cloned().unwrap_or(link);
+            if let Some(side) = link.sides.get_mut(member) {
                 side.key = Some(one.pending.key.clone());
             }
             desk.save(link);
-            return true;
+            return Ok(true);
         }
-        if let Some(pending) = slot.pending {
+        if let Some(mut pending) = slot.pending {
             desk.set_pending(old, None);
+            pending.key = one.pending.key.clone();
             desk.set_pending(&one.address, Some(pending));
             self.rename_unidentified(one.sync, old, &one.address);
         }
-        true
+        Ok(true)
+    }
+
+    /// The record that held a key until another one took it: what is pending about it is decided now if it can be (it was
+    /// deleted), and it is kept under a key that no record can have.
+    async fn make_room(&mut self, desk: &mut Desk, newcomer: LinkId, there: &Address) -> Result<()> {
+        let Some(holder) = desk.slot(there).and_then(|slot| slot.link).filter(|holder| *holder != newcomer) else {
+            return Ok(());
+        };
+        let holds = |desk: &Desk| {
+            let side = desk.link(holder).and_then(|link| link.sides.get(there.member));
+            side.and_then(|side| side.key.as_ref()).is_some_and(|key| key.encode() == there.key)
+        };
+        if !holds(desk) {
+            return Ok(());
+        }
+        self.decide_link(desk, holder, None).await?;
+        let Some(mut link) = desk.link(holder).cloned().filter(|_| holds(desk)) else { return Ok(()) };
+        let Some(Side { key: Some(key), .. }) = link.sides.get(there.member) else { return Ok(()) };
+        let mut elsewhere = key.clone();
+        elsewhere.0.push(Value::Text(format!("displaced record {}", holder.0)));
+        self.carry_pending(desk, &link, there.member, &elsewhere);
+        let hidden = address(link.sync, there.member, &elsewhere);
+        desk.set_link(&hidden, Some(holder), &mut self.transaction);
+        if let Some(side) = link.sides.get_mut(there.member) {
+            side.key = Some(elsewhere);
+        }
+        desk.save(link);
+        desk.touch(holder);
+        if self.displaced.len() < MAX_DISPLACED {
+            self.displaced.insert(there.clone(), holder);
+        }
+        Ok(())
     }
 
     /// What is pending about a side goes with it to its new key.
-    pub(crate) fn carry_pending(&self, desk: &mut Desk, link: &Link, member: MemberIndex, to: &Address) {
-        let Some(from) = link.sides.get(member).and_then(|side| side.key.as_ref()).map(|key| address(link.sync, member, key))
-        else {
-            return;
-        };
-        if from == *to {
+    pub(crate) fn carry_pending(&self, desk: &mut Desk, link: &Link, member: MemberIndex, to: &Key) {
+        let Some(old) = link.sides.get(member).and_then(|side| side.key.as_ref()) else { return };
+        let (from, there) = (address(link.sync, member, old), address(link.sync, member, to));
+        if from == there {
             return;
         }
-        if let Some(pending) = desk.slot(&from).and_then(|slot| slot.pending.clone()) {
+        if let Some(mut pending) = desk.slot(&from).and_then(|slot| slot.pending.clone()) {
             desk.set_pending(&from, None);
-            desk.set_pending(to, Some(pending));
+            pending.old_key.get_or_insert_with(|| old.clone());
+            pending.key = to.clone();
+            desk.set_pending(&there, Some(pending));
         }
     }
 
@@ -702,9 +741,15 @@ impl Core {
             return self.settle_echo(desk, id, flight, one).await;
         }
         let (standing, base_version) = (side.standing, side.version.clone());
+        let known = side.base.clone();
         let older = desk.slot(&one.address).and_then(|slot| slot.pending.clone());
         let order = self.version_order(&one, older.as_ref().map_or(&base_version, |older| &older.version));
         let Some(rules) = self.rules(one.sync) else { return Ok(()) };
+        let incomplete = rules
+            .fields
+            .iter()
+            .zip(&known)
+            .any(|(field, cell)| cell.is_none() && field.members.get(member).is_some_and(Option::is_some));
         let newly_gone = matches!(one.pending.shown, Shown::Gone { .. })
             && standing == Standing::Present
             && one.echo_of.is_none()
@@ -712,6 +757,8 @@ impl Core {
         match older {
             None => match order {
                 Some(Ordering::Greater) => desk.set_pending(&one.address, Some(one.pending)),
+                // The same state, read in full where not all of it was known.
+                Some(Ordering::Equal) if one.read && incomplete => desk.set_pending(&one.address, Some(one.pending)),
                 Some(_) => return Ok(()),
                 None => {
                     self.want_read(one.sync, member, id);
@@ -792,12 +839,19 @@ impl Core {
 }
 
 async fn stored_feeds(store: &dyn crate::store::Store, system: &SystemName) -> Result<Vec<Feed>> {
-    let stored = store.positions().await?;
-    Ok(stored
-        .into_iter()
-        .filter(|(of, ..)| of == system)
-        .map(|(_, name, position)| Feed { name, objects: Vec::new(), position, complete_from: Vec::new() })
-        .collect())
+    let mut feeds = Vec::new();
+    for (_, name, position) in store.positions().await?.into_iter().filter(|(of, ..)| of == system) {
+        let stored = store.setting(&objects_setting(system, &name)).await?;
+        let objects: Vec<String> = stored.and_then(|bytes| postcard::from_bytes(&bytes).ok()).unwrap_or_default();
+        let objects = objects.into_iter().map(ObjectName::from).collect();
+        feeds.push(Feed { name, objects, position, complete_from: Vec::new() });
+    }
+    Ok(feeds)
+}
+
+/// The setting that holds which objects a feed carried when it was last prepared.
+fn objects_setting(system: &SystemName, feed: &FeedName) -> String {
+    format!("feed/{system}/{feed}/objects")
 }
 
 /// Stands for a system that was never prepared, so that its state can be shown and its retry timed.

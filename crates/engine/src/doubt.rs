@@ -166,6 +166,7 @@ impl Core {
             return Ok(());
         }
         let links: Vec<LinkId> = passed.iter().map(|absence| absence.link).collect();
+        self.commit();
         let mut desk = self.desk();
         desk.load_links(&*self.store, links.clone()).await?;
         let sights = passed.into_iter().map(|absence| absence.sight).collect();
@@ -183,6 +184,7 @@ impl Core {
         let Some(airborne) = self.flights.get(&id) else { return Ok(()) };
         let (sync, member, hops) = (airborne.sync, airborne.flight.member, airborne.flight.hops);
         let intents = airborne.flight.intents.clone();
+        self.commit();
         let mut desk = self.desk();
         desk.load_links(&*self.store, intents.iter().map(|intent| intent.link).collect()).await?;
         let open: Vec<_> = intents

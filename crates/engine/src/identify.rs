@@ -427,7 +427,10 @@ impl Core {
             self.unidentified(sync, item.address);
             return Ok(());
         }
-        if let Some(&id) = item.value.as_ref().and_then(|value| reservations.get(value)) {
+        let reserved = item.value.as_ref().and_then(|value| Some((value.clone(), *reservations.get(value)?)));
+        if let Some((value, id)) = reserved
+            && self.still_reserves(desk, rules, id, &value)
+        {
             self.meet_reservation(desk, sync, member, item, &pending, id);
             return Ok(());
         }
@@ -560,6 +563,20 @@ impl Core {
         }
     }
 
+    /// Whether a reservation still stands: its link lives, still is to be made somewhere, and has that match value. One
+    /// that does not is only forgotten.
+    fn still_reserves(&mut self, desk: &Desk, rules: &SyncRules, id: LinkId, value: &[u8]) -> bool {
+        let stands = desk.link(id).is_some_and(|link| {
+            let undecided = link.decision == 0;
+            let owed = link.sides.iter().any(|side| side.owes_life || side.key.is_none());
+            link.life == Life::Live && owed && (undecided || link_match_value(rules, link).is_none_or(|of_link| of_link == value))
+        });
+        if !stands {
+            self.transaction.reservations.push((rules.id, value.to_vec(), None));
+        }
+        stands
+    }
+
     /// Whether a record of `member` may become part of this link.
     fn may_join(&self, desk: &Desk, id: LinkId, member: MemberIndex) -> Join {
         let Some(link) = desk.link(id) else { return Join::Later };
@@ -571,6 +588,14 @@ impl Core {
             }
             Life::Deleted { .. } | Life::Detached { .. } => Join::No,
             Life::Live if side.flight.is_some() => Join::Later,
+            // Its record there is gone, which is yet to be decided.
+            Life::Live
+                if desk.pending(link).get(member).is_some_and(|pending| {
+                    pending.as_ref().is_some_and(|pending| matches!(pending.shown, Shown::Gone { .. }))
+                }) =>
+            {
+                Join::Later
+            }
             Life::Live if side.standing == Standing::Absent && side.key.is_none() => Join::Yes,
             Life::Live => Join::No,
         }
@@ -590,6 +615,10 @@ impl Core {
         if link.in_flight() || link.sides.get(member).is_none_or(|side| side.standing == Standing::Present) {
             return Ok(());
         }
+        let now = self.now();
+        self.owe_later(sync, &mut link, member, now);
+        desk.save(link.clone());
+        desk.touch(id);
         let mut found = distinct(found);
         if found.len() > 1 {
             let error = Error::new(Code::MatchAmbiguous, "several records could be the one that stands in the way of a create");

@@ -250,6 +250,9 @@ impl<'a> Work<'a> {
             side.attempts = 0;
             match &pending.shown {
                 Shown::Present { .. } => {
+                    if side.base != shown {
+                        side.misses = 0;
+                    }
                     side.base = shown;
                     side.standing = match side.standing {
                         Standing::Absent | Standing::Gone => Standing::Present,

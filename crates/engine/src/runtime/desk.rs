@@ -107,14 +107,6 @@ impl Desk {
         self.slots.get(address)
     }
 
-    /// The link whose record stands under this address now. A key that a record has left goes on pointing at its link, so
-    /// that what is told of it again is known to be old; such a link is no owner.
-    pub fn owner(&self, address: &Address) -> Option<LinkId> {
-        let id = self.slot(address)?.link?;
-        let side = self.link(id)?.sides.get(address.member)?;
-        side.key.as_ref().is_some_and(|key| key.encode() == address.key).then_some(id)
-    }
-
     pub fn link(&self, id: LinkId) -> Option<&Link> {
         self.links.get(&id)
     }
