@@ -12,5 +12,7 @@
 mod server;
 mod support;
 
+mod conflicts;
 mod crashes;
+mod deletes;
 mod pairs;
