@@ -120,7 +120,9 @@ impl Work<'_> {
             return self
                 .hold_delete(first, self.members().filter(|&member| self.standing(member) == Standing::Present).collect());
         }
-        if editors.is_empty() && self.before.held.is_none() {
+        // Whoever refuses a mass delete wants the records to live, edited or not.
+        let refused = matches!(self.ruling, Some(Ruling::Life { keep: true }));
+        if editors.is_empty() && self.before.held.is_none() && !refused {
             self.follow_delete(first);
             return Next::Done;
         }
