@@ -91,6 +91,17 @@ impl Core {
         Ok(())
     }
 
+    /// Changes that went by while a key or a mapped field was gone could not be told: the records are read again before
+    /// the sync goes on (invariant 1), also where a restart lies between.
+    pub(crate) fn make_up_for_drift(&mut self, sync: usize, drifted: bool) {
+        let Some(id) = self.rules(sync).map(|rules| rules.id.0).filter(|_| drifted) else { return };
+        if let Some(state) = self.syncs.get_mut(sync) {
+            state.drifted = false;
+        }
+        self.transaction.settings.push((crate::capture::drift_setting(id), None));
+        self.reread(sync);
+    }
+
     /// Reads everything of a sync again.
     pub(crate) fn reread(&mut self, sync: usize) {
         let members = self.syncs.get(sync).map_or(0, |state| state.members.len());
