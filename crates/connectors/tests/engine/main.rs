@@ -16,3 +16,4 @@ mod conflicts;
 mod crashes;
 mod deletes;
 mod pairs;
+mod schemas;

@@ -105,6 +105,13 @@ impl Story {
         rules::pair(id, &self.systems(), object, fields).await
     }
 
+    /// Gives every sync the number of its layout, as a plan does.
+    pub async fn number_layouts(&mut self) {
+        for rules in &mut self.syncs {
+            rules.layout = concord_engine::plan::layout_of(&*self.store, rules).await.unwrap();
+        }
+    }
+
     /// Changes the rules of the story's own sync.
     pub fn with(mut self, change: impl FnOnce(&mut SyncRules)) -> Story {
         change(&mut self.syncs[0]);
@@ -231,6 +238,16 @@ impl Story {
         let (left, right) = (lines(self.on_left(sql).await), lines(self.on_right(sql).await));
         assert_eq!(left, right, "left and right differ");
         assert_eq!(left, rows);
+    }
+
+    /// Both sides show the same.
+    pub async fn are_equal(&self, sql: &str) {
+        let (left, right) = (lines(self.on_left(sql).await), lines(self.on_right(sql).await));
+        let only = |here: &[String], there: &[String]| -> Vec<String> {
+            here.iter().filter(|line| !there.contains(line)).take(5).cloned().collect()
+        };
+        assert_eq!(only(&left, &right), only(&right, &left), "only on the left, only on the right");
+        assert_eq!(left.len(), right.len());
     }
 
     pub async fn ledger(&self) -> Vec<LedgerRow> {
