@@ -230,7 +230,7 @@ impl Checker<'_> {
             return (!others_made && last > last_delete).then_some((true, "made anew by the user who had deleted it"));
         }
         let quiet = edits().all(|(member, _)| member == deleter) && made.iter().all(|(member, _)| *member == deleter);
-        if quiet && !made_anew && !self.has_triggers() {
+        if quiet && !made_anew && !self.has_triggers() && self.world().users_wait {
             return Some((false, "deleted where alone it was ever edited"));
         }
         let after = edits().any(|(member, step)| member != deleter && step.at > delete.at && self.lasting(life, member, step));
@@ -259,7 +259,10 @@ impl Checker<'_> {
             let taken_back = later
                 .filter(|step| !matches!(step.author, Author::Engine(_)))
                 .any(|step| step.after.as_ref().and_then(|row| row.fields.get(name.as_str())) == old);
-            field.flow == Flow::Both && new != old && !taken_back
+            let seen_before = steps.iter().filter(|step| step.order() < edit.order());
+            let reverts =
+                seen_before.into_iter().any(|step| step.after.as_ref().and_then(|row| row.fields.get(name.as_str())) == new);
+            field.flow == Flow::Both && new != old && !taken_back && !reverts
         })
     }
 
@@ -352,7 +355,10 @@ impl Checker<'_> {
             if !matches!(next.author, Author::Engine(_)) || next.reaction {
                 continue;
             }
-            // A row that the engine's own trigger rewrote in the same breath is the trigger's doing.
+            // What a trigger made of a write of ours that asked for something else is the trigger's doing.
+            if next.after.is_some() && next.asked.get(name.as_str()) != value_of(&next.after).as_ref() {
+                continue;
+            }
             if self.seen_elsewhere(life, member, field, &value, next) || self.recorded(field, &value) {
                 continue;
             }

@@ -419,7 +419,10 @@ fn decode_version(version: &Version) -> Option<(u64, u32, bool)> {
 /// How two versions stand to each other; a system with vague reads cannot tell for a read and an event close by.
 pub(crate) fn compare_versions(profile: &Profile, a: &Version, b: &Version) -> Option<Ordering> {
     let (a, b) = (decode_version(a)?, decode_version(b)?);
-    if profile.vague_reads && a.2 != b.2 && a.0.abs_diff(b.0) <= 1 {
+    // A commit may be told before reads can see it: of an event just behind a read it is not known whether the read saw
+    // it. A later read answers that.
+    let (read, event) = if a.2 { (a.0, b.0) } else { (b.0, a.0) };
+    if profile.vague_reads && a.2 != b.2 && event == read + 1 {
         return None;
     }
     Some((a.0, a.1).cmp(&(b.0, b.1)))

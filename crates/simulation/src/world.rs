@@ -309,6 +309,10 @@ impl World {
         }
         let all_serial = self.members.iter().all(|member| member.keys == KeyKind::Serial);
         self.matched = !all_serial || random.percent(80);
+        // Without marks and without a match field an echo that comes before its answer cannot be told from a stranger.
+        if !self.matched {
+            self.members.iter_mut().for_each(|member| member.profile.marks = true);
+        }
         self.on_delete = match random.below(10) {
             0..=7 => DeleteRule::Propagate,
             8 => DeleteRule::Ignore,

@@ -15,6 +15,7 @@ mod secret;
 pub mod status;
 mod verify;
 
+pub use self::plan::render as render_plan;
 use crate::answers::Answerer;
 use crate::answers::description;
 use crate::control::{self, Ask};

@@ -229,10 +229,10 @@ impl Session {
         }
     }
 
-    /// Tells the server what is durable with us.
-    pub async fn status(&mut self, durable: u64) -> Result<()> {
+    /// Tells the server what is durable with us; `ask`: it shall answer at once.
+    pub async fn status(&mut self, durable: u64, ask: bool) -> Result<()> {
         // The client's clock in it is for people only; the server does not read it.
-        let payload = encode_standby_status_update(Lsn::from_u64(durable), 0, false);
+        let payload = encode_standby_status_update(Lsn::from_u64(durable), 0, ask);
         write_copy_data(&mut self.wire, &payload).await.map_err(|error| self.failed(&error))
     }
 

@@ -24,6 +24,10 @@ const WAITING_STEPS_MAX: usize = 4096;
 const STATUS_INTERVAL: Duration = Duration::from_secs(5);
 /// How long an acknowledgement waits for others at most.
 const ACKNOWLEDGE_DELAY: Duration = Duration::from_millis(200);
+/// After so long a silence the server is asked for a sign of life.
+const SILENCE_ASK: Duration = Duration::from_secs(30);
+/// After so long a silence the connection counts as lost.
+const SILENCE_MAX: Duration = Duration::from_secs(90);
 /// What a step costs beside its bytes.
 const STEP_OVERHEAD: usize = 64;
 
@@ -109,7 +113,7 @@ pub async fn start(
     session.start(slot, slot, &lsn_text(from)).await?;
     let (queue, steps) = mpsc::channel(WAITING_STEPS_MAX);
     let room = Arc::new(Semaphore::new(usize::try_from(WAITING_BYTES_MAX).unwrap_or(usize::MAX)));
-    let reader = Reader { session, room, queue, acknowledged, durable: from, due: Instant::now() };
+    let reader = Reader { session, room, queue, acknowledged, durable: from, due: Instant::now(), heard: Instant::now() };
     Ok(Box::new(Stream { steps, _reader: AbortOnDropHandle::new(tasks.spawn(reader.run())) }))
 }
 
@@ -137,6 +141,8 @@ struct Reader {
     durable: u64,
     /// When it is told next.
     due: Instant,
+    /// When it was last heard of.
+    heard: Instant,
 }
 
 impl Reader {
@@ -156,6 +162,9 @@ impl Reader {
             let received = tokio::select! {
                 received = self.session.receive() => received?,
                 () = sleep_until(self.due) => {
+                    if self.heard.elapsed() >= SILENCE_MAX {
+                        return Err(Error::new(Code::Unreachable, "the feed's server has fallen silent"));
+                    }
                     self.tell().await?;
                     continue;
                 }
@@ -167,6 +176,7 @@ impl Reader {
                     continue;
                 }
             };
+            self.heard = Instant::now();
             match received {
                 Received::Data(data) => return step(data).map(Some),
                 Received::KeepAlive { wal_end, reply } => {
@@ -191,7 +201,11 @@ impl Reader {
         loop {
             tokio::select! {
                 biased;
-                entered = &mut enter => return entered.is_some(),
+                entered = &mut enter => {
+                    // Nothing was read meanwhile: that silence was ours.
+                    self.heard = Instant::now();
+                    return entered.is_some();
+                }
                 () = sleep_until(self.due) => {
                     if self.tell().await.is_err() {
                         // What was read before is still worth handing out; the next read meets the error.
@@ -219,7 +233,8 @@ impl Reader {
 
     async fn tell(&mut self) -> Result<()> {
         self.due = Instant::now() + STATUS_INTERVAL;
-        self.session.status(self.durable).await
+        let ask = self.heard.elapsed() >= SILENCE_ASK;
+        self.session.status(self.durable, ask).await
     }
 }
 

@@ -229,7 +229,6 @@ async fn writes_in_flight_when_the_rules_change_are_planned_anew_and_none_is_a_m
     let mut story = Story::tables(TABLES).await.sync("accounts", &["email", "name"]).await;
     planned_anew(&mut story, "uppercase").await;
     let mut story = story.started().await;
-    eprintln!("{:#?} {:#?}", story.links().await[0], story.ledger().await);
     story.right_shows("SELECT string_agg(name, ',' ORDER BY email) FROM accounts", "ANN,BOB").await;
     story.taps[1].before_apply.close();
     story.left.run("UPDATE accounts SET name = 'Anna' WHERE email = 'ann@x.org'").await;

@@ -58,7 +58,7 @@ impl Work<'_> {
                 }
                 let entry = (member, self.edit_time(member, group), self.hops(member));
                 let Some(state) = self.link.groups.get_mut(group) else { continue };
-                let held = state.held.get_or_insert_with(|| Held { review: hold.review, contenders: Vec::new() });
+                let held = state.held.get_or_insert_with(|| Held { review: hold.review, contenders: Vec::new(), rejects: false });
                 held.contenders.retain(|(other, ..)| *other != member);
                 held.contenders.push(entry);
             }
@@ -168,6 +168,8 @@ impl Work<'_> {
         let held = state.and_then(|state| state.held.as_ref());
         let agreed = state.and_then(|state| state.agreed.as_ref());
         let mut contenders: Vec<Contender> = Vec::new();
+        // The first reject holds the group, with everybody's edit kept in mind.
+        let mut rejected: Option<(Code, String, Subject)> = None;
         for member in self.present() {
             let changed = self.group_changed(member, group);
             let kept = held.and_then(|held| held.contenders.iter().find(|(other, ..)| *other == member));
@@ -185,27 +187,26 @@ impl Work<'_> {
                         verdict.map_or(values.clone(), |verdict| verdict.repaired(self.rules.group_fields(group), values));
                     contenders.push(Contender { member, values, time, hops });
                     if let Some((message, fields)) = verdict.and_then(|verdict| verdict.reject.clone()) {
-                        let subject = Subject::Rejected { member, fields };
-                        return Err(Box::new(Settled::Held { contenders, code: Code::ValidationFailed, message, subject }));
+                        rejected.get_or_insert((Code::ValidationFailed, message, Subject::Rejected { member, fields }));
                     }
                 }
                 Ok(None) => {}
                 Err(error) => {
                     let fields = self.group_names(group);
                     contenders.push(Contender { member, values: vec![Value::Null; fields.len()], time, hops });
-                    return Err(Box::new(Settled::Held {
-                        contenders,
-                        code: error.code,
-                        message: error.message,
-                        subject: Subject::Rejected { member, fields },
-                    }));
+                    rejected.get_or_insert((error.code, error.message, Subject::Rejected { member, fields }));
                 }
             }
         }
+        if let Some((code, message, subject)) = rejected {
+            return Err(Box::new(Settled::Held { contenders, code, message, subject }));
+        }
         if let Some(agreed) = agreed {
-            let owed_and_changed = contenders
-                .iter()
-                .any(|contender| self.before.sides.get(contender.member).is_some_and(|side| side.owes.contains(&group)));
+            // A member that was to get the record made and shows one of its own has not seen the agreed value either.
+            let owed_and_changed = contenders.iter().any(|contender| {
+                let side = self.before.sides.get(contender.member);
+                side.is_some_and(|side| side.owes.contains(&group) || (side.owes_life && side.standing != Standing::Present))
+            });
             let owed_and_changed = owed_and_changed && !crate::mutants::active("owed_value_no_contender");
             if owed_and_changed && !contenders.iter().any(|contender| contender.member == agreed.from) {
                 contenders.push(Contender {
@@ -436,12 +437,13 @@ impl Work<'_> {
     fn hold_group(&mut self, group: GroupIndex, contenders: &[Contender], code: Code, message: String, subject: Subject) {
         let known = self.before.groups.get(group).and_then(|state| state.held.as_ref()).map(|held| held.review);
         let known = known.filter(|known| self.before.held.is_none_or(|hold| hold.review != *known));
+        let rejects = matches!(subject, Subject::Rejected { .. });
         // One review item for a rejected record, not one per group of it.
         let shared = self.reviews.iter().find(|review| review.subject == subject).map(|review| review.id);
         let review = self.review(shared.or(known), code, message, subject);
         let contenders = contenders.iter().map(|contender| (contender.member, contender.time, contender.hops)).collect();
         if let Some(state) = self.link.groups.get_mut(group) {
-            state.held = Some(Held { review, contenders });
+            state.held = Some(Held { review, contenders, rejects });
         }
     }
 

@@ -110,6 +110,20 @@ impl Work<'_> {
 
     fn decide_delete(&mut self, first: MemberIndex, gone: &[MemberIndex]) -> Next {
         let editors = self.editors_against(gone);
+        let somebody_left = self.members().any(|member| self.standing(member) == Standing::Present && !gone.contains(&member));
+        if let Some(Ruling::Life { keep }) = self.ruling
+            && somebody_left
+        {
+            if *keep {
+                self.live_on();
+                return Next::Groups;
+            }
+            for &editor in &editors {
+                self.note_lost_edits(editor, first, Rule::Manual);
+            }
+            self.follow_delete(first);
+            return Next::Done;
+        }
         if self.members().all(|member| self.standing(member) != Standing::Present || gone.contains(&member)) {
             // Nobody holds the record any more: there is nothing left to be lost.
             self.follow_delete(first);
@@ -120,9 +134,7 @@ impl Work<'_> {
             return self
                 .hold_delete(first, self.members().filter(|&member| self.standing(member) == Standing::Present).collect());
         }
-        // Whoever refuses a mass delete wants the records to live, edited or not.
-        let refused = matches!(self.ruling, Some(Ruling::Life { keep: true }));
-        if editors.is_empty() && self.before.held.is_none() && !refused {
+        if editors.is_empty() && self.before.held.is_none() {
             self.follow_delete(first);
             return Next::Done;
         }

@@ -148,8 +148,8 @@ impl<'a> Work<'a> {
             .filter(|&&field| self.field_changed(member, field))
             .filter_map(|&field| times.get(field).copied().flatten())
             .max_by_key(|time| time.at);
-        // Clamped to arrival: an edit cannot have been made after we saw it, whatever the system's clock says.
-        latest.map_or(unknown, |time| EditTime { at: time.at.min(arrived), ..time })
+        // Each was clamped to its own arrival when it was taken in; what is pending may have begun long before the last edit.
+        latest.unwrap_or(unknown)
     }
 
     pub fn hops(&self, member: MemberIndex) -> u32 {
@@ -250,6 +250,9 @@ impl<'a> Work<'a> {
             side.attempts = 0;
             match &pending.shown {
                 Shown::Present { .. } => {
+                    if side.base != shown {
+                        side.misses = 0;
+                    }
                     side.base = shown;
                     side.standing = match side.standing {
                         Standing::Absent | Standing::Gone => Standing::Present,

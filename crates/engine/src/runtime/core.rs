@@ -42,7 +42,7 @@ pub(crate) enum Event {
     /// Strangers were looked for at the other members.
     Found { find: Find, generation: u64, result: Result<Candidates> },
     /// A piece of a snapshot.
-    Chunked { sync: usize, member: MemberIndex, generation: u64, result: Result<Chunk> },
+    Chunked { sync: usize, member: MemberIndex, epoch: u64, generation: u64, result: Result<Chunk> },
     /// A fence for flights of unknown outcome.
     Fenced { system: SystemName, feed: FeedName, result: Result<Position> },
     /// How a feed does.
@@ -135,6 +135,8 @@ pub(crate) struct Core {
     pub jitter: Jitter,
     /// Flights that have not come back or whose outcome is in doubt.
     pub flights: BTreeMap<FlightId, Airborne>,
+    /// Links whose records were pushed off these keys by others, until the feed tells where they went.
+    pub displaced: BTreeMap<Address, LinkId>,
     /// Links being read: their observations wait for the answer.
     pub reading: BTreeSet<LinkId>,
     /// Links whose records are to be read, not yet handed to their members.
@@ -202,6 +204,7 @@ impl Core {
             next_flight: 1,
             next_review: 1,
             flights: BTreeMap::new(),
+            displaced: BTreeMap::new(),
             reading: BTreeSet::new(),
             wanted_links: BTreeMap::new(),
             waits: BTreeMap::new(),
@@ -246,12 +249,13 @@ impl Core {
                     self.handle(event).await?;
                 }
                 Some(command) = self.requests.recv() => self.handle_command(command).await?,
-                Some(event) = self.inbox.recv(), if accepting => self.handle(event).await?,
+                // Before the feeds, which may always have more: housekeeping limits itself.
                 _ = tick.tick() => {
                     if self.housekeeping().await? {
                         break;
                     }
                 }
+                Some(event) = self.inbox.recv(), if accepting => self.handle(event).await?,
             }
         }
         self.stop().await
@@ -301,7 +305,9 @@ impl Core {
                 self.on_read(sync, member, asked, generation, result).await?
             }
             Event::Found { find, generation, result } => self.on_found(find, generation, result).await?,
-            Event::Chunked { sync, member, generation, result } => self.on_chunked(sync, member, generation, result).await?,
+            Event::Chunked { sync, member, epoch, generation, result } => {
+                self.on_chunked(sync, member, epoch, generation, result).await?
+            }
             Event::Fenced { system, feed, result } => self.on_fenced(system, feed, result).await?,
             Event::Health { system, feed, result } => self.on_health(&system, &feed, result),
             Event::Done => return Ok(()),
@@ -407,9 +413,11 @@ impl Core {
         self.next_flight = identity.last_flight.saturating_add(1);
         self.next_review = identity.last_review.saturating_add(1);
         self.restore_layouts().await?;
+        self.restore_feeds().await?;
         for sync in 0..self.syncs.len() {
             self.restore_sync(sync).await?;
         }
+        self.read_what_was_not_recorded().await?;
         self.restore_flights().await?;
         for sync in 0..self.syncs.len() {
             self.restore_reviews(sync).await?;

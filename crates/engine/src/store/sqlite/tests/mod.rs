@@ -156,7 +156,7 @@ pub(super) fn full_link(id: u64, sync: u32) -> Link {
         hops: 1,
         rule: Rule::LastWriteWins,
     };
-    let held = Held { review: ReviewId(4), contenders: vec![(0, edit_time(98), 0), (1, edit_time(99), 2)] };
+    let held = Held { review: ReviewId(4), contenders: vec![(0, edit_time(98), 0), (1, edit_time(99), 2)], rejects: true };
     Link {
         id: LinkId(id),
         sync: SyncId(sync),
