@@ -105,6 +105,17 @@ impl Core {
         Ok(())
     }
 
+    /// Changes that went by while a key or a mapped field was gone could not be told: the records are read again before
+    /// the sync goes on (invariant 1), also where a restart lies between.
+    pub(crate) fn make_up_for_drift(&mut self, sync: usize, drifted: bool) {
+        let Some(id) = self.rules(sync).map(|rules| rules.id.0).filter(|_| drifted) else { return };
+        if let Some(state) = self.syncs.get_mut(sync) {
+            state.drifted = false;
+        }
+        self.transaction.settings.push((crate::capture::drift_setting(id), None));
+        self.reread(sync);
+    }
+
     /// A sync that an engine before this one left out (its other system could not be reached, say) has not seen what the
     /// feeds brought meanwhile, for the feeds are shared: it is read again.
     pub(crate) async fn read_what_was_not_recorded(&mut self) -> Result<()> {

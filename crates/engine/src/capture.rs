@@ -841,12 +841,19 @@ impl Core {
                         let error = Error::new(Code::SchemaDrift, what).at(format!("{system} {}", schema.object));
                         tracing::warn!(sync = sync.rules.name.as_str(), %error, "schema drift");
                         sync.stopped.get_or_insert(error);
+                        sync.drifted = true;
+                        self.transaction.settings.push((drift_setting(sync.rules.id.0), Some(b"1".to_vec())));
                     }
                     None => adopt_schema(Arc::make_mut(&mut sync.rules), member, schema),
                 }
             }
         }
     }
+}
+
+/// The setting that says that changes of a sync went by in a schema that could not tell them.
+pub(crate) fn drift_setting(sync: u32) -> String {
+    format!("drifted/{sync}")
 }
 
 async fn stored_feeds(store: &dyn crate::store::Store, system: &SystemName) -> Result<Vec<Feed>> {

@@ -152,7 +152,7 @@ impl Shared {
 
     /// Forgets a table whose statement the server refused for its shape: it is read again when next needed.
     fn forget_if_stale(&self, object: &ObjectName, error: &Error) {
-        if matches!(error.code, Code::FieldMissing | Code::ObjectMissing | Code::StatementRefused) {
+        if matches!(error.code, Code::FieldMissing | Code::KeyMissing | Code::ObjectMissing | Code::StatementRefused) {
             self.tables.lock().unwrap_or_else(PoisonError::into_inner).remove(object);
         }
     }

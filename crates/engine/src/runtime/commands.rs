@@ -50,6 +50,7 @@ impl Core {
             }
             state.stopped = None;
         }
+        self.make_up_for_drift(sync, self.syncs.get(sync).is_some_and(|state| state.drifted));
         let answer = self.pause(id, false)?;
         for member in 0..self.syncs.get(sync).map_or(0, |state| state.members.len()) {
             if let Some(state) = self.member(sync, member) {

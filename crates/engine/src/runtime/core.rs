@@ -76,6 +76,8 @@ pub(crate) struct SyncState {
     pub paused: bool,
     /// Why it stopped, if it did.
     pub stopped: Option<Error>,
+    /// Whether an object of it had a schema that changes could not be told in: they are read again before it goes on.
+    pub drifted: bool,
     /// Whether its first load may run (approved, or begun before).
     pub approved: bool,
     pub begun: bool,
@@ -181,6 +183,7 @@ impl Core {
             rules: Arc::new(rules),
             paused: false,
             stopped: None,
+            drifted: false,
             approved: false,
             begun: false,
             unidentified: Unidentified::default(),
@@ -447,6 +450,8 @@ impl Core {
         }
         self.restore_loads(sync).await?;
         self.read_new_fields(sync).await?;
+        let drifted = self.store.setting(&crate::capture::drift_setting(id)).await?.is_some();
+        self.make_up_for_drift(sync, drifted);
         self.restore_guards(sync).await
     }
 }

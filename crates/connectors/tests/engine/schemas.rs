@@ -1,0 +1,270 @@
+//! Schemas that change under a running sync: keys and identities, columns renamed, narrowed and dropped while changes of
+//! them are queued, labels and columns added. What cannot be carried on stops with a reason; everything else flows.
+
+use crate::support::{Story, rules};
+use concord_engine::runtime::command::Request;
+
+const TABLES: &str = "CREATE TABLE accounts (id serial PRIMARY KEY, email text NOT NULL UNIQUE, name text, note text);
+    CREATE TABLE orders (number integer PRIMARY KEY, total integer);
+    INSERT INTO accounts (email, name) VALUES ('ann@x.org', 'Ann'), ('bob@x.org', 'Bob');
+    INSERT INTO orders VALUES (1, 10);";
+const ALL: &str = "SELECT email, name FROM accounts ORDER BY email";
+
+async fn story() -> Story {
+    let story = Story::tables(TABLES).await.sync("accounts", &["email", "name"]).await;
+    story.sync("orders", &["number", "total"]).await.started().await
+}
+
+async fn orders_flow_on(story: &Story, total: u32) {
+    story.left.run(&format!("UPDATE orders SET total = {total}")).await;
+    story.right_shows("SELECT total FROM orders", &total.to_string()).await;
+    story.right.run(&format!("UPDATE orders SET total = {total} + 1")).await;
+    story.left_shows("SELECT total FROM orders", &(total + 1).to_string()).await;
+}
+
+// Scenario 9.
+#[tokio::test]
+async fn an_object_that_loses_its_key_stops_and_the_others_flow_on() {
+    let mut story = story().await;
+    story.left.run("ALTER TABLE accounts DROP CONSTRAINT accounts_pkey").await;
+    story.left.run("INSERT INTO accounts (email, name) VALUES ('cyd@x.org', 'Cyd')").await;
+    story.wait_for_stage("stopped").await;
+    assert!(story.stage().contains("key"), "{}", story.stage());
+    orders_flow_on(&story, 20).await;
+    assert_eq!(story.on_right(ALL).await.len(), 2);
+    // What happened while there was no key is not lost: it is read when the object goes on.
+    story.left.run("ALTER TABLE accounts ADD PRIMARY KEY (id)").await;
+    story.resume().await;
+    story.settle().await;
+    story.both_show(ALL, &["ann@x.org|Ann", "bob@x.org|Bob", "cyd@x.org|Cyd"]).await;
+    story.left.run("UPDATE accounts SET name = 'Anna' WHERE email = 'ann@x.org'").await;
+    story.settle().await;
+    story.both_show(ALL, &["ann@x.org|Anna", "bob@x.org|Bob", "cyd@x.org|Cyd"]).await;
+    story.stop().await;
+}
+
+// Scenario 9: the engine dies before a person has put things right.
+#[tokio::test]
+async fn what_was_missed_while_an_object_had_no_key_is_read_after_a_restart() {
+    let mut story = story().await;
+    story.left.run("ALTER TABLE accounts DROP CONSTRAINT accounts_pkey").await;
+    story.left.run("INSERT INTO accounts (email, name) VALUES ('cyd@x.org', 'Cyd')").await;
+    story.wait_for_stage("stopped").await;
+    story.fence().await;
+    story.crash().await;
+    story.left.run("ALTER TABLE accounts ADD PRIMARY KEY (id)").await;
+    story.start().await;
+    story.settle().await;
+    story.both_show(ALL, &["ann@x.org|Ann", "bob@x.org|Bob", "cyd@x.org|Cyd"]).await;
+    story.stop().await;
+}
+
+// Scenario 9.
+#[tokio::test]
+async fn an_object_whose_identity_no_longer_shows_its_key_stops_and_the_others_flow_on() {
+    let mut story = story().await;
+    story.left.run("ALTER TABLE accounts REPLICA IDENTITY USING INDEX accounts_email_key").await;
+    story.left.run("UPDATE accounts SET name = 'Anna' WHERE email = 'ann@x.org'").await;
+    story.wait_for_stage("stopped").await;
+    orders_flow_on(&story, 20).await;
+    story.left.run("ALTER TABLE accounts REPLICA IDENTITY DEFAULT").await;
+    story.resume().await;
+    story.settle().await;
+    story.both_show(ALL, &["ann@x.org|Anna", "bob@x.org|Bob"]).await;
+    story.stop().await;
+}
+
+// Scenario 9: more than is needed harms nobody.
+#[tokio::test]
+async fn an_object_whose_identity_becomes_the_whole_row_flows_on() {
+    let mut story = story().await;
+    story.left.run("ALTER TABLE accounts REPLICA IDENTITY FULL").await;
+    story.left.run("UPDATE accounts SET name = 'Anna' WHERE email = 'ann@x.org'").await;
+    story.left.run("UPDATE accounts SET id = 77 WHERE email = 'bob@x.org'").await;
+    story.right.run("UPDATE accounts SET name = 'Robert' WHERE email = 'bob@x.org'").await;
+    story.settle().await;
+    story.both_show(ALL, &["ann@x.org|Anna", "bob@x.org|Robert"]).await;
+    assert_eq!(story.writes().await, 2, "{:#?}", story.ledger().await);
+    story.left.run("DELETE FROM accounts WHERE email = 'bob@x.org'").await;
+    story.settle().await;
+    story.both_show(ALL, &["ann@x.org|Anna"]).await;
+    story.stop().await;
+}
+
+/// Changes on the left that the engine has not read yet when `ddl` comes, and changes behind it.
+async fn queued(story: &Story, ddl: &str, behind: &str) {
+    story.taps[0].before_batch.close();
+    let fill = "INSERT INTO accounts (email, name) SELECT 'user' || n || '@x.org', 'User ' || n FROM generate_series(1, 500) n";
+    story.left.run(fill).await;
+    story.left.run("UPDATE accounts SET name = name || '!'").await;
+    story.left.run(ddl).await;
+    story.left.run(behind).await;
+    story.taps[0].before_batch.open();
+}
+
+// Scenario 20.
+#[tokio::test]
+async fn a_mapped_column_renamed_behind_queued_changes_stops_the_object_and_nothing_turns_null() {
+    let mut story = story().await;
+    let behind = "UPDATE accounts SET title = 'Changed' WHERE email = 'bob@x.org'";
+    queued(&story, "ALTER TABLE accounts RENAME COLUMN name TO title", behind).await;
+    story.wait_for_stage("stopped").await;
+    assert!(story.stage().contains("name"), "{}", story.stage());
+    orders_flow_on(&story, 20).await;
+    let nulls = "SELECT count(*) FROM accounts WHERE name IS NULL OR name LIKE 'User%' AND name NOT LIKE '%!'";
+    story.right_shows(nulls, "0").await;
+    story.left.run("ALTER TABLE accounts RENAME COLUMN title TO name").await;
+    story.resume().await;
+    story.settle().await;
+    story.are_equal(ALL).await;
+    story.right_shows("SELECT name FROM accounts WHERE email = 'bob@x.org'", "Changed").await;
+    story.right_shows("SELECT name FROM accounts WHERE email = 'user500@x.org'", "User 500!").await;
+    assert!(story.reviews().await.is_empty());
+    story.stop().await;
+}
+
+// Scenario 20.
+#[tokio::test]
+async fn a_mapped_column_narrowed_behind_queued_changes_stops_the_object() {
+    let mut story = story().await;
+    let behind = "UPDATE accounts SET name = 'Bo' WHERE email = 'bob@x.org'";
+    queued(&story, "ALTER TABLE accounts ALTER COLUMN name TYPE varchar(12)", behind).await;
+    story.wait_for_stage("stopped").await;
+    assert!(story.stage().contains("varying(12)"), "{}", story.stage());
+    orders_flow_on(&story, 20).await;
+    story.stop().await;
+}
+
+// Scenario 20.
+#[tokio::test]
+async fn an_unmapped_column_dropped_or_renamed_behind_queued_changes_stops_nothing() {
+    for ddl in ["ALTER TABLE accounts DROP COLUMN note", "ALTER TABLE accounts RENAME COLUMN note TO remark"] {
+        let mut story = story().await;
+        queued(&story, ddl, "UPDATE accounts SET name = 'Changed' WHERE email = 'bob@x.org'").await;
+        story.settle().await;
+        story.are_equal(ALL).await;
+        story.right_shows("SELECT name FROM accounts WHERE email = 'bob@x.org'", "Changed").await;
+        story.right.run("UPDATE accounts SET name = 'Changed back' WHERE email = 'bob@x.org'").await;
+        story.settle().await;
+        story.are_equal(ALL).await;
+        assert!(story.reviews().await.is_empty());
+        story.stop().await;
+    }
+}
+
+// Scenario 19.
+#[tokio::test]
+async fn labels_and_columns_that_are_added_while_streaming_disturb_nobody() {
+    let table = "CREATE TYPE mood AS ENUM ('sad', 'ok');
+        CREATE TYPE place AS (street text, city text);
+        CREATE TABLE accounts (id serial PRIMARY KEY, email text UNIQUE, mood mood, places place[], doc jsonb);
+        INSERT INTO accounts (email, mood, places, doc) VALUES
+            ('ann@x.org', 'ok', ARRAY[('High \"Street\"', 'York')::place, (NULL, 'Leeds')::place], '{\"b\": 1.0, \"a\": [1, 2]}');";
+    let right = table.replace("mood mood", "mood text");
+    let fields = ["email", "mood", "places", "doc"];
+    let all = "SELECT email, mood, places, doc FROM accounts ORDER BY email";
+    let mut story = Story::servers(table, &right).await.sync("accounts", &fields).await.started().await;
+    assert_eq!(story.writes().await, 0, "{:#?}", story.ledger().await);
+
+    story.left.run("ALTER TYPE mood ADD VALUE 'great' AFTER 'sad'").await;
+    story.left.run("UPDATE accounts SET mood = 'great'").await;
+    story.settle().await;
+    story.are_equal(all).await;
+    assert_eq!(story.writes().await, 1, "{:#?}", story.ledger().await);
+
+    story.left.run("ALTER TABLE accounts ADD COLUMN shout text GENERATED ALWAYS AS (upper(email)) STORED").await;
+    story.left.run("ALTER TABLE accounts ADD COLUMN extra integer NOT NULL DEFAULT 7").await;
+    story.left.run("UPDATE accounts SET doc = '{\"a\":[1,2.0],\"b\":1}'").await;
+    story.right.run("UPDATE accounts SET doc = '{\"a\":[1,2],\"b\":1.00}'").await;
+    story.settle().await;
+    assert_eq!(story.writes().await, 1, "the same document in other words is no change: {:#?}", story.ledger().await);
+
+    story.right.run("UPDATE accounts SET places = places || ('Low Lane, 7', 'Hull')::place").await;
+    story.left.run("INSERT INTO accounts (email, mood, places) VALUES ('bob@x.org', 'great', '{}')").await;
+    story.settle().await;
+    story.are_equal("SELECT email, mood, places FROM accounts ORDER BY email").await;
+    assert_eq!(story.writes().await, 3, "{:#?}", story.ledger().await);
+    assert!(story.reviews().await.is_empty());
+    assert_eq!(story.stage(), "live");
+    story.stop().await;
+}
+
+// Scenario 19: a label that the other side does not have.
+#[tokio::test]
+async fn a_label_that_the_other_side_lacks_waits_for_a_person_and_the_rest_flows() {
+    let table = "CREATE TYPE mood AS ENUM ('sad', 'ok');
+        CREATE TABLE accounts (id serial PRIMARY KEY, email text UNIQUE, mood mood);
+        INSERT INTO accounts (email, mood) VALUES ('ann@x.org', 'ok'), ('bob@x.org', 'ok');";
+    let all = "SELECT email, mood FROM accounts ORDER BY email";
+    let mut story = Story::tables(table).await.sync("accounts", &["email", "mood"]).await.started().await;
+    story.left.run("ALTER TYPE mood ADD VALUE 'great'").await;
+    story.left.run("UPDATE accounts SET mood = 'great' WHERE email = 'ann@x.org'").await;
+    story.left.run("UPDATE accounts SET mood = 'sad' WHERE email = 'bob@x.org'").await;
+    story.settle().await;
+    assert_eq!(story.reviews().await.len(), 1, "{:#?}", story.reviews().await);
+    story.right_shows("SELECT string_agg(mood::text, ',' ORDER BY email) FROM accounts", "ok,sad").await;
+    // The other side learns the label, and the record is tried again.
+    story.right.run("ALTER TYPE mood ADD VALUE 'great'").await;
+    story.right.run("UPDATE accounts SET mood = 'ok' WHERE email = 'bob@x.org'").await;
+    story.settle().await;
+    let review = story.review().await.id;
+    story.resolve(review, concord_engine::runtime::command::Resolution::Retry).await;
+    story.settle().await;
+    story.both_show(all, &["ann@x.org|great", "bob@x.org|ok"]).await;
+    assert!(story.reviews().await.is_empty());
+    story.stop().await;
+}
+
+/// Rules of another configuration for the same objects, numbered as the plan would.
+async fn planned_anew(story: &mut Story, transformation: &str) {
+    let mut changed = story.rules("accounts", &[("email", "email"), ("name", "name")]).await;
+    rules::transformed(&mut changed, 0, "name", transformation);
+    story.syncs[0] = changed;
+    story.number_layouts().await;
+}
+
+// Scenario 21.
+#[tokio::test]
+async fn writes_in_flight_when_the_rules_change_are_planned_anew_and_none_is_a_mixture() {
+    let mut story = Story::tables(TABLES).await.sync("accounts", &["email", "name"]).await;
+    planned_anew(&mut story, "uppercase").await;
+    let mut story = story.started().await;
+    story.right_shows("SELECT string_agg(name, ',' ORDER BY email) FROM accounts", "ANN,BOB").await;
+    story.taps[1].before_apply.close();
+    story.left.run("UPDATE accounts SET name = 'Anna' WHERE email = 'ann@x.org'").await;
+    story.left.run("INSERT INTO accounts (email, name) VALUES ('cyd@x.org', 'Cyd')").await;
+    story.taps[1].before_apply.reached().await;
+    story.crash().await;
+    planned_anew(&mut story, "lowercase").await;
+    story.start().await;
+    story.settle().await;
+    story.right_shows("SELECT string_agg(name, ',' ORDER BY email) FROM accounts", "anna,bob,cyd").await;
+    story.left_shows("SELECT string_agg(name, ',' ORDER BY email) FROM accounts", "Anna,Bob,Cyd").await;
+    story.left.run("UPDATE accounts SET name = 'BOBBY' WHERE email = 'bob@x.org'").await;
+    story.settle().await;
+    story.right_shows("SELECT string_agg(name, ',' ORDER BY email) FROM accounts", "anna,bobby,cyd").await;
+    story.stop().await;
+}
+
+// Scenario 21: a policy that changes while a conflict waits decides it.
+#[tokio::test]
+async fn a_conflict_that_waits_when_the_policy_changes_is_decided_by_the_new_one_at_its_next_change() {
+    use concord_engine::rules::Policy;
+    let story = Story::tables(TABLES).await.sync("accounts", &["email", "name"]).await;
+    let mut story = story.with(|rules| rules.groups[1].policy = Policy::Manual).started().await;
+    story.ask(Request::Pause(story.id())).await.unwrap();
+    story.left.run("UPDATE accounts SET name = 'Anna' WHERE email = 'ann@x.org'").await;
+    story.right.run("UPDATE accounts SET name = 'Anne' WHERE email = 'ann@x.org'").await;
+    story.pending(0, 1).await;
+    story.pending(1, 1).await;
+    story.resume().await;
+    story.review().await;
+    story.stop().await;
+    story.syncs[0].groups[1].policy = Policy::Priority(vec![0]);
+    story.start().await;
+    story.right.run("UPDATE accounts SET name = 'Annie' WHERE email = 'ann@x.org'").await;
+    story.settle().await;
+    story.both_show(ALL, &["ann@x.org|Anna", "bob@x.org|Bob"]).await;
+    assert!(story.reviews().await.is_empty(), "{:#?}", story.reviews().await);
+    story.stop().await;
+}

@@ -1,0 +1,25 @@
+//! What the stories share: sides as their users see them, rules, an engine that is started, stopped and killed, gates in
+//! its way, and waiting on conditions. Nothing here knows a particular story, and nothing waits by the clock.
+
+pub mod gates;
+pub mod rules;
+pub mod sides;
+pub mod story;
+
+pub use gates::Tap;
+pub use sides::{File, Server, Side};
+pub use story::Story;
+
+use std::time::Duration;
+
+/// How long a condition may take on a machine that has other things to do.
+const DEADLINE: Duration = Duration::from_secs(30);
+
+/// Polls a condition until it holds.
+pub async fn wait_until<F: Future<Output = bool>>(what: &str, mut holds: impl FnMut() -> F) {
+    let deadline = tokio::time::Instant::now() + DEADLINE;
+    while !holds().await {
+        assert!(tokio::time::Instant::now() < deadline, "waited too long for: {what}");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}
