@@ -41,7 +41,6 @@ else
     step "tests" cargo test --workspace --all-features --lib --bins --tests
 fi
 step "doc tests" cargo test --quiet --workspace --all-features --doc
-step "simulation" cargo run --quiet --package concord-simulation -- --count "${SIMULATION_SEEDS:-2000}" --jobs "$(nproc)"
 
 echo "── all steps passed"
 cat "$closing"
