@@ -398,10 +398,11 @@ impl Checker<'_> {
                 // A trigger that makes something else of what was asked for has seen it.
                 seen |= ours && asked == Some(&fitted);
                 let made = !ours || asked.is_some_and(|asked| Some(asked) != shown) || (asked.is_none() && step.after.is_some());
-                if seen && made && shown != Some(&fitted) {
+                if seen && made && shown.is_none_or(|shown| *shown != fitted && self.fitted(member, field, shown) != *value) {
                     return true;
                 }
-                seen |= shown == Some(&fitted);
+                // A short form says the same as the long one that it was cut from.
+                seen |= shown == Some(&fitted) || shown.is_some_and(|shown| self.fitted(member, field, shown) == *value);
             }
             false
         })

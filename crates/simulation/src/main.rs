@@ -25,7 +25,7 @@ struct Arguments {
     /// Plants this bug.
     #[arg(long)]
     mutant: Option<String>,
-    /// Hunts every planted bug and tells how many seeds each took.
+    /// Hunts every planted bug (or the one named by --mutant) and tells how many seeds each took.
     #[arg(long)]
     mutants: bool,
     /// Threads.
@@ -100,7 +100,8 @@ fn tell(report: &Report, mutant: Option<&str>) -> ExitCode {
 
 fn hunt_all(arguments: &Arguments) -> ExitCode {
     let mut missed = 0;
-    for (mutant, _) in mutants::ALL {
+    let wanted = |name: &str| arguments.mutant.as_deref().is_none_or(|only| only == name);
+    for (mutant, _) in mutants::ALL.iter().filter(|(name, _)| wanted(name)) {
         match hunt::hunt(mutant, arguments.from, arguments.count, arguments.jobs) {
             Some((seeds, report)) => {
                 let first = report.violations.first();

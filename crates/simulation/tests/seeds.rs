@@ -6,7 +6,7 @@ use concord_simulation::hunt::sweep;
 use concord_simulation::run::run;
 
 fn seeds() -> u64 {
-    std::env::var("CONCORD_SIM_SEEDS").ok().and_then(|text| text.parse().ok()).unwrap_or(2_000)
+    std::env::var("CONCORD_SIM_SEEDS").ok().and_then(|text| text.parse().ok()).unwrap_or(500)
 }
 
 fn jobs() -> u64 {
