@@ -50,7 +50,11 @@ pub fn start(settings: &LogSettings) -> Result<()> {
                 .filename_suffix("log")
                 .max_log_files(settings.retention_days.max(1))
                 .build(folder)
-                .map_err(|error| Error::new(Code::FileUnusable, "the log file cannot be opened").at(folder.display().to_string()).because(error))?;
+                .map_err(|error| {
+                    Error::new(Code::FileUnusable, "the log file cannot be opened")
+                        .at(folder.display().to_string())
+                        .because(error)
+                })?;
             let layer = tracing_subscriber::fmt::layer().with_writer(std::sync::Mutex::new(appender)).with_ansi(false);
             Some(layer.json().with_filter(filter()?))
         }

@@ -1,2 +1,38 @@
-//! x
-fn main() {}
+//! The command line of Concord. Installs the one TLS provider, starts the runtime, and turns what a command says into an
+//! exit code. Knows no command by itself: see `cli`.
+
+mod answers;
+mod approval;
+mod cli;
+mod control;
+mod demo;
+mod exit;
+mod logging;
+mod metrics;
+mod secrets;
+mod setup;
+mod supervise;
+mod terminal;
+
+use clap::Parser;
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    // Before anything can open a connection: another crate would install a provider of its own choice.
+    if rustls::crypto::aws_lc_rs::default_provider().install_default().is_err() {
+        eprintln!("a TLS provider was installed before ours");
+        return ExitCode::FAILURE;
+    }
+    let cli = cli::Cli::parse();
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            eprintln!("the runtime cannot be started: {error}");
+            return exit::Exit::Environment.into();
+        }
+    };
+    let exit = runtime.block_on(cli::run(cli));
+    // What still blocks (a DNS look-up, a read of standard input) does not keep the process.
+    runtime.shutdown_background();
+    exit.into()
+}

@@ -16,7 +16,8 @@ use tokio_util::sync::CancellationToken;
 
 /// Opens the port; 0 lets the machine choose.
 pub async fn open(port: u16) -> Result<(TcpListener, SocketAddr)> {
-    let taken = |error: std::io::Error| Error::new(Code::PortTaken, format!("port {port} cannot be opened for metrics")).because(error);
+    let taken =
+        |error: std::io::Error| Error::new(Code::PortTaken, format!("port {port} cannot be opened for metrics")).because(error);
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, port)).await.map_err(taken)?;
     let address = listener.local_addr().map_err(taken)?;
     Ok((listener, address))
@@ -90,7 +91,9 @@ fn render_syncs(status: &Status, text: &mut String) {
         Metric::open(text, "concord_latency_seconds", "summary", "Time from the commit of an edit to the commit of our write.");
     for sync in &status.syncs {
         let latencies = sync.latency_ms;
-        for (quantile, milliseconds) in [("0.5", latencies.p50), ("0.95", latencies.p95), ("0.99", latencies.p99), ("1", latencies.max)] {
+        for (quantile, milliseconds) in
+            [("0.5", latencies.p50), ("0.95", latencies.p95), ("0.99", latencies.p99), ("1", latencies.max)]
+        {
             latency.sample(&[("sync", &sync.name), ("quantile", quantile)], milliseconds / 1000.0);
         }
     }
@@ -118,7 +121,8 @@ fn render_members(status: &Status, text: &mut String) {
 }
 
 fn render_feeds(status: &Status, text: &mut String) {
-    let mut retained = Metric::open(text, "concord_feed_retained_bytes", "gauge", "Bytes of log that the source keeps because of us.");
+    let mut retained =
+        Metric::open(text, "concord_feed_retained_bytes", "gauge", "Bytes of log that the source keeps because of us.");
     for feed in &status.feeds {
         if let Some(bytes) = feed.retained_bytes {
             retained.sample(&[("system", &feed.system), ("feed", &feed.feed)], bytes);
@@ -144,10 +148,22 @@ mod tests {
                 name: "acc\"ounts".into(),
                 written: 7,
                 latency_ms: Percentiles { count: 7, p50: 2.0, p95: 3.0, p99: 4.0, max: 5.0 },
-                members: vec![MemberStatus { system: "crm".into(), object: "a".into(), owed: 3, reach: "up".into(), ..Default::default() }],
+                members: vec![MemberStatus {
+                    system: "crm".into(),
+                    object: "a".into(),
+                    owed: 3,
+                    reach: "up".into(),
+                    ..Default::default()
+                }],
                 ..Default::default()
             }],
-            feeds: vec![FeedStatus { system: "crm".into(), feed: "f".into(), retained_bytes: Some(1024), lag_ms: Some(1500), ..Default::default() }],
+            feeds: vec![FeedStatus {
+                system: "crm".into(),
+                feed: "f".into(),
+                retained_bytes: Some(1024),
+                lag_ms: Some(1500),
+                ..Default::default()
+            }],
         }
     }
 

@@ -126,7 +126,7 @@ impl Terminal {
     /// A table with a heading line, as wide as the terminal.
     pub fn table(&self, heading: &[&str], rows: impl IntoIterator<Item = Vec<String>>) -> String {
         let mut table = Table::new();
-        table.load_preset(presets::NOTHING).set_content_arrangement(ContentArrangement::Disabled);
+        table.load_style(presets::NOTHING).set_content_arrangement(ContentArrangement::Disabled);
         table.set_header(heading.iter().map(|name| name.to_uppercase()));
         for row in rows {
             table.add_row(row);
@@ -144,7 +144,8 @@ fn painted(colour: bool, style: Style, text: &str) -> String {
 /// A notice as text: code and message, place, the line with a caret below it, remedy.
 fn render(notice: &Notice, colour: bool) -> String {
     let mut text = String::new();
-    let label = if notice.code.is_empty() { notice.severity.to_string() } else { format!("{}[{}]", notice.severity, notice.code) };
+    let label =
+        if notice.code.is_empty() { notice.severity.to_string() } else { format!("{}[{}]", notice.severity, notice.code) };
     text.push_str(&format!("{}: {}\n", painted(colour, notice.style(), &label), painted(colour, Style::Strong, &notice.message)));
     if let Some(place) = &notice.place {
         let bar = |text: &str| painted(colour, Style::Dim, text);
@@ -211,7 +212,9 @@ impl Excerpt {
 /// Whether a line could hold a secret: it is not shown then, only its place.
 fn may_hold_secret(line: &str) -> bool {
     let lower = line.to_lowercase();
-    ["password", "passwd", "secret", "token", "private_key", "api_key", "apikey", "passphrase", "://"].iter().any(|word| lower.contains(word))
+    ["password", "passwd", "secret", "token", "private_key", "api_key", "apikey", "passphrase", "://"]
+        .iter()
+        .any(|word| lower.contains(word))
 }
 
 /// How long the word is that begins here: text in quotes as a whole.

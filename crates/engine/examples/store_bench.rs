@@ -4,7 +4,7 @@
 
 use concord_engine::change::{EditTime, Version};
 use concord_engine::clock::Moment;
-use concord_engine::ledger::{Entry, FieldEntry, LedgerRow};
+use concord_engine::ledger::{Entry, FieldEntry, LedgerRow, Rule};
 use concord_engine::link::{Agreed, Group, Life, Link, LinkId, Side, Standing, SyncId};
 use concord_engine::record::Key;
 use concord_engine::store::sqlite::{SqliteStore, StoreOptions};
@@ -34,7 +34,7 @@ fn link(number: u64, decision: u64) -> Link {
         ..Side::absent(FIELDS)
     };
     let group = |field| Group {
-        agreed: Some(Agreed { values: vec![value(number, field)], from: 0, time, decision, hops: 0 }),
+        agreed: Some(Agreed { values: vec![value(number, field)], from: 0, time, decision, hops: 0, rule: Rule::OnlyChange }),
         ..Group::default()
     };
     Link {
@@ -57,7 +57,7 @@ fn ledger_row(number: u64, decision: u64) -> LedgerRow {
         new: Some(value(number, 1)),
         from: 0,
         edited,
-        rule: "only change".to_owned(),
+        rule: Rule::OnlyChange,
     };
     LedgerRow {
         at: edited,

@@ -21,6 +21,9 @@ pub(crate) struct Launch {
     pub writes: Vec<Write>,
 }
 
+/// How long the debt of a link that is busy elsewhere is put off.
+const BUSY_PAUSE: std::time::Duration = std::time::Duration::from_millis(200);
+
 impl Core {
     /// Whether a write to this member may be put into a flight now.
     pub(crate) fn can_fly(&self, sync: usize, member: MemberIndex) -> bool {
@@ -112,6 +115,8 @@ impl Core {
     }
 
     pub(crate) async fn pay_debts_of(&mut self, sync: usize, member: MemberIndex, now: Moment) -> Result<()> {
+        // The list of debts is read from the store: it must know what this event has decided so far.
+        self.commit();
         let Some(state) = self.syncs.get(sync) else { return Ok(()) };
         let (id, batch) = (state.rules.id, state.rules.batch_size.max(1));
         if !state.members.get(member).is_some_and(|member| member.maybe_owing) || !self.can_fly(sync, member) {
@@ -119,14 +124,40 @@ impl Core {
         }
         let due: Vec<LinkId> = self.store.owed(id, member, now, batch).await?;
         if due.is_empty() {
-            let more = self.store.next_owed(id, member).await?.is_some();
+            // Debts of the transaction at hand are not in the store yet.
+            let mut at_hand = self.transaction.owed.iter();
+            let more = at_hand.any(|(sync, to, _, due)| *sync == id && *to == member && due.is_some())
+                || self.store.next_owed(id, member).await?.is_some();
             if let Some(state) = self.member(sync, member) {
                 state.maybe_owing = more;
             }
             return Ok(());
         }
-        // A member that could not be reached is probed with one flight first.
-        self.look_again(due).await
+        let free = self.put_off_the_busy(sync, member, due).await?;
+        self.look_again(free).await
+    }
+
+    /// Debts of links that are being written or read elsewhere are put off, so that they do not stand in the way of those
+    /// behind them; gives back the others.
+    async fn put_off_the_busy(&mut self, sync: usize, member: MemberIndex, due: Vec<LinkId>) -> Result<Vec<LinkId>> {
+        let later = self.now().plus(BUSY_PAUSE);
+        let mut desk = self.desk();
+        desk.load_links(&*self.store, due.clone()).await?;
+        let mut free = Vec::with_capacity(due.len());
+        for id in due {
+            let Some(mut link) = desk.link(id).cloned() else { continue };
+            if link.in_flight() || self.reading.contains(&id) {
+                let flight = link.sides.get(member).and_then(|side| side.flight);
+                if flight.is_none() {
+                    self.owe_later(sync, &mut link, member, later);
+                    desk.save(link);
+                }
+            } else {
+                free.push(id);
+            }
+        }
+        desk.flush(&mut self.transaction);
+        Ok(free)
     }
 }
 

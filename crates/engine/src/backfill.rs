@@ -8,7 +8,10 @@ use crate::link::{LinkId, MemberIndex, Standing};
 use crate::rules::InitialStrategy;
 use crate::runtime::core::{Core, Event};
 use serde::{Deserialize, Serialize};
+use std::sync::Arc;
 
+/// How long a sweep waits before it looks again whether its answers are in.
+const SWEEP_PAUSE: std::time::Duration = std::time::Duration::from_millis(20);
 /// Links asked after in one step of a sweep.
 const SWEEP_BATCH: usize = 500;
 
@@ -20,6 +23,12 @@ pub(crate) struct Load {
     sweep: bool,
     #[serde(skip)]
     running: bool,
+    /// When a sweep that waits for its answers looks again.
+    #[serde(skip)]
+    resume_at: Option<crate::clock::Moment>,
+    /// Tells an answer that was asked for before the reading began anew.
+    #[serde(skip)]
+    epoch: u64,
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -50,7 +59,13 @@ impl Load {
     }
 
     fn begin(sweep: bool) -> Load {
-        Load { phase: Phase::Reading { cursor: ChunkCursor::default(), records: 0 }, sweep, running: false }
+        Load {
+            phase: Phase::Reading { cursor: ChunkCursor::default(), records: 0 },
+            sweep,
+            running: false,
+            resume_at: None,
+            epoch: 0,
+        }
     }
 }
 
@@ -71,12 +86,53 @@ impl Core {
         Ok(())
     }
 
+    /// A mapping that has gained or changed a field since everything was last read: nothing is known of it, so everything
+    /// is read again, and what the members show for it is decided as in a first run.
+    pub(crate) async fn read_new_fields(&mut self, sync: usize) -> Result<()> {
+        let Some((rules, begun)) = self.syncs.get(sync).map(|state| (Arc::clone(&state.rules), state.begun)) else {
+            return Ok(());
+        };
+        let name = format!("layout/{}", rules.id.0);
+        let stored = self.store.setting(&name).await?;
+        let present = rules.layout.to_be_bytes().to_vec();
+        if stored.as_ref() == Some(&present) {
+            return Ok(());
+        }
+        if begun && stored.is_some() {
+            self.reread(sync);
+        }
+        self.transaction.settings.push((name, Some(present)));
+        Ok(())
+    }
+
+    /// A sync that an engine before this one left out (its other system could not be reached, say) has not seen what the
+    /// feeds brought meanwhile, for the feeds are shared: it is read again.
+    pub(crate) async fn read_what_was_not_recorded(&mut self) -> Result<()> {
+        const RECORDED: &str = "recorded";
+        let stored = self.store.setting(RECORDED).await?;
+        let recorded: Option<Vec<u32>> = stored.and_then(|bytes| postcard::from_bytes(&bytes).ok());
+        if let Some(recorded) = &recorded {
+            let missed = |state: &crate::runtime::core::SyncState| state.begun && !recorded.contains(&state.rules.id.0);
+            let missed: Vec<usize> =
+                self.syncs.iter().enumerate().filter(|(_, state)| missed(state)).map(|(sync, _)| sync).collect();
+            for sync in missed {
+                self.reread(sync);
+            }
+        }
+        let now: Vec<u32> = self.syncs.iter().filter(|state| state.approved).map(|state| state.rules.id.0).collect();
+        if recorded.as_ref() != Some(&now) {
+            self.transaction.settings.push((RECORDED.to_owned(), postcard::to_stdvec(&now).ok()));
+        }
+        Ok(())
+    }
+
     /// Reads everything of a sync again.
     pub(crate) fn reread(&mut self, sync: usize) {
         let members = self.syncs.get(sync).map_or(0, |state| state.members.len());
         for member in 0..members {
             if let Some(state) = self.member(sync, member) {
-                state.load = Load::begin(true);
+                let epoch = state.load.epoch.saturating_add(1);
+                state.load = Load { epoch, ..Load::begin(true) };
             }
             self.save_load(sync, member);
         }
@@ -116,6 +172,10 @@ impl Core {
         let limit = self.options.chunk;
         let timeout = self.options.read_timeout;
         let Some(state) = self.member(sync, member) else { return };
+        let epoch = state.load.epoch;
+        if state.load.resume_at.take_if(|at| *at <= now).is_none() && state.load.resume_at.is_some() {
+            return;
+        }
         if state.load.running || state.retry_at.is_some_and(|at| at > now) {
             return;
         }
@@ -123,7 +183,7 @@ impl Core {
             state.load.running = true;
             // A sweep asks the store, not the system: its next step is an event of its own.
             self.jobs.spawn(async move {
-                Event::Chunked { sync, member, generation: 0, result: Ok(Chunk { records: Vec::new(), next: None }) }
+                Event::Chunked { sync, member, epoch, generation: 0, result: Ok(Chunk { records: Vec::new(), next: None }) }
             });
             return;
         };
@@ -134,7 +194,7 @@ impl Core {
                 Ok(result) => result,
                 Err(_) => Err(Error::new(Code::Unreachable, "a chunk was not read in time")),
             };
-            Event::Chunked { sync, member, generation, result }
+            Event::Chunked { sync, member, epoch, generation, result }
         });
     }
 
@@ -145,6 +205,8 @@ impl Core {
         };
         self.feeds.iter().filter(|((system, _), _)| *system == rules.system).any(|(_, feed)| {
             feed.objects.contains(&rules.object)
+                && feed.is_open()
+                && !feed.position.0.is_empty()
                 && feed
                     .complete_from
                     .iter()
@@ -157,13 +219,16 @@ impl Core {
         &mut self,
         sync: usize,
         member: MemberIndex,
+        epoch: u64,
         generation: u64,
         result: Result<Chunk>,
     ) -> Result<()> {
         crate::failpoint::pass("chunk_before_durable");
-        if let Some(state) = self.member(sync, member) {
-            state.load.running = false;
-        }
+        let Some(state) = self.member(sync, member).filter(|state| state.load.epoch == epoch) else {
+            self.orphans.end(generation);
+            return Ok(());
+        };
+        state.load.running = false;
         if self.member(sync, member).is_some_and(|state| matches!(state.load.phase, Phase::Sweeping { .. })) {
             return self.sweep(sync, member).await;
         }
@@ -212,7 +277,14 @@ impl Core {
         let Some(Phase::Sweeping { after }) = self.member(sync, member).map(|state| state.load.phase.clone()) else {
             return Ok(());
         };
-        if self.member(sync, member).is_some_and(|state| state.to_read.len() >= SWEEP_BATCH) {
+        // The next ones are asked after when the answers for the last ones are in: progress that is durable before its
+        // reads were made would skip them after a crash.
+        let waiting = self.feeds.values().any(|feed| !feed.absences.is_empty());
+        if waiting || self.member(sync, member).is_some_and(|state| state.reading || !state.to_read.is_empty()) {
+            let at = self.now().plus(SWEEP_PAUSE);
+            if let Some(state) = self.member(sync, member) {
+                state.load.resume_at = Some(at);
+            }
             return Ok(());
         }
         let links = self.store.scan_links(rules.id, after, SWEEP_BATCH).await?;

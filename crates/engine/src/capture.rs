@@ -6,9 +6,9 @@ use crate::change::{EditTime, Image, Mark, Observation, Position, Version};
 use crate::clock::Moment;
 use crate::connector::{Batch, Connector, Event as FeedEvent, Feed};
 use crate::error::{Class, Code, Error, Result};
-use crate::link::{Cells, FlightId, LinkId, MemberIndex, Pending, Shown, Standing};
+use crate::link::{Cells, FlightId, Link, LinkId, MemberIndex, Pending, Shown, Side, Standing};
 use crate::reconcile::{Folded, fold, refine_times};
-use crate::record::{FeedName, FieldName, ObjectName, Record, SystemName};
+use crate::record::{FeedName, FieldName, Key, ObjectName, Record, SystemName};
 use crate::rules::{MemberRules, SyncRules};
 use crate::runtime::Options;
 use crate::runtime::core::{Core, Effect, Event, FeedReport};
@@ -38,10 +38,20 @@ pub(crate) struct FeedState {
     pub lag: Option<Duration>,
     /// Whether a fence has been asked for, and where it is once known.
     pub fence: Fence,
+    /// Records that a read did not find: deleted, or moved to another key, which the feed will tell.
+    pub absences: Vec<Absence>,
     /// Links whose deletes wait for the end of the source transaction that holds them.
     pub deferred: Vec<LinkId>,
     /// How many captured batches were taken in since the fence for `once` was passed.
     pub fences_passed: u64,
+}
+
+/// A record that a read did not find. It counts as deleted once the feed has passed a fence set after the read.
+pub(crate) struct Absence {
+    pub link: LinkId,
+    pub sight: Incoming,
+    /// Whether the fence that is being waited for was set after the read.
+    pub fenced: bool,
 }
 
 /// Where a feed stands with its fence.
@@ -176,6 +186,30 @@ fn stamp(value: &Value, ty: Option<&Type>) -> Option<(Moment, u32)> {
     Some((Moment(at), granularity))
 }
 
+/// Records pushed off their keys that are remembered until the feed tells of their own new keys.
+const MAX_DISPLACED: usize = 10_000;
+
+/// Whose record an observation shows.
+pub(crate) enum Owner {
+    /// This link's.
+    Link(LinkId),
+    /// A stranger's.
+    Nobody,
+    /// It is an old sight of a record that has another key by now.
+    Past,
+    /// That cannot be told: it must be read.
+    Unclear,
+}
+
+/// The version of the newest that is known of a member's record: what is pending, or the base.
+fn known_version(desk: &Desk, id: LinkId, member: MemberIndex) -> Version {
+    let Some(link) = desk.link(id) else { return Version::default() };
+    let Some(side) = link.sides.get(member) else { return Version::default() };
+    let pending =
+        side.key.as_ref().and_then(|key| desk.slot(&address(link.sync, member, key))).and_then(|slot| slot.pending.as_ref());
+    pending.map_or_else(|| side.version.clone(), |pending| pending.version.clone())
+}
+
 /// What a system's feeds must carry: every object of every sync that runs, with the fields that matter to any.
 pub(crate) fn selections<'a>(members: impl Iterator<Item = &'a MemberRules>) -> Vec<Selection> {
     let mut objects: BTreeMap<ObjectName, Vec<FieldName>> = BTreeMap::new();
@@ -269,6 +303,18 @@ impl Core {
         }
     }
 
+    /// The feeds that the store knows, before any of them is open.
+    pub(crate) async fn restore_feeds(&mut self) -> Result<()> {
+        let systems: Vec<SystemName> = self.systems.keys().cloned().collect();
+        for system in systems {
+            for feed in stored_feeds(&*self.store, &system).await? {
+                let state = FeedState { position: feed.position, objects: feed.objects, ..unprepared() };
+                self.feeds.insert((system.clone(), feed.name), state);
+            }
+        }
+        Ok(())
+    }
+
     fn start_system(&mut self, system: &SystemName) {
         let Some(connector) = self.systems.get(system).cloned() else { return };
         let members = self
@@ -284,7 +330,7 @@ impl Core {
         let known: Vec<Feed> = self
             .feeds
             .iter()
-            .filter(|((of, _), _)| of == system)
+            .filter(|((of, name), _)| of == system && !name.as_str().is_empty())
             .map(|((_, name), state)| Feed {
                 name: name.clone(),
                 objects: state.objects.clone(),
@@ -292,17 +338,8 @@ impl Core {
                 complete_from: Vec::new(),
             })
             .collect();
-        let (events, options, store) = (self.events.clone(), self.options.clone(), Arc::clone(&self.store));
-        let system = system.clone();
-        self.feed_tasks.spawn(async move {
-            let known = if known.is_empty() { stored_feeds(&*store, &system).await } else { Ok(known) };
-            match known {
-                Ok(known) => read_feeds(system, connector, selections, known, events, options).await,
-                Err(error) => {
-                    let _ = events.send(Event::Feed { system, report: FeedReport::Lost(None, error) }).await;
-                }
-            }
-        });
+        let (events, options) = (self.events.clone(), self.options.clone());
+        self.feed_tasks.spawn(read_feeds(system.clone(), connector, selections, known, events, options));
     }
 
     pub(crate) async fn on_feed(&mut self, system: SystemName, report: FeedReport) -> Result<()> {
@@ -330,6 +367,8 @@ impl Core {
         crate::failpoint::pass("prepared_before_durable");
         let key = (system.clone(), feed.name.clone());
         self.transaction.positions.push((system.clone(), feed.name.clone(), feed.position.clone()));
+        let objects: Vec<&str> = feed.objects.iter().map(ObjectName::as_str).collect();
+        self.transaction.settings.push((objects_setting(system, &feed.name), postcard::to_stdvec(&objects).ok()));
         let state = self.feeds.entry(key).or_insert_with(|| FeedState {
             position: feed.position.clone(),
             objects: Vec::new(),
@@ -341,6 +380,7 @@ impl Core {
             health: crate::connector::FeedHealth::default(),
             lag: None,
             fence: Fence::None,
+            absences: Vec::new(),
             deferred: Vec::new(),
             fences_passed: 0,
         });
@@ -357,7 +397,8 @@ impl Core {
 
     /// A sync has begun once the feeds of all its systems are there: from then on it needs no approval.
     fn mark_begun(&mut self, _system: &SystemName) {
-        let ready: Vec<SystemName> = self.feeds.keys().map(|(system, _)| system.clone()).collect();
+        let prepared = self.feeds.iter().filter(|((_, name), state)| !name.as_str().is_empty() && !state.objects.is_empty());
+        let ready: Vec<SystemName> = prepared.map(|((system, _), _)| system.clone()).collect();
         for sync in &mut self.syncs {
             let all = sync.rules.members.iter().all(|member| ready.contains(&member.system));
             if sync.approved && !sync.begun && all {
@@ -456,7 +497,11 @@ impl Core {
                 FeedEvent::Truncated { object, version, time } => {
                     // What came before the emptiness is taken in before it.
                     self.take_in_all(&mut desk, std::mem::take(&mut arrived)).await?;
-                    self.truncated(&mut desk, &system, &object, &version, time).await?;
+                    self.decide_touched(&mut desk, false).await?;
+                    desk.flush(&mut self.transaction);
+                    self.commit();
+                    desk = self.desk();
+                    self.truncated(&system, &object, &version, time).await?;
                 }
                 FeedEvent::SchemaChanged(schema) => self.schema_changed(&system, &schema),
             }
@@ -485,6 +530,8 @@ impl Core {
         if let Some(position) = position {
             self.advance(&key, position);
         }
+        // What follows reads the store, which must know of this batch.
+        self.commit();
         self.pass_fence(&system, &feed).await?;
         self.effects.push(Effect::Release(permit));
         Ok(())
@@ -536,13 +583,37 @@ impl Core {
     }
 
     async fn take_in(&mut self, desk: &mut Desk, one: Incoming) -> Result<()> {
-        self.follow_key_change(desk, &one);
-        if self.was_deleted_meanwhile(&one) {
+        if !self.follow_key_change(desk, &one).await? || self.was_deleted_meanwhile(&one) {
             return Ok(());
         }
-        match desk.slot(&one.address).and_then(|slot| slot.link) {
-            Some(link) => self.take_in_known(desk, link, one).await,
-            None => self.take_in_stranger(desk, one).await,
+        match self.owner(desk, &one) {
+            Owner::Link(link) => self.take_in_known(desk, link, one).await,
+            Owner::Nobody => self.take_in_stranger(desk, one).await,
+            Owner::Past => Ok(()),
+            Owner::Unclear => {
+                self.want_stranger(one.sync, one.address, one.pending.key);
+                Ok(())
+            }
+        }
+    }
+
+    /// Whose record an observation shows. A key that a record has given up still points at its link, so that an old
+    /// observation under it is known for what it is; a newer one is of another record that has taken the key.
+    pub(crate) fn owner(&mut self, desk: &mut Desk, one: &Incoming) -> Owner {
+        let Some(id) = desk.slot(&one.address).and_then(|slot| slot.link) else { return Owner::Nobody };
+        let member = one.pending.member;
+        let Some(link) = desk.link(id) else { return Owner::Link(id) };
+        let now = link.sides.get(member).and_then(|side| side.key.as_ref()).map(|key| address(link.sync, member, key));
+        if now.is_none_or(|now| now == one.address) {
+            return Owner::Link(id);
+        }
+        match self.version_order(one, &known_version(desk, id, member)) {
+            Some(Ordering::Greater) => {
+                desk.set_link(&one.address, None, &mut self.transaction);
+                Owner::Nobody
+            }
+            Some(_) => Owner::Past,
+            None => Owner::Unclear,
         }
     }
 
@@ -562,26 +633,91 @@ impl Core {
     }
 
     /// A changed key is a re-link: the link, and whatever is pending, moves to the new key.
-    fn follow_key_change(&mut self, desk: &mut Desk, one: &Incoming) {
-        let Some(old) = one.old_address.as_ref().filter(|old| **old != one.address) else { return };
+    /// Says whether the observation is still news.
+    async fn follow_key_change(&mut self, desk: &mut Desk, one: &Incoming) -> Result<bool> {
+        let Some(old) = one.old_address.as_ref().filter(|old| **old != one.address) else { return Ok(true) };
         if crate::mutants::active("key_change_as_insert") {
-            return;
+            return Ok(true);
         }
-        let Some(slot) = desk.slot(old).cloned() else { return };
-        if let Some(id) = slot.link
-            && let Some(mut link) = desk.link(id).cloned()
+        let Some(slot) = desk.slot(old).cloned() else { return Ok(true) };
+        // A record that was pushed off its key a moment ago (two records that swap keys) is known by where it was.
+        let displaced = self.displaced.get(old).copied();
+        if let Some(id) = displaced.or(slot.link)
+            && let Some(link) = desk.link(id).cloned()
         {
-            desk.set_link(old, None, &mut self.transaction);
+            let member = one.pending.member;
+            if self.version_order(one, &known_version(desk, id, member)) != Some(Ordering::Greater) {
+                return Ok(false);
+            }
+            self.displaced.remove(old);
+            self.make_room(desk, id, &one.address).await?;
+            self.carry_pending(desk, &link, member, &one.pending.key);
+            // The old key goes on pointing here: see `owner`.
             desk.set_link(&one.address, Some(id), &mut self.transaction);
-            if let Some(side) = link.sides.get_mut(one.pending.member) {
+            let mut link = desk.link(id).cloned().unwrap_or(link);
+            if let Some(side) = link.sides.get_mut(member) {
                 side.key = Some(one.pending.key.clone());
             }
             desk.save(link);
+            return Ok(true);
         }
-        if let Some(pending) = slot.pending {
+        if let Some(mut pending) = slot.pending {
             desk.set_pending(old, None);
+            if desk.slot(&one.address).is_some_and(|slot| slot.link.is_some()) {
+                // The record is known under its new key by now: what waited under the old one is older than that.
+                return self.forget_stranger(desk, one.sync, old).await.map(|()| true);
+            }
+            pending.key = one.pending.key.clone();
             desk.set_pending(&one.address, Some(pending));
             self.rename_unidentified(one.sync, old, &one.address);
+        }
+        Ok(true)
+    }
+
+    /// The record that held a key until another one took it: what is pending about it is decided now if it can be (it was
+    /// deleted), and it is kept under a key that no record can have.
+    async fn make_room(&mut self, desk: &mut Desk, newcomer: LinkId, there: &Address) -> Result<()> {
+        let Some(holder) = desk.slot(there).and_then(|slot| slot.link).filter(|holder| *holder != newcomer) else {
+            return Ok(());
+        };
+        let holds = |desk: &Desk| {
+            let side = desk.link(holder).and_then(|link| link.sides.get(there.member));
+            side.and_then(|side| side.key.as_ref()).is_some_and(|key| key.encode() == there.key)
+        };
+        if !holds(desk) {
+            return Ok(());
+        }
+        self.decide_link(desk, holder, None).await?;
+        let Some(mut link) = desk.link(holder).cloned().filter(|_| holds(desk)) else { return Ok(()) };
+        let Some(Side { key: Some(key), .. }) = link.sides.get(there.member) else { return Ok(()) };
+        let mut elsewhere = key.clone();
+        elsewhere.0.push(Value::Text(format!("displaced record {}", holder.0)));
+        self.carry_pending(desk, &link, there.member, &elsewhere);
+        let hidden = address(link.sync, there.member, &elsewhere);
+        desk.set_link(&hidden, Some(holder), &mut self.transaction);
+        if let Some(side) = link.sides.get_mut(there.member) {
+            side.key = Some(elsewhere);
+        }
+        desk.save(link);
+        desk.touch(holder);
+        if self.displaced.len() < MAX_DISPLACED {
+            self.displaced.insert(there.clone(), holder);
+        }
+        Ok(())
+    }
+
+    /// What is pending about a side goes with it to its new key.
+    pub(crate) fn carry_pending(&self, desk: &mut Desk, link: &Link, member: MemberIndex, to: &Key) {
+        let Some(old) = link.sides.get(member).and_then(|side| side.key.as_ref()) else { return };
+        let (from, there) = (address(link.sync, member, old), address(link.sync, member, to));
+        if from == there {
+            return;
+        }
+        if let Some(mut pending) = desk.slot(&from).and_then(|slot| slot.pending.clone()) {
+            desk.set_pending(&from, None);
+            pending.old_key.get_or_insert_with(|| old.clone());
+            pending.key = to.clone();
+            desk.set_pending(&there, Some(pending));
         }
     }
 
@@ -609,9 +745,15 @@ impl Core {
             return self.settle_echo(desk, id, flight, one).await;
         }
         let (standing, base_version) = (side.standing, side.version.clone());
+        let known = side.base.clone();
         let older = desk.slot(&one.address).and_then(|slot| slot.pending.clone());
         let order = self.version_order(&one, older.as_ref().map_or(&base_version, |older| &older.version));
         let Some(rules) = self.rules(one.sync) else { return Ok(()) };
+        let incomplete = rules
+            .fields
+            .iter()
+            .zip(&known)
+            .any(|(field, cell)| cell.is_none() && field.members.get(member).is_some_and(Option::is_some));
         let newly_gone = matches!(one.pending.shown, Shown::Gone { .. })
             && standing == Standing::Present
             && one.echo_of.is_none()
@@ -619,6 +761,8 @@ impl Core {
         match older {
             None => match order {
                 Some(Ordering::Greater) => desk.set_pending(&one.address, Some(one.pending)),
+                // The same state, read in full where not all of it was known.
+                Some(Ordering::Equal) if one.read && incomplete => desk.set_pending(&one.address, Some(one.pending)),
                 Some(_) => return Ok(()),
                 None => {
                     self.want_read(one.sync, member, id);
@@ -699,12 +843,19 @@ impl Core {
 }
 
 async fn stored_feeds(store: &dyn crate::store::Store, system: &SystemName) -> Result<Vec<Feed>> {
-    let stored = store.positions().await?;
-    Ok(stored
-        .into_iter()
-        .filter(|(of, ..)| of == system)
-        .map(|(_, name, position)| Feed { name, objects: Vec::new(), position, complete_from: Vec::new() })
-        .collect())
+    let mut feeds = Vec::new();
+    for (_, name, position) in store.positions().await?.into_iter().filter(|(of, ..)| of == system) {
+        let stored = store.setting(&objects_setting(system, &name)).await?;
+        let objects: Vec<String> = stored.and_then(|bytes| postcard::from_bytes(&bytes).ok()).unwrap_or_default();
+        let objects = objects.into_iter().map(ObjectName::from).collect();
+        feeds.push(Feed { name, objects, position, complete_from: Vec::new() });
+    }
+    Ok(feeds)
+}
+
+/// The setting that holds which objects a feed carried when it was last prepared.
+fn objects_setting(system: &SystemName, feed: &FeedName) -> String {
+    format!("feed/{system}/{feed}/objects")
 }
 
 /// Stands for a system that was never prepared, so that its state can be shown and its retry timed.
@@ -720,6 +871,7 @@ fn unprepared() -> FeedState {
         health: crate::connector::FeedHealth::default(),
         lag: None,
         fence: Fence::None,
+        absences: Vec::new(),
         deferred: Vec::new(),
         fences_passed: 0,
     }

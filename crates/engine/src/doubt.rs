@@ -2,7 +2,7 @@
 //! a record is decided before its write is settled: by its mark in the feed, by a fence that the feed has passed without
 //! it, or, where there are no marks, by a read.
 
-use crate::capture::Fence;
+use crate::capture::{Absence, Fence};
 use crate::change::Position;
 use crate::connector::{Connector, Operation, Presence};
 use crate::error::{Code, Error, Result};
@@ -52,12 +52,19 @@ impl Core {
             .filter(|((of, name), state)| {
                 of == system && !name.as_str().is_empty() && state.fence == Fence::None && state.is_open()
             })
-            .filter(|(_, state)| !doubtful.is_empty() || (self.options.once && state.fences_passed == 0))
+            .filter(|(_, state)| {
+                !doubtful.is_empty()
+                    || state.absences.iter().any(|absence| !absence.fenced)
+                    || (self.options.once && state.fences_passed == 0)
+            })
             .map(|((_, name), _)| name.clone())
             .collect();
         for feed in feeds {
             if let Some(state) = self.feeds.get_mut(&(system.clone(), feed.clone())) {
                 state.fence = Fence::Asked;
+                for absence in &mut state.absences {
+                    absence.fenced = true;
+                }
             }
             for id in &doubtful {
                 if let Some(airborne) = self.flights.get_mut(id) {
@@ -92,6 +99,13 @@ impl Core {
     }
 
     fn unfence(&mut self, system: &SystemName) {
+        for ((of, _), state) in &mut self.feeds {
+            if of == system {
+                for absence in &mut state.absences {
+                    absence.fenced = false;
+                }
+            }
+        }
         let of_system: Vec<FlightId> = self
             .flights
             .iter()
@@ -139,6 +153,30 @@ impl Core {
         for id in settled {
             self.end_doubt(id, &connector).await?;
         }
+        self.take_in_absences(system, feed).await
+    }
+
+    /// What was not found and what the feed has not explained otherwise is gone.
+    async fn take_in_absences(&mut self, system: &SystemName, feed: &FeedName) -> Result<()> {
+        let Some(state) = self.feeds.get_mut(&(system.clone(), feed.clone())) else { return Ok(()) };
+        let (passed, waiting): (Vec<Absence>, Vec<Absence>) =
+            std::mem::take(&mut state.absences).into_iter().partition(|absence| absence.fenced);
+        state.absences = waiting;
+        if passed.is_empty() {
+            return Ok(());
+        }
+        let links: Vec<LinkId> = passed.iter().map(|absence| absence.link).collect();
+        self.commit();
+        let mut desk = self.desk();
+        desk.load_links(&*self.store, links.clone()).await?;
+        let sights = passed.into_iter().map(|absence| absence.sight).collect();
+        self.take_in_all(&mut desk, sights).await?;
+        for link in links {
+            self.reading.remove(&link);
+            desk.touch(link);
+        }
+        self.decide_touched(&mut desk, false).await?;
+        desk.flush(&mut self.transaction);
         Ok(())
     }
 
@@ -146,6 +184,7 @@ impl Core {
         let Some(airborne) = self.flights.get(&id) else { return Ok(()) };
         let (sync, member, hops) = (airborne.sync, airborne.flight.member, airborne.flight.hops);
         let intents = airborne.flight.intents.clone();
+        self.commit();
         let mut desk = self.desk();
         desk.load_links(&*self.store, intents.iter().map(|intent| intent.link).collect()).await?;
         let open: Vec<_> = intents

@@ -50,7 +50,7 @@ macro_rules! codes {
 }
 
 codes! {
-    // 1xxx: the configuration. Born in config/ and plan.rs.
+    // 10xx: the configuration. Born in config/.
     /// The document is not JSON (or YAML).
     ConfigSyntax = 1001, BadInput, "Correct the document at the place named.";
     /// A document of the configuration cannot be read.
@@ -120,7 +120,7 @@ codes! {
     /// The sync is not a pair.
     PlanNotAPair = 1814, BadInput, "Write one sync per pair of systems, each with `source` and `target`.";
 
-    // 2xxx: systems and connectors.
+    // 20xx: systems and connectors.
     /// The system could not be reached or dropped the connection.
     Unreachable = 2001, Transient, "Nothing to do: it is tried again. If it lasts, check that the system runs and that host, port and network are right.";
     /// Authentication failed.
@@ -152,7 +152,7 @@ codes! {
     /// The feed holds back so much of the source's log that it will soon be lost.
     FeedLagging = 2015, Stop, "Let the sync catch up, or raise the limit of retained log on the server.";
 
-    // 21xx: born in the PostgreSQL connector.
+    // 21xx: database servers.
     /// The server refused a statement for a reason that has no code of its own.
     StatementRefused = 2101, Transient, "Tried again. If it lasts, look up the SQLSTATE in the message and the server's log.";
 
@@ -162,7 +162,7 @@ codes! {
     /// The database file may be read but not written.
     FileReadOnly = 2201, Stop, "Give the process the right to write the file and its folder, then resume.";
     /// The file is damaged, or is no database.
-    FileCorrupt = 2202, Stop, "Check the path; if it is right, restore the file from a copy or repair it with `sqlite3 FILE .recover`, then run `concord plan`.";
+    FileCorrupt = 2202, Stop, "Check the path; if it is right, restore the file from a copy or repair it with the database's own tool, then run `concord plan`.";
     /// The disk that holds the database file is full.
     DiskFull = 2203, Transient, "Free space on the disk: it is tried again.";
     /// The disk failed beneath the database file.
@@ -170,7 +170,7 @@ codes! {
     /// The database refused a statement of ours.
     WriteRefused = 2205, Rejected, "Look at the reason given: a trigger of the table may use a function that only the application has.";
 
-    // 3xxx: what happens to a record.
+    // 30xx: what happens to a record.
     /// The target refused the record.
     TargetRejected = 3001, Rejected, "Correct the record named, then retry it from review.";
     /// A value does not fit the target's field.
@@ -181,21 +181,6 @@ codes! {
     OutcomeUnknown = 3004, UnknownOutcome, "Nothing to do: the outcome is verified before anything else is written.";
     /// A create met a record that is already there.
     AlreadyThere = 3005, Stale, "Nothing to do: the record is matched again.";
-
-    // 31xx and 32xx: values, transformations and validation. Born in value/, transform/ and validate.rs.
-    /// A text that should have been a value of some type is none.
-    ValueMalformed = 3101, Rejected, "Correct the value in the system it comes from, then retry the record from review.";
-    /// A mapping names a transformation that there is none of.
-    TransformUnknown = 3110, BadInput, "Use one of the transformations that docs/transformations.md lists.";
-    /// An argument of a transformation is missing, unknown or of the wrong kind.
-    TransformArgument = 3111, BadInput, "Correct the argument named; docs/transformations.md lists them with examples.";
-    /// An expression cannot be read.
-    ExpressionInvalid = 3112, BadInput, "Correct the expression at the place named.";
-    /// A transformation has no answer for a value.
-    TransformFailed = 3113, Rejected, "Correct the value in the system it comes from, or change the mapping, then retry the record from review.";
-    /// A validation rule is unknown, or an argument of it is missing or wrong.
-    RuleInvalid = 3201, BadInput, "Correct the rule; docs/transformations.md lists the rules with examples.";
-
     /// Several members changed the same fields, and the rule is to ask.
     Conflict = 3006, Rejected, "Choose a value with `concord review resolve`.";
     /// One member deleted the record, another edited it, and the rule is to ask.
@@ -222,7 +207,6 @@ codes! {
     MassDelete = 3017, Stop, "Look whether the deletes are meant. `concord review retry` lets them through, `concord review ignore` makes the records anew.";
     /// The record may be there, but we may not see it.
     Forbidden = 3018, Rejected, "Grant the right to read the record, then `concord review retry`.";
-
     /// No such review item, or it is closed.
     UnknownReview = 3019, BadInput, "See `concord review list`.";
     /// The resolution does not fit the review item.
@@ -230,7 +214,23 @@ codes! {
     /// No such sync.
     UnknownSync = 3021, BadInput, "See `concord status` for the syncs that run.";
 
-    // 4xxx: the store.
+    // 31xx: values and transformations.
+    /// A text that should have been a value of some type is none.
+    ValueMalformed = 3101, Rejected, "Correct the value in the system it comes from, then retry the record from review.";
+    /// A mapping names a transformation that there is none of.
+    TransformUnknown = 3110, BadInput, "Use one of the transformations that docs/transformations.md lists.";
+    /// An argument of a transformation is missing, unknown or of the wrong kind.
+    TransformArgument = 3111, BadInput, "Correct the argument named; docs/transformations.md lists them with examples.";
+    /// An expression cannot be read.
+    ExpressionInvalid = 3112, BadInput, "Correct the expression at the place named.";
+    /// A transformation has no answer for a value.
+    TransformFailed = 3113, Rejected, "Correct the value in the system it comes from, or change the mapping, then retry the record from review.";
+
+    // 32xx: validation rules.
+    /// A validation rule is unknown, or an argument of it is missing or wrong.
+    RuleInvalid = 3201, BadInput, "Correct the rule; docs/transformations.md lists the rules with examples.";
+
+    // 40xx: the store.
     /// The store could not be written or read.
     StoreFailed = 4001, Stop, "Check the disk and the store file named, then start again: nothing that was acknowledged is lost.";
     /// The disk that holds the store is full.
@@ -252,7 +252,7 @@ codes! {
     /// The file system does not let us use the store.
     StoreDenied = 4010, Stop, "Give the user that runs Concord the right to read and write the store's folder and every file in it.";
 
-    // 5xxx: running.
+    // 50xx: running, and the command line.
     /// Something that should be impossible happened.
     Internal = 5001, Stop, "Report this with the log: it is a defect.";
     /// The first run has no approved plan.
@@ -270,7 +270,7 @@ codes! {
     /// The port could not be opened.
     PortTaken = 5008, Stop, "Choose another port.";
     /// The demo's database server did not start.
-    DemoServerFailed = 5009, Stop, "Read the server's log named in the message, or run the demo with --sqlite.";
+    DemoServerFailed = 5009, Stop, "Read the server's log named in the message, or run the demo on two files: `concord demo --help` says how.";
     /// A command's argument is wrong.
     ArgumentWrong = 5010, BadInput, "Correct the argument named; --help shows an example.";
 }

@@ -9,7 +9,7 @@ use crate::link::{Life, Link, LinkId, MemberIndex, Pending, ReviewId, Shown, Sta
 use crate::record::{ObjectName, SystemName};
 use crate::review::{Review, Subject};
 use crate::runtime::core::Core;
-use crate::runtime::desk::{Desk, address};
+use crate::runtime::desk::address;
 use std::collections::VecDeque;
 
 /// Percentages mean little of a handful: they count from so many records on.
@@ -128,14 +128,11 @@ impl Core {
     /// An object was emptied at once: that is a mass delete whatever its size.
     pub(crate) async fn truncated(
         &mut self,
-        desk: &mut Desk,
         system: &SystemName,
         object: &ObjectName,
         version: &Version,
         time: EditTime,
     ) -> Result<()> {
-        desk.flush(&mut self.transaction);
-        *desk = Desk::default();
         let concerned: Vec<(usize, MemberIndex)> = self
             .syncs
             .iter()
@@ -160,7 +157,7 @@ impl Core {
         let mut after = LinkId(0);
         loop {
             let links = self.store.scan_links(rules.id, after, TRUNCATE_BATCH).await?;
-            let Some(last) = links.last().map(|link| link.id) else { return Ok(()) };
+            let Some(last) = links.last().map(|link| link.id) else { break };
             after = last;
             let gone: Vec<Incoming> = links
                 .iter()
@@ -195,6 +192,28 @@ impl Core {
             self.decide_touched(&mut desk, false).await?;
             desk.flush(&mut self.transaction);
             // Observations may be durable before the position that follows them; one step's worth of memory is the bound.
+            self.commit();
+        }
+        self.empty_strangers(sync, member).await
+    }
+
+    /// Records that nobody had identified yet went with the others.
+    async fn empty_strangers(&mut self, sync: usize, member: MemberIndex) -> Result<()> {
+        let Some(rules) = self.rules(sync) else { return Ok(()) };
+        let mut after = None;
+        loop {
+            let rows = self.store.scan_pending(rules.id, after.clone(), TRUNCATE_BATCH).await?;
+            let Some((last, _)) = rows.last() else { return Ok(()) };
+            after = Some(last.clone());
+            let mut desk = self.desk();
+            desk.load(&*self.store, rows.iter().map(|(address, _)| address.clone()).collect()).await?;
+            for (address, _) in rows.into_iter().filter(|(address, _)| address.member == member) {
+                if desk.slot(&address).is_some_and(|slot| slot.link.is_none()) {
+                    desk.set_pending(&address, None);
+                    self.forget_stranger(&mut desk, sync, &address).await?;
+                }
+            }
+            desk.flush(&mut self.transaction);
             self.commit();
         }
     }

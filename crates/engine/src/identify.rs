@@ -2,6 +2,7 @@
 //! the sync's match fields; one candidate binds, several are for a person, none makes a new link. Matching is serial per
 //! sync and also sees reservations, so that two records with one match value never become two pairs.
 
+use crate::capture::Owner;
 use crate::change::Observation;
 use crate::clock::Moment;
 use crate::connector::{Operation, Presence};
@@ -426,7 +427,10 @@ impl Core {
             self.unidentified(sync, item.address);
             return Ok(());
         }
-        if let Some(&id) = item.value.as_ref().and_then(|value| reservations.get(value)) {
+        let reserved = item.value.as_ref().and_then(|value| Some((value.clone(), *reservations.get(value)?)));
+        if let Some((value, id)) = reserved
+            && self.still_reserves(desk, rules, id, &value)
+        {
             self.meet_reservation(desk, sync, member, item, &pending, id);
             return Ok(());
         }
@@ -441,9 +445,15 @@ impl Core {
                 return Ok(());
             }
             let Some(candidate) = found.pop() else { continue };
-            match desk.slot(&address(rules.id, other, &candidate.key)).and_then(|slot| slot.link) {
-                None => bound.push((other, candidate)),
-                Some(id) => match self.may_join(desk, id, member) {
+            let sight = crate::capture::incoming(rules, sync, other, candidate.clone(), self.now(), &self.store_id, true);
+            match self.owner(desk, &sight) {
+                Owner::Nobody => bound.push((other, candidate)),
+                // Found under a key that it has given up by now: looked for again when the feed has told.
+                Owner::Past | Owner::Unclear => {
+                    self.identify_later(sync, item.address);
+                    return Ok(());
+                }
+                Owner::Link(id) => match self.may_join(desk, id, member) {
                     Join::Yes if into.is_none_or(|into| into == id) => into = Some(id),
                     Join::Later => {
                         self.identify_later(sync, item.address);
@@ -553,6 +563,20 @@ impl Core {
         }
     }
 
+    /// Whether a reservation still stands: its link lives, still is to be made somewhere, and has that match value. One
+    /// that does not is only forgotten.
+    fn still_reserves(&mut self, desk: &Desk, rules: &SyncRules, id: LinkId, value: &[u8]) -> bool {
+        let stands = desk.link(id).is_some_and(|link| {
+            let undecided = link.decision == 0;
+            let owed = link.sides.iter().any(|side| side.owes_life || side.key.is_none());
+            link.life == Life::Live && owed && (undecided || link_match_value(rules, link).is_none_or(|of_link| of_link == value))
+        });
+        if !stands {
+            self.transaction.reservations.push((rules.id, value.to_vec(), None));
+        }
+        stands
+    }
+
     /// Whether a record of `member` may become part of this link.
     fn may_join(&self, desk: &Desk, id: LinkId, member: MemberIndex) -> Join {
         let Some(link) = desk.link(id) else { return Join::Later };
@@ -564,6 +588,14 @@ impl Core {
             }
             Life::Deleted { .. } | Life::Detached { .. } => Join::No,
             Life::Live if side.flight.is_some() => Join::Later,
+            // Its record there is gone, which is yet to be decided.
+            Life::Live
+                if desk.pending(link).get(member).is_some_and(|pending| {
+                    pending.as_ref().is_some_and(|pending| matches!(pending.shown, Shown::Gone { .. }))
+                }) =>
+            {
+                Join::Later
+            }
             Life::Live if side.standing == Standing::Absent && side.key.is_none() => Join::Yes,
             Life::Live => Join::No,
         }
@@ -583,6 +615,10 @@ impl Core {
         if link.in_flight() || link.sides.get(member).is_none_or(|side| side.standing == Standing::Present) {
             return Ok(());
         }
+        let now = self.now();
+        self.owe_later(sync, &mut link, member, now);
+        desk.save(link.clone());
+        desk.touch(id);
         let mut found = distinct(found);
         if found.len() > 1 {
             let error = Error::new(Code::MatchAmbiguous, "several records could be the one that stands in the way of a create");
@@ -592,9 +628,11 @@ impl Core {
         }
         let Some(candidate) = found.pop() else { return Ok(()) };
         let there = address(rules.id, member, &candidate.key);
-        match desk.slot(&there).and_then(|slot| slot.link) {
-            Some(other) if other == id => {}
-            Some(other) => {
+        let sight = crate::capture::incoming(rules, sync, member, candidate.clone(), self.now(), &self.store_id, true);
+        match self.owner(desk, &sight) {
+            Owner::Link(other) if other == id => {}
+            Owner::Past | Owner::Unclear => return Ok(()),
+            Owner::Link(other) => {
                 if self.may_join(desk, other, member) == Join::Later {
                     return Ok(());
                 }
@@ -604,7 +642,7 @@ impl Core {
                 desk.save(link);
                 return Ok(());
             }
-            None => {
+            Owner::Nobody => {
                 if let Some(side) = link.sides.get_mut(member) {
                     side.key = Some(candidate.key.clone());
                     side.standing = Standing::Absent;

@@ -209,6 +209,8 @@ pub struct Held {
     pub review: ReviewId,
     /// The members whose values contend, with the times of their edits and their causal hops.
     pub contenders: Vec<(MemberIndex, EditTime, u32)>,
+    /// Whether the record as such is in question (it failed validation), so that it is made nowhere meanwhile.
+    pub rejects: bool,
 }
 
 /// What a member showed that has not been taken into account yet: observations folded into one.

@@ -19,6 +19,9 @@ use std::sync::Arc;
 /// Guard misses in a row whose re-read showed nothing new, before a person is asked.
 const MAX_MISSES: u32 = 5;
 
+/// How long a create that collided waits for the search for what stands in its way.
+const SEARCH_PATIENCE: std::time::Duration = std::time::Duration::from_secs(60);
+
 impl Core {
     pub(crate) async fn on_applied(&mut self, id: FlightId, result: Result<Vec<WriteResult>>) -> Result<()> {
         crate::failpoint::pass("applied_before_settle");
@@ -143,10 +146,10 @@ impl Core {
         if let Some(key) = after.sides.get(member).and_then(|side| side.key.clone()) {
             let new = address(link.sync, member, &key);
             let old = link.sides.get(member).and_then(|side| side.key.as_ref()).map(|key| address(link.sync, member, key));
-            if let Some(old) = old.filter(|old| *old != new) {
-                self.move_key(desk, &old, &new);
-            }
             desk.load(&*self.store, vec![new.clone()]).await?;
+            if old.is_some_and(|old| old != new) {
+                self.carry_pending(desk, &link, member, &key);
+            }
             desk.set_link(&new, Some(link.id), &mut self.transaction);
             self.drop_what_is_older(desk, sync, member, &new, written);
             let returned = returned.filter(|_| !crate::mutants::active("returned_value_ignored"));
@@ -160,16 +163,6 @@ impl Core {
         desk.save(after);
         desk.touch(intent.link);
         Ok(())
-    }
-
-    /// Our write moved the record to another key.
-    fn move_key(&mut self, desk: &mut Desk, old: &crate::store::Address, new: &crate::store::Address) {
-        let pending = desk.slot(old).and_then(|slot| slot.pending.clone());
-        desk.set_link(old, None, &mut self.transaction);
-        if let Some(pending) = pending {
-            desk.set_pending(old, None);
-            desk.set_pending(new, Some(pending));
-        }
     }
 
     /// The guard held, so whatever was pending from before the write had come to nothing.
@@ -418,7 +411,8 @@ impl Core {
             desk.save(link);
             return;
         }
-        let due: Moment = self.now().plus(std::time::Duration::from_millis(u64::from(misses).saturating_mul(20)));
+        // The search decides what follows; should it never answer, the create is tried again.
+        let due: Moment = self.now().plus(SEARCH_PATIENCE);
         self.owe_later(sync, &mut link, member, due);
         desk.save(link);
         self.want_match(sync, member, intent.link);

@@ -1,2 +1,117 @@
-//! x
-fn main() {}
+//! `concord-sim`: runs seeds, replays one with its trace, and hunts planted bugs.
+
+use clap::Parser;
+use concord_engine::mutants;
+use concord_simulation::hunt;
+use concord_simulation::run::{Report, run};
+use std::process::ExitCode;
+
+/// Runs the engine on simulated systems, one world per seed.
+#[derive(Parser)]
+#[command(name = "concord-sim", after_help = "Example: concord-sim --from 0 --count 2000 --jobs 2")]
+struct Arguments {
+    /// Replays one seed and prints its trace.
+    #[arg(long)]
+    seed: Option<u64>,
+    /// The seeds to run, as A..B (B not among them).
+    #[arg(long)]
+    seeds: Option<String>,
+    /// The first seed.
+    #[arg(long, default_value_t = 0)]
+    from: u64,
+    /// How many seeds.
+    #[arg(long, default_value_t = 1_000)]
+    count: u64,
+    /// Plants this bug.
+    #[arg(long)]
+    mutant: Option<String>,
+    /// Hunts every planted bug and tells how many seeds each took.
+    #[arg(long)]
+    mutants: bool,
+    /// Threads.
+    #[arg(long, default_value_t = 1)]
+    jobs: u64,
+    /// Goes on after a failure, and prints one line for each.
+    #[arg(long)]
+    keep_going: bool,
+}
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    let mutant = match arguments.mutant.as_deref().map(|name| mutants::ALL.iter().find(|(known, _)| *known == name)) {
+        Some(None) => {
+            let names: Vec<&str> = mutants::ALL.iter().map(|(name, _)| *name).collect();
+            eprintln!("no such mutant; there are: {}", names.join(", "));
+            return ExitCode::from(2);
+        }
+        Some(Some((name, _))) => Some(*name),
+        None => None,
+    };
+    if arguments.mutants {
+        return hunt_all(&arguments);
+    }
+    mutants::activate(mutant);
+    if let Some(seed) = arguments.seed {
+        let report = run(seed);
+        for line in &report.trace {
+            println!("{line}");
+        }
+        println!("hash {:016x}", report.hash);
+        return tell(&report, mutant);
+    }
+    let Some((from, to)) = range(&arguments) else {
+        eprintln!("--seeds wants A..B");
+        return ExitCode::from(2);
+    };
+    match hunt::sweep(from, to, arguments.jobs, mutant, arguments.keep_going) {
+        failures if failures.is_empty() => {
+            println!("{} seeds: every invariant held", to - from);
+            ExitCode::SUCCESS
+        }
+        failures => {
+            for report in &failures {
+                tell(report, mutant);
+            }
+            println!("{} of {} seeds failed", failures.len(), to - from);
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn range(arguments: &Arguments) -> Option<(u64, u64)> {
+    let Some(seeds) = &arguments.seeds else { return Some((arguments.from, arguments.from + arguments.count)) };
+    let (from, to) = seeds.split_once("..")?;
+    Some((from.parse().ok()?, to.parse().ok()?))
+}
+
+/// Prints what was wrong and how to see it again.
+fn tell(report: &Report, mutant: Option<&str>) -> ExitCode {
+    for violation in &report.violations {
+        println!("seed {}: {}: record {}: {}", report.seed, violation.invariant, violation.record, violation.what);
+    }
+    if report.violations.is_empty() {
+        println!("seed {}: every invariant held", report.seed);
+        return ExitCode::SUCCESS;
+    }
+    let mutant = mutant.map(|name| format!(" --mutant {name}")).unwrap_or_default();
+    println!("replay: concord-sim --seed {}{mutant}", report.seed);
+    ExitCode::FAILURE
+}
+
+fn hunt_all(arguments: &Arguments) -> ExitCode {
+    let mut missed = 0;
+    for (mutant, _) in mutants::ALL {
+        match hunt::hunt(mutant, arguments.from, arguments.count, arguments.jobs) {
+            Some((seeds, report)) => {
+                let first = report.violations.first();
+                let invariant = first.map_or("", |violation| violation.invariant);
+                println!("{mutant:<28} found after {seeds:>6} seeds (seed {}): {invariant}", report.seed);
+            }
+            None => {
+                missed += 1;
+                println!("{mutant:<28} NOT FOUND in {} seeds", arguments.count);
+            }
+        }
+    }
+    if missed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}

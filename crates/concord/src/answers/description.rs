@@ -52,7 +52,11 @@ impl Description {
                 })
                 .collect(),
             fields: rules.fields.iter().map(|field| field.name.clone()).collect(),
-            groups: rules.groups.iter().map(|group| (group.name.clone(), group.fields.iter().filter_map(name_of).collect())).collect(),
+            groups: rules
+                .groups
+                .iter()
+                .map(|group| (group.name.clone(), group.fields.iter().filter_map(name_of).collect()))
+                .collect(),
         }
     }
 

@@ -120,7 +120,8 @@ impl Answerer {
         let mut after = LinkId(0);
         loop {
             let links = self.store.scan_links(sync, after, CHUNK).await?;
-            let has_key = |link: &&Link| link.sides.iter().any(|side| side.key.as_ref().is_some_and(|own| own.to_string() == key));
+            let has_key =
+                |link: &&Link| link.sides.iter().any(|side| side.key.as_ref().is_some_and(|own| own.to_string() == key));
             if let Some(found) = links.iter().find(has_key) {
                 return Ok(Some(found.id));
             }
@@ -227,7 +228,13 @@ fn happened(sync: &Description, row: &LedgerRow, field: Option<&str>) -> Option<
     if field.is_some() && fields.is_empty() && !row.fields.is_empty() {
         return None;
     }
-    Some(Happened { at: row.at.to_string(), what: what(&row.entry), member: sync.member(row.member), key: row.key.clone(), fields })
+    Some(Happened {
+        at: row.at.to_string(),
+        what: what(&row.entry),
+        member: sync.member(row.member),
+        key: row.key.clone(),
+        fields,
+    })
 }
 
 /// The word that a value of few has in JSON, blanks for underscores.

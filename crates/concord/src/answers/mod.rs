@@ -8,12 +8,15 @@ pub mod queue;
 pub mod review;
 
 use crate::control::Ask;
+use crate::secrets;
+use crate::setup::Prepared;
 use concord_engine::clock::Clock;
 use concord_engine::error::{Code, Error, Result};
 use concord_engine::link::SyncId;
 use concord_engine::runtime::command::{Command, Request};
 use concord_engine::runtime::status::{MemberStatus, Status, SyncStatus};
 use concord_engine::store::Store;
+use concord_engine::verify::{self, SyncVerification};
 use description::Description;
 use serde::Serialize;
 use std::sync::Arc;
@@ -26,8 +29,8 @@ pub struct Running {
     pub commands: mpsc::Sender<Command>,
     /// What it tells of itself.
     pub status: watch::Receiver<Status>,
-    /// What a verification needs.
-    pub verifier: Arc<crate::setup::Verifier>,
+    /// The syncs that run, and their systems.
+    pub prepared: Arc<Prepared>,
 }
 
 /// Whoever answers.
@@ -54,6 +57,10 @@ impl Answerer {
             Ask::ReviewShow { id } => plain(&self.review_show(id).await?),
             Ask::ReviewDecide { id, decision } => plain(&Said { said: self.review_decide(id, &decision).await? }),
             Ask::Explain { sync, key, field, limit } => plain(&self.explain(&sync, &key, field.as_deref(), limit).await?),
+            Ask::KeepSecret { name, sealed } => {
+                secrets::keep(&*self.store, &name, sealed).await?;
+                plain(&Said { said: format!("kept: write {{\"secret\": \"{name}\"}} where it is needed") })
+            }
             Ask::Verify { sync, repair } => self.verify(sync.as_deref(), repair).await,
         }
     }
@@ -107,11 +114,10 @@ impl Answerer {
         if let Some(name) = name {
             self.sync(name)?;
         }
-        let report = running.verifier.verify(name, repair).await?;
-        if repair {
-            for sync in report.syncs.iter().filter(|sync| !sync.is_equal()) {
-                self.request(running, Request::Reread(SyncId(self.sync(&sync.name)?.id))).await?;
-            }
+        let mut report = verify_all(&running.prepared, &*self.store, &*self.clock, name).await?;
+        for sync in report.syncs.iter().filter(|sync| repair && !sync.is_equal()) {
+            let said = self.request(running, Request::Reread(SyncId(self.sync(&sync.name)?.id))).await?;
+            report.repairs.push(said);
         }
         plain(&report)
     }
@@ -124,7 +130,8 @@ impl Answerer {
         let mut status = Status::default();
         for sync in self.syncs.iter() {
             let counts = self.store.counts(SyncId(sync.id)).await?;
-            let count_of = |counts: &[(usize, u64)], member: usize| counts.iter().find(|(at, _)| *at == member).map_or(0, |(_, n)| *n);
+            let count_of =
+                |counts: &[(usize, u64)], member: usize| counts.iter().find(|(at, _)| *at == member).map_or(0, |(_, n)| *n);
             status.syncs.push(SyncStatus {
                 name: sync.name.clone(),
                 stage: if queue::is_paused(self, sync).await? { "not running (paused)".into() } else { "not running".into() },
@@ -148,6 +155,25 @@ impl Answerer {
         }
         Ok(status)
     }
+}
+
+/// What a verification found.
+#[derive(Debug, Default, Serialize, serde::Deserialize)]
+pub struct Verified {
+    /// One per sync.
+    pub syncs: Vec<SyncVerification>,
+    /// What is done about it.
+    pub repairs: Vec<String>,
+}
+
+/// Verifies every sync, or the one of this name.
+pub async fn verify_all(prepared: &Prepared, store: &dyn Store, clock: &dyn Clock, name: Option<&str>) -> Result<Verified> {
+    let mut report = Verified::default();
+    for sync in prepared.syncs.iter().filter(|sync| name.is_none_or(|name| sync.rules.name.as_str() == name)) {
+        let connectors = prepared.connectors_of(&sync.rules)?;
+        report.syncs.push(verify::verify(&sync.rules, store, &connectors, clock).await?);
+    }
+    Ok(report)
 }
 
 /// An answer of one or more sentences.

@@ -104,7 +104,8 @@ impl Answerer {
     }
 
     fn item(&self, review: &Review) -> Item {
-        let none = Description { id: 0, name: format!("sync {}", review.sync.0), members: vec![], fields: vec![], groups: vec![] };
+        let none =
+            Description { id: 0, name: format!("sync {}", review.sync.0), members: vec![], fields: vec![], groups: vec![] };
         let sync = self.sync_of(review.sync).unwrap_or(&none);
         Item {
             id: review.id.0,
@@ -161,8 +162,12 @@ fn details(sync: &Description, subject: &Subject) -> Vec<(String, String)> {
             line("match is held by", format!("link {}", linked.0)),
         ],
         Subject::Exhausted { member } => vec![line("system", sync.member(*member))],
-        Subject::Loop { group } => vec![line("fields", sync.groups.get(*group).map_or(String::new(), |(_, fields)| fields.join(", ")))],
-        Subject::MassChange { member, deletes } => vec![line("system", sync.member(*member)), line("deletes", deletes.to_string())],
+        Subject::Loop { group } => {
+            vec![line("fields", sync.groups.get(*group).map_or(String::new(), |(_, fields)| fields.join(", ")))]
+        }
+        Subject::MassChange { member, deletes } => {
+            vec![line("system", sync.member(*member)), line("deletes", deletes.to_string())]
+        }
     }
 }
 

@@ -74,6 +74,13 @@ pub enum Ask {
         /// The newest so many rows.
         limit: usize,
     },
+    /// Keep a secret.
+    KeepSecret {
+        /// Its name.
+        name: String,
+        /// The encrypted value.
+        sealed: Vec<u8>,
+    },
     /// Compare the members of a sync.
     Verify {
         /// The sync; `None`: all of them.

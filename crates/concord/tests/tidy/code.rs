@@ -23,12 +23,14 @@ const VENDORS: &[&str] = &[
     "soql",
 ];
 
-/// Where a vendor may be named in the engine, whole files or folders, each with its reason. Everywhere else neither code
-/// nor comments name one.
+/// Where a vendor may be named in the engine, whole files or folders, each with its reason: nothing in them may behave
+/// differently for one. Everywhere else neither code nor comments name one.
 const MAY_NAME_VENDORS: &[(&str, &str)] = &[
     ("crates/engine/src/store/", "the embedded store is a SQLite file; nothing outside of this folder knows"),
-    ("crates/engine/src/value/", "comments name the systems whose formats are the reason for a type's range"),
-    ("crates/engine/src/value.rs", "comments name the systems whose formats are the reason for a type's range"),
+    (
+        "crates/engine/src/value/",
+        "text forms are called by the name of the system that prints them, and ranges explained by those that need them",
+    ),
     ("crates/engine/src/schema.rs", "comments name the systems whose formats are the reason for a type's limits"),
 ];
 
@@ -84,26 +86,6 @@ fn the_engine_names_no_vendor() {
 }
 
 #[test]
-fn a_vendor_named_where_it_is_allowed_stands_in_a_comment_outside_of_the_store() {
-    let mut findings = Vec::new();
-    for (path, text) in files("crates/engine/src", ".rs") {
-        let is_commented_only =
-            MAY_NAME_VENDORS.iter().any(|(allowed, reason)| path.starts_with(allowed) && reason.starts_with("comments"));
-        if !is_commented_only {
-            continue;
-        }
-        let production = text.split("#[cfg(test)]").next().unwrap_or_default();
-        for (number, line) in production.lines().enumerate() {
-            let code = line.split("//").next().unwrap_or_default().to_lowercase();
-            for vendor in VENDORS.iter().filter(|vendor| code.contains(**vendor)) {
-                findings.push(format!("{path}:{}: code names {vendor}: {}", number + 1, line.trim()));
-            }
-        }
-    }
-    none(findings);
-}
-
-#[test]
 fn the_pure_stages_do_no_input_no_output_and_ask_no_clock() {
     let mut findings = Vec::new();
     let mut seen = 0;
@@ -120,7 +102,7 @@ fn the_pure_stages_do_no_input_no_output_and_ask_no_clock() {
             }
         }
     }
-    assert!(seen >= PURE.len(), "only {seen} files of pure stages were found; the list of stages has gone stale");
+    assert!(seen >= PURE.len(), "only {seen} files of pure stages were found: the list of stages is stale");
     none(findings);
 }
 

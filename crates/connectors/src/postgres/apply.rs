@@ -28,7 +28,7 @@ pub const SESSION_SETTINGS: &[(&str, &str)] =
 /// The longest wait for the answers to a batch.
 const ANSWER_WAIT_MAX: Duration = Duration::from_secs(180);
 /// How long is asked what became of a commit.
-const OUTCOME_WAIT_MAX: Duration = Duration::from_secs(15);
+const OUTCOME_WAIT_MAX: Duration = Duration::from_secs(10);
 /// How often.
 const OUTCOME_POLL_INTERVAL: Duration = Duration::from_millis(100);
 
@@ -215,19 +215,24 @@ impl Job<'_> {
         Written::new(met, begun.first(), ended.first())
     }
 
-    /// What one statement met.
+    /// What one statement met: something for each of its writes.
     fn met(&self, statement: &Statement, rows: &[Row]) -> Result<Vec<(usize, Met)>> {
-        if rows.len() != statement.places.len() {
-            return Err(errors::unexpected(format!("{} results for {} writes", rows.len(), statement.places.len())));
-        }
-        let met = match statement.kind {
-            Kind::Delete => rows.iter().map(guarded::removed).collect::<Result<Vec<Met>>>()?,
-            Kind::Update => rows.iter().map(|row| guarded::changed(self.shown, row)).collect::<Result<Vec<Met>>>()?,
-            Kind::Create => insert::met_many(self.shown, rows)?,
-            Kind::CreateOne => rows.iter().map(|row| insert::met_one(self.shown, row)).collect::<Result<Vec<Met>>>()?,
+        let places = &statement.places;
+        let one = |row: &Row| {
+            let met = match statement.kind {
+                Kind::CreateOne => insert::met_one(self.shown, row)?,
+                kind => guarded::met(kind, self.shown, row)?,
+            };
+            Ok((guarded::place(places, row)?, met))
         };
-        let places = rows.iter().map(|row| guarded::place(&statement.places, row)).collect::<Result<Vec<usize>>>()?;
-        Ok(places.into_iter().zip(met).collect())
+        let met = match statement.kind {
+            Kind::Create => insert::met_many(self.table, self.shown, places, rows)?,
+            _ => rows.iter().map(one).collect::<Result<Vec<(usize, Met)>>>()?,
+        };
+        if met.len() == places.len() {
+            return Ok(met);
+        }
+        Err(errors::unexpected(format!("{} results for {} writes", met.len(), places.len())))
     }
 
     fn outcome(&self, met: Met, place: usize, version: &Version) -> Result<Outcome> {

@@ -4,9 +4,10 @@
 use super::guarded::{self, Guarded, Kind, Statement};
 use super::insert::{self, Create};
 use super::schema::{Column, Table};
+use super::types;
 use concord_engine::connector::{Operation, Write};
-use concord_engine::error::{Error, Result};
-use concord_engine::record::FieldName;
+use concord_engine::error::{Code, Error, Result};
+use concord_engine::record::{FieldName, Key, Record};
 use concord_engine::value::Value;
 use std::collections::{BTreeMap, HashMap};
 
@@ -38,7 +39,7 @@ pub fn plan(table: &Table, shown: &[&Column], writes: &[Write], places: &[usize]
     for &place in places {
         let Some(write) = writes.get(place) else { continue };
         // Writes that cannot even be put into words fail alone, before they could spoil a statement for others.
-        if let Err(error) = statement(table, shown, writes, &[place], kind(table, write, singly)) {
+        if let Err(error) = sayable(table, write) {
             planned.failed.push((place, error));
             continue;
         }
@@ -56,6 +57,36 @@ pub fn plan(table: &Table, shown: &[&Column], writes: &[Write], places: &[usize]
         }
     }
     Ok(planned)
+}
+
+/// Whether a write can be put into words: its columns may be written, its values have a text.
+fn sayable(table: &Table, write: &Write) -> Result<()> {
+    let texts = |record: &Record| {
+        for (name, value) in record.iter() {
+            types::encode(&table.require(name)?.field.ty, value)?;
+        }
+        Ok::<(), Error>(())
+    };
+    let keyed = |key: &Key| {
+        let columns = table.key_columns()?;
+        if columns.len() != key.0.len() {
+            let message = format!("a key of {} values for {}, whose key has {}", key.0.len(), table.schema.object, columns.len());
+            return Err(Error::new(Code::SchemaDrift, message));
+        }
+        guarded::texts(&columns, &key.0).map(|_| ())
+    };
+    match &write.operation {
+        Operation::Create { image, absent_by } => {
+            insert::given(table, image)?;
+            absent_by.iter().try_for_each(|name| table.require(name).map(|_| ()))?;
+            texts(image)
+        }
+        Operation::Update { key, set, guard } => {
+            guarded::settable(table, set)?;
+            keyed(key).and_then(|()| texts(set)).and_then(|()| texts(guard))
+        }
+        Operation::Delete { key, guard } => keyed(key).and_then(|()| texts(guard)),
+    }
 }
 
 fn kind(table: &Table, write: &Write, singly: bool) -> Kind {
@@ -85,7 +116,7 @@ fn group_key(table: &Table, write: &Write, round: usize, singly: bool) -> GroupK
 
 /// What two writes of one record have in common: the key, or for a create the values that tell it apart.
 fn identity(table: &Table, write: &Write) -> Result<Vec<Option<String>>> {
-    let by_fields = |fields: &[FieldName], image: &concord_engine::record::Record| {
+    let by_fields = |fields: &[FieldName], image: &Record| {
         let columns = fields.iter().map(|name| table.require(name)).collect::<Result<Vec<&Column>>>()?;
         let values: Vec<Value> = fields.iter().map(|name| image.get(name.as_str()).cloned().unwrap_or(Value::Null)).collect();
         guarded::texts(&columns, &values)

@@ -6,7 +6,8 @@ use super::names::TableName;
 use super::pgoutput::{self, Message, Relation, Tuple};
 use super::position::{self, ServerIdentity, SlotPosition};
 use super::relation::Decoder;
-use super::stream::{Replication, Session, Step};
+use super::session::Session;
+use super::stream::{self, Replication, Step};
 use super::version::{RowVersion, lsn_text};
 use super::{MARK_PREFIX, MARKER_PREFIX, Shared, errors, schema, slot};
 use async_trait::async_trait;
@@ -27,8 +28,8 @@ const POSTGRES_EPOCH_MICROS: i64 = 946_684_800_000_000;
 pub async fn open(shared: &Arc<Shared>, feed: &Feed, from: &Position) -> Result<Box<dyn Changes>> {
     shared.require_feed(&feed.name)?;
     let mut from = SlotPosition::decode(from)?;
-    let mut session = Session::connect(&shared.config, &shared.names.sessions, &shared.names.slot, from.lsn).await?;
-    let server = session.identity().await?;
+    let mut session = Session::connect(&shared.config, &shared.names.sessions).await?;
+    let server = stream::identity(&mut session).await?;
     let state = slot::state(shared).await?;
     from.verify(&server, state.as_ref())?;
     follow_promotion(&mut from, &server);
@@ -39,7 +40,8 @@ pub async fn open(shared: &Arc<Shared>, feed: &Feed, from: &Position) -> Result<
         known.insert(object.clone(), Arc::clone(&table.schema));
         objects.insert(table.oid, object.clone());
     }
-    let source = session.start(shared.acknowledged.subscribe(), &shared.tasks).await?;
+    let acknowledged = shared.acknowledged.subscribe();
+    let source = stream::start(session, &shared.names.slot, from.lsn, acknowledged, &shared.tasks).await?;
     Ok(Box::new(SlotChanges {
         shared: Arc::clone(shared),
         source,

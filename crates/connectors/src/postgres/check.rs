@@ -4,7 +4,7 @@
 use super::check_objects;
 use super::client::{Lease, column};
 use super::names::quote;
-use super::stream::Session;
+use super::session::Session;
 use super::{Shared, publication, slot};
 use concord_engine::connector::{Finding, Severity};
 use concord_engine::error::{Code, Error, Result};
@@ -165,7 +165,7 @@ async fn role(shared: &Shared, server: &Server, findings: &mut Findings) {
     if server.wal_level != "logical" || server.standby {
         return;
     }
-    match Session::connect(&shared.config, &shared.names.sessions, &shared.names.slot, 0).await {
+    match Session::connect(&shared.config, &shared.names.sessions).await {
         Ok(_) => findings.fact("role", format!("{} may replicate", server.role)),
         Err(error) => findings.failed("replication session", &error),
     }

@@ -1,13 +1,13 @@
 //! What `check` says of tables: key, replica identity, privileges, hidden rows, types, and whether the publication can
 //! be made. Missing indexes are the engine's to find.
 
+use super::Shared;
 use super::check::Findings;
 use super::client::{Lease, column};
 use super::names::{TableName, quote};
 use super::prepare::identity_problem;
-use super::publication::Publication;
+use super::publication::{self, Publication};
 use super::schema::{self, Table};
-use super::{Shared, names};
 use concord_engine::connector::Severity;
 use concord_engine::error::{Code, Result};
 use concord_engine::record::ObjectName;
@@ -148,11 +148,12 @@ pub async fn check_publication(
     if missing.is_empty() {
         return Ok(());
     }
-    let tables = missing.iter().map(|name| name.sql()).collect::<Vec<_>>().join(", ");
-    let name = names::quote(&shared.names.slot);
     let statement = match there {
-        Some(_) => format!("ALTER PUBLICATION {name} ADD TABLE {tables};"),
-        None => format!("CREATE PUBLICATION {name} FOR TABLE {tables} WITH (publish_via_partition_root = true);"),
+        Some(_) => {
+            let tables = missing.iter().map(|name| name.sql()).collect::<Vec<_>>().join(", ");
+            format!("ALTER PUBLICATION {} ADD TABLE {tables};", quote(&shared.names.slot))
+        }
+        None => format!("{};", publication::creation(shared, lease, &missing).await?),
     };
     if !shared.config.allow_ddl {
         let message = "tables are not published, and Concord may not publish them (allow_ddl is off)";

@@ -7,6 +7,7 @@ use super::{errors, tls};
 use concord_engine::error::{Code, Error, Result};
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_postgres::types::ToSql;
 use tokio_postgres::{Client, NoTls, Row, Statement};
@@ -15,6 +16,9 @@ use tokio_util::task::TaskTracker;
 
 /// The most prepared statements that a session keeps; beyond it, all are dropped and prepared again when needed.
 const STATEMENTS_MAX: usize = 200;
+
+/// How long a peer that does not answer at all counts as alive.
+const PEER_SILENCE_MAX: Duration = Duration::from_secs(30);
 
 /// How every session, the replication session too, prints values: what the decoder of values reads.
 pub const OUTPUT_SETTINGS: &[(&str, &str)] = &[
@@ -127,6 +131,7 @@ impl Pool {
         settings.password(config.password.reveal());
         settings.application_name(&self.application_name).options(&self.options);
         settings.connect_timeout(config.connect_timeout);
+        settings.keepalives_idle(PEER_SILENCE_MAX).tcp_user_timeout(PEER_SILENCE_MAX);
         let failed = |error| errors::connecting(&error, &self.place(), mode == Wire::Require);
         let client = if mode == Wire::Disable {
             let (client, connection) = settings.connect(NoTls).await.map_err(failed)?;

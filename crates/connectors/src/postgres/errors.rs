@@ -42,26 +42,6 @@ fn refusal(refused: &DbError, doing: &str) -> Error {
     Error::new(code, message)
 }
 
-/// The error of a replication session, which gives the server's refusal as text with its SQLSTATE in it.
-pub fn replication(error: &pgwire_replication::PgWireError, doing: &str) -> Error {
-    use pgwire_replication::PgWireError;
-    let code = match error {
-        PgWireError::Server(text) => sqlstate_in(text).map_or(Code::StatementRefused, code_of),
-        PgWireError::Auth(_) => Code::AuthenticationFailed,
-        PgWireError::Tls(_) => Code::TlsFailed,
-        PgWireError::Protocol(_) | PgWireError::MessageTooLarge { .. } => Code::ProtocolViolation,
-        _ => Code::Unreachable,
-    };
-    Error::new(code, format!("{doing}: {error}"))
-}
-
-/// The SQLSTATE in a refusal as the replication transport prints it: `… (SQLSTATE 55006)`.
-pub fn sqlstate_in(text: &str) -> Option<&str> {
-    let (_, behind) = text.rsplit_once("SQLSTATE ")?;
-    let state = behind.get(..5)?;
-    state.chars().all(|c| c.is_ascii_alphanumeric()).then_some(state)
-}
-
 /// The code of a SQLSTATE.
 pub fn code_of(state: &str) -> Code {
     match state {
@@ -178,12 +158,5 @@ mod tests {
         ] {
             assert_eq!(code_of(state).class(), class, "{state}");
         }
-    }
-
-    #[test]
-    fn the_sqlstate_is_found_in_a_refusal_of_the_replication_session() {
-        let text = "ERROR: replication slot \"s\" is active for PID 1 (SQLSTATE 55006)";
-        assert_eq!(sqlstate_in(text), Some("55006"));
-        assert_eq!(sqlstate_in("no state"), None);
     }
 }

@@ -33,9 +33,9 @@ pub enum Parameters {
 /// How a statement's rows are read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Kind {
-    /// See [`removed`].
+    /// Deletes; see [`met`].
     Delete,
-    /// See [`changed`].
+    /// Updates; see [`met`].
     Update,
     /// See [`insert`](super::insert).
     Create,
@@ -94,12 +94,14 @@ impl Layout<'_> {
 
     /// The rows taken, in the order of the key, so that two batches do not wait for each other in a circle.
     fn held(&self, table: &Table, strength: &str) -> String {
-        let keys: Vec<String> =
-            self.key.iter().enumerate().map(|(place, column)| format!("t.{} AS k{place}", column.sql)).collect();
+        let keys = self.key.iter().enumerate().map(|(place, column)| format!("t.{} AS k{place}", column.sql));
+        let first = self.key.len();
+        let set = (0..self.set.len()).map(|place| format!("x.c{}", first + place));
+        let carried: Vec<String> = keys.chain(set).collect();
         let order: Vec<String> = self.key.iter().map(|column| format!("t.{}", column.sql)).collect();
         format!(
             "held AS MATERIALIZED (SELECT x.n, {}, ({}) AS fits FROM x JOIN {} AS t ON {} ORDER BY {} FOR {strength} OF t SKIP LOCKED)",
-            keys.join(", "),
+            carried.join(", "),
             self.guarded(),
             table.name.sql(),
             self.keyed("t"),
@@ -123,13 +125,9 @@ pub fn statement(table: &Table, shown: &[&Column], group: &[Guarded<'_>]) -> Res
     let first = group.first().ok_or_else(|| Error::new(Code::Internal, "a group of no writes"))?;
     let layout = Layout {
         key: table.key_columns()?,
-        set: first.set.map(|set| columns(table, set)).transpose()?.unwrap_or_default(),
+        set: first.set.map(|set| settable(table, set)).transpose()?.unwrap_or_default(),
         guard: columns(table, first.guard)?,
     };
-    if let Some(column) = layout.set.iter().find(|column| !column.field.updatable) {
-        let message = format!("{}.{} is filled by the server and cannot be set", table.schema.object, column.field.name);
-        return Err(Error::new(Code::TargetRejected, message));
-    }
     let sql = match first.set {
         Some(_) => update_sql(table, shown, &layout),
         None => delete_sql(table, &layout),
@@ -145,6 +143,22 @@ pub fn statement(table: &Table, shown: &[&Column], group: &[Guarded<'_>]) -> Res
     })
 }
 
+/// The columns of fields to set, all of which can be set. An update that sets nothing is none.
+pub fn settable<'a>(table: &'a Table, set: &Record) -> Result<Vec<&'a Column>> {
+    let columns = columns(table, set)?;
+    let object = &table.schema.object;
+    if columns.is_empty() {
+        return Err(Error::new(Code::Internal, format!("an update of {object} that sets nothing")));
+    }
+    match columns.iter().find(|column| !column.field.updatable) {
+        Some(column) => {
+            let message = format!("{object}.{} is filled by the server and cannot be set", column.field.name);
+            Err(Error::new(Code::TargetRejected, message))
+        }
+        None => Ok(columns),
+    }
+}
+
 fn columns<'a>(table: &'a Table, record: &Record) -> Result<Vec<&'a Column>> {
     record.iter().map(|(name, _)| table.require(name)).collect()
 }
@@ -155,45 +169,55 @@ fn row(write: &Guarded<'_>) -> Vec<Value> {
     write.key.0.iter().cloned().chain(fields).collect()
 }
 
+/// What a row of a result says, as a number.
+const WRITTEN: i32 = 0;
+const SUPPRESSED: i32 = 1;
+const MISSED: i32 = 2;
+const LOCKED: i32 = 3;
+
 fn update_sql(table: &Table, shown: &[&Column], layout: &Layout<'_>) -> String {
-    let name = table.name.sql();
     let first = layout.key.len();
     let set: Vec<String> = layout
         .set
         .iter()
         .enumerate()
-        .map(|(place, column)| format!("{} = {}", column.sql, column.given(&format!("x.c{}", first + place))))
+        .map(|(place, column)| format!("{} = {}", column.sql, column.given(&format!("h.c{}", first + place))))
         .collect();
     // A key change takes the stronger lock; the weaker one lets records that refer to this one be written meanwhile.
     let changes_key = layout.set.iter().any(|column| layout.key.iter().any(|key| key.sql == column.sql));
-    let held = layout.held(table, if changes_key { "UPDATE" } else { "NO KEY UPDATE" });
     let printed: Vec<String> =
         shown.iter().enumerate().map(|(place, column)| format!("{} AS p{place}", column.printed("t"))).collect();
-    let results: Vec<String> = (0..shown.len()).map(|place| format!("d.p{place}")).collect();
-    format!(
-        "WITH {}, {held}, done AS (UPDATE {name} AS t SET {} FROM held AS h JOIN x ON x.n = h.n WHERE h.fits AND {} RETURNING h.n, {}) \
-         SELECT x.n, h.n IS NOT NULL, coalesce(h.fits, false), d.n IS NOT NULL, \
-         h.n IS NULL AND EXISTS (SELECT FROM {name} AS t WHERE {}), {} \
-         FROM x LEFT JOIN held AS h ON h.n = x.n LEFT JOIN done AS d ON d.n = x.n",
-        layout.given(),
+    let done = format!(
+        "UPDATE {} AS t SET {} FROM held AS h WHERE h.fits AND {} RETURNING h.n, {}",
+        table.name.sql(),
         set.join(", "),
         layout.rejoined(),
-        printed.join(", "),
-        layout.keyed("t"),
-        results.join(", ")
-    )
+        printed.join(", ")
+    );
+    whole_sql(table, layout, if changes_key { "UPDATE" } else { "NO KEY UPDATE" }, &done, shown.len())
 }
 
 fn delete_sql(table: &Table, layout: &Layout<'_>) -> String {
     let name = table.name.sql();
+    let done = format!("DELETE FROM {name} AS t USING held AS h WHERE h.fits AND {} RETURNING h.n", layout.rejoined());
+    whole_sql(table, layout, "UPDATE", &done, 0)
+}
+
+/// One row for each write: what was written, what was held but not written, what could not be held. The parts are
+/// put under one another instead of joined: without knowing how many rows the arrays hold, the server would join them
+/// row by row.
+fn whole_sql(table: &Table, layout: &Layout<'_>, strength: &str, done: &str, shown: usize) -> String {
+    let printed: String = (0..shown).map(|place| format!(", d.p{place}")).collect();
+    let nothing = ", NULL::text".repeat(shown);
     format!(
-        "WITH {}, {}, done AS (DELETE FROM {name} AS t USING held AS h WHERE h.fits AND {} RETURNING h.n) \
-         SELECT x.n, h.n IS NOT NULL, coalesce(h.fits, false), d.n IS NOT NULL, \
-         h.n IS NULL AND EXISTS (SELECT FROM {name} AS t WHERE {}) \
-         FROM x LEFT JOIN held AS h ON h.n = x.n LEFT JOIN done AS d ON d.n = x.n",
+        "WITH {}, {}, done AS ({done}) SELECT d.n, {WRITTEN}{printed} FROM done AS d \
+         UNION ALL SELECT h.n, CASE WHEN h.fits THEN {SUPPRESSED} ELSE {MISSED} END{nothing} FROM held AS h \
+         WHERE h.n NOT IN (SELECT d.n FROM done AS d) \
+         UNION ALL SELECT x.n, CASE WHEN EXISTS (SELECT FROM {} AS t WHERE {}) THEN {LOCKED} ELSE {MISSED} END{nothing} FROM x \
+         WHERE x.n NOT IN (SELECT h.n FROM held AS h)",
         layout.given(),
-        layout.held(table, "UPDATE"),
-        layout.rejoined(),
+        layout.held(table, strength),
+        table.name.sql(),
         layout.keyed("t")
     )
 }
@@ -205,30 +229,15 @@ pub fn place(places: &[usize], row: &Row) -> Result<usize> {
     found.copied().ok_or_else(|| super::errors::unexpected(format!("a result for write {ordinal}, which was not asked for")))
 }
 
-/// What an update met.
-pub fn changed(shown: &[&Column], row: &Row) -> Result<Met> {
-    met(row, |row| Ok(Some(record(shown, row, 5)?)))
-}
-
-/// What a delete met.
-pub fn removed(row: &Row) -> Result<Met> {
-    met(row, |_| Ok(None))
-}
-
-fn met(row: &Row, image: impl FnOnce(&Row) -> Result<Option<Record>>) -> Result<Met> {
-    let (held, fits, done, there): (bool, bool, bool, bool) =
-        (column(row, 1)?, column(row, 2)?, column(row, 3)?, column(row, 4)?);
-    Ok(match (held, fits, done) {
-        (_, _, true) => Met::Written(image(row)?),
-        (true, true, false) => Met::Suppressed,
-        (true, false, false) => Met::Missed,
-        (false, _, false) => {
-            if there {
-                Met::Locked
-            } else {
-                Met::Missed
-            }
-        }
+/// What an update or delete met; a delete shows no columns.
+pub fn met(kind: Kind, shown: &[&Column], row: &Row) -> Result<Met> {
+    let word: i32 = column(row, 1)?;
+    Ok(match word {
+        WRITTEN if kind == Kind::Update => Met::Written(Some(record(shown, row, 2)?)),
+        WRITTEN => Met::Written(None),
+        SUPPRESSED => Met::Suppressed,
+        LOCKED => Met::Locked,
+        _ => Met::Missed,
     })
 }
 

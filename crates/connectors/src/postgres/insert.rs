@@ -3,13 +3,14 @@
 //! statement of its own, all of them sent at once.
 
 use super::client::column;
-use super::guarded::{Kind, Met, Parameters, Statement};
+use super::guarded::{self, Kind, Met, Parameters, Statement};
 use super::read::{columns_of, matching, record, unnest};
 use super::schema::{Column, Table};
 use super::types;
 use concord_engine::error::{Code, Error, Result};
 use concord_engine::record::{FieldName, Record};
 use concord_engine::value::Value;
+use std::collections::HashMap;
 use tokio_postgres::Row;
 
 /// One create.
@@ -39,7 +40,7 @@ pub fn gives_key(table: &Table, image: &Record) -> bool {
 }
 
 /// The columns of a create's fields, all of which can be given.
-fn given<'a>(table: &'a Table, image: &Record) -> Result<Vec<&'a Column>> {
+pub fn given<'a>(table: &'a Table, image: &Record) -> Result<Vec<&'a Column>> {
     let mut columns = Vec::with_capacity(image.len());
     for (name, _) in image.iter() {
         let column = table.require(name)?;
@@ -81,7 +82,9 @@ fn values(image: &Record) -> Vec<Value> {
     image.iter().map(|(_, value)| value.clone()).collect()
 }
 
-/// The statement of a group of creates of one shape that give their keys.
+/// The statement of a group of creates of one shape that give their keys. Its rows are of two kinds, put under one
+/// another instead of joined (the server would join them row by row): each write with its key and whether it was free,
+/// and each record inserted with its key and what it shows. [`met_many`] ties them by the key as the server prints it.
 pub fn many(table: &Table, shown: &[&Column], group: &[Create<'_>]) -> Result<Statement> {
     let first = group.first().ok_or_else(|| Error::new(Code::Internal, "a group of no writes"))?;
     let columns = given(table, first.image)?;
@@ -90,30 +93,26 @@ pub fn many(table: &Table, shown: &[&Column], group: &[Create<'_>]) -> Result<St
     let names: Vec<&str> = columns.iter().map(|column| column.sql.as_str()).collect();
     let casts: Vec<String> = columns.iter().enumerate().map(|(place, column)| column.given(&format!("f.c{place}"))).collect();
     let taken = taken(table, &columns, first, |place| format!("x.c{place}"))?.unwrap_or_else(|| "false".to_owned());
-    let order: Vec<&String> = key.iter().filter_map(|column| casts.get(place_of(column))).collect();
-    let order = order.iter().map(|cast| cast.as_str()).collect::<Vec<_>>().join(", ");
-    let keys: Vec<String> = key.iter().enumerate().map(|(place, column)| format!("t.{} AS k{place}", column.sql)).collect();
-    let tie: Vec<String> = key
-        .iter()
-        .enumerate()
-        .map(|(place, column)| format!("d.k{place} = {}", column.given(&format!("f.c{}", place_of(column)))))
-        .collect();
+    let order: Vec<String> = key.iter().map(|column| column.given(&format!("f.c{}", place_of(column)))).collect();
+    let asked_keys: String =
+        key.iter().map(|column| format!(", {}", column.printed_as_stored(&format!("x.c{}", place_of(column))))).collect();
+    let made_keys: String =
+        key.iter().enumerate().map(|(place, column)| format!("{} AS k{place}, ", column.printed("t"))).collect();
     let printed: Vec<String> =
         shown.iter().enumerate().map(|(place, column)| format!("{} AS p{place}", column.printed("t"))).collect();
-    let results: Vec<String> = (0..shown.len()).map(|place| format!("d.p{place}")).collect();
+    let results: String = (0..key.len()).map(|place| format!(", d.k{place}")).collect();
+    let results: String = (0..shown.len()).fold(results, |results, place| results + &format!(", d.p{place}"));
     let sql = format!(
         "WITH x AS MATERIALIZED (SELECT * FROM {}), free AS MATERIALIZED (SELECT x.* FROM x WHERE NOT ({taken})), \
-         done AS (INSERT INTO {} AS t ({}) SELECT {} FROM free AS f ORDER BY {order} ON CONFLICT DO NOTHING RETURNING {}, {}) \
-         SELECT x.n, f.n IS NOT NULL, d.k0 IS NOT NULL, (SELECT count(*) FROM done), {} \
-         FROM x LEFT JOIN free AS f ON f.n = x.n LEFT JOIN done AS d ON {}",
+         done AS (INSERT INTO {} AS t ({}) SELECT {} FROM free AS f ORDER BY {} ON CONFLICT DO NOTHING RETURNING {made_keys}{}) \
+         SELECT x.n, x.n IN (SELECT f.n FROM free AS f){asked_keys}{} FROM x UNION ALL SELECT NULL, true{results} FROM done AS d",
         unnest(columns.len(), 1, "x"),
         table.name.sql(),
         names.join(", "),
         casts.join(", "),
-        keys.join(", "),
+        order.join(", "),
         printed.join(", "),
-        results.join(", "),
-        tie.join(" AND ")
+        ", NULL::text".repeat(shown.len())
     );
     let rows: Vec<Vec<Value>> = group.iter().map(|create| values(create.image)).collect();
     let rows: Vec<&[Value]> = rows.iter().map(Vec::as_slice).collect();
@@ -126,23 +125,33 @@ pub fn many(table: &Table, shown: &[&Column], group: &[Create<'_>]) -> Result<St
 }
 
 /// What the creates of one statement met. Where the rows cannot be tied to their writes (a trigger changed a key, a
-/// conflict with another unique column, a trigger that let a row vanish), all of them are to be asked one by one.
-pub fn met_many(shown: &[&Column], rows: &[Row]) -> Result<Vec<Met>> {
-    let mut tied: i64 = 0;
-    let mut total: i64 = 0;
-    let mut all = Vec::with_capacity(rows.len());
+/// conflict with another unique column, a trigger that let a row vanish), they are to be asked one by one.
+pub fn met_many(table: &Table, shown: &[&Column], places: &[usize], rows: &[Row]) -> Result<Vec<(usize, Met)>> {
+    let key = table.schema.key.len();
+    let key_of = |row: &Row| (0..key).map(|place| column(row, 2 + place)).collect::<Result<Vec<Option<String>>>>();
+    let mut made = HashMap::new();
+    let mut asked = Vec::with_capacity(places.len());
     for row in rows {
-        let (free, done): (bool, bool) = (column(row, 1)?, column(row, 2)?);
-        total = column(row, 3)?;
-        tied += i64::from(done);
-        all.push(match (free, done) {
-            (_, true) => Met::Written(Some(record(shown, row, 4)?)),
-            (true, false) => Met::Again,
-            (false, false) => Met::Collision,
-        });
+        let ordinal: Option<i64> = column(row, 0)?;
+        match ordinal {
+            Some(_) => asked.push(row),
+            None => {
+                made.insert(key_of(row)?, record(shown, row, 2 + key)?);
+            }
+        }
     }
-    if tied != total {
-        all.iter_mut().for_each(|met| *met = Met::Again);
+    let mut all = Vec::with_capacity(asked.len());
+    for row in asked {
+        let free: bool = column(row, 1)?;
+        let met = match (free, made.remove(&key_of(row)?)) {
+            (_, Some(record)) => Met::Written(Some(record)),
+            (true, None) => Met::Again,
+            (false, None) => Met::Collision,
+        };
+        all.push((guarded::place(places, row)?, met));
+    }
+    if !made.is_empty() {
+        all.iter_mut().for_each(|(_, met)| *met = Met::Again);
     }
     Ok(all)
 }

@@ -24,6 +24,7 @@ mod read;
 mod relation;
 mod release;
 mod schema;
+mod session;
 mod slot;
 mod snapshot;
 mod stream;
@@ -101,7 +102,7 @@ pub fn open(config: Config) -> Result<PostgresConnector> {
     let config = Arc::new(config);
     let reader_name = config.application_name.clone().unwrap_or_else(|| names.sessions.clone());
     let shared = Shared {
-        readers: Pool::new(Arc::clone(&config), reader_name, &[("lock_timeout", "10s")]),
+        readers: Pool::new(Arc::clone(&config), reader_name, &[("lock_timeout", "10s"), ("statement_timeout", "600s")]),
         writers: Pool::new(Arc::clone(&config), names.writers(&process), apply::SESSION_SETTINGS),
         config,
         names,

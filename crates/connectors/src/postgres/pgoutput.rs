@@ -1,11 +1,39 @@
-//! The messages of `pgoutput`, protocol version 1, as far as they reach us: the transport takes Begin, Commit and
-//! Message apart itself. Source: <https://www.postgresql.org/docs/current/protocol-logicalrep-message-formats.html>.
+//! The messages of `pgoutput`, protocol version 1: those that frame transactions, and the changes inside them.
+//! Source: <https://www.postgresql.org/docs/current/protocol-logicalrep-message-formats.html>.
 //! Nothing a server sends can make it panic: every byte comes through one checked reader.
 
 use bytes::{Buf, Bytes};
 use concord_engine::error::{Code, Error, Result};
 
-/// A message.
+/// A message that frames transactions or stands between them.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Frame {
+    /// A transaction begins.
+    Begin {
+        /// Where its commit stands.
+        commit_lsn: u64,
+        /// When it was committed: microseconds since 2000-01-01.
+        commit_time: i64,
+        /// Its number's lower 32 bits.
+        xid: u32,
+    },
+    /// It ends.
+    Commit {
+        /// The place behind its commit.
+        end_lsn: u64,
+    },
+    /// A message that somebody wrote into the log.
+    Message {
+        /// Whether it belongs to the transaction around it.
+        transactional: bool,
+        /// Its prefix.
+        prefix: String,
+        /// Its content.
+        content: Bytes,
+    },
+}
+
+/// A change inside a transaction.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Message {
     /// A table as of here.
@@ -84,7 +112,31 @@ pub enum Cell {
     Text(Bytes),
 }
 
-/// Reads one message.
+/// Reads a message that frames transactions; `None`: it is a change inside one.
+pub fn frame(bytes: &Bytes) -> Result<Option<Frame>> {
+    let mut reader = Reader { bytes: bytes.clone() };
+    let frame = match reader.u8()? {
+        b'B' => Frame::Begin { commit_lsn: reader.u64()?, commit_time: reader.i64()?, xid: reader.u32()? },
+        b'C' => {
+            let (_flags, _commit_lsn) = (reader.u8()?, reader.u64()?);
+            let end_lsn = reader.u64()?;
+            let _commit_time = reader.i64()?;
+            Frame::Commit { end_lsn }
+        }
+        b'M' => {
+            let transactional = reader.u8()? & 1 == 1;
+            let _lsn = reader.u64()?;
+            let prefix = reader.text()?;
+            let length = reader.u32()?;
+            Frame::Message { transactional, prefix, content: reader.take(length)? }
+        }
+        _ => return Ok(None),
+    };
+    reader.end()?;
+    Ok(Some(frame))
+}
+
+/// Reads a change.
 pub fn decode(bytes: Bytes) -> Result<Message> {
     let mut reader = Reader { bytes };
     let message = match reader.u8()? {
@@ -109,9 +161,7 @@ pub fn decode(bytes: Bytes) -> Result<Message> {
         b'Y' | b'O' => return Ok(Message::Other),
         other => return Err(malformed(format!("unknown message {:?}", char::from(other)))),
     };
-    if reader.bytes.has_remaining() {
-        return Err(malformed(format!("{} bytes too many", reader.bytes.remaining())));
-    }
+    reader.end()?;
     Ok(message)
 }
 
@@ -192,6 +242,23 @@ impl Reader {
         Ok(self.bytes.get_u32())
     }
 
+    fn u64(&mut self) -> Result<u64> {
+        self.has(8)?;
+        Ok(self.bytes.get_u64())
+    }
+
+    fn i64(&mut self) -> Result<i64> {
+        self.has(8)?;
+        Ok(self.bytes.get_i64())
+    }
+
+    fn end(&self) -> Result<()> {
+        match self.bytes.remaining() {
+            0 => Ok(()),
+            left => Err(malformed(format!("{left} bytes too many"))),
+        }
+    }
+
     fn i32(&mut self) -> Result<i32> {
         self.has(4)?;
         Ok(self.bytes.get_i32())
@@ -254,6 +321,22 @@ mod tests {
     }
 
     #[test]
+    fn begin_commit_and_messages_frame_transactions() {
+        let framed = |bytes: &'static [u8]| frame(&Bytes::from_static(bytes)).unwrap();
+        let begin = framed(b"B\0\0\0\0\0\0\0\x10\0\0\0\0\0\0\0\x20\0\0\0\x07");
+        assert_eq!(begin, Some(Frame::Begin { commit_lsn: 16, commit_time: 32, xid: 7 }));
+        let commit = framed(b"C\0\0\0\0\0\0\0\0\x10\0\0\0\0\0\0\0\x18\0\0\0\0\0\0\0\x20");
+        assert_eq!(commit, Some(Frame::Commit { end_lsn: 24 }));
+        let message = framed(b"M\x01\0\0\0\0\0\0\0\x10concord\0\0\0\0\x02{}");
+        let expected = Frame::Message { transactional: true, prefix: "concord".into(), content: Bytes::from_static(b"{}") };
+        assert_eq!(message, Some(expected));
+        assert_eq!(framed(b"I\0\0\0\x05"), None);
+        for bytes in [&b""[..], b"B\0", b"C", b"M\x01\0\0\0\0\0\0\0\x10a\0\0\0\0\x02x"] {
+            assert!(frame(&Bytes::copy_from_slice(bytes)).is_err());
+        }
+    }
+
+    #[test]
     fn an_insert_carries_a_row() {
         let message = read(b"I\0\0\0\x05N\0\x03t\0\0\0\x017nt\0\0\0\0");
         assert_eq!(message, Message::Insert { relation: 5, new: vec![text("7"), Cell::Null, text("")] });
@@ -303,7 +386,9 @@ mod tests {
     proptest! {
         #[test]
         fn no_bytes_whatever_make_it_panic(bytes in proptest::collection::vec(any::<u8>(), 0..64)) {
-            let _ = decode(Bytes::from(bytes));
+            let bytes = Bytes::from(bytes);
+            let _ = frame(&bytes);
+            let _ = decode(bytes);
         }
     }
 }

@@ -6,7 +6,8 @@ use super::client::{Lease, column};
 use super::position::{ServerIdentity, SlotPosition, gap};
 use super::publication::{self, Publication};
 use super::schema::Table;
-use super::stream::Session;
+use super::session::Session;
+use super::stream;
 use super::{Shared, slot};
 use concord_engine::connector::Feed;
 use concord_engine::error::{Code, Error, Result};
@@ -113,7 +114,7 @@ async fn require_settings(lease: &mut Lease<'_>) -> Result<()> {
 
 /// Which server this is, as a replication session sees it: the session that the feed will be.
 async fn identity(shared: &Shared) -> Result<ServerIdentity> {
-    Session::connect(&shared.config, &shared.names.sessions, &shared.names.slot, 0).await?.identity().await
+    stream::identity(&mut Session::connect(&shared.config, &shared.names.sessions).await?).await
 }
 
 /// Verifies a feed that is known, and brings its publication up to date.

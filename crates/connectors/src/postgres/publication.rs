@@ -51,9 +51,8 @@ pub async fn ensure(
 ) -> Result<Vec<Arc<Table>>> {
     let name = quote(&shared.names.slot);
     let Some(there) = there else {
-        let options = if server_version(lease).await? >= 180_000 { ", publish_generated_columns = stored" } else { "" };
-        let tables = list(wanted.iter().map(|table| &table.name));
-        let sql = format!("CREATE PUBLICATION {name} FOR TABLE {tables} WITH (publish_via_partition_root = true{options})");
+        let tables: Vec<&TableName> = wanted.iter().map(|table| &table.name).collect();
+        let sql = creation(shared, lease, &tables).await?;
         change(shared, lease, &sql).await?;
         return Ok(Vec::new());
     };
@@ -68,6 +67,17 @@ pub async fn ensure(
         change(shared, lease, &format!("ALTER PUBLICATION {name} DROP TABLE {}", list(left.into_iter()))).await?;
     }
     Ok(joined)
+}
+
+/// The statement that makes it. From PostgreSQL 18 on the feed can carry generated columns.
+pub async fn creation(shared: &Shared, lease: &mut Lease<'_>, tables: &[&TableName]) -> Result<String> {
+    let version: i32 = {
+        let sql = "SELECT current_setting('server_version_num')::int4";
+        column(&lease.query_one(sql, &[], "asking for the server's version").await?, 0)?
+    };
+    let generated = if version >= 180_000 { ", publish_generated_columns = stored" } else { "" };
+    let (name, tables) = (quote(&shared.names.slot), list(tables.iter().copied()));
+    Ok(format!("CREATE PUBLICATION {name} FOR TABLE {tables} WITH (publish_via_partition_root = true{generated})"))
 }
 
 /// Writes the marker into the publication's comment.
@@ -95,12 +105,6 @@ pub async fn release(shared: &Shared, lease: &mut Lease<'_>, tables: &[TableName
         change(shared, lease, &sql).await?;
     }
     Ok(false)
-}
-
-/// The server's version as a number: 150013 for 15.13.
-pub async fn server_version(lease: &mut Lease<'_>) -> Result<i32> {
-    let sql = "SELECT current_setting('server_version_num')::int4";
-    column(&lease.query_one(sql, &[], "asking for the server's version").await?, 0)
 }
 
 fn list<'a>(names: impl Iterator<Item = &'a TableName>) -> String {

@@ -75,12 +75,21 @@ pub struct Storage {
 impl Column {
     /// The value as the server prints it, as an expression of type text over the row `alias`.
     pub fn printed(&self, alias: &str) -> String {
-        let place = format!("{alias}.{}", self.sql);
+        self.print(&format!("{alias}.{}", self.sql))
+    }
+
+    /// An expression of the column's type as the server prints it.
+    fn print(&self, place: &str) -> String {
         match self.field.ty {
             // The cast to text of some types is not what the type prints (inet adds a mask): ask for the print.
             Type::Opaque { .. } => format!("CASE WHEN {place} IS NOT NULL THEN pg_catalog.format('%s', {place}) END"),
             _ => format!("{place}::text"),
         }
+    }
+
+    /// A parameter of type text as the server will print it once it is stored here, modifiers included.
+    pub fn printed_as_stored(&self, parameter: &str) -> String {
+        self.print(&format!("{}::{}", self.given(parameter), self.field.native_type))
     }
 
     /// A parameter of type text as a value of this column.
@@ -95,7 +104,9 @@ impl Column {
             Comparison::Value => format!("{place} IS NOT DISTINCT FROM {}", self.given(parameter)),
             Comparison::Bytewise => format!("{place} COLLATE \"C\" IS NOT DISTINCT FROM {} COLLATE \"C\"", self.given(parameter)),
             Comparison::AsJsonb => format!("{place}::jsonb IS NOT DISTINCT FROM {parameter}::jsonb"),
-            Comparison::Printed => format!("({}) IS NOT DISTINCT FROM {parameter}", self.printed(alias)),
+            Comparison::Printed => {
+                format!("({}) IS NOT DISTINCT FROM ({})", self.print(&place), self.print(&self.given(parameter)))
+            }
         }
     }
 
@@ -105,7 +116,7 @@ impl Column {
         match self.comparison {
             Comparison::Value | Comparison::Bytewise => format!("{place} = {}", self.given(parameter)),
             Comparison::AsJsonb => format!("{place}::jsonb = {parameter}::jsonb"),
-            Comparison::Printed => format!("({}) = {parameter}", self.printed(alias)),
+            Comparison::Printed => format!("({}) = ({})", self.print(&place), self.print(&self.given(parameter))),
         }
     }
 }

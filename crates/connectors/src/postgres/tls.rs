@@ -33,18 +33,9 @@ pub fn trust(config: &Config) -> Trust {
     }
 }
 
-/// The provider of every cryptographic primitive, also for the replication session, which takes the process's default.
-pub fn provider() -> Arc<CryptoProvider> {
-    if CryptoProvider::get_default().is_none() {
-        // Another task may have been faster: then its provider stands, which is as good.
-        let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
-    }
-    Arc::new(rustls::crypto::aws_lc_rs::default_provider())
-}
-
 /// The client side of TLS as configured.
 pub fn client(config: &Config) -> Result<ClientConfig> {
-    let provider = provider();
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
     let builder = ClientConfig::builder_with_provider(Arc::clone(&provider))
         .with_safe_default_protocol_versions()
         .map_err(|error| failed("no protocol version is left").because(error))?

@@ -13,8 +13,12 @@ mod server;
 mod support;
 
 mod checking;
+mod encryption;
+mod losses;
+mod proxy;
 mod reading;
 mod resuming;
 mod shapes;
 mod streaming;
+mod values;
 mod writing;

@@ -116,7 +116,7 @@ impl Reader {
         batch
     }
 
-    /// The next `count` events.
+    /// The next `count` events. Their transaction's commit, and with it the position, may still be on the way.
     pub async fn events(&mut self, count: usize) -> Vec<Event> {
         let deadline = std::time::Instant::now() + PATIENCE;
         let mut events = Vec::new();

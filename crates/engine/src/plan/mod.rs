@@ -14,4 +14,4 @@ mod steps;
 
 pub use compile::{Compiled, MemberFacts, Subject, compile};
 pub use indexes::MissingIndex;
-pub use layout::{Layout, layout_of};
+pub use layout::{Layout, layout_of, layouts};

@@ -58,7 +58,7 @@ impl Work<'_> {
                 }
                 let entry = (member, self.edit_time(member, group), self.hops(member));
                 let Some(state) = self.link.groups.get_mut(group) else { continue };
-                let held = state.held.get_or_insert_with(|| Held { review: hold.review, contenders: Vec::new() });
+                let held = state.held.get_or_insert_with(|| Held { review: hold.review, contenders: Vec::new(), rejects: false });
                 held.contenders.retain(|(other, ..)| *other != member);
                 held.contenders.push(entry);
                 held.contenders.sort_by_key(|(member, ..)| *member);
@@ -205,9 +205,11 @@ impl Work<'_> {
             }
         }
         if let Some(agreed) = agreed {
-            let owed_and_changed = contenders
-                .iter()
-                .any(|contender| self.before.sides.get(contender.member).is_some_and(|side| side.owes.contains(&group)));
+            // A member that was to get the record made and shows one of its own has not seen the agreed value either.
+            let owed_and_changed = contenders.iter().any(|contender| {
+                let side = self.before.sides.get(contender.member);
+                side.is_some_and(|side| side.owes.contains(&group) || (side.owes_life && side.standing != Standing::Present))
+            });
             let owed_and_changed = owed_and_changed && !crate::mutants::active("owed_value_no_contender");
             // Once it is held it contends until it is decided, though no member may show it any more (or ever did, where a
             // person gave it).
@@ -287,7 +289,8 @@ impl Work<'_> {
     fn waits_for_a_person(&self, group: GroupIndex) -> bool {
         let held = self.before.groups.get(group).and_then(|state| state.held.as_ref());
         let with_the_link = |review| self.before.held.is_some_and(|hold| hold.review == review);
-        held.is_some_and(|held| !with_the_link(held.review)) && !self.members().any(|member| self.group_changed(member, group))
+        held.is_some_and(|held| !held.rejects && !with_the_link(held.review))
+            && !self.members().any(|member| self.group_changed(member, group))
     }
 
     /// The place of a value that every contender agrees with: equal, or the finer value of which every other contender
@@ -466,12 +469,13 @@ impl Work<'_> {
     fn hold_group(&mut self, group: GroupIndex, contenders: &[Contender], code: Code, message: String, subject: Subject) {
         let known = self.before.groups.get(group).and_then(|state| state.held.as_ref()).map(|held| held.review);
         let known = known.filter(|known| self.before.held.is_none_or(|hold| hold.review != *known));
+        let rejects = matches!(subject, Subject::Rejected { .. });
         // One review item for a rejected record, not one per group of it.
         let shared = self.reviews.iter().find(|review| review.subject == subject).map(|review| review.id);
         let review = self.review(shared.or(known), code, message, subject);
         let contenders = contenders.iter().map(|contender| (contender.member, contender.time, contender.hops)).collect();
         if let Some(state) = self.link.groups.get_mut(group) {
-            state.held = Some(Held { review, contenders });
+            state.held = Some(Held { review, contenders, rejects });
         }
     }
 

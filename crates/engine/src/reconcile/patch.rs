@@ -101,7 +101,8 @@ fn update(rules: &SyncRules, link: &Link, side: &Side, member: MemberIndex) -> P
 }
 
 fn create(rules: &SyncRules, link: &Link, side: &Side, member: MemberIndex) -> Patch {
-    if link.groups.iter().any(|group| group.held.is_some()) {
+    // A conflict over some fields keeps a record from nobody; a record that was rejected is made nowhere.
+    if link.groups.iter().any(|group| group.held.as_ref().is_some_and(|held| held.rejects)) {
         return Patch::Waits;
     }
     let agreed = agreed_cells(rules, link);

@@ -44,12 +44,17 @@ impl<'a> Work<'a> {
         let mut unread = Vec::new();
         for (member, side) in before.sides.iter().enumerate() {
             let mut cells = side.base.clone();
-            if let Some(Pending { shown: Shown::Present { cells: newer, anew, .. }, .. }) = pending_of(pending, member) {
+            let newer = pending_of(pending, member);
+            if let Some(Pending { shown: Shown::Present { cells: newer, anew, .. }, .. }) = newer {
                 // A record made anew shows nothing of the one that was deleted under its key.
                 if *anew || side.standing == Standing::Gone {
                     cells.fill(None);
                 }
                 overlay(&mut cells, newer);
+            }
+            // A member of which a mapped field is not known has a say that has not been heard.
+            let gone = newer.is_some_and(|newer| matches!(newer.shown, Shown::Gone { .. }));
+            if newer.is_some_and(|_| !gone) || (side.standing == Standing::Present && !gone) {
                 let complete = rules
                     .fields
                     .iter()
@@ -268,6 +273,9 @@ impl<'a> Work<'a> {
             side.attempts = 0;
             match &pending.shown {
                 Shown::Present { .. } => {
+                    if side.base != shown {
+                        side.misses = 0;
+                    }
                     side.base = shown;
                     side.standing = match side.standing {
                         Standing::Absent | Standing::Gone => Standing::Present,

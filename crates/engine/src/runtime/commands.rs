@@ -80,6 +80,8 @@ impl Core {
             for ((system, feed), state) in &mut self.feeds {
                 if *system == member.system && state.state.contains(&Code::FeedGap.to_string()) {
                     state.position = crate::change::Position::default();
+                    // Nothing is read before the feed carries changes again.
+                    state.state = "connecting".to_owned();
                     state.retry_at = Some(now);
                     self.transaction.positions.push((system.clone(), feed.clone(), state.position.clone()));
                 }

@@ -3,7 +3,7 @@
 //! job does to the outside world begins only when the transaction that says so is durable.
 
 use super::command::Command;
-use super::desk::Desk;
+use super::desk::{Desk, Layouts};
 use super::reads::Wanted;
 use super::status::Status;
 use super::{Approvals, Options, Setup};
@@ -42,7 +42,7 @@ pub(crate) enum Event {
     /// Strangers were looked for at the other members.
     Found { find: Find, generation: u64, result: Result<Candidates> },
     /// A piece of a snapshot.
-    Chunked { sync: usize, member: MemberIndex, generation: u64, result: Result<Chunk> },
+    Chunked { sync: usize, member: MemberIndex, epoch: u64, generation: u64, result: Result<Chunk> },
     /// A fence for flights of unknown outcome.
     Fenced { system: SystemName, feed: FeedName, result: Result<Position> },
     /// How a feed does.
@@ -123,6 +123,8 @@ pub(crate) struct Core {
     pub clock: Arc<dyn Clock>,
     pub options: Options,
     approvals: Approvals,
+    /// Every layout of every sync.
+    pub layouts: Arc<Layouts>,
     /// The store's random id, which our marks carry.
     pub store_id: String,
     pub next_link: u64,
@@ -131,6 +133,8 @@ pub(crate) struct Core {
     pub jitter: Jitter,
     /// Flights that have not come back or whose outcome is in doubt.
     pub flights: BTreeMap<FlightId, Airborne>,
+    /// Links whose records were pushed off these keys by others, until the feed tells where they went.
+    pub displaced: BTreeMap<Address, LinkId>,
     /// Links being read: their observations wait for the answer.
     pub reading: BTreeSet<LinkId>,
     /// Links whose records are to be read, not yet handed to their members.
@@ -191,11 +195,13 @@ impl Core {
             jitter: Jitter::new(setup.options.jitter_seed),
             options: setup.options,
             approvals: setup.approvals,
+            layouts: Arc::new(Layouts::new()),
             store_id: String::new(),
             next_link: 1,
             next_flight: 1,
             next_review: 1,
             flights: BTreeMap::new(),
+            displaced: BTreeMap::new(),
             reading: BTreeSet::new(),
             wanted_links: BTreeMap::new(),
             waits: BTreeMap::new(),
@@ -240,12 +246,13 @@ impl Core {
                     self.handle(event).await?;
                 }
                 Some(command) = self.requests.recv() => self.handle_command(command).await?,
-                Some(event) = self.inbox.recv(), if accepting => self.handle(event).await?,
+                // Before the feeds, which may always have more: housekeeping limits itself.
                 _ = tick.tick() => {
                     if self.housekeeping().await? {
                         break;
                     }
                 }
+                Some(event) = self.inbox.recv(), if accepting => self.handle(event).await?,
             }
         }
         self.stop().await
@@ -295,7 +302,9 @@ impl Core {
                 self.on_read(sync, member, asked, generation, result).await?
             }
             Event::Found { find, generation, result } => self.on_found(find, generation, result).await?,
-            Event::Chunked { sync, member, generation, result } => self.on_chunked(sync, member, generation, result).await?,
+            Event::Chunked { sync, member, epoch, generation, result } => {
+                self.on_chunked(sync, member, epoch, generation, result).await?
+            }
             Event::Fenced { system, feed, result } => self.on_fenced(system, feed, result).await?,
             Event::Health { system, feed, result } => self.on_health(&system, &feed, result),
             Event::Done => return Ok(()),
@@ -391,7 +400,7 @@ impl Core {
 
     /// A desk for the present event.
     pub fn desk(&self) -> Desk {
-        Desk::default()
+        Desk::new(Arc::clone(&self.layouts))
     }
 
     async fn restore(&mut self) -> Result<()> {
@@ -400,9 +409,12 @@ impl Core {
         self.next_link = identity.last_link.saturating_add(1);
         self.next_flight = identity.last_flight.saturating_add(1);
         self.next_review = identity.last_review.saturating_add(1);
+        self.restore_layouts().await?;
+        self.restore_feeds().await?;
         for sync in 0..self.syncs.len() {
             self.restore_sync(sync).await?;
         }
+        self.read_what_was_not_recorded().await?;
         self.restore_flights().await?;
         for sync in 0..self.syncs.len() {
             self.restore_reviews(sync).await?;
@@ -410,6 +422,16 @@ impl Core {
         }
         self.commit();
         self.start_jobs().await
+    }
+
+    async fn restore_layouts(&mut self) -> Result<()> {
+        let mut layouts = Layouts::new();
+        for sync in &self.syncs {
+            let known = crate::plan::layouts(&*self.store, sync.rules.id).await?;
+            layouts.insert(sync.rules.id, (sync.rules.layout, known));
+        }
+        self.layouts = Arc::new(layouts);
+        Ok(())
     }
 
     async fn restore_sync(&mut self, sync: usize) -> Result<()> {
@@ -424,6 +446,7 @@ impl Core {
             state.paused = paused;
         }
         self.restore_loads(sync).await?;
+        self.read_new_fields(sync).await?;
         self.restore_guards(sync).await
     }
 }

@@ -221,6 +221,7 @@ impl Core {
             side.key = None;
         }
         desk.set_link(&address, None, &mut self.transaction);
+        desk.touch(link.id);
         desk.save(link);
         self.unidentified(sync, address);
         Ok(())
@@ -260,6 +261,8 @@ impl Core {
 
     /// Looks at these links anew.
     pub(crate) async fn look_again(&mut self, ids: Vec<LinkId>) -> Result<()> {
+        // The store is read: it must know what this event has decided so far.
+        self.commit();
         let mut desk = self.desk();
         desk.load_links(&*self.store, ids.clone()).await?;
         for id in ids {

@@ -3,9 +3,11 @@
 
 use crate::error::Result;
 use crate::link::{Link, LinkId, MemberIndex, Pending, SyncId};
+use crate::plan::Layout;
 use crate::record::Key;
 use crate::store::{Address, Store, Transaction};
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 /// What is known under one address.
 #[derive(Clone, Debug, Default)]
@@ -16,9 +18,13 @@ pub(crate) struct Slot {
     changed: bool,
 }
 
+/// Every layout of every sync, and which is the present one.
+pub(crate) type Layouts = BTreeMap<SyncId, (u32, Vec<Layout>)>;
+
 /// The records that one event is about.
 #[derive(Default)]
 pub(crate) struct Desk {
+    layouts: Arc<Layouts>,
     slots: BTreeMap<Address, Slot>,
     links: BTreeMap<LinkId, Link>,
     dirty: BTreeSet<LinkId>,
@@ -32,6 +38,34 @@ pub(crate) fn address(sync: SyncId, member: MemberIndex, key: &Key) -> Address {
 }
 
 impl Desk {
+    pub fn new(layouts: Arc<Layouts>) -> Desk {
+        Desk { layouts, ..Desk::default() }
+    }
+
+    /// A link in its sync's present layout.
+    fn present(&mut self, link: Link) -> Link {
+        let Some((number, known)) = self.layouts.get(&link.sync).filter(|(number, _)| *number != link.layout) else {
+            return link;
+        };
+        let at = |number: u32| known.get(usize::try_from(number).ok()?);
+        let (Some(now), Some(then)) = (at(*number), at(link.layout)) else { return link };
+        let adopted = now.adopt(then, &link, *number);
+        self.dirty.insert(adopted.id);
+        adopted
+    }
+
+    /// A pending observation in its sync's present layout.
+    fn present_pending(&self, pending: Pending) -> Pending {
+        let Some((number, known)) = self.layouts.get(&pending.sync).filter(|(number, _)| *number != pending.layout) else {
+            return pending;
+        };
+        let at = |number: u32| known.get(usize::try_from(number).ok()?);
+        match (at(*number), at(pending.layout)) {
+            (Some(now), Some(then)) => now.adopt_pending(then, &pending, *number),
+            _ => pending,
+        }
+    }
+
     /// Brings these addresses and the links behind them onto the desk, with everything pending about those links.
     pub async fn load(&mut self, store: &dyn Store, addresses: Vec<Address>) -> Result<()> {
         let mut wanted: Vec<Address> = addresses.into_iter().filter(|address| !self.slots.contains_key(address)).collect();
@@ -44,7 +78,8 @@ impl Desk {
         let mut ids: BTreeSet<LinkId> = BTreeSet::new();
         for (address, lookup) in wanted.into_iter().zip(found) {
             ids.extend(lookup.link);
-            self.slots.insert(address, Slot { link: lookup.link, pending: lookup.pending, changed: false });
+            let pending = lookup.pending.map(|pending| self.present_pending(pending));
+            self.slots.insert(address, Slot { link: lookup.link, pending, changed: false });
         }
         self.load_links(store, ids.into_iter().collect()).await
     }
@@ -58,10 +93,12 @@ impl Desk {
         for state in store.links(wanted).await? {
             for (member, (side, pending)) in state.link.sides.iter().zip(state.pending).enumerate() {
                 let Some(key) = &side.key else { continue };
+                let pending = pending.map(|pending| self.present_pending(pending));
                 let slot = Slot { link: Some(state.link.id), pending, changed: false };
                 self.slots.entry(address(state.link.sync, member, key)).or_insert(slot);
             }
-            self.links.insert(state.link.id, state.link);
+            let link = self.present(state.link);
+            self.links.insert(link.id, link);
         }
         Ok(())
     }

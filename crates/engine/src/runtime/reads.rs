@@ -2,6 +2,7 @@
 //! observations that cannot be ordered. Reads are gathered per member and made in batches.
 
 use super::core::{Core, Event};
+use crate::capture::{Absence, Incoming};
 use crate::change::{EditTime, Image, Observation};
 use crate::connector::Presence;
 use crate::error::{Code, Error, Result};
@@ -62,6 +63,27 @@ impl Core {
             }
         }
         Ok(())
+    }
+
+    /// Keeps the sight of an absence until the feed has passed what was committed before it.
+    fn await_feed(&mut self, sync: usize, member: MemberIndex, link: LinkId, sight: Incoming) {
+        let system = self.member_rules(sync, member).map(|rules| (rules.system.clone(), rules.object.clone()));
+        let feed = system.and_then(|(system, object)| {
+            self.feeds
+                .iter_mut()
+                .find(|((of, _), state)| *of == system && state.objects.contains(&object))
+                .map(|(_, state)| state)
+        });
+        match feed {
+            Some(feed) => feed.absences.push(Absence { link, sight, fenced: false }),
+            None => {
+                // No feed carries the object yet: looked at again in a while.
+                let later = self.now().plus(std::time::Duration::from_secs(1));
+                self.reading.remove(&link);
+                self.waits.insert((later, link), sync);
+            }
+        }
+        self.ask_fences();
     }
 
     fn start_read(&mut self, sync: usize, member: MemberIndex, now: crate::clock::Moment) {
@@ -127,10 +149,8 @@ impl Core {
         let mut links = Vec::new();
         let mut forbidden = Vec::new();
         for (wanted, presence) in asked.into_iter().zip(found) {
-            if let Some(link) = wanted.link {
-                self.reading.remove(&link);
-                links.push(link);
-            }
+            let link = wanted.link;
+            let absent = matches!(presence, Presence::Absent { .. });
             let observation = match presence {
                 Presence::Present(observation) => observation,
                 Presence::Absent { version } => Observation {
@@ -143,11 +163,23 @@ impl Core {
                     mark: None,
                 },
                 Presence::Forbidden(error) => {
-                    forbidden.extend(wanted.link.map(|link| (link, error)));
+                    forbidden.extend(link.map(|link| (link, error)));
+                    links.extend(link);
                     continue;
                 }
             };
-            arrived.push(crate::capture::incoming(&rules, sync, member, observation, now, &self.store_id, true));
+            let sight = crate::capture::incoming(&rules, sync, member, observation, now, &self.store_id, true);
+            match link.filter(|_| absent) {
+                // Deleted, or moved to another key: the feed will tell. The link goes on waiting until it has.
+                Some(link) => self.await_feed(sync, member, link, sight),
+                None => {
+                    arrived.push(sight);
+                    links.extend(link);
+                }
+            }
+        }
+        for link in &links {
+            self.reading.remove(link);
         }
         let mut desk = self.desk();
         desk.load_links(&*self.store, links.clone()).await?;

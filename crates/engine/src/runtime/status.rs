@@ -1,9 +1,9 @@
 //! What the engine tells of itself while it runs: a plain value, published whenever it changes enough to matter.
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 /// Everything a person or a monitor wants to see at a glance.
-#[derive(Clone, Debug, Default, Serialize)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct Status {
     /// One per sync, in the order of the configuration.
     pub syncs: Vec<SyncStatus>,
@@ -12,7 +12,7 @@ pub struct Status {
 }
 
 /// How a sync does.
-#[derive(Clone, Debug, Default, Serialize)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct SyncStatus {
     /// Its name.
     pub name: String,
@@ -40,7 +40,7 @@ pub struct SyncStatus {
 }
 
 /// How a member does.
-#[derive(Clone, Debug, Default, Serialize)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct MemberStatus {
     /// The system.
     pub system: String,
@@ -59,7 +59,7 @@ pub struct MemberStatus {
 }
 
 /// How a feed does.
-#[derive(Clone, Debug, Default, Serialize)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct FeedStatus {
     /// The system.
     pub system: String,
@@ -80,7 +80,7 @@ pub struct FeedStatus {
 }
 
 /// Percentiles of a distribution.
-#[derive(Clone, Copy, Debug, Default, Serialize)]
+#[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
 pub struct Percentiles {
     /// How many were measured.
     pub count: u64,

@@ -122,7 +122,7 @@ fn defaults_are_filled_in() {
     assert_eq!(sync.conflict_resolution.strategy, Strategy::LastWriteWins);
     assert_eq!(sync.field_selection, Some(FieldSelection::All));
     assert_eq!((sync.source_to_target, sync.target_to_source), (Some(true), Some(true)));
-    assert_eq!(config.process_settings.store.path, "concord.db");
+    assert_eq!(config.process_settings.store.path, "concord-data");
 }
 
 #[test]

@@ -18,6 +18,12 @@ pub fn binaries() -> PathBuf {
     newest.into_iter().find(|place| place.join("initdb").exists()).expect("PostgreSQL's server is not installed")
 }
 
+/// The client, which a bundle of server binaries may lack; any release of it will do.
+fn psql() -> PathBuf {
+    let beside = binaries().join("psql");
+    if beside.exists() { beside } else { "psql".into() }
+}
+
 /// How a server is set up.
 #[derive(Clone, Debug, Default)]
 pub struct Options {
@@ -101,7 +107,7 @@ impl Server {
     }
 
     fn try_psql(&self, database: &str, sql: &str) -> std::process::Output {
-        Command::new(binaries().join("psql"))
+        Command::new(psql())
             .args(["-X", "-q", "-A", "-t", "-v", "ON_ERROR_STOP=1", "-U", "postgres", "-h"])
             .arg(self.directory.path())
             .args(["-p", &self.port.to_string(), "-d", database, "-c", sql])

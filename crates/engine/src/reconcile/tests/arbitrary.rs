@@ -66,8 +66,8 @@ fn a_group() -> impl Strategy<Value = Group> {
     let rule = prop_oneof![Just(Rule::OnlyChange), Just(Rule::LeftAsItIs), Just(Rule::Manual)];
     let agreed = (vec(a_value(), 0..4), an_index(), a_time(), any::<u32>(), rule)
         .prop_map(|(values, from, time, hops, rule)| Agreed { values, from, time, decision: 1, hops, rule });
-    let held = (1..5_u64, vec((an_index(), a_time(), any::<u32>()), 0..3))
-        .prop_map(|(review, contenders)| Held { review: ReviewId(review), contenders });
+    let held = (1..5_u64, vec((an_index(), a_time(), any::<u32>()), 0..3), any::<bool>())
+        .prop_map(|(review, contenders, rejects)| Held { review: ReviewId(review), contenders, rejects });
     (option::weighted(0.8, agreed), option::weighted(0.3, held), vec((0..200_i64, any::<u64>()), 0..3)).prop_map(
         |(agreed, held, returns)| Group {
             agreed,

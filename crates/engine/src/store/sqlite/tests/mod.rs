@@ -14,9 +14,9 @@ use crate::clock::Moment;
 use crate::connector::{Operation, Write};
 use crate::error::Result;
 use crate::flight::{Flight, Intent};
-use crate::ledger::{Entry, FieldEntry, LedgerRow};
+use crate::ledger::{Entry, FieldEntry, LedgerRow, Rule};
 use crate::link::{
-    Agreed, FlightId, Group, Held, Life, Link, LinkId, MemberIndex, Pending, ReviewId, Shown, Side, Standing, SyncId,
+    Agreed, FlightId, Group, Held, Life, Link, LinkHold, LinkId, MemberIndex, Pending, ReviewId, Shown, Side, Standing, SyncId,
 };
 use crate::record::{FeedName, Key, Record, SystemName};
 use crate::review::{Review, Subject};
@@ -76,6 +76,7 @@ pub(super) fn pending(sync: u32, member: MemberIndex, number: i64, text: &str) -
         },
         version: Version(vec![1, 2, 3]),
         hops: 0,
+        echo: false,
         arrived: Moment(7),
         layout: 1,
     }
@@ -108,7 +109,7 @@ pub(super) fn ledger_row(at: i64, sync: u32, link: Option<u64>, key: &str) -> Le
             new: Some(Value::Text("Ada".to_owned())),
             from: 0,
             edited: Moment(at - 1),
-            rule: "only change".to_owned(),
+            rule: Rule::OnlyChange,
         }],
     }
 }
@@ -141,6 +142,8 @@ pub(super) fn full_link(id: u64, sync: u32) -> Link {
         owes: vec![0, 2],
         owes_life: true,
         flight: Some(FlightId(8)),
+        queued: true,
+        due: Moment(31),
         attempts: 3,
         misses: 1,
         blocked: Some(ReviewId(4)),
@@ -151,8 +154,9 @@ pub(super) fn full_link(id: u64, sync: u32) -> Link {
         time: edit_time(99),
         decision: 6,
         hops: 1,
+        rule: Rule::LastWriteWins,
     };
-    let held = Held { review: ReviewId(4), contenders: vec![(0, edit_time(98), 0), (1, edit_time(99), 2)] };
+    let held = Held { review: ReviewId(4), contenders: vec![(0, edit_time(98), 0), (1, edit_time(99), 2)], rejects: true };
     Link {
         id: LinkId(id),
         sync: SyncId(sync),
@@ -161,7 +165,7 @@ pub(super) fn full_link(id: u64, sync: u32) -> Link {
         life: Life::Detached { at: Moment(50) },
         sides: vec![side, Side::absent(3)],
         groups: vec![Group { agreed: Some(agreed), held: Some(held), returns: vec![(Moment(1), 2)] }, Group::default()],
-        held: Some(ReviewId(5)),
+        held: Some(LinkHold { review: ReviewId(5), sticky: true }),
     }
 }
 
@@ -188,6 +192,7 @@ pub(super) fn sample() -> Transaction {
         closed: vec![],
         ledger: vec![ledger_row(100, 1, Some(1), "5"), ledger_row(101, 1, None, "stranger")],
         reviews: vec![review(4, 1, None), review(5, 1, Some(60))],
+        closed_reviews: vec![],
         settings: vec![("plan/1".to_owned(), Some(vec![7])), ("pause/crm".to_owned(), Some(vec![]))],
     }
 }

@@ -65,6 +65,11 @@ impl Model {
             self.last_numbers.2 = self.last_numbers.2.max(review.id.0);
             self.reviews.insert(review.id, review);
         }
+        for (id, at, how) in transaction.closed_reviews {
+            if let Some(review) = self.reviews.get_mut(&id) {
+                review.closed = Some((at, how));
+            }
+        }
         for (name, value) in transaction.settings {
             match value {
                 Some(value) => self.settings.insert(name, value),

@@ -52,7 +52,13 @@ fn a_link() -> impl Strategy<Value = Link> {
             blocked: blocked.map(ReviewId),
             ..Side::absent(2)
         });
-        Link { layout, life, sides: sides.collect(), held: held.map(ReviewId), ..link(id, sync_of(id)) }
+        Link {
+            layout,
+            life,
+            sides: sides.collect(),
+            held: held.map(|review| LinkHold { review: ReviewId(review), sticky: true }),
+            ..link(id, sync_of(id))
+        }
     })
 }
 
@@ -72,28 +78,35 @@ fn a_transaction() -> impl Strategy<Value = Transaction> {
         vec(1..=6u64, 0..2),
         vec((0..100i64, 1..=2u32, option::of(1..=8u64), "[k-m]"), few.clone()),
         vec((1..=6u64, 1..=2u32, option::of(0..100i64)), few.clone()),
+        vec((1..=7u64, 0..100i64), 0..2),
         vec(("[a-c]/[a-c]", option::of(vec(any::<u8>(), 0..3))), few),
     );
     (first, second).prop_map(
-        |((positions, links, forgotten, keys, waiting, owed), (reserved, opened, closed, rows, reviews, settings))| Transaction {
-            positions: positions.into_iter().map(|(s, f, p)| (s.into(), f.into(), Position(p))).collect(),
-            links,
-            forgotten: forgotten.into_iter().map(LinkId).collect(),
-            keys: keys.into_iter().map(|(address, link)| (address, link.map(LinkId))).collect(),
-            pending: waiting
-                .into_iter()
-                .map(|(address, text)| {
-                    let pending = text.map(|text| pending(address.sync.0, address.member, 1, &text));
-                    (address, pending)
-                })
-                .collect(),
-            owed: owed.into_iter().map(|(id, member, due)| (SyncId(sync_of(id)), member, LinkId(id), due.map(Moment))).collect(),
-            reservations: reserved.into_iter().map(|(sync, value, link)| (SyncId(sync), value, link.map(LinkId))).collect(),
-            opened: opened.into_iter().map(|id| flight(id, 1)).collect(),
-            closed: closed.into_iter().map(FlightId).collect(),
-            ledger: rows.into_iter().map(|(at, sync, link, key)| ledger_row(at, sync, link, &key)).collect(),
-            reviews: reviews.into_iter().map(|(id, sync, closed)| review(id, sync, closed)).collect(),
-            settings,
+        |((positions, links, forgotten, keys, waiting, owed), (reserved, opened, closed, rows, reviews, ended, settings))| {
+            Transaction {
+                positions: positions.into_iter().map(|(s, f, p)| (s.into(), f.into(), Position(p))).collect(),
+                links,
+                forgotten: forgotten.into_iter().map(LinkId).collect(),
+                keys: keys.into_iter().map(|(address, link)| (address, link.map(LinkId))).collect(),
+                pending: waiting
+                    .into_iter()
+                    .map(|(address, text)| {
+                        let pending = text.map(|text| pending(address.sync.0, address.member, 1, &text));
+                        (address, pending)
+                    })
+                    .collect(),
+                owed: owed
+                    .into_iter()
+                    .map(|(id, member, due)| (SyncId(sync_of(id)), member, LinkId(id), due.map(Moment)))
+                    .collect(),
+                reservations: reserved.into_iter().map(|(sync, value, link)| (SyncId(sync), value, link.map(LinkId))).collect(),
+                opened: opened.into_iter().map(|id| flight(id, 1)).collect(),
+                closed: closed.into_iter().map(FlightId).collect(),
+                ledger: rows.into_iter().map(|(at, sync, link, key)| ledger_row(at, sync, link, &key)).collect(),
+                reviews: reviews.into_iter().map(|(id, sync, closed)| review(id, sync, closed)).collect(),
+                closed_reviews: ended.into_iter().map(|(id, at)| (ReviewId(id), Moment(at), "decided".to_owned())).collect(),
+                settings,
+            }
         },
     )
 }

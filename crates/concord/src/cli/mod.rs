@@ -1,0 +1,232 @@
+//! The commands, one file each. What a command finds out goes to standard output, as text or with `--json` as one JSON
+//! document; what it complains of goes to standard error.
+
+mod check;
+mod completions;
+mod demo;
+mod explain;
+mod pause;
+mod plan;
+mod release;
+mod review;
+pub mod run;
+mod schema;
+mod secret;
+pub mod status;
+mod verify;
+
+pub use self::plan::render as render_plan;
+use crate::answers::Answerer;
+use crate::answers::description;
+use crate::control::{self, Ask};
+use crate::exit::Exit;
+use crate::logging::LogFormat;
+use crate::setup;
+use crate::terminal::{Notice, Terminal};
+use clap::{Args, Parser, Subcommand};
+use concord_engine::clock::SystemClock;
+use concord_engine::config::Config;
+use concord_engine::error::{Code, Error, Result};
+use concord_engine::store::Store;
+use concord_engine::store::sqlite::SqliteStore;
+use serde::de::DeserializeOwned;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+/// Keeps records equal across systems, both ways, in real time.
+#[derive(Debug, Parser)]
+#[command(
+    name = "concord",
+    version,
+    about,
+    after_help = "Example:\n  concord check accounts.json\n  concord plan accounts.json\n  concord run accounts.json --approve PLAN\n\n\
+                  Exit codes: 0 all is well, 1 failure, 2 bad input, 3 the environment."
+)]
+pub struct Cli {
+    #[command(flatten)]
+    global: Global,
+    #[command(subcommand)]
+    command: Command,
+}
+
+/// What every command takes.
+#[derive(Clone, Debug, Args)]
+pub struct Global {
+    /// Print one JSON document instead of text.
+    #[arg(long, global = true)]
+    pub json: bool,
+    /// The store's folder; else the one that the configuration names, else `concord-data`.
+    #[arg(long, global = true, env = "CONCORD_STORE", value_name = "FOLDER")]
+    pub store: Option<PathBuf>,
+    /// What is logged: error, warn, info, debug, trace, or a filter as RUST_LOG takes it.
+    #[arg(long, global = true, env = "CONCORD_LOG", value_name = "LEVEL")]
+    pub log_level: Option<String>,
+    /// The form of log lines on standard error.
+    #[arg(long, global = true, value_name = "FORMAT")]
+    pub log_format: Option<LogFormat>,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Look for mistakes in a configuration; with --connect, ask the systems too.
+    Check(check::Check),
+    /// Show what the first run would do. Writes nothing to any system.
+    Plan(plan::Plan),
+    /// Keep records equal until stopped.
+    Run(run::Run),
+    /// Show how everything does.
+    Status(status::StatusArgs),
+    /// Look at what waits for a person, and decide it.
+    Review(review::Review),
+    /// Tell the life of a record: who wrote what when, what lost to it, which rule decided.
+    Explain(explain::Explain),
+    /// Compare both sides, and have what differs repaired.
+    Verify(verify::Verify),
+    /// Stop writing for a sync; its changes go on being recorded.
+    Pause(pause::Pause),
+    /// Let a paused or stopped sync go on.
+    Resume(pause::Resume),
+    /// Remove what Concord made in the systems: slots, publications, triggers.
+    Release(release::Release),
+    /// Print the JSON Schema of the configuration language.
+    Schema(schema::Schema),
+    /// Keep a secret, encrypted, in the store.
+    Secret(secret::Secret),
+    /// Print a completion script for a shell.
+    Completions(completions::Completions),
+    /// Show two databases being kept equal, live.
+    Demo(demo::Demo),
+}
+
+/// What a command works with.
+pub struct Context {
+    /// What every command takes.
+    pub global: Global,
+    /// Where output goes.
+    pub terminal: Terminal,
+}
+
+/// Runs a command to its end.
+pub async fn run(cli: Cli) -> Exit {
+    let context = Context { terminal: Terminal::detect(cli.global.json), global: cli.global };
+    let result = match &cli.command {
+        Command::Check(command) => check::run(command, &context).await,
+        Command::Plan(command) => plan::run(command, &context).await,
+        Command::Run(command) => run::run(command, &context).await,
+        Command::Status(command) => status::run(command, &context).await,
+        Command::Review(command) => review::run(command, &context).await,
+        Command::Explain(command) => explain::run(command, &context).await,
+        Command::Verify(command) => verify::run(command, &context).await,
+        Command::Pause(command) => pause::run(&command.chosen, true, &context).await,
+        Command::Resume(command) => pause::run(&command.chosen, false, &context).await,
+        Command::Release(command) => release::run(command, &context).await,
+        Command::Schema(command) => schema::run(command, &context),
+        Command::Secret(command) => secret::run(command, &context).await,
+        Command::Completions(command) => completions::run(command),
+        Command::Demo(command) => demo::run(command, &context).await,
+    };
+    result.unwrap_or_else(|error| {
+        tracing::debug!(error = %error.chain(), "the command failed");
+        let notice = Notice::of(&error);
+        if context.terminal.json {
+            context.terminal.document(&serde_json::json!({ "error": notice }));
+        }
+        context.terminal.complain(&notice);
+        if let Some(source) = std::error::Error::source(&error) {
+            context.terminal.remark(&format!("  because: {}", chain(source)));
+        }
+        Exit::of(&error)
+    })
+}
+
+fn chain(mut source: &dyn std::error::Error) -> String {
+    let mut text = source.to_string();
+    while let Some(next) = source.source() {
+        let more = next.to_string();
+        if !text.contains(&more) {
+            text.push_str(&format!(": {more}"));
+        }
+        source = next;
+    }
+    text
+}
+
+impl Context {
+    /// The store's folder for a command that has read a configuration, or has none.
+    pub fn folder(&self, config: Option<&Config>) -> PathBuf {
+        setup::store_folder(self.global.store.as_deref(), config)
+    }
+
+    /// Reads a configuration and prints what was found. `None` when something is an error.
+    pub fn read(&self, files: &[PathBuf]) -> Option<setup::Written> {
+        match setup::read(files) {
+            Ok(written) => {
+                self.complain_all(&written.notices);
+                Some(written)
+            }
+            Err(notices) => {
+                if self.terminal.json {
+                    self.terminal.document(&serde_json::json!({ "findings": notices }));
+                }
+                self.complain_all(&notices);
+                None
+            }
+        }
+    }
+
+    /// Prints notices.
+    pub fn complain_all(&self, notices: &[Notice]) {
+        for notice in notices {
+            self.terminal.complain(notice);
+        }
+    }
+
+    /// Asks the process that runs; when nothing runs, the store itself.
+    pub async fn ask<T: DeserializeOwned>(&self, question: &Ask) -> Result<T> {
+        let folder = self.folder(None);
+        let answer = match control::ask(&folder, question).await? {
+            Some(answer) => answer,
+            None => {
+                let changes = matches!(
+                    question,
+                    Ask::Pause { .. } | Ask::Resume { .. } | Ask::ReviewDecide { .. } | Ask::KeepSecret { .. }
+                );
+                let store: Arc<dyn Store> =
+                    if changes { setup::open_store(&folder)? } else { Arc::new(SqliteStore::open_read_only(&folder)?) };
+                answerer(store).await?.answer(question.clone()).await?
+            }
+        };
+        serde_json::from_value(answer).map_err(|error| {
+            Error::new(Code::ControlFailed, "the running process gave an answer that cannot be read").because(error)
+        })
+    }
+}
+
+/// An answerer over a store on which nothing runs.
+pub async fn answerer(store: Arc<dyn Store>) -> Result<Answerer> {
+    let syncs = Arc::new(description::load(&*store).await?);
+    Ok(Answerer { store, syncs, running: None, clock: Arc::new(SystemClock) })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn every_command_shows_an_example() {
+        for command in Cli::command().get_subcommands() {
+            let help = command.get_after_help().map(ToString::to_string).unwrap_or_default();
+            assert!(help.contains("Example"), "concord {} --help shows no example", command.get_name());
+            for inner in command.get_subcommands() {
+                let help = inner.get_after_help().map(ToString::to_string).unwrap_or_default();
+                assert!(help.contains("Example"), "concord {} {} --help shows no example", command.get_name(), inner.get_name());
+            }
+        }
+    }
+}

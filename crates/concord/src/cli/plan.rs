@@ -1,0 +1,134 @@
+//! `concord plan`: what the first run would do. Reads both sides, writes to none, and keeps the plan under an id.
+
+use super::Context;
+use crate::approval::{self, KeptPlan};
+use crate::exit::Exit;
+use crate::setup;
+use crate::terminal::{Style, Terminal};
+use clap::Args;
+use concord_engine::clock::SystemClock;
+use concord_engine::error::{Code, Result};
+use concord_engine::plan::first_run::{FirstRun, Sample};
+use concord_engine::store::Store;
+use concord_engine::store::sqlite::{SqliteStore, StoreOptions};
+use std::path::PathBuf;
+use std::sync::Arc;
+
+/// Show what the first run would do.
+#[derive(Debug, Args)]
+#[command(after_help = "Example:\n  concord plan accounts.json\n  concord run accounts.json --approve 3f9a12c4")]
+pub struct Plan {
+    /// Files, or folders of files; several merge in the order given.
+    #[arg(required = true, value_name = "FILE")]
+    files: Vec<PathBuf>,
+}
+
+/// Runs the command.
+pub async fn run(plan: &Plan, context: &Context) -> Result<Exit> {
+    let Some(written) = context.read(&plan.files) else { return Ok(Exit::BadInput) };
+    let folder = context.folder(Some(&written.config));
+    let (store, is_kept): (Arc<dyn Store>, bool) = match setup::open_store(&folder) {
+        Ok(store) => (store, true),
+        // While something runs there, the plan can be looked at but not kept: what runs needs none.
+        Err(error) if error.code == Code::StoreInUse => (Arc::new(SqliteStore::open_read_only(&folder)?), false),
+        Err(error) => return Err(error),
+    };
+    let systems = setup::open_systems(&written.config, &*store, &folder).await?;
+    let prepared = if is_kept {
+        setup::prepare(&written, &*store, &systems).await?
+    } else {
+        setup::prepare(&written, &SqliteStore::in_memory(&StoreOptions::default())?, &systems).await?
+    };
+    context.complain_all(&prepared.notices);
+    if let Some((_, error)) = prepared.refused.first().or(prepared.waiting.first()) {
+        if context.terminal.json {
+            context.terminal.document(&serde_json::json!({ "findings": prepared.notices }));
+        }
+        return Ok(Exit::of(error));
+    }
+    let made = approval::make(&prepared, &SystemClock).await?;
+    if is_kept {
+        approval::keep(&*store, &made).await?;
+    }
+    if context.terminal.json {
+        let indexes: Vec<_> = prepared.syncs.iter().flat_map(|sync| &sync.indexes).collect();
+        let findings = [written.notices, prepared.notices].concat();
+        context
+            .terminal
+            .document(&serde_json::json!({ "plan": made, "kept": is_kept, "indexes": indexes, "findings": findings }));
+    } else {
+        context.terminal.line(&render(&made, &context.terminal));
+        let files: Vec<String> = plan.files.iter().map(|file| file.display().to_string()).collect();
+        context.terminal.line(&match is_kept {
+            true => {
+                format!("\nNothing has been written. To carry it out:\n  concord run {} --approve {}", files.join(" "), made.id)
+            }
+            false => "\nNothing has been written. The plan is not kept: these syncs run already.".to_string(),
+        });
+    }
+    Ok(Exit::Fine)
+}
+
+/// A plan as text.
+pub fn render(plan: &KeptPlan, terminal: &Terminal) -> String {
+    let mut lines = vec![format!("{} made {}", terminal.paint(Style::Strong, &format!("plan {}", plan.id)), plan.made)];
+    for run in &plan.runs {
+        lines.push(String::new());
+        lines.extend(render_run(run, terminal));
+    }
+    lines.join("\n")
+}
+
+fn render_run(run: &FirstRun, terminal: &Terminal) -> Vec<String> {
+    let mut lines = vec![terminal.paint(Style::Strong, &run.sync)];
+    let rows = run.members.iter().map(|member| {
+        vec![
+            format!("  {}", member.system),
+            member.object.clone(),
+            member.records.to_string(),
+            member.only_here.to_string(),
+            member.creates.to_string(),
+            member.updates.to_string(),
+            member.deletes.to_string(),
+            member.calls.to_string(),
+        ]
+    });
+    lines.push(terminal.table(&["  system", "object", "records", "only here", "create", "update", "delete", "calls"], rows));
+    lines.push(format!("  on both sides: {} matched, {} of them equal, {} ambiguous", run.matched, run.equal, run.ambiguous));
+    for member in &run.members {
+        if member.unmatchable > 0 {
+            lines.push(format!("  {}: {} records have no value to be matched by", member.system, member.unmatchable));
+        }
+        if member.unfit > 0 {
+            lines.push(format!(
+                "  {}: {} records hold values that cannot be carried over as they are",
+                member.system, member.unfit
+            ));
+        }
+    }
+    for (field, count) in &run.differing {
+        lines.push(format!("  {field} differs in {count}"));
+    }
+    if run.by_policy > 0 {
+        lines.push(format!("  {} records that differ are decided by the conflict rules", run.by_policy));
+    }
+    if run.review > 0 {
+        lines.push(terminal.paint(Style::Careful, &format!("  {} will wait for a person (concord review list)", run.review)));
+    }
+    lines.extend(run.samples.iter().map(sample));
+    lines
+}
+
+fn sample(sample: &Sample) -> String {
+    let kind = sample.kind.replace('_', " ");
+    let values: Vec<String> = sample
+        .fields
+        .iter()
+        .map(|(field, here, there)| match there {
+            Some(there) => format!("{field}: {here} ≠ {there}"),
+            None => format!("{field}: {here}"),
+        })
+        .collect();
+    let values = if values.is_empty() { String::new() } else { format!(" ({})", values.join(", ")) };
+    format!("    for example, {kind}: {} {}{values}", sample.system, sample.key)
+}

@@ -1,0 +1,140 @@
+//! `concord run`: reads, checks, asks for the approval of a first run, and keeps records equal until stopped.
+
+use super::Context;
+use crate::approval;
+use crate::control;
+use crate::exit::Exit;
+use crate::logging::{self, LogFormat, LogSettings};
+use crate::metrics;
+use crate::setup;
+use crate::supervise::{self, Supervision};
+use clap::Args;
+use concord_engine::config::{self, Config};
+use concord_engine::error::{Code, Error, Result};
+use concord_engine::store::Store;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+use tokio_util::sync::CancellationToken;
+
+/// Keep records equal until stopped.
+#[derive(Debug, Args)]
+#[command(after_help = "Example:\n  concord run accounts.json --approve 3f9a12c4\n  concord run accounts.json --once\n  \
+                        concord run /etc/concord --metrics-port 9464")]
+pub struct Run {
+    /// Files, or folders of files; several merge in the order given.
+    #[arg(required = true, value_name = "FILE")]
+    files: Vec<PathBuf>,
+    /// Carry out the first run as this plan shows it.
+    #[arg(long, value_name = "PLAN", conflicts_with = "auto_approve")]
+    approve: Option<String>,
+    /// Carry out any first run without asking.
+    #[arg(long)]
+    auto_approve: bool,
+    /// Stop when both sides are level.
+    #[arg(long)]
+    once: bool,
+    /// Serve metrics for Prometheus on this port of the loopback interface; 0 takes a free one.
+    #[arg(long, value_name = "PORT")]
+    metrics_port: Option<u16>,
+}
+
+/// Runs the command.
+pub async fn run(run: &Run, context: &Context) -> Result<Exit> {
+    let Some(written) = context.read(&run.files) else { return Ok(Exit::BadInput) };
+    start_logging(&written.config, context)?;
+    let folder = context.folder(Some(&written.config));
+    let store = setup::open_store(&folder)?;
+    let systems = setup::open_systems(&written.config, &*store, &folder).await?;
+    let prepared = setup::prepare(&written, &*store, &systems).await?;
+    context.complain_all(&prepared.notices);
+    if let Some((_, error)) = prepared.refused.first() {
+        return Ok(Exit::of(error));
+    }
+    // Refused before anything is made in any system.
+    approval::approved(&prepared, &*store, run.approve.as_deref(), run.auto_approve).await?;
+    let metrics = match metrics_port(run, &written.config)? {
+        Some(port) => {
+            let (listener, address) = metrics::open(port).await?;
+            tracing::info!(%address, "metrics are served at /metrics");
+            Some(listener)
+        }
+        None => None,
+    };
+    let wanted = written.config.process_settings.control_socket.clone();
+    let door = control::open(&folder, wanted.as_deref().map(Path::new))?;
+    let shutdown = CancellationToken::new();
+    let retention = retention(&written.config);
+    let names: Vec<String> = prepared.syncs.iter().map(|sync| sync.rules.name.to_string()).collect();
+    tracing::info!(syncs = names.join(", "), store = %folder.display(), "running");
+    let supervision = Supervision {
+        written,
+        store: Arc::clone(&store) as Arc<dyn Store>,
+        prepared,
+        approve_all: run.auto_approve,
+        plan: run.approve.clone(),
+        once: run.once,
+        door: Some(door),
+        metrics,
+        retention,
+    };
+    let status = tokio::select! {
+        status = supervise::run(supervision, shutdown.clone()) => status?,
+        error = supervise::on_signal(shutdown.clone()) => return error.map(|()| Exit::Failure),
+    };
+    tracing::info!("stopped");
+    if context.terminal.json {
+        context.terminal.document(&status);
+    } else if run.once {
+        context.terminal.line(&super::status::render(&status, &context.terminal));
+    }
+    let is_fine = !run.once || status.syncs.iter().all(|sync| sync.level);
+    Ok(if is_fine { Exit::Fine } else { Exit::Failure })
+}
+
+/// Logging as the command line says, else as the configuration does.
+fn start_logging(config: &Config, context: &Context) -> Result<()> {
+    let written = &config.process_settings.logging;
+    let format = match written.format {
+        config::LogFormat::Text => LogFormat::Text,
+        config::LogFormat::Json => LogFormat::Json,
+    };
+    let of_syncs =
+        config.syncs.iter().filter_map(|sync| sync.monitoring.logging.level).max_by_key(|level| verbosity(level.name()));
+    let level = of_syncs.map_or(written.level.name(), |level| level.name());
+    logging::start(&LogSettings {
+        level: context.global.log_level.clone().unwrap_or_else(|| level.to_string()),
+        format: context.global.log_format.unwrap_or(format),
+        folder: written.directory.as_ref().map(PathBuf::from),
+        retention_days: usize::try_from(written.retention_days).unwrap_or(usize::MAX),
+    })
+}
+
+/// How much a level shows.
+fn verbosity(level: &str) -> usize {
+    ["error", "warn", "info", "debug", "trace"].iter().position(|name| *name == level).unwrap_or(2)
+}
+
+/// The longest that any sync, or the process, wants its history kept.
+fn retention(config: &Config) -> Duration {
+    let of_syncs = config.syncs.iter().filter_map(|sync| sync.monitoring.logging.retention_days);
+    let days = of_syncs.max().unwrap_or(config.process_settings.logging.retention_days);
+    Duration::from_secs(u64::from(days) * 24 * 3600)
+}
+
+fn metrics_port(run: &Run, config: &Config) -> Result<Option<u16>> {
+    if let Some(port) = run.metrics_port {
+        return Ok(Some(port));
+    }
+    let Some(written) = &config.process_settings.metrics.address else { return Ok(None) };
+    let wrong = |why: &str| Error::new(Code::ArgumentWrong, format!("`process_settings.metrics.address` is `{written}`: {why}"));
+    let address: SocketAddr = written
+        .replace("localhost", "127.0.0.1")
+        .parse()
+        .map_err(|_| wrong("write an address and a port, such as 127.0.0.1:9464"))?;
+    if !address.ip().is_loopback() {
+        return Err(wrong("metrics are served on the loopback interface only"));
+    }
+    Ok(Some(address.port()))
+}

@@ -1,0 +1,164 @@
+//! `concord status`: how everything does, once or again and again.
+
+use super::Context;
+use crate::control::Ask;
+use crate::exit::Exit;
+use crate::terminal::{Style, Terminal};
+use clap::Args;
+use concord_engine::error::Result;
+use concord_engine::runtime::status::{FeedStatus, Status, SyncStatus};
+use std::time::Duration;
+
+/// Show how everything does.
+#[derive(Debug, Args)]
+#[command(after_help = "Example:\n  concord status\n  concord status --watch")]
+pub struct StatusArgs {
+    /// Go on showing it, once a second, until Ctrl-C.
+    #[arg(long, short)]
+    watch: bool,
+}
+
+/// Runs the command.
+pub async fn run(arguments: &StatusArgs, context: &Context) -> Result<Exit> {
+    loop {
+        let status: Status = context.ask(&Ask::Status).await?;
+        if context.terminal.json {
+            context.terminal.document(&status);
+        } else {
+            let clear = if arguments.watch && context.terminal.is_live() { "\x1b[H\x1b[2J" } else { "" };
+            context.terminal.line(&format!("{clear}{}", render(&status, &context.terminal)));
+        }
+        if !arguments.watch {
+            return Ok(Exit::Fine);
+        }
+        tokio::select! {
+            _ = tokio::signal::ctrl_c() => return Ok(Exit::Fine),
+            () = tokio::time::sleep(Duration::from_secs(1)) => {}
+        }
+    }
+}
+
+/// The status as text.
+pub fn render(status: &Status, terminal: &Terminal) -> String {
+    let mut text = Vec::new();
+    for sync in &status.syncs {
+        text.push(render_sync(sync, terminal));
+    }
+    if !status.feeds.is_empty() {
+        text.push(render_feeds(&status.feeds, terminal));
+    }
+    if text.is_empty() {
+        text.push("no sync has run yet".to_string());
+    }
+    text.join("\n\n")
+}
+
+fn render_sync(sync: &SyncStatus, terminal: &Terminal) -> String {
+    let style = if sync.stage.starts_with("stopped") {
+        Style::Bad
+    } else if sync.level {
+        Style::Good
+    } else {
+        Style::Careful
+    };
+    let level = if sync.level { ", level" } else { "" };
+    let mut lines = vec![format!(
+        "{} {}{level}: {} records, {} seen, {} written, {} failed, {} in review",
+        terminal.paint(Style::Strong, &sync.name),
+        terminal.paint(style, &sync.stage),
+        sync.links,
+        sync.observed,
+        sync.written,
+        sync.failed,
+        sync.review
+    )];
+    let latency = sync.latency_ms;
+    if latency.count > 0 {
+        lines.push(format!(
+            "  {:.1}/s · latency p50 {:.1} ms, p95 {:.1} ms, p99 {:.1} ms, most {:.1} ms",
+            sync.rate, latency.p50, latency.p95, latency.p99, latency.max
+        ));
+    }
+    let rows = sync.members.iter().map(|member| {
+        vec![
+            format!("  {}", member.system),
+            member.object.clone(),
+            member.reach.clone(),
+            member.load.clone(),
+            member.pending.to_string(),
+            member.owed.to_string(),
+            member.in_flight.to_string(),
+        ]
+    });
+    lines.push(terminal.table(&["  system", "object", "reach", "first read", "pending", "owed", "in flight"], rows));
+    lines.join("\n")
+}
+
+fn render_feeds(feeds: &[FeedStatus], terminal: &Terminal) -> String {
+    let rows = feeds.iter().map(|feed| {
+        let retained = match (feed.retained_bytes, feed.retained_bytes_max) {
+            (Some(bytes), Some(most)) => format!("{} of {}", size(bytes), size(most)),
+            (Some(bytes), None) => size(bytes),
+            (None, _) => "-".to_string(),
+        };
+        let lag = feed.lag_ms.map_or("-".to_string(), |lag| format!("{lag} ms"));
+        vec![format!("  {}", feed.system), feed.feed.clone(), feed.state.clone(), lag, retained, feed.position.clone()]
+    });
+    let mut lines = vec![terminal.table(&["  system", "feed", "state", "lag", "kept back", "position"], rows)];
+    for feed in feeds {
+        if let Some(warning) = &feed.warning {
+            lines.push(format!("  {} {}: {warning}", terminal.paint(Style::Careful, "warning"), feed.system));
+        }
+    }
+    lines.join("\n")
+}
+
+/// Bytes for people.
+pub fn size(bytes: u64) -> String {
+    const UNITS: [&str; 5] = ["B", "KiB", "MiB", "GiB", "TiB"];
+    let mut shown = bytes;
+    let mut rest = 0;
+    let mut unit = 0;
+    while shown >= 1024 && unit + 1 < UNITS.len() {
+        rest = shown % 1024 * 10 / 1024;
+        shown /= 1024;
+        unit += 1;
+    }
+    let name = UNITS.get(unit).copied().unwrap_or("");
+    if unit == 0 { format!("{shown} {name}") } else { format!("{shown}.{rest} {name}") }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use concord_engine::runtime::status::{MemberStatus, Percentiles};
+
+    #[test]
+    fn sizes_are_read_at_a_glance() {
+        assert_eq!([size(512), size(1536), size(5 << 30)], ["512 B", "1.5 KiB", "5.0 GiB"]);
+    }
+
+    #[test]
+    fn a_status_shows_syncs_members_feeds_and_warnings() {
+        let status = Status {
+            syncs: vec![SyncStatus {
+                name: "accounts".into(),
+                stage: "live".into(),
+                level: true,
+                review: 2,
+                latency_ms: Percentiles { count: 1, p50: 2.5, ..Percentiles::default() },
+                members: vec![MemberStatus { system: "crm".into(), owed: 3, ..MemberStatus::default() }],
+                ..SyncStatus::default()
+            }],
+            feeds: vec![FeedStatus {
+                system: "crm".into(),
+                warning: Some("the slot will soon be lost".into()),
+                ..FeedStatus::default()
+            }],
+        };
+        let text = render(&status, &Terminal::detect(true));
+        for expected in ["accounts live, level", "2 in review", "p50 2.5 ms", "crm", "the slot will soon be lost"] {
+            assert!(text.contains(expected), "{expected:?} is not in\n{text}");
+        }
+    }
+}

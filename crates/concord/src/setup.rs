@@ -1,0 +1,189 @@
+//! From files to what a command works with: the configuration, the store, the connected systems, the syncs as the engine
+//! runs them. Every command takes the steps it needs, in this order; findings are collected, never stopped at the first.
+
+use crate::answers::description::{self, Description};
+use crate::secrets;
+use crate::terminal::Notice;
+use concord_connectors::settings::Asked;
+use concord_engine::config::{self, Config, ConfigHash, Diagnostic, Places, Severity};
+use concord_engine::connector::Connector;
+use concord_engine::error::{Class, Code, Error, Result};
+use concord_engine::plan::{self, MemberFacts, MissingIndex, Subject};
+use concord_engine::record::{ObjectName, SystemName};
+use concord_engine::rules::SyncRules;
+use concord_engine::store::Store;
+use concord_engine::store::sqlite::{SqliteStore, StoreOptions};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+/// How long a system may take to tell of its objects.
+const FACTS_WAIT_MAX: Duration = Duration::from_secs(30);
+
+/// A configuration without an error.
+pub struct Written {
+    /// What was written.
+    pub config: Config,
+    /// Where.
+    pub places: Places,
+    /// Warnings.
+    pub notices: Vec<Notice>,
+}
+
+/// Reads files. `Err` holds every finding, of which at least one is an error.
+pub fn read(paths: &[PathBuf]) -> std::result::Result<Written, Vec<Notice>> {
+    let loaded = config::load(paths, concord_connectors::kinds::KINDS);
+    let notices: Vec<Notice> = loaded.diagnostics.iter().map(notice).collect();
+    match loaded.config {
+        Some(config) => Ok(Written { config, places: loaded.places, notices }),
+        None => Err(notices),
+    }
+}
+
+/// A finding about a configuration as people see it.
+pub fn notice(diagnostic: &Diagnostic) -> Notice {
+    Notice {
+        code: diagnostic.code.to_string(),
+        severity: match diagnostic.severity {
+            Severity::Error => "error",
+            Severity::Warning => "warning",
+        },
+        message: diagnostic.message.clone(),
+        place: diagnostic.place.clone(),
+        remedy: diagnostic.remedy.clone(),
+    }
+}
+
+/// The store's folder: as asked on the command line, else as configured, else the usual one.
+pub fn store_folder(asked: Option<&Path>, config: Option<&Config>) -> PathBuf {
+    match (asked, config) {
+        (Some(asked), _) => asked.to_path_buf(),
+        (None, Some(config)) => PathBuf::from(&config.process_settings.store.path),
+        (None, None) => PathBuf::from(config::StoreSettings::default().path),
+    }
+}
+
+/// Opens the store to work on it, making it where there is none.
+pub fn open_store(folder: &Path) -> Result<Arc<SqliteStore>> {
+    SqliteStore::open(folder, &StoreOptions::default()).map(Arc::new)
+}
+
+/// Opens every connection that the syncs use. Nothing is reached yet.
+pub async fn open_systems(config: &Config, store: &dyn Store, folder: &Path) -> Result<Vec<(SystemName, Arc<dyn Connector>)>> {
+    let installation = store.identity().await?.store;
+    let kept = secrets::load(store, folder).await?;
+    let stored = |name: &str| Ok(kept.get(name).cloned());
+    let mut systems = Vec::new();
+    for (name, connection) in &config.connections {
+        if !config.syncs.iter().any(|sync| sync.systems().contains(&name)) {
+            continue;
+        }
+        let asked = Asked { name, connection, installation: &installation, stored: &stored };
+        systems.push((name.clone(), concord_connectors::open(&asked)?));
+    }
+    Ok(systems)
+}
+
+/// A sync ready to run.
+pub struct PreparedSync {
+    /// Its rules.
+    pub rules: SyncRules,
+    /// The fingerprint of its configuration.
+    pub hash: ConfigHash,
+    /// Whether its first run needs no approval.
+    pub auto_approve: bool,
+    /// Indexes that would help.
+    pub indexes: Vec<MissingIndex>,
+}
+
+/// The syncs of a configuration, as far as they could be proven against their systems.
+#[derive(Default)]
+pub struct Prepared {
+    /// Those that can run.
+    pub syncs: Vec<PreparedSync>,
+    /// Every connected system.
+    pub systems: Vec<(SystemName, Arc<dyn Connector>)>,
+    /// What was found about all of them.
+    pub notices: Vec<Notice>,
+    /// Those whose systems could not be asked, and why; to be tried again.
+    pub waiting: Vec<(String, Error)>,
+    /// Those that cannot run as they are written, and why.
+    pub refused: Vec<(String, Error)>,
+}
+
+impl Prepared {
+    /// The connector of a system.
+    pub fn connector(&self, name: &SystemName) -> Result<Arc<dyn Connector>> {
+        let found = self.systems.iter().find(|(known, _)| known == name).map(|(_, connector)| Arc::clone(connector));
+        found.ok_or_else(|| Error::new(Code::Internal, format!("the system `{name}` is not open")))
+    }
+
+    /// The connectors of a sync's members, in their order.
+    pub fn connectors_of(&self, rules: &SyncRules) -> Result<Vec<Arc<dyn Connector>>> {
+        rules.members.iter().map(|member| self.connector(&member.system)).collect()
+    }
+}
+
+/// Proves the syncs that are not yet among `known` against their systems. Everything is asked of the systems anew.
+pub async fn prepare(written: &Written, store: &dyn Store, systems: &[(SystemName, Arc<dyn Connector>)]) -> Result<Prepared> {
+    let mut prepared = Prepared { systems: systems.to_vec(), ..Prepared::default() };
+    for (index, sync) in written.config.syncs.iter().enumerate() {
+        let name = sync.name.to_string();
+        let Some((source, target)) = sync.pair() else {
+            let error = Error::new(Code::PlanNotAPair, format!("the sync `{name}` is not a pair, and hubs do not run yet"));
+            prepared.notices.push(Notice::of(&error));
+            prepared.refused.push((name, error));
+            continue;
+        };
+        let objects = (source.object_name(), target.object_name());
+        let asked = tokio::join!(facts(&prepared, &source.system, &objects.0), facts(&prepared, &target.system, &objects.1));
+        let facts = match asked {
+            (Ok(source), Ok(target)) => (source, target),
+            (Err(error), _) | (_, Err(error)) => {
+                let may_pass = matches!(error.class(), Class::Transient | Class::Throttled);
+                prepared.notices.push(Notice::of(&error));
+                if may_pass {
+                    prepared.waiting.push((name, error))
+                } else {
+                    prepared.refused.push((name, error))
+                }
+                continue;
+            }
+        };
+        let pointer = format!("/syncs/{index}");
+        let id = store.sync_id(&name).await?;
+        let subject = Subject { sync, pointer: &pointer, places: &written.places, facts: (&facts.0, &facts.1), id };
+        let compiled = plan::compile(&subject);
+        prepared.notices.extend(compiled.findings.iter().map(notice));
+        match compiled.rules {
+            Some(mut rules) => {
+                rules.layout = plan::layout_of(store, &rules).await?;
+                let (hash, indexes) = (written.config.sync_hash(sync), compiled.indexes);
+                prepared.syncs.push(PreparedSync { rules, hash, auto_approve: sync.auto_approve, indexes });
+            }
+            None => {
+                let first = compiled.findings.iter().find(|finding| finding.severity == Severity::Error);
+                let code = first.map_or(Code::Internal, |finding| finding.code);
+                let message = first.map_or_else(String::new, |finding| finding.message.clone());
+                prepared.refused.push((name, Error::new(code, message)));
+            }
+        }
+    }
+    let descriptions: Vec<Description> = prepared.syncs.iter().map(|sync| Description::of(&sync.rules)).collect();
+    description::save(store, &descriptions).await?;
+    Ok(prepared)
+}
+
+async fn facts(prepared: &Prepared, system: &SystemName, object: &ObjectName) -> Result<MemberFacts> {
+    let connector = prepared.connector(system)?;
+    let ask = async {
+        let schema = connector.schema(object).await?;
+        let count = connector.count(&schema.object).await?;
+        Ok(MemberFacts { schema, capabilities: connector.capabilities().clone(), count: Some(count) })
+    };
+    let answered = tokio::time::timeout(FACTS_WAIT_MAX, ask).await;
+    let late =
+        |_| Error::new(Code::Unreachable, format!("`{system}` did not answer within {} seconds", FACTS_WAIT_MAX.as_secs()));
+    let located = |error: Error| if error.at.is_some() { error } else { error.at(format!("{system}, {object}")) };
+    answered.map_err(late).and_then(|answer| answer).map_err(located)
+}

@@ -1,0 +1,265 @@
+//! Runs the engine until it is told to stop, with everything around it: commands, metrics, ageing of what is kept. Syncs
+//! whose systems could not be asked at the start are tried again; when one of them can run, the engine is stopped in
+//! good order and begins anew with all of them. Every task lives inside the one future.
+
+use crate::answers::description::{self};
+use crate::answers::{Answerer, Running, queue};
+use crate::approval;
+use crate::control::{self, Ask, Door};
+use crate::metrics;
+use crate::setup::{self, Prepared, Written};
+use concord_engine::clock::{Clock, Moment, SystemClock};
+use concord_engine::error::{Code, Error, Result};
+use concord_engine::record::SystemName;
+use concord_engine::runtime::status::{Status, SyncStatus};
+use concord_engine::runtime::{Approvals, Handle, Options, Setup, engine};
+use concord_engine::store::Store;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::net::TcpListener;
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+
+/// The wait before systems that could not be asked are asked again, doubled up to the longest.
+const RETRY_FIRST: Duration = Duration::from_secs(1);
+const RETRY_LONGEST: Duration = Duration::from_secs(30);
+/// How often what is too old is removed from the store.
+const AGEING_INTERVAL: Duration = Duration::from_secs(3600);
+/// How long tombstones are kept.
+const TOMBSTONES: Duration = Duration::from_secs(30 * 24 * 3600);
+/// How often the status is passed on to whoever watches.
+const STATUS_INTERVAL: Duration = Duration::from_millis(200);
+
+/// What a run is made of.
+pub struct Supervision {
+    /// The configuration.
+    pub written: Written,
+    /// The store, locked for this process.
+    pub store: Arc<dyn Store>,
+    /// The syncs, as far as they are proven.
+    pub prepared: Prepared,
+    /// Whether every first run is approved beforehand.
+    pub approve_all: bool,
+    /// The approved plan.
+    pub plan: Option<String>,
+    /// Stop when everything is level.
+    pub once: bool,
+    /// The control socket.
+    pub door: Option<Door>,
+    /// The port for metrics.
+    pub metrics: Option<TcpListener>,
+    /// How long ledger rows and closed review items are kept.
+    pub retention: Duration,
+}
+
+/// Runs until the token is cancelled, or everything is level and that was asked for.
+pub async fn run(mut supervision: Supervision, shutdown: CancellationToken) -> Result<Status> {
+    let store = Arc::clone(&supervision.store);
+    let idle = Answerer {
+        syncs: Arc::new(description::load(&*store).await?),
+        store: Arc::clone(&store),
+        running: None,
+        clock: Arc::new(SystemClock),
+    };
+    let (answerers, answerer) = watch::channel(idle);
+    let (statuses, status) = watch::channel(Status::default());
+    let around = shutdown.child_token();
+    let control = serve_control(supervision.door.take(), answerer, around.clone());
+    let metrics = serve_metrics(supervision.metrics.take(), status.clone(), around.clone());
+    let ageing = age(Arc::clone(&store), supervision.retention, around.clone());
+    let engines = async {
+        let result = run_engines(supervision, &answerers, &statuses, &shutdown).await;
+        around.cancel();
+        result
+    };
+    let (result, (), (), ()) = tokio::join!(engines, control, metrics, ageing);
+    result.map(|()| status.borrow().clone())
+}
+
+async fn serve_control(door: Option<Door>, answerer: watch::Receiver<Answerer>, shutdown: CancellationToken) {
+    let Some(door) = door else { return };
+    let answer = move |ask: Ask| {
+        let answerer = answerer.borrow().clone();
+        async move { answerer.answer(ask).await }
+    };
+    control::serve(door, answer, shutdown).await;
+}
+
+async fn serve_metrics(listener: Option<TcpListener>, status: watch::Receiver<Status>, shutdown: CancellationToken) {
+    if let Some(listener) = listener {
+        metrics::serve(listener, status, shutdown).await;
+    }
+}
+
+/// Removes what is too old, now and then.
+async fn age(store: Arc<dyn Store>, retention: Duration, shutdown: CancellationToken) {
+    let before = |age: Duration| {
+        let micros = i64::try_from(age.as_micros()).unwrap_or(i64::MAX);
+        Moment(SystemClock.now().micros().saturating_sub(micros))
+    };
+    while !shutdown.is_cancelled() {
+        match store.expire(before(retention), before(TOMBSTONES)).await {
+            Ok(0) => {}
+            Ok(rows) => tracing::info!(rows, "removed what was too old"),
+            Err(error) => tracing::warn!(error = %error.chain(), "what is too old could not be removed"),
+        }
+        tokio::select! {
+            () = shutdown.cancelled() => {}
+            () = tokio::time::sleep(AGEING_INTERVAL) => {}
+        }
+    }
+}
+
+/// Why one engine's life ended.
+enum Ended {
+    /// It was told to, or everything is level.
+    Done,
+    /// More syncs can run now.
+    MoreToRun(Prepared),
+}
+
+async fn run_engines(
+    mut supervision: Supervision,
+    answerers: &watch::Sender<Answerer>,
+    statuses: &watch::Sender<Status>,
+    shutdown: &CancellationToken,
+) -> Result<()> {
+    loop {
+        let prepared = std::mem::take(&mut supervision.prepared);
+        match run_engine(&supervision, prepared, answerers, statuses, shutdown).await? {
+            Ended::Done => return Ok(()),
+            Ended::MoreToRun(prepared) => supervision.prepared = prepared,
+        }
+    }
+}
+
+async fn run_engine(
+    supervision: &Supervision,
+    prepared: Prepared,
+    answerers: &watch::Sender<Answerer>,
+    statuses: &watch::Sender<Status>,
+    shutdown: &CancellationToken,
+) -> Result<Ended> {
+    let store = Arc::clone(&supervision.store);
+    let approvals = if supervision.approve_all {
+        Approvals::All
+    } else {
+        Approvals::Only(approval::approved(&prepared, &*store, supervision.plan.as_deref(), false).await?)
+    };
+    let waiting: Vec<(String, Error)> = prepared.waiting.clone();
+    let can_end = waiting.is_empty();
+    let setup = Setup {
+        syncs: prepared.syncs.iter().map(|sync| sync.rules.clone()).collect(),
+        systems: prepared.systems.clone(),
+        store: Arc::clone(&store),
+        clock: Arc::new(SystemClock),
+        options: Options { once: supervision.once && can_end, jitter_seed: std::process::id().into(), ..Options::default() },
+        approvals,
+    };
+    let systems: Vec<(SystemName, _)> = prepared.systems.clone();
+    let (handle, engine) = engine(setup);
+    let running = Running { commands: handle.commands.clone(), status: statuses.subscribe(), prepared: Arc::new(prepared) };
+    let answerer = Answerer {
+        syncs: Arc::new(description::load(&*store).await?),
+        store: Arc::clone(&store),
+        running: Some(running.clone()),
+        clock: Arc::new(SystemClock),
+    };
+    answerers.send_replace(answerer.clone());
+    let stop = shutdown.child_token();
+    let running_engine = engine.run(stop.clone());
+    tokio::pin!(running_engine);
+    let around = async {
+        tokio::join!(pass_on(&handle, statuses, &waiting), deliver(&answerer, &running));
+        Ok::<(), Error>(())
+    };
+    tokio::select! {
+        result = &mut running_engine => {
+            statuses.send_replace(with_waiting(handle.status.borrow().clone(), &waiting));
+            return result.map(|()| Ended::Done);
+        }
+        result = around => result?,
+        more = more_to_run(supervision, &systems, &waiting) => {
+            let more = more?;
+            stop.cancel();
+            running_engine.await?;
+            return Ok(Ended::MoreToRun(more));
+        }
+    }
+    running_engine.await.map(|()| Ended::Done)
+}
+
+/// Hands over what was decided while nothing ran.
+async fn deliver(answerer: &Answerer, running: &Running) {
+    if let Err(error) = queue::deliver(answerer, running).await {
+        tracing::warn!(error = %error.chain(), "decisions made while nothing ran could not be handed over");
+    }
+}
+
+/// Passes the engine's status on, with the syncs that do not run yet. Ends with the engine.
+async fn pass_on(handle: &Handle, statuses: &watch::Sender<Status>, waiting: &[(String, Error)]) {
+    let mut status = handle.status.clone();
+    loop {
+        let present = status.borrow_and_update().clone();
+        statuses.send_replace(with_waiting(present, waiting));
+        if status.changed().await.is_err() {
+            return;
+        }
+        tokio::time::sleep(STATUS_INTERVAL).await;
+    }
+}
+
+fn with_waiting(mut status: Status, waiting: &[(String, Error)]) -> Status {
+    status.syncs.extend(waiting.iter().map(|(name, error)| SyncStatus {
+        name: name.clone(),
+        stage: format!("waiting: {error}"),
+        ..SyncStatus::default()
+    }));
+    status
+}
+
+/// Asks the systems of the waiting syncs again and again; answers when one more sync can run. Never answers where
+/// nothing waits.
+async fn more_to_run(
+    supervision: &Supervision,
+    systems: &[(SystemName, Arc<dyn concord_engine::connector::Connector>)],
+    waiting: &[(String, Error)],
+) -> Result<Prepared> {
+    if waiting.is_empty() {
+        return std::future::pending().await;
+    }
+    for (name, error) in waiting {
+        tracing::warn!(sync = %name, error = %error.chain(), "the sync does not run yet: its systems are asked again");
+    }
+    let mut wait = RETRY_FIRST;
+    loop {
+        tokio::time::sleep(wait).await;
+        wait = (wait * 2).min(RETRY_LONGEST);
+        let prepared = setup::prepare(&supervision.written, &*supervision.store, systems).await?;
+        if let Some((name, error)) = prepared.refused.first() {
+            return Err(error.clone().at(name.clone()));
+        }
+        if prepared.waiting.len() < waiting.len() {
+            return Ok(prepared);
+        }
+    }
+}
+
+/// Cancels the token when the process is asked to end: Ctrl-C, or SIGTERM as service managers send it. A second time
+/// ends the process at once: nothing is lost by that.
+pub async fn on_signal(shutdown: CancellationToken) -> Result<()> {
+    use tokio::signal::unix::{SignalKind, signal};
+    let unable = |error| Error::new(Code::Internal, "signals cannot be listened to").because(error);
+    let mut interrupt = signal(SignalKind::interrupt()).map_err(unable)?;
+    let mut terminate = signal(SignalKind::terminate()).map_err(unable)?;
+    let mut next = async || {
+        tokio::select! {
+            _ = interrupt.recv() => {}
+            _ = terminate.recv() => {}
+        }
+    };
+    next().await;
+    shutdown.cancel();
+    next().await;
+    std::process::exit(130);
+}

@@ -1,0 +1,45 @@
+//! Many seeds: over several threads, each with a runtime of its own; a run itself never leaves its thread.
+
+use crate::run::{Report, run};
+use concord_engine::mutants;
+use std::sync::Mutex;
+use std::sync::PoisonError;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+/// Runs the seeds `from..to` and gives back the reports that failed, in the order of the seeds; only the first one unless
+/// told to keep going.
+pub fn sweep(from: u64, to: u64, jobs: u64, mutant: Option<&'static str>, keep_going: bool) -> Vec<Report> {
+    let next = AtomicU64::new(from);
+    let stop = AtomicBool::new(false);
+    let failures: Mutex<Vec<Report>> = Mutex::new(Vec::new());
+    std::thread::scope(|scope| {
+        for _ in 0..jobs.max(1) {
+            scope.spawn(|| {
+                mutants::activate(mutant);
+                loop {
+                    let seed = next.fetch_add(1, Ordering::SeqCst);
+                    if seed >= to || stop.load(Ordering::SeqCst) {
+                        break;
+                    }
+                    let report = run(seed);
+                    if let Some(first) = report.violations.first() {
+                        let what: String = first.what.chars().take(200).collect();
+                        eprintln!("seed {seed}: {}: record {}: {what}", first.invariant, first.record);
+                        stop.store(!keep_going, Ordering::SeqCst);
+                        failures.lock().unwrap_or_else(PoisonError::into_inner).push(report);
+                    }
+                }
+                mutants::activate(None);
+            });
+        }
+    });
+    let mut failures = failures.into_inner().unwrap_or_else(PoisonError::into_inner);
+    failures.sort_by_key(|report| report.seed);
+    failures
+}
+
+/// Looks for the first seed from `from` on that finds a planted bug; how many seeds that took, and its report.
+pub fn hunt(mutant: &'static str, from: u64, most: u64, jobs: u64) -> Option<(u64, Report)> {
+    let report = sweep(from, from + most, jobs, Some(mutant), false).into_iter().next()?;
+    Some((report.seed - from + 1, report))
+}

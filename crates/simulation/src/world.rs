@@ -1,0 +1,441 @@
+//! A world: which systems there are, what is kept equal between them and by which rules, all drawn from a seed or set by
+//! hand in a test. Said in the simulation's own words; `rules` puts them into the engine's.
+
+use crate::database::{KeyKind, Trigger};
+use crate::random::Random;
+use crate::system::Profile;
+use concord_engine::record::FieldName;
+use std::time::Duration;
+
+/// A field's type.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FieldKind {
+    /// Text.
+    Text,
+    /// A whole number.
+    Number,
+}
+
+/// Which way a field flows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Flow {
+    /// From every member to every other.
+    Both,
+    /// From this member to the others; edits there are written over.
+    From(usize),
+}
+
+/// What a field is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Purpose {
+    /// Tells which record this is, to the checker and to `match_on`. Nobody edits it.
+    Tag,
+    /// A natural key at the members that have one, a plain field at the others.
+    Code,
+    /// The generated key of a member, written back to the others.
+    KeyOf(usize),
+    /// What users work with.
+    Plain,
+}
+
+/// A canonical field.
+#[derive(Clone, Debug)]
+pub struct WorldField {
+    /// Its canonical name.
+    pub name: &'static str,
+    /// Its type.
+    pub kind: FieldKind,
+    /// Which way it flows.
+    pub flow: Flow,
+    /// What it is for.
+    pub purpose: Purpose,
+    /// Its group: fields of the same number change hands together.
+    pub group: usize,
+    /// The member that keeps only so many characters, under a declared lossy rule.
+    pub short_at: Option<(usize, usize)>,
+}
+
+/// How conflicts are decided.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Decide {
+    /// The latest edit wins.
+    Latest,
+    /// The first of these that edited; else the latest edit.
+    Priority(Vec<usize>),
+    /// A person.
+    Person,
+}
+
+/// What a delete does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DeleteRule {
+    /// It is followed everywhere.
+    Propagate,
+    /// The records go their own ways.
+    Detach,
+    /// The record stays gone where it was deleted, and only there.
+    Ignore,
+}
+
+/// What a delete does against an edit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum EditRule {
+    /// The record is made anew.
+    UpdateWins,
+    /// The record is deleted everywhere.
+    DeleteWins,
+    /// A person decides.
+    Person,
+}
+
+/// Who wins where matched records differ at the start.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Start {
+    /// This member.
+    Member(usize),
+    /// The conflict rules.
+    Policy,
+    /// A person.
+    Person,
+}
+
+/// One member.
+#[derive(Clone, Debug)]
+pub struct WorldMember {
+    /// The system's name.
+    pub name: &'static str,
+    /// How keys come about.
+    pub keys: KeyKind,
+    /// How the system behaves.
+    pub profile: Profile,
+    /// Its triggers.
+    pub triggers: Vec<Trigger>,
+    /// Whether the tag is unique there.
+    pub unique: bool,
+    /// Users at work there.
+    pub users: u64,
+}
+
+/// A record at the start: its tag, and per member whether it is there.
+#[derive(Clone, Debug)]
+pub struct Seeded {
+    /// The tag.
+    pub tag: String,
+    /// Per member: `None` = not there, else what its values end with.
+    pub at: Vec<Option<String>>,
+}
+
+/// A world.
+#[derive(Clone, Debug)]
+pub struct World {
+    /// The seed that delays, faults and users are drawn from.
+    pub seed: u64,
+    /// The members, in the order of the configuration.
+    pub members: Vec<WorldMember>,
+    /// The canonical fields.
+    pub fields: Vec<WorldField>,
+    /// How conflicts are decided, per group.
+    pub groups: Vec<Decide>,
+    /// Whether records are matched by their tag.
+    pub matched: bool,
+    /// Deletes.
+    pub on_delete: DeleteRule,
+    /// Deletes against edits.
+    pub against_edit: EditRule,
+    /// The first run.
+    pub start: Start,
+    /// Contents at the start.
+    pub contents: Vec<Seeded>,
+    /// The most writes in one flight.
+    pub batch_size: usize,
+    /// The most flights to one member.
+    pub parallelism: usize,
+    /// Operations of each user.
+    pub operations: u64,
+    /// Whether users wait for the first level before they begin.
+    pub users_wait: bool,
+    /// How many times the engine is killed.
+    pub kills: u64,
+    /// Whether systems fail.
+    pub faults: bool,
+    /// How long users are at work, at most.
+    pub span: Duration,
+    /// The longest fsync of the store, in milliseconds.
+    pub fsync_ms_max: u64,
+    /// Whether users change natural keys.
+    pub key_changes: bool,
+    /// Whether users delete.
+    pub deletes: bool,
+    /// Whether users insert.
+    pub inserts: bool,
+}
+
+/// The names of the systems.
+pub const NAMES: [&str; 3] = ["alpha", "beta", "gamma"];
+/// The one object of every system.
+pub const OBJECT: &str = "people";
+
+impl WorldMember {
+    /// A quick and well-behaved member.
+    pub fn plain(place: usize) -> WorldMember {
+        WorldMember {
+            name: NAMES.get(place).copied().unwrap_or("delta"),
+            keys: KeyKind::Serial,
+            profile: Profile::plain(),
+            triggers: Vec::new(),
+            unique: false,
+            users: 1,
+        }
+    }
+}
+
+fn field(name: &'static str, kind: FieldKind, purpose: Purpose, group: usize) -> WorldField {
+    WorldField { name, kind, flow: Flow::Both, purpose, group, short_at: None }
+}
+
+impl World {
+    /// So many members kept equal both ways by their tag, without faults, users or contents: what scripted tests begin
+    /// with.
+    pub fn plain(members: usize) -> World {
+        World {
+            seed: 0,
+            members: (0..members).map(WorldMember::plain).collect(),
+            fields: vec![
+                field("tag", FieldKind::Text, Purpose::Tag, 0),
+                field("name", FieldKind::Text, Purpose::Plain, 1),
+                field("amount", FieldKind::Number, Purpose::Plain, 2),
+            ],
+            groups: vec![Decide::Latest; 3],
+            matched: true,
+            on_delete: DeleteRule::Propagate,
+            against_edit: EditRule::UpdateWins,
+            start: Start::Policy,
+            contents: Vec::new(),
+            batch_size: 20,
+            parallelism: 2,
+            operations: 0,
+            users_wait: true,
+            kills: 0,
+            faults: false,
+            span: Duration::from_secs(20),
+            fsync_ms_max: 1,
+            key_changes: false,
+            deletes: true,
+            inserts: true,
+        }
+    }
+
+    /// The world of a seed.
+    pub fn from_seed(seed: u64) -> World {
+        let mut random = Random::fork(seed, "world");
+        let count = if random.percent(60) { 2 } else { 3 };
+        let mut world = World::plain(count);
+        world.seed = seed;
+        world.draw_members(&mut random);
+        world.draw_fields(&mut random);
+        world.draw_rules(&mut random);
+        world.draw_triggers(&mut random);
+        world.draw_contents(&mut random);
+        world
+    }
+
+    fn draw_members(&mut self, random: &mut Random) {
+        let natural = random.percent(35);
+        for member in &mut self.members {
+            member.keys = if natural && random.percent(70) { KeyKind::Natural } else { KeyKind::Serial };
+            member.unique = random.percent(25);
+            member.users = 1 + random.below(2);
+            let profile = &mut member.profile;
+            profile.marks = random.percent(80);
+            profile.granularity_micros = if random.percent(15) { 1_000_000 } else { 1 };
+            profile.partial_images = random.percent(40);
+            profile.echo_is_newer = random.percent(70);
+            profile.vague_reads = random.percent(15);
+            profile.commit_per_record = random.percent(30);
+            profile.feed_delay_ms_max = random.pick(&[0, 3, 30, 400, 3_000]).copied().unwrap_or(3);
+            profile.call_ms_max = random.pick(&[0, 1, 5, 60]).copied().unwrap_or(1);
+            profile.feed_batch_max = random.pick(&[1, 2, 5, 100]).copied().unwrap_or(5);
+        }
+    }
+
+    fn draw_fields(&mut self, random: &mut Random) {
+        self.fields = vec![field("tag", FieldKind::Text, Purpose::Tag, 0), field("name", FieldKind::Text, Purpose::Plain, 1)];
+        let mut groups = 2;
+        if random.percent(60) {
+            self.fields.push(field("city", FieldKind::Text, Purpose::Plain, groups));
+            self.fields.push(field("zip", FieldKind::Text, Purpose::Plain, groups));
+            groups += 1;
+        }
+        if random.percent(60) {
+            self.fields.push(field("amount", FieldKind::Number, Purpose::Plain, groups));
+            groups += 1;
+        }
+        if random.percent(35) {
+            let mut note = field("note", FieldKind::Text, Purpose::Plain, groups);
+            note.flow = Flow::From(random.place(self.members.len()));
+            self.fields.push(note);
+            groups += 1;
+        }
+        if random.percent(35) {
+            let mut nick = field("nick", FieldKind::Text, Purpose::Plain, groups);
+            nick.short_at = Some((random.place(self.members.len()), 6));
+            self.fields.push(nick);
+            groups += 1;
+        }
+        if self.members.iter().any(|member| member.keys == KeyKind::Natural) {
+            self.fields.push(field("code", FieldKind::Text, Purpose::Code, groups));
+            groups += 1;
+            self.key_changes = random.percent(50);
+        }
+        let serial = self.members.iter().position(|member| member.keys == KeyKind::Serial);
+        if let (Some(member), true) = (serial, random.percent(25)) {
+            let mut id = field("origin_id", FieldKind::Number, Purpose::KeyOf(member), groups);
+            id.flow = Flow::From(member);
+            self.fields.push(id);
+            groups += 1;
+        }
+        self.groups = vec![Decide::Latest; groups];
+    }
+
+    fn draw_rules(&mut self, random: &mut Random) {
+        let members = self.members.len();
+        for decide in self.groups.iter_mut().skip(1) {
+            *decide = match random.below(10) {
+                0..=4 => Decide::Latest,
+                5..=6 => Decide::Priority(vec![random.place(members)]),
+                7 => Decide::Priority((0..members).rev().collect()),
+                _ => Decide::Person,
+            };
+        }
+        let all_serial = self.members.iter().all(|member| member.keys == KeyKind::Serial);
+        self.matched = !all_serial || random.percent(80);
+        // Without marks and without a match field an echo that comes before its answer cannot be told from a stranger.
+        if !self.matched {
+            self.members.iter_mut().for_each(|member| member.profile.marks = true);
+        }
+        self.on_delete = match random.below(10) {
+            0..=7 => DeleteRule::Propagate,
+            8 => DeleteRule::Ignore,
+            _ => DeleteRule::Detach,
+        };
+        self.against_edit = match random.below(3) {
+            0 => EditRule::UpdateWins,
+            1 => EditRule::DeleteWins,
+            _ => EditRule::Person,
+        };
+        self.start = match random.below(4) {
+            0 => Start::Policy,
+            1 => Start::Person,
+            _ => Start::Member(random.place(members)),
+        };
+        self.batch_size = random.pick(&[1, 2, 10, 50]).copied().unwrap_or(10);
+        self.parallelism = 1 + random.place(3);
+        self.operations = random.between(2, 14);
+        self.users_wait = random.percent(60);
+        self.kills = if random.percent(40) { 0 } else { random.between(1, 5) };
+        self.faults = random.percent(60);
+        self.span = random.millis(500, 25_000);
+        self.fsync_ms_max = random.pick(&[0, 1, 10, 80]).copied().unwrap_or(1);
+        self.deletes = random.percent(70);
+        self.inserts = random.percent(80);
+    }
+
+    fn draw_triggers(&mut self, random: &mut Random) {
+        if random.percent(65) {
+            return;
+        }
+        let place = random.place(self.members.len());
+        let name = native(&self.fields, &self.members, place, 1);
+        let amount = self.fields.iter().position(|field| field.name == "city");
+        let target = amount.map(|field| native(&self.fields, &self.members, place, field));
+        let trigger = match (random.below(6), target) {
+            (0, _) => Trigger::Uppercase(name),
+            (1, _) => Trigger::Truncate(name, 8),
+            (2, Some(target)) => Trigger::Derive { source: name, target },
+            (3, Some(target)) => Trigger::Follow { source: name, target },
+            (4, Some(target)) => Trigger::Workflow { source: name, target },
+            _ => Trigger::RewriteOnce(name),
+        };
+        if let Some(member) = self.members.get_mut(place) {
+            // A second change in the transaction stands behind the write only where the feed tells of it afterwards.
+            if matches!(trigger, Trigger::Follow { .. }) {
+                member.profile.echo_is_newer = true;
+            }
+            member.triggers.push(trigger);
+        }
+    }
+
+    fn draw_contents(&mut self, random: &mut Random) {
+        let members = self.members.len();
+        let only = (!self.matched).then(|| random.place(members));
+        for number in 0..random.below(12) {
+            let mut at: Vec<Option<String>> = vec![None; members];
+            let shared = random.percent(50);
+            let lonely = random.place(members);
+            for (place, slot) in at.iter_mut().enumerate() {
+                let here = match only {
+                    Some(only) => place == only,
+                    None => shared || place == lonely,
+                };
+                let differs = random.percent(30);
+                *slot = here.then(|| if differs { format!("{place}") } else { String::new() });
+            }
+            self.contents.push(Seeded { tag: format!("r{number}"), at });
+        }
+    }
+
+    /// A field's place by its canonical name.
+    pub fn field(&self, name: &str) -> Option<usize> {
+        self.fields.iter().position(|field| field.name == name)
+    }
+
+    /// The name of a canonical field at a member.
+    pub fn native(&self, member: usize, field: usize) -> FieldName {
+        native(&self.fields, &self.members, member, field)
+    }
+
+    /// The name of the key field at a member.
+    pub fn key_field(&self, member: usize) -> FieldName {
+        match self.members.get(member).map(|member| member.keys) {
+            Some(KeyKind::Natural) => FieldName::from("code"),
+            _ => FieldName::from("id"),
+        }
+    }
+
+    /// Whether a field's edits at a member flow to the others.
+    pub fn flows_from(&self, member: usize, field: usize) -> bool {
+        self.fields.get(field).is_some_and(|field| match field.flow {
+            Flow::Both => true,
+            Flow::From(owner) => owner == member,
+        })
+    }
+
+    /// Whether anything but users and the engine changes this field.
+    pub fn is_triggered(&self, field: usize) -> bool {
+        let names = |trigger: &Trigger| match trigger {
+            Trigger::Uppercase(name) | Trigger::Trim(name) | Trigger::Truncate(name, _) | Trigger::RewriteOnce(name) => {
+                vec![name.clone()]
+            }
+            Trigger::Derive { source, target } | Trigger::Follow { source, target } | Trigger::Workflow { source, target } => {
+                vec![source.clone(), target.clone()]
+            }
+        };
+        self.members.iter().enumerate().any(|(place, member)| {
+            member.triggers.iter().flat_map(names).any(|name| {
+                let group = self.fields.get(field).map(|field| field.group);
+                let touched = (0..self.fields.len()).filter(|other| self.native(place, *other) == name);
+                touched.into_iter().any(|other| self.fields.get(other).map(|field| field.group) == group)
+            })
+        })
+    }
+}
+
+fn native(fields: &[WorldField], members: &[WorldMember], member: usize, field: usize) -> FieldName {
+    let Some(field) = fields.get(field) else { return FieldName::from("") };
+    let natural = members.get(member).is_some_and(|member| member.keys == KeyKind::Natural);
+    match field.purpose {
+        Purpose::KeyOf(owner) if owner == member => FieldName::from("id"),
+        Purpose::Code if natural => FieldName::from("code"),
+        _ => FieldName::from(format!("{}_{}", field.name, NAMES.get(member).and_then(|name| name.get(..1)).unwrap_or("x"))),
+    }
+}

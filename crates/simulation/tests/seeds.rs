@@ -1,0 +1,43 @@
+//! Seeds: as many worlds as `CONCORD_SIM_SEEDS` says, each played to its end and judged.
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test may fail where it stands")]
+
+use concord_engine::mutants;
+use concord_simulation::hunt::sweep;
+use concord_simulation::run::run;
+
+fn seeds() -> u64 {
+    std::env::var("CONCORD_SIM_SEEDS").ok().and_then(|text| text.parse().ok()).unwrap_or(2_000)
+}
+
+fn jobs() -> u64 {
+    std::thread::available_parallelism().map_or(1, |count| u64::try_from(count.get()).unwrap())
+}
+
+#[test]
+fn every_invariant_holds_in_every_world() {
+    let failures = sweep(0, seeds(), jobs(), None, false);
+    for report in &failures {
+        for violation in &report.violations {
+            println!("seed {}: {}: record {}: {}", report.seed, violation.invariant, violation.record, violation.what);
+        }
+        println!("replay: cargo run -p concord-simulation -- --seed {}", report.seed);
+    }
+    assert!(failures.is_empty());
+}
+
+#[test]
+fn the_same_seed_is_the_same_run_line_by_line() {
+    for seed in [1, 2, 3, 5, 8, 13, 21, 34] {
+        let first = run(seed);
+        let again = std::thread::spawn(move || run(seed)).join().unwrap();
+        assert_eq!(first.trace, again.trace, "seed {seed}");
+        assert_eq!(first.hash, again.hash, "seed {seed}");
+        assert_ne!(first.hash, run(seed + 1).hash);
+    }
+}
+
+#[test]
+fn a_dropped_guard_is_found() {
+    let planted = mutants::ALL.iter().map(|(name, _)| *name).find(|name| *name == "guard_dropped").unwrap();
+    assert!(!sweep(0, 2_000, jobs(), Some(planted), false).is_empty());
+}
