@@ -61,6 +61,7 @@ impl Work<'_> {
                 let held = state.held.get_or_insert_with(|| Held { review: hold.review, contenders: Vec::new(), rejects: false });
                 held.contenders.retain(|(other, ..)| *other != member);
                 held.contenders.push(entry);
+                held.contenders.sort_by_key(|(member, ..)| *member);
             }
         }
     }
@@ -134,7 +135,7 @@ impl Work<'_> {
             .groups
             .iter()
             .any(|group| group.held.as_ref().is_some_and(|held| held.contenders.iter().any(|(other, ..)| *other == member)));
-        if self.rules.validation.is_empty() || !(self.any_flowing_change(member) || held_here) {
+        if self.rules.validation.is_empty() || !(self.any_flowing_change(member) || held_here || self.revived) {
             return verification;
         }
         let mut cells = vec![None; self.rules.fields.len()];
@@ -168,8 +169,7 @@ impl Work<'_> {
         let held = state.and_then(|state| state.held.as_ref());
         let agreed = state.and_then(|state| state.agreed.as_ref());
         let mut contenders: Vec<Contender> = Vec::new();
-        // The first reject holds the group, with everybody's edit kept in mind.
-        let mut rejected: Option<(Code, String, Subject)> = None;
+        let mut refusal: Option<(Code, String, Subject)> = None;
         for member in self.present() {
             let changed = self.group_changed(member, group);
             let kept = held.and_then(|held| held.contenders.iter().find(|(other, ..)| *other == member));
@@ -178,6 +178,12 @@ impl Work<'_> {
                 (_, false, Some((_, time, hops))) => (*time, *hops),
                 // Nothing was ever agreed: everybody who shows something has a say.
                 (None, false, None) => (EditTime { at: self.now, granularity_micros: 1, estimated: true }, self.hops(member)),
+                // Its last edit was given up for a delete that is itself undone: it stands again.
+                (Some(agreed), false, None)
+                    if self.revived && agreed.from == member && !self.shows(member, group, &agreed.values) =>
+                {
+                    (EditTime { at: self.now, granularity_micros: 1, estimated: true }, self.hops(member))
+                }
                 (Some(_), false, None) => continue,
             };
             match self.canonical(member, group) {
@@ -187,19 +193,16 @@ impl Work<'_> {
                         verdict.map_or(values.clone(), |verdict| verdict.repaired(self.rules.group_fields(group), values));
                     contenders.push(Contender { member, values, time, hops });
                     if let Some((message, fields)) = verdict.and_then(|verdict| verdict.reject.clone()) {
-                        rejected.get_or_insert((Code::ValidationFailed, message, Subject::Rejected { member, fields }));
+                        refusal.get_or_insert((Code::ValidationFailed, message, Subject::Rejected { member, fields }));
                     }
                 }
                 Ok(None) => {}
                 Err(error) => {
                     let fields = self.group_names(group);
                     contenders.push(Contender { member, values: vec![Value::Null; fields.len()], time, hops });
-                    rejected.get_or_insert((error.code, error.message, Subject::Rejected { member, fields }));
+                    refusal.get_or_insert((error.code, error.message, Subject::Rejected { member, fields }));
                 }
             }
-        }
-        if let Some((code, message, subject)) = rejected {
-            return Err(Box::new(Settled::Held { contenders, code, message, subject }));
         }
         if let Some(agreed) = agreed {
             // A member whose record had gone and that shows one again has not seen what was agreed meanwhile either.
@@ -208,16 +211,25 @@ impl Work<'_> {
                 side.is_some_and(|side| side.owes.contains(&group) || side.standing != Standing::Present)
             });
             let owed_and_changed = owed_and_changed && !crate::mutants::active("owed_value_no_contender");
-            if owed_and_changed && !contenders.iter().any(|contender| contender.member == agreed.from) {
+            // Once it is held it contends until it is decided, though no member may show it any more (or ever did, where a
+            // person gave it).
+            let own = (agreed.from, agreed.time, agreed.hops);
+            let kept = held.is_some_and(|held| held.contenders.contains(&own));
+            if (owed_and_changed || kept) && !contenders.iter().any(|contender| contender.member == agreed.from) {
                 contenders.push(Contender {
                     member: agreed.from,
                     values: agreed.values.clone(),
                     time: agreed.time,
                     hops: agreed.hops,
                 });
+                contenders.sort_by_key(|contender| contender.member);
             }
         }
-        Ok(contenders)
+        match refusal {
+            // Every contender is held, the sound ones too: their bases move on, and only the hold remembers them.
+            Some((code, message, subject)) => Err(Box::new(Settled::Held { contenders, code, message, subject })),
+            None => Ok(contenders),
+        }
     }
 
     fn group_names(&self, group: GroupIndex) -> Vec<String> {
@@ -247,12 +259,15 @@ impl Work<'_> {
             let mut contenders: Vec<Contender> = newcomers;
             if !contenders.iter().any(|contender| contender.member == agreed.member) {
                 contenders.push(agreed);
+                contenders.sort_by_key(|contender| contender.member);
             }
             return self.settle_first(group, contenders);
         }
         if let Some(place) = self.common_value(group, &contenders) {
             let winner = contenders.get(place).cloned();
-            let same_as_agreed = winner.as_ref().is_some_and(|winner| self.same(group, &winner.values, &agreed.values));
+            // Where the members were left to differ, what is agreed is not what they show: any change is news to the others.
+            let same_as_agreed = agreed.rule != Rule::LeftAsItIs
+                && winner.as_ref().is_some_and(|winner| self.same(group, &winner.values, &agreed.values));
             return Ok(match winner {
                 Some(winner) if !same_as_agreed => Settled::Agreed { winner, rule: Rule::OnlyChange, losers: Vec::new() },
                 Some(_) if self.before.groups.get(group).is_some_and(|state| state.held.is_some()) => Settled::Agreed {
@@ -263,7 +278,19 @@ impl Work<'_> {
                 _ => Settled::Unchanged,
             });
         }
+        if self.waits_for_a_person(group) {
+            return Ok(self.conflict(group, contenders));
+        }
         self.contest(group, contenders)
+    }
+
+    /// Whether the group is held on its own account and nobody has changed it since: it was held for a reason that is not
+    /// a conflict's (no base, say), and the conflict rules are not asked behind the person's back.
+    fn waits_for_a_person(&self, group: GroupIndex) -> bool {
+        let held = self.before.groups.get(group).and_then(|state| state.held.as_ref());
+        let with_the_link = |review| self.before.held.is_some_and(|hold| hold.review == review);
+        held.is_some_and(|held| !held.rejects && !with_the_link(held.review))
+            && !self.members().any(|member| self.group_changed(member, group))
     }
 
     /// The place of a value that every contender agrees with: equal, or the finer value of which every other contender
@@ -326,7 +353,8 @@ impl Work<'_> {
         }
         let is_null = |contender: &Contender| contender.values.iter().all(|value| matches!(value, Value::Null));
         if contenders.iter().any(|contender| !is_null(contender)) {
-            contenders.retain(|contender| !is_null(contender));
+            // A null that somebody has just put in the place of a value is an edit like any other.
+            contenders.retain(|contender| !is_null(contender) || self.was_cleared(contender.member, group));
         }
         if let Some(place) = self.common_value(group, &contenders) {
             let winner = contenders.swap_remove(place);
@@ -343,6 +371,12 @@ impl Work<'_> {
             Authority::Policy => self.contest(group, contenders),
             Authority::Review => Ok(self.conflict(group, contenders)),
         }
+    }
+
+    fn was_cleared(&self, member: MemberIndex, group: GroupIndex) -> bool {
+        let held = self.before.groups.get(group).and_then(|state| state.held.as_ref());
+        held.is_some_and(|held| held.contenders.iter().any(|(other, ..)| *other == member))
+            || (self.group_changed(member, group) && !self.base_unknown(member, group))
     }
 
     /// Edits of fields that do not flow from where they were made.
@@ -371,19 +405,11 @@ impl Work<'_> {
         let agreed = self.before.groups.get(group).and_then(|state| state.agreed.clone());
         let now = EditTime { at: self.now, granularity_micros: 1, estimated: false };
         let winner = match choice {
-            Choice::Take(member) => self.canonical(*member, group).ok().flatten().map(|values| Contender {
-                member: *member,
-                values,
-                time: now,
-                hops: 0,
-            }),
+            Choice::Take(member) => self.shown_by(*member, group, now),
             Choice::Give(values) => Some(Contender { member: usize::MAX, values: values.clone(), time: now, hops: 0 }),
-            Choice::Leave => agreed.map(|agreed| Contender {
-                member: agreed.from,
-                values: agreed.values,
-                time: agreed.time,
-                hops: agreed.hops,
-            }),
+            Choice::Leave => agreed
+                .map(|agreed| Contender { member: agreed.from, values: agreed.values, time: agreed.time, hops: agreed.hops })
+                .or_else(|| self.present().into_iter().find_map(|member| self.shown_by(member, group, now))),
         };
         match winner {
             Some(winner) if matches!(choice, Choice::Leave) => {
@@ -403,6 +429,12 @@ impl Work<'_> {
             }
             None => Settled::Unchanged,
         }
+    }
+
+    /// What a member shows for a group, as a contender.
+    fn shown_by(&self, member: MemberIndex, group: GroupIndex, time: EditTime) -> Option<Contender> {
+        let values = self.canonical(member, group).ok().flatten()?;
+        Some(Contender { member, values, time, hops: 0 })
     }
 
     fn agree(&mut self, group: GroupIndex, winner: Contender, rule: Rule, losers: &[Contender]) {
@@ -478,15 +510,14 @@ impl Work<'_> {
     }
 
     /// Who owes a write: of each group just decided, every member that does not show it; of a group that a member changed
-    /// without being followed, that member.
+    /// without being followed, that member; of every group, whoever came back, and everybody after a delete was undone.
     fn owe(&mut self, decided: &[bool]) {
-        // The delete had done away with what was owed: a record that lives on owes all of it again.
-        let revived = !matches!(self.before.life, Life::Live);
         for member in self.members() {
             for group in 0..self.rules.groups.len() {
                 let fresh = decided.get(group).copied().unwrap_or(false);
                 let touched = self.group_changed(member, group) || self.changed_against_the_flow(member, group);
-                if !(fresh || touched || revived) {
+                let afresh = self.is_looked_at_afresh(member) && !self.was_left_as_it_is(group);
+                if !(fresh || touched || afresh) {
                     continue;
                 }
                 let owes = self.must_be_written(member, group);
@@ -506,6 +537,17 @@ impl Work<'_> {
             }
             self.owe_life(member);
         }
+    }
+
+    /// Whether decisions were made past a member, which so owes nothing of them: it was away, or about to be deleted, or the
+    /// link was held while it changed.
+    fn is_looked_at_afresh(&self, member: MemberIndex) -> bool {
+        self.revived || self.before.held.is_some() || (self.standing(member) == Standing::Present && !self.before_present(member))
+    }
+
+    fn was_left_as_it_is(&self, group: GroupIndex) -> bool {
+        let agreed = self.link.groups.get(group).and_then(|state| state.agreed.as_ref());
+        agreed.is_some_and(|agreed| agreed.rule == Rule::LeftAsItIs)
     }
 
     fn owe_life(&mut self, member: MemberIndex) {
@@ -529,10 +571,8 @@ impl Work<'_> {
         }
         let Some(state) = self.link.groups.get(group) else { return false };
         let (Some(agreed), None) = (&state.agreed, &state.held) else { return false };
-        let keeps_edits = self.rules.target_edits == TargetEdits::Keep;
-        if keeps_edits && agreed.decision <= self.before.decision {
-            return false;
-        }
+        // Edits against the flow stay until the source next changes the field; fields that flow both ways have no such edits.
+        let keeps_edits = self.rules.target_edits == TargetEdits::Keep && agreed.decision <= self.before.decision;
         let ruled_to_leave = matches!(self.ruling, Some(Ruling::Group(ruled, Choice::Leave)) if *ruled == group);
         if ruled_to_leave {
             return false;
@@ -541,6 +581,9 @@ impl Work<'_> {
         self.rules.group_fields(group).iter().zip(&agreed.values).any(|(&field, value)| {
             let Some(at) = self.rules.at(member, field) else { return false };
             if !at.inward || !at.updatable || (member == agreed.from && !at.write_back && self.rules.flows_from(member, field)) {
+                return false;
+            }
+            if keeps_edits && !self.rules.flows_from(member, field) {
                 return false;
             }
             let Some(shown) = self.value(member, field) else { return true };

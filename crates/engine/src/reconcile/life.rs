@@ -4,7 +4,7 @@ use super::work::Work;
 use super::{Need, Ruling};
 use crate::error::Code;
 use crate::ledger::{Entry, Rule};
-use crate::link::{Life, MemberIndex, Standing};
+use crate::link::{Life, Link, MemberIndex, Standing};
 use crate::review::Subject;
 use crate::rules::{DeleteAgainstEdit, OnDelete, TargetEdits};
 
@@ -18,11 +18,19 @@ pub(super) enum Next {
     Needs(Need),
 }
 
+/// Whether a ruling ends a hold that only a person ends: its release, or what is to become of a record that was deleted
+/// where deletes do not flow from.
+pub(super) fn ends_hold(link: &Link, ruling: Option<&Ruling>) -> bool {
+    match ruling {
+        Some(Ruling::Release) => true,
+        Some(Ruling::Life { .. }) => link.sides.iter().any(|side| side.standing == Standing::LeftAlone),
+        _ => false,
+    }
+}
+
 impl Work<'_> {
     pub fn decide_life(&mut self) -> Next {
-        if !self.link.held.is_some_and(|hold| hold.sticky && !matches!(self.ruling, Some(Ruling::Release))) {
-            self.link.held = None;
-        }
+        self.link.held = None;
         match self.link.life {
             Life::Live => self.decide_live(),
             Life::Deleted { by, .. } => self.decide_deleted(by),
@@ -36,6 +44,9 @@ impl Work<'_> {
                 self.reappear(member);
             }
         }
+        if self.before.held.is_some_and(|hold| hold.sticky) && matches!(self.ruling, Some(Ruling::Life { keep: true })) {
+            self.bring_back();
+        }
         let gone: Vec<MemberIndex> =
             self.members().filter(|&member| self.is_gone(member) && self.before_present(member)).collect();
         let followed = self.sort_out_deletes_against_the_flow(&gone);
@@ -43,10 +54,30 @@ impl Work<'_> {
         if let Some(&first) = followed.first().or(held_delete.as_ref()) {
             return self.decide_delete(first, &followed);
         }
-        if self.link.held.is_some() { Next::Done } else { Next::Groups }
+        if self.link.held.is_some() {
+            // Edits seen together with what holds the link are not lost: they contend once it is decided.
+            let edited: Vec<MemberIndex> = self.members().filter(|&member| self.any_flowing_change(member)).collect();
+            self.hold_changed_groups(&edited);
+            return Next::Done;
+        }
+        Next::Groups
     }
 
-    fn before_present(&self, member: MemberIndex) -> bool {
+    /// A person wants the record back where it was deleted against the flow.
+    fn bring_back(&mut self) {
+        for member in self.members() {
+            if self.standing(member) != Standing::LeftAlone || !self.inward(member) {
+                continue;
+            }
+            if let Some(side) = self.side(member) {
+                side.standing = Standing::Gone;
+                side.owes_life = true;
+                side.owes.clear();
+            }
+        }
+    }
+
+    pub(super) fn before_present(&self, member: MemberIndex) -> bool {
         self.before.sides.get(member).is_some_and(|side| side.standing == Standing::Present)
     }
 
@@ -109,58 +140,42 @@ impl Work<'_> {
     }
 
     fn decide_delete(&mut self, first: MemberIndex, gone: &[MemberIndex]) -> Next {
-        let editors = self.editors_against(gone);
-        let somebody_left = self.members().any(|member| self.standing(member) == Standing::Present && !gone.contains(&member));
-        if let Some(Ruling::Life { keep }) = self.ruling
-            && somebody_left
-        {
-            if *keep {
-                self.live_on();
-                return Next::Groups;
-            }
-            for &editor in &editors {
-                self.note_lost_edits(editor, first, Rule::Manual);
-            }
-            self.follow_delete(first);
-            return Next::Done;
-        }
-        if self.members().all(|member| self.standing(member) != Standing::Present || gone.contains(&member)) {
+        let present: Vec<MemberIndex> =
+            self.members().filter(|&member| self.standing(member) == Standing::Present && !gone.contains(&member)).collect();
+        if present.is_empty() {
             // Nobody holds the record any more: there is nothing left to be lost.
-            self.follow_delete(first);
-            return Next::Done;
+            return self.follow_delete(first);
         }
-        if editors.is_empty() && gone.is_empty() {
+        let editors = self.editors_against(gone);
+        let was_contested = self.before.held.is_some_and(|hold| !hold.sticky);
+        let rule = match self.ruled_life() {
+            Some(rule) => rule,
+            None if editors.is_empty() && !was_contested => DeleteAgainstEdit::DeleteWins,
             // The edit that the delete was held against is no longer there to be lost, but a person has not spoken.
-            return self
-                .hold_delete(first, self.members().filter(|&member| self.standing(member) == Standing::Present).collect());
-        }
-        if editors.is_empty() && self.before.held.is_none() {
-            self.follow_delete(first);
-            return Next::Done;
-        }
-        let rule = match self.ruling {
-            Some(Ruling::Life { keep: true }) => DeleteAgainstEdit::UpdateWins,
-            Some(Ruling::Life { keep: false }) => DeleteAgainstEdit::DeleteWins,
-            _ => self.rules.deletes.against_edit,
+            None if editors.is_empty() && gone.is_empty() => DeleteAgainstEdit::Manual,
+            None => self.rules.deletes.against_edit,
         };
         match rule {
-            DeleteAgainstEdit::DeleteWins => {
-                for &editor in &editors {
-                    self.note_lost_edits(editor, first, Rule::DeleteWins);
-                }
-                self.follow_delete(first);
-                Next::Done
-            }
+            DeleteAgainstEdit::DeleteWins => self.follow_delete(first),
             DeleteAgainstEdit::UpdateWins => {
                 self.live_on();
                 Next::Groups
             }
-            DeleteAgainstEdit::Manual => self.hold_delete(first, editors),
+            DeleteAgainstEdit::Manual => self.hold_delete(first, if editors.is_empty() { present } else { editors }),
         }
     }
 
-    /// Who edited what a delete would take away: members that changed something or came into being, and members whose
-    /// edit was still owed to one that deleted.
+    /// What a person said about whether the record lives.
+    fn ruled_life(&self) -> Option<DeleteAgainstEdit> {
+        match self.ruling {
+            Some(Ruling::Life { keep: true }) => Some(DeleteAgainstEdit::UpdateWins),
+            Some(Ruling::Life { keep: false }) => Some(DeleteAgainstEdit::DeleteWins),
+            _ => None,
+        }
+    }
+
+    /// Who edited what a delete would take away: members that changed something or came into being, members whose edit was
+    /// still owed to one that deleted, and members whose edit waits for a person.
     fn editors_against(&self, gone: &[MemberIndex]) -> Vec<MemberIndex> {
         let mut editors: Vec<MemberIndex> = self
             .members()
@@ -173,20 +188,24 @@ impl Work<'_> {
                 editors.extend(from.filter(|from| !gone.contains(from) && self.standing(*from) == Standing::Present));
             }
         }
+        editors.extend(self.held_editors().filter(|&member| !self.is_gone(member) && self.standing(member) == Standing::Present));
         editors.sort_unstable();
         editors.dedup();
         editors
     }
 
+    /// Members of which a flowing edit waits for a person.
+    fn held_editors(&self) -> impl Iterator<Item = MemberIndex> + '_ {
+        let held = |group: usize| self.before.groups.get(group).and_then(|state| state.held.as_ref());
+        (0..self.before.groups.len()).filter_map(move |group| Some((group, held(group)?))).flat_map(move |(group, held)| {
+            let flows = move |member: MemberIndex| {
+                self.rules.group_fields(group).iter().any(|&field| self.rules.flows_from(member, field))
+            };
+            held.contenders.iter().map(|(member, ..)| *member).filter(move |&member| flows(member))
+        })
+    }
+
     fn hold_delete(&mut self, first: MemberIndex, editors: Vec<MemberIndex>) -> Next {
-        if let Some(ruling @ Ruling::Life { .. }) = self.ruling {
-            if matches!(ruling, Ruling::Life { keep: true }) {
-                self.live_on();
-                return Next::Groups;
-            }
-            self.follow_delete(first);
-            return Next::Done;
-        }
         let who = editors.clone();
         self.hold(
             false,
@@ -201,6 +220,7 @@ impl Work<'_> {
     /// The record lives: whoever lost it gets it again.
     fn live_on(&mut self) {
         self.link.life = Life::Live;
+        self.revived = true;
         for member in self.members() {
             let inward = self.inward(member);
             let gone = self.is_gone(member) || self.standing(member) == Standing::Gone;
@@ -213,38 +233,48 @@ impl Work<'_> {
         }
     }
 
-    fn follow_delete(&mut self, by: MemberIndex) {
+    fn follow_delete(&mut self, by: MemberIndex) -> Next {
         match self.rules.deletes.on_delete {
-            OnDelete::Propagate | OnDelete::SoftDelete => self.bury(by),
+            OnDelete::Propagate | OnDelete::SoftDelete => {
+                self.bury(by);
+                Next::Done
+            }
             OnDelete::Detach => {
                 self.link.life = Life::Detached { at: self.now };
                 self.forget_debts();
                 self.note(by, Entry::Skipped("on_delete: detach".to_owned()), Vec::new());
+                Next::Done
             }
             OnDelete::Ignore => {
-                for member in self.members() {
-                    if self.is_gone(member)
-                        && let Some(side) = self.side(member)
-                    {
-                        side.standing = Standing::LeftAlone;
-                        side.owes.clear();
-                        side.owes_life = false;
-                    }
-                }
+                self.leave_alone();
                 self.note(by, Entry::Skipped("on_delete: ignore".to_owned()), Vec::new());
+                // The record goes on among the others, with what they edited meanwhile.
+                Next::Groups
+            }
+        }
+    }
+
+    /// Whoever deleted the record does without it.
+    fn leave_alone(&mut self) {
+        for member in self.members() {
+            let deleted = self.is_gone(member) || (self.standing(member) == Standing::Gone && !self.owes_life(member));
+            if deleted && let Some(side) = self.side(member) {
+                side.standing = Standing::LeftAlone;
+                side.owes.clear();
+                side.owes_life = false;
             }
         }
     }
 
     fn bury(&mut self, by: MemberIndex) {
         self.link.life = Life::Deleted { by, at: self.now };
-        self.forget_debts();
-        let groups = self.link.groups.len();
-        for group in 0..groups {
-            if let Some(held) = self.link.groups.get_mut(group).and_then(|group| group.held.take()) {
-                self.close(held.review, "the record was deleted");
+        let rule = if self.ruled_life().is_some() { Rule::Manual } else { Rule::DeleteWins };
+        for member in self.members() {
+            if self.standing(member) == Standing::Present && !self.is_gone(member) {
+                self.note_lost_edits(member, by, rule);
             }
         }
+        self.forget_debts();
         for member in self.members() {
             let inward = self.inward(member);
             let gone = self.is_gone(member);
@@ -258,6 +288,11 @@ impl Work<'_> {
     }
 
     fn forget_debts(&mut self) {
+        for group in 0..self.link.groups.len() {
+            if let Some(held) = self.link.groups.get_mut(group).and_then(|group| group.held.take()) {
+                self.close(held.review, "the record was deleted");
+            }
+        }
         for member in self.members() {
             let Some(side) = self.side(member) else { continue };
             side.owes.clear();
@@ -281,8 +316,9 @@ impl Work<'_> {
                 side.standing = Standing::Gone;
             }
         }
+        let is_back = |standing| matches!(standing, Standing::Gone | Standing::Absent);
         let back: Vec<MemberIndex> =
-            self.members().filter(|&member| self.is_shown(member) && self.standing(member) == Standing::Gone).collect();
+            self.members().filter(|&member| self.is_shown(member) && is_back(self.standing(member))).collect();
         let doomed_edited: Vec<MemberIndex> = self
             .members()
             .filter(|&member| self.is_shown(member) && self.standing(member) == Standing::Present && self.owes_life(member))
@@ -305,15 +341,10 @@ impl Work<'_> {
             self.live_on();
             return Next::Groups;
         }
-        if doomed_edited.is_empty() && self.before.held.is_none() {
+        if doomed_edited.is_empty() {
             return Next::Done;
         }
-        let rule = match self.ruling {
-            Some(Ruling::Life { keep: true }) => DeleteAgainstEdit::UpdateWins,
-            Some(Ruling::Life { keep: false }) => DeleteAgainstEdit::DeleteWins,
-            _ => self.rules.deletes.against_edit,
-        };
-        match rule {
+        match self.ruled_life().unwrap_or(self.rules.deletes.against_edit) {
             DeleteAgainstEdit::DeleteWins => {
                 for &member in &doomed_edited {
                     self.note_lost_edits(member, by, Rule::DeleteWins);

@@ -103,7 +103,7 @@ pub fn decide(
     now: Moment,
     next_review: &mut u64,
 ) -> Outcome {
-    if link.held.is_some_and(|hold| hold.sticky) && !matches!(ruling, Some(Ruling::Release)) {
+    if link.held.is_some_and(|hold| hold.sticky) && !life::ends_hold(link, ruling) {
         return Outcome::Needs(Need::Person);
     }
     let mut work = match Work::new(rules, link, pending, ruling, now, next_review) {

@@ -26,6 +26,8 @@ pub(super) struct Work<'a> {
     pub ledger: Vec<LedgerRow>,
     pub reviews: Vec<Review>,
     pub closed: Vec<(ReviewId, String)>,
+    /// Whether the record was taken to be going and lives on after all: every debt is looked at afresh.
+    pub revived: bool,
 }
 
 impl<'a> Work<'a> {
@@ -43,7 +45,11 @@ impl<'a> Work<'a> {
         for (member, side) in before.sides.iter().enumerate() {
             let mut cells = side.base.clone();
             let newer = pending_of(pending, member);
-            if let Some(Pending { shown: Shown::Present { cells: newer, .. }, .. }) = newer {
+            if let Some(Pending { shown: Shown::Present { cells: newer, anew, .. }, .. }) = newer {
+                // A record made anew shows nothing of the one that was deleted under its key.
+                if *anew || side.standing == Standing::Gone {
+                    cells.fill(None);
+                }
                 overlay(&mut cells, newer);
             }
             // A member of which a mapped field is not known has a say that has not been heard.
@@ -76,6 +82,7 @@ impl<'a> Work<'a> {
             ledger: Vec::new(),
             reviews: Vec::new(),
             closed: Vec::new(),
+            revived: false,
         })
     }
 
@@ -148,8 +155,9 @@ impl<'a> Work<'a> {
             .filter(|&&field| self.field_changed(member, field))
             .filter_map(|&field| times.get(field).copied().flatten())
             .max_by_key(|time| time.at);
-        // Each was clamped to its own arrival when it was taken in; what is pending may have begun long before the last edit.
-        latest.unwrap_or(unknown)
+        // Clamped: an edit cannot have been made after we saw it, whatever the system's clock says. `arrived` is when the
+        // first of the folded observations came, and says nothing about the later ones.
+        latest.map_or(unknown, |time| EditTime { at: time.at.min(self.now), ..time })
     }
 
     pub fn hops(&self, member: MemberIndex) -> u32 {
@@ -191,20 +199,23 @@ impl<'a> Work<'a> {
         self.ledger.push(LedgerRow { at: self.now, sync: self.link.sync, link: Some(self.link.id), member, key, entry, fields });
     }
 
-    /// Whether a value of this member was agreed and never reached `other`.
-    fn never_reached(&self, field: FieldIndex, member: MemberIndex, other: MemberIndex) -> bool {
+    /// Whether a member's edit of a field is still undecided or undelivered: it is seen only now, it is held, or the member
+    /// that deleted the record never showed it.
+    fn unsettled_edit(&self, member: MemberIndex, field: FieldIndex, deleted_by: MemberIndex) -> bool {
         let Some(group) = self.rules.fields.get(field).map(|field| field.group) else { return false };
-        let agreed = self.before.groups.get(group).and_then(|group| group.agreed.as_ref());
-        let owed = self.before.sides.get(other).is_some_and(|side| side.owes.contains(&group));
-        owed && agreed.is_some_and(|agreed| agreed.from == member)
+        let state = self.before.groups.get(group);
+        let held = state.and_then(|state| state.held.as_ref());
+        let agreed = state.and_then(|state| state.agreed.as_ref());
+        let owed = self.before.sides.get(deleted_by).is_some_and(|side| side.owes.contains(&group));
+        self.field_changed(member, field)
+            || held.is_some_and(|held| held.contenders.iter().any(|(other, ..)| *other == member))
+            || (owed && agreed.is_some_and(|agreed| agreed.from == member))
     }
 
-    /// A line about every flowing change of a member that is not going to be carried over, or was still owed to the one
-    /// that decided against it.
+    /// A line about every edit of a member that is not going to be carried over, because `by` deleted the record.
     pub fn note_lost_edits(&mut self, member: MemberIndex, by: MemberIndex, rule: Rule) {
         let fields: Vec<FieldEntry> = (0..self.rules.fields.len())
-            .filter(|&field| self.rules.flows_from(member, field))
-            .filter(|&field| self.field_changed(member, field) || self.never_reached(field, member, by))
+            .filter(|&field| self.rules.flows_from(member, field) && self.unsettled_edit(member, field, by))
             .map(|field| FieldEntry {
                 field: self.rules.fields.get(field).map(|field| field.name.clone()).unwrap_or_default(),
                 old: self.value(member, field).cloned(),
@@ -228,17 +239,29 @@ impl<'a> Work<'a> {
             .all(|&field| self.base(member, field).is_none())
     }
 
-    /// The end of a review item that no longer holds anything.
+    /// The end of a review item, unless something else turns out to be held by it still.
     pub fn close(&mut self, review: ReviewId, how: &str) {
-        self.reviews.retain(|open| open.id != review);
-        self.closed.push((review, how.to_owned()));
+        if !self.closed.iter().any(|(other, _)| *other == review) {
+            self.closed.push((review, how.to_owned()));
+        }
+    }
+
+    /// One item may hold several groups, and a group may change hands from one item to another: an item is open exactly as
+    /// long as something of the link is held by it.
+    fn balance_reviews(&mut self) {
+        let open = held_by(&self.link);
+        for review in held_by(self.before) {
+            if !open.contains(&review) {
+                self.close(review, "decided");
+            }
+        }
+        self.closed.retain(|(review, _)| !open.contains(review));
+        self.reviews.retain(|review| open.contains(&review.id));
     }
 
     /// Moves the bases of the members that were seen, and hands the decision over.
     pub fn finish(mut self) -> Decision {
-        if let (Some(old), None) = (self.before.held, self.link.held) {
-            self.close(old.review, "decided");
-        }
+        self.balance_reviews();
         for member in self.members() {
             let Some(pending) = self.pending(member) else { continue };
             let shown = self.shown.get(member).cloned().unwrap_or_default();
@@ -278,6 +301,13 @@ impl<'a> Work<'a> {
         }
         Decision { link: self.link, changed, substantive, ledger: self.ledger, reviews: self.reviews, closed: self.closed }
     }
+}
+
+/// Every review item that holds something of a link.
+fn held_by(link: &Link) -> Vec<ReviewId> {
+    let groups = link.groups.iter().filter_map(|group| group.held.as_ref()).map(|held| held.review);
+    let sides = link.sides.iter().filter_map(|side| side.blocked);
+    link.held.iter().map(|hold| hold.review).chain(groups).chain(sides).collect()
 }
 
 pub(super) fn pending_of(pending: &[Option<Pending>], member: MemberIndex) -> Option<&Pending> {

@@ -1,0 +1,19 @@
+//! What the merge promises, as examples (a script in, text out), as laws over generated worlds, and as planted bugs that
+//! must not pass. Knows only the public functions of the merge.
+
+mod arbitrary;
+mod conflicts;
+mod deletes;
+mod first_sight;
+mod flow;
+mod folding;
+mod laws;
+mod loops;
+mod losses;
+#[cfg(feature = "failpoints")]
+mod planted;
+mod returns;
+mod rulings;
+mod script;
+mod support;
+mod world;
