@@ -45,7 +45,7 @@ demo: ## two databases kept equal, live, in the terminal; Ctrl-C leaves nothing 
 	exec "$(TARGET_DIR)/debug/concord" demo --seconds $(SECONDS_MAX)
 
 soak: ## the simulation over SEEDS=… seeds
-	@cargo run --quiet --release --package concord-simulation -- --seeds $(SEEDS)
+	@cargo run --quiet --release --package concord-simulation -- --count $(SEEDS) --jobs $$(nproc)
 
 soak-mutants: ## shows that the simulation finds every planted bug
 	@cargo run --quiet --release --package concord-simulation -- --mutants

@@ -7,7 +7,7 @@ use crate::clock::Moment;
 use crate::connector::{Batch, Connector, Event as FeedEvent, Feed};
 use crate::error::{Class, Code, Error, Result};
 use crate::link::{Cells, FlightId, Link, LinkId, MemberIndex, Pending, Shown, Side, Standing};
-use crate::reconcile::{Folded, fold, refine_times};
+use crate::reconcile::{Folded, fold, refine_agreed, refine_times};
 use crate::record::{FeedName, FieldName, Key, ObjectName, Record, SystemName};
 use crate::rules::{MemberRules, SyncRules};
 use crate::runtime::Options;
@@ -663,6 +663,10 @@ impl Core {
         }
         if let Some(mut pending) = slot.pending {
             desk.set_pending(old, None);
+            if desk.slot(&one.address).is_some_and(|slot| slot.link.is_some()) {
+                // The record is known under its new key by now: what waited under the old one is older than that.
+                return self.forget_stranger(desk, one.sync, old).await.map(|()| true);
+            }
             pending.key = one.pending.key.clone();
             desk.set_pending(&one.address, Some(pending));
             self.rename_unidentified(one.sync, old, &one.address);
@@ -745,6 +749,13 @@ impl Core {
         let older = desk.slot(&one.address).and_then(|slot| slot.pending.clone());
         let order = self.version_order(&one, older.as_ref().map_or(&base_version, |older| &older.version));
         let Some(rules) = self.rules(one.sync) else { return Ok(()) };
+        if !one.read && !matches!(self.version_order(&one, &base_version), Some(Ordering::Greater) | None) {
+            let mut refined = link.clone();
+            if refine_agreed(&rules, &mut refined, &one.pending) {
+                desk.save(refined);
+                desk.touch(id);
+            }
+        }
         let incomplete = rules
             .fields
             .iter()

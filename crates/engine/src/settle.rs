@@ -246,7 +246,7 @@ impl Core {
         Ok(())
     }
 
-    /// Which create of a flight made this record, if one did: the one whose image it shows, else the only one left.
+    /// Which create of a flight made this record, if one did: the one whose image it shows best, else the only one left.
     pub(crate) async fn created_by(&mut self, desk: &mut Desk, flight: FlightId, one: &Incoming) -> Result<Option<LinkId>> {
         let Some(airborne) = self.flights.get(&flight) else { return Ok(None) };
         let member = airborne.flight.member;
@@ -270,10 +270,19 @@ impl Core {
             })
             .collect();
         let Some(image) = self.image_of(one.sync, &one.pending) else { return Ok(None) };
-        let same = open.iter().find(|(_, planned)| {
-            planned.iter().all(|(field, value)| image.get(field.as_str()).is_none_or(|shown| shown.equivalent(value)))
-        });
-        Ok(same.or(if open.len() == 1 { open.first() } else { None }).map(|(id, _)| *id))
+        // A trigger may have changed some of what was planned: the create of which the most is shown, the first of several.
+        let mut best: Option<(usize, LinkId)> = None;
+        for (id, planned) in &open {
+            let alike = planned
+                .iter()
+                .filter(|(field, value)| image.get(field.as_str()).is_some_and(|shown| shown.equivalent(value)))
+                .count();
+            let enough = alike.saturating_mul(2) >= planned.len();
+            if enough && best.is_none_or(|(most, _)| alike > most) {
+                best = Some((alike, *id));
+            }
+        }
+        Ok(best.map(|(_, id)| id).or(if open.len() == 1 { open.first().map(|(id, _)| *id) } else { None }))
     }
 
     /// The member showed something else than we believed: read it, then plan again. Costs no attempt.

@@ -2,6 +2,7 @@
 
 use super::{file, files, none, root};
 use concord_engine::error::{Class, Code};
+use std::collections::BTreeSet;
 use std::path::Path;
 
 /// What Concord does with a failure of this class, in the words of docs/errors.md.
@@ -150,4 +151,59 @@ fn anchors(text: &str) -> Vec<String> {
         }
     }
     anchors
+}
+
+/// Words in a row's first cell of a `key` table that are no keys of the schema: `NAME` placeholders and the like.
+const NOT_KEYS: &[&str] = &[];
+
+#[test]
+fn the_configuration_keys_in_the_code_are_those_in_the_documentation() {
+    let mut in_code = BTreeSet::new();
+    properties(&concord_engine::config::json_schema(), &mut in_code);
+    assert!(in_code.len() > 100, "the schema names only {} keys", in_code.len());
+    let text = file("docs/config.md");
+    let quoted: BTreeSet<String> =
+        in_quotes(&text).flat_map(|words| words.split('.').map(String::from).collect::<Vec<_>>()).collect();
+    let mut findings: Vec<String> = in_code
+        .iter()
+        .filter(|key| !quoted.contains(*key) && !text.contains(&format!("\"{key}\"")))
+        .map(|key| format!("docs/config.md does not speak of `{key}`"))
+        .collect();
+
+    let mut in_key_table = false;
+    for line in text.lines() {
+        if !line.starts_with('|') {
+            in_key_table = false;
+        } else if line.starts_with("| key ") {
+            in_key_table = true;
+        } else if in_key_table {
+            let first_cell = line.trim_start_matches('|').split('|').next().unwrap_or_default();
+            for key in in_quotes(first_cell) {
+                let last = key.trim_end_matches("[]").rsplit('.').next().unwrap_or_default();
+                if !in_code.contains(last) && !NOT_KEYS.contains(&last) {
+                    findings.push(format!("docs/config.md speaks of `{key}`, which the schema does not know"));
+                }
+            }
+        }
+    }
+    none(findings);
+}
+
+/// The names of every property in a JSON Schema, however deep.
+fn properties(schema: &serde_json::Value, names: &mut BTreeSet<String>) {
+    match schema {
+        serde_json::Value::Object(object) => {
+            if let Some(serde_json::Value::Object(properties)) = object.get("properties") {
+                names.extend(properties.keys().cloned());
+            }
+            object.values().for_each(|inner| properties(inner, names));
+        }
+        serde_json::Value::Array(items) => items.iter().for_each(|inner| properties(inner, names)),
+        _ => {}
+    }
+}
+
+/// Everything between backticks.
+fn in_quotes(text: &str) -> impl Iterator<Item = &str> {
+    text.split('`').skip(1).step_by(2)
 }

@@ -12,6 +12,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("concord-engine", &[]),
     ("concord-simulators", &[]),
     ("concord-simulation", &["concord-engine"]),
+    ("concord-bench", &[]),
 ];
 
 /// Files that may be longer than the limit, each with the reason.

@@ -86,7 +86,7 @@ async fn under_manual_a_delete_against_an_edit_waits_for_a_person() {
 #[tokio::test]
 async fn an_edit_that_comes_before_our_delete_meets_the_policy() {
     for policy in [DeleteAgainstEdit::UpdateWins, DeleteAgainstEdit::DeleteWins, DeleteAgainstEdit::Manual] {
-        let mut story = story(policy.clone()).await;
+        let mut story = story(policy).await;
         story.taps[1].before_apply.close();
         story.left.run(DELETE).await;
         story.taps[1].before_apply.reached().await;
@@ -113,7 +113,7 @@ async fn an_edit_that_comes_before_our_delete_meets_the_policy() {
 #[tokio::test]
 async fn a_delete_that_comes_before_our_update_meets_the_policy() {
     for policy in [DeleteAgainstEdit::UpdateWins, DeleteAgainstEdit::DeleteWins, DeleteAgainstEdit::Manual] {
-        let mut story = story(policy.clone()).await;
+        let mut story = story(policy).await;
         story.taps[0].before_apply.close();
         story.right.run(UPDATE).await;
         story.taps[0].before_apply.reached().await;

@@ -11,6 +11,8 @@ mod notes;
 mod pairing;
 mod policies;
 mod steps;
+#[cfg(test)]
+mod tests;
 
 pub use compile::{Compiled, MemberFacts, Subject, compile};
 pub use indexes::MissingIndex;

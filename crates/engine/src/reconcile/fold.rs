@@ -3,7 +3,7 @@
 
 use super::work::overlay;
 use crate::change::EditTime;
-use crate::link::{Cells, Pending, Shown};
+use crate::link::{Cells, Link, Pending, Shown};
 use crate::rules::SyncRules;
 use std::cmp::Ordering;
 
@@ -70,6 +70,38 @@ fn fold_present(rules: &SyncRules, member: usize, older: Present, newer: Present
     }
     overlay(&mut cells, &new_cells);
     Shown::Present { cells, times, full: full || new_full, anew: anew || new_anew }
+}
+
+/// Puts the exact time of an event, which is no newer than the base but shows the same values, in the place of the
+/// estimated time of what was agreed from a read of that member: the agreed value may yet have to contend.
+pub fn refine_agreed(rules: &SyncRules, link: &mut Link, event: &Pending) -> bool {
+    let member = event.member;
+    let (Some(side), Shown::Present { cells, times, .. }) = (link.sides.get(member), &event.shown) else { return false };
+    let mut refined = false;
+    for (group, state) in link.groups.iter_mut().enumerate() {
+        let Some(agreed) = state.agreed.as_mut().filter(|agreed| agreed.from == member && agreed.time.estimated) else {
+            continue;
+        };
+        let exact = rules
+            .group_fields(group)
+            .iter()
+            .filter(|&&field| {
+                let (Some(at), Some(Some(base)), Some(Some(shown))) =
+                    (rules.at(member, field), side.base.get(field), cells.get(field))
+                else {
+                    return false;
+                };
+                base.equivalent_as(shown, &at.ty)
+            })
+            .filter_map(|&field| times.get(field).copied().flatten())
+            .filter(|time| !time.estimated)
+            .max_by_key(|time| time.at);
+        if let Some(exact) = exact {
+            agreed.time = exact;
+            refined = true;
+        }
+    }
+    refined
 }
 
 /// Puts the exact times of an event, which is no newer than what is pending but shows the same values, in the place of

@@ -7,7 +7,7 @@ use crate::change::EditTime;
 use crate::clock::Moment;
 use crate::error::{Code, Error};
 use crate::ledger::{Entry, FieldEntry, Rule};
-use crate::link::{Agreed, GroupIndex, Held, MemberIndex, Standing};
+use crate::link::{Agreed, GroupIndex, Held, Life, MemberIndex, Standing};
 use crate::map::{canonical_record, member_record, wanted};
 use crate::review::Subject;
 use crate::rules::{Authority, Policy, TargetEdits};
@@ -202,10 +202,10 @@ impl Work<'_> {
             return Err(Box::new(Settled::Held { contenders, code, message, subject }));
         }
         if let Some(agreed) = agreed {
-            // A member that was to get the record made and shows one of its own has not seen the agreed value either.
+            // A member whose record had gone and that shows one again has not seen what was agreed meanwhile either.
             let owed_and_changed = contenders.iter().any(|contender| {
                 let side = self.before.sides.get(contender.member);
-                side.is_some_and(|side| side.owes.contains(&group) || (side.owes_life && side.standing != Standing::Present))
+                side.is_some_and(|side| side.owes.contains(&group) || side.standing != Standing::Present)
             });
             let owed_and_changed = owed_and_changed && !crate::mutants::active("owed_value_no_contender");
             if owed_and_changed && !contenders.iter().any(|contender| contender.member == agreed.from) {
@@ -480,11 +480,13 @@ impl Work<'_> {
     /// Who owes a write: of each group just decided, every member that does not show it; of a group that a member changed
     /// without being followed, that member.
     fn owe(&mut self, decided: &[bool]) {
+        // The delete had done away with what was owed: a record that lives on owes all of it again.
+        let revived = !matches!(self.before.life, Life::Live);
         for member in self.members() {
             for group in 0..self.rules.groups.len() {
                 let fresh = decided.get(group).copied().unwrap_or(false);
                 let touched = self.group_changed(member, group) || self.changed_against_the_flow(member, group);
-                if !(fresh || touched) {
+                if !(fresh || touched || revived) {
                     continue;
                 }
                 let owes = self.must_be_written(member, group);

@@ -17,7 +17,7 @@ mod work;
 #[cfg(test)]
 mod tests;
 
-pub use fold::{Folded, fold, refine_times};
+pub use fold::{Folded, fold, refine_agreed, refine_times};
 pub use patch::{Patch, patch};
 pub use settle::{Written, settle};
 

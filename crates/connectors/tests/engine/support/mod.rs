@@ -1,5 +1,6 @@
 //! What the stories share: sides as their users see them, rules, an engine that is started, stopped and killed, gates in
 //! its way, and waiting on conditions. Nothing here knows a particular story, and nothing waits by the clock.
+#![allow(dead_code, unused_imports, reason = "not every story uses every helper")]
 
 pub mod gates;
 pub mod rules;

@@ -1,0 +1,21 @@
+//! Stories: the real binary on real PostgreSQL servers. Each test has two databases of its own, edits them with SQL as
+//! people do, and waits for what must come true; a wait has a deadline, and nothing sleeps for a fixed time.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "a test says what is wrong by failing"
+)]
+
+mod command_line;
+mod conflict;
+mod demo;
+mod first_run;
+mod kill;
+mod one_way;
+#[path = "../../../connectors/tests/contract/servers/postgres.rs"]
+mod postgres;
+mod two_way;
+mod world;

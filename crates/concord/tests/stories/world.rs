@@ -1,0 +1,215 @@
+//! The world of a story: two databases with tables of different shape, a configuration, and the binary as people start it.
+
+use crate::postgres::{Database, Server};
+use serde_json::{Value, json};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+use tempfile::TempDir;
+
+/// The longest wait for something to come true, on a machine that does much else.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Two databases and a configuration.
+pub struct World {
+    pub crm: Database,
+    pub erp: Database,
+    folder: TempDir,
+}
+
+impl World {
+    /// Empty tables on both sides, and a sync between them with these settings over the usual ones.
+    pub fn new(settings: &Value) -> World {
+        let server: Arc<Server> = Server::shared();
+        let (crm, erp) = (server.database(), server.database());
+        crm.psql(
+            "CREATE TABLE accounts (id serial PRIMARY KEY, name text, email text UNIQUE, phone text, city text, \
+             updated_at timestamptz NOT NULL DEFAULT now())",
+        );
+        erp.psql(
+            "CREATE TABLE customers (customer_no bigserial PRIMARY KEY, company text, mail text UNIQUE, tel text, town text)",
+        );
+        let world = World { crm, erp, folder: tempfile::tempdir().unwrap() };
+        world.configure(settings);
+        world
+    }
+
+    /// Writes the configuration anew.
+    pub fn configure(&self, settings: &Value) {
+        let connection = |database: &Database| {
+            let port = database.server.port();
+            json!({ "type": "postgres", "credentials": {
+                "host": "127.0.0.1", "port": port, "database": database.name, "username": "postgres", "sslmode": "disable" } })
+        };
+        let mut config = json!({
+            "name": "accounts",
+            "connections": { "crm": connection(&self.crm), "erp": connection(&self.erp) },
+            "source": { "system": "crm", "object": "accounts" },
+            "target": { "system": "erp", "object": "customers" },
+            "sync_type": "bidirectional",
+            "match_on": ["email"],
+            "field_mappings": [
+                { "source": "name", "target": "company" }, { "source": "email", "target": "mail" },
+                { "source": "phone", "target": "tel" }, { "source": "city", "target": "town" }
+            ],
+            "process_settings": { "store": { "path": self.store() } }
+        });
+        for (key, value) in settings.as_object().expect("settings are an object") {
+            config[key] = value.clone();
+        }
+        std::fs::write(self.file(), serde_json::to_string_pretty(&config).unwrap()).unwrap();
+    }
+
+    /// The configuration's file.
+    pub fn file(&self) -> PathBuf {
+        self.folder.path().join("accounts.json")
+    }
+
+    /// The store's folder.
+    pub fn store(&self) -> PathBuf {
+        self.folder.path().join("store")
+    }
+
+    /// The binary with the story's store.
+    pub fn command(&self, arguments: &[&str]) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_concord"));
+        command.args(arguments).arg("--store").arg(self.store()).env_remove("CONCORD_LOG").stdin(Stdio::null());
+        command
+    }
+
+    /// Runs a command to its end. `FILE` stands for the configuration's file.
+    pub fn concord(&self, arguments: &[&str]) -> Said {
+        let file = self.file().display().to_string();
+        let arguments: Vec<&str> =
+            arguments.iter().map(|argument| if *argument == "FILE" { file.as_str() } else { *argument }).collect();
+        Said::of(self.command(&arguments).output().unwrap())
+    }
+
+    /// Starts `concord run` and waits until both sides have been read.
+    pub fn run(&self, arguments: &[&str]) -> Running<'_> {
+        let running = self.start(arguments, &[]);
+        running.until("the sync is live", || running.status().is_some_and(|sync| sync["stage"] == "live"));
+        running
+    }
+
+    /// Starts `concord run` with environment variables of its own, and waits for nothing.
+    pub fn start(&self, arguments: &[&str], environment: &[(&str, &str)]) -> Running<'_> {
+        let log = self.folder.path().join("run.log");
+        let output = std::fs::OpenOptions::new().create(true).append(true).open(&log).unwrap();
+        let file = self.file().display().to_string();
+        let mut command = self.command(&["run", &file]);
+        command.args(arguments).envs(environment.iter().copied());
+        let child = command.stdout(Stdio::null()).stderr(output).spawn().unwrap();
+        Running { world: self, child, log }
+    }
+
+    /// Both sides as sorted lines of name, e-mail, phone and city.
+    pub fn sides(&self) -> (String, String) {
+        let crm = self.crm.psql("SELECT name, email, phone, city FROM accounts ORDER BY email, id");
+        let erp = self.erp.psql("SELECT company, mail, tel, town FROM customers ORDER BY mail, customer_no");
+        (crm, erp)
+    }
+
+    /// Whether both sides hold the same.
+    pub fn is_equal(&self) -> bool {
+        let (crm, erp) = self.sides();
+        crm == erp
+    }
+
+    /// What one command prints as JSON.
+    pub fn json(&self, arguments: &[&str]) -> Value {
+        let arguments: Vec<&str> = arguments.iter().copied().chain(["--json"]).collect();
+        let said = self.concord(&arguments);
+        serde_json::from_str(&said.out).unwrap_or_else(|error| panic!("{arguments:?}: {error}\n{said:?}"))
+    }
+}
+
+/// What a command said.
+#[derive(Debug)]
+pub struct Said {
+    pub exit: i32,
+    pub out: String,
+    pub err: String,
+}
+
+impl Said {
+    fn of(output: Output) -> Said {
+        let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
+        Said { exit: output.status.code().unwrap_or(-1), out: text(output.stdout), err: text(output.stderr) }
+    }
+}
+
+/// `concord run` as it runs; killed with the value.
+pub struct Running<'a> {
+    world: &'a World,
+    child: Child,
+    log: PathBuf,
+}
+
+impl Running<'_> {
+    /// The sync's status, as soon as the process answers.
+    pub fn status(&self) -> Option<Value> {
+        let said = self.world.concord(&["status", "--json"]);
+        let status: Value = serde_json::from_str(&said.out).ok()?;
+        status["syncs"].get(0).cloned().filter(|sync| !sync["stage"].as_str().unwrap_or_default().starts_with("not running"))
+    }
+
+    /// Waits until something is so.
+    pub fn until(&self, what: &str, so: impl Fn() -> bool) {
+        until(what, so, || format!("{:?}\n{}\n{:#?}", self.world.sides(), tail(&self.log), self.status()));
+    }
+
+    /// Waits until both sides hold the same and nothing is left to do.
+    pub fn until_level(&self) {
+        self.until("both sides are equal", || self.world.is_equal() && self.status().is_some_and(|sync| sync["level"] == true));
+    }
+
+    /// Whether the process has ended.
+    pub fn has_ended(&mut self) -> bool {
+        self.child.try_wait().unwrap().is_some()
+    }
+
+    /// Ends the process as a power cut would.
+    pub fn kill(mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+    }
+
+    /// Asks the process to stop, as a service manager does; it must do so within seconds and without complaint.
+    pub fn stop(mut self) {
+        let asked = Command::new("kill").args(["-TERM", &self.child.id().to_string()]).status().unwrap();
+        assert!(asked.success());
+        let deadline = Instant::now() + Duration::from_secs(20);
+        loop {
+            if let Some(status) = self.child.try_wait().unwrap() {
+                assert!(status.success(), "{status}\n{}", tail(&self.log));
+                return;
+            }
+            assert!(Instant::now() < deadline, "the process does not stop\n{}", tail(&self.log));
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+}
+
+impl Drop for Running<'_> {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+fn tail(log: &Path) -> String {
+    let text = std::fs::read_to_string(log).unwrap_or_default();
+    let lines: Vec<&str> = text.lines().collect();
+    lines[lines.len().saturating_sub(40)..].join("\n")
+}
+
+/// Waits until something is so; fails with what `otherwise` has to say.
+pub fn until(what: &str, so: impl Fn() -> bool, otherwise: impl Fn() -> String) {
+    let deadline = Instant::now() + PATIENCE;
+    while !so() {
+        assert!(Instant::now() < deadline, "waited in vain until {what}\n{}", otherwise());
+        std::thread::sleep(Duration::from_millis(25));
+    }
+}

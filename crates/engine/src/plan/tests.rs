@@ -1,0 +1,270 @@
+//! Configurations proven against schemas made by hand: what was written goes in, rules or findings come out.
+
+use super::compile::{Compiled, MemberFacts, Subject, compile};
+use crate::config::{ChangeDetection as Detection, ConnectorKind, Document, Severity, parse};
+use crate::connector::{Capabilities, ChangeDetection};
+use crate::error::Code;
+use crate::link::SyncId;
+use crate::record::Record;
+use crate::rules::{Policy, SyncRules};
+use crate::schema::{Field, Schema, Type};
+use crate::value::Value;
+
+const KINDS: &[ConnectorKind] =
+    &[ConnectorKind { name: "memory", aliases: &[], built: true, required: &[], change_detection: &[Detection::LogBased] }];
+
+fn text(max_chars: u32) -> Type {
+    Type::Text { max_chars: Some(max_chars), padded: false, nul: false, empty: true }
+}
+
+fn int() -> Type {
+    Type::Int { bits: 32, unsigned: false }
+}
+
+fn field(name: &str, ty: Type) -> Field {
+    let native_type = format!("{ty:?}").split([' ', '{']).next().unwrap_or_default().to_lowercase();
+    Field { name: name.into(), ty, native_type, nullable: true, creatable: true, updatable: true, has_default: false }
+}
+
+/// A key that the system makes up.
+fn serial(name: &str) -> Field {
+    Field { nullable: false, has_default: true, ..field(name, int()) }
+}
+
+fn schema(object: &str, fields: Vec<Field>) -> Schema {
+    let key = fields.first().map(|field| field.name.clone()).into_iter().collect();
+    Schema { object: object.into(), fields, key, unique: Vec::new(), indexes: Vec::new() }
+}
+
+fn crm() -> Schema {
+    let fields =
+        vec![serial("id"), field("name", text(80)), field("email", text(120)), field("phone", text(32)), field("city", text(40))];
+    schema("accounts", fields)
+}
+
+fn erp() -> Schema {
+    let fields = vec![
+        serial("customer_no"),
+        field("company", text(80)),
+        field("E-Mail", text(120)),
+        field("tel", text(32)),
+        field("crm_id", int()),
+    ];
+    schema("customers", fields)
+}
+
+fn facts(schema: Schema) -> MemberFacts {
+    let capabilities = Capabilities {
+        kind: "memory",
+        change_detection: ChangeDetection::Log,
+        guarded_writes: true,
+        marks: true,
+        keys_can_be_given: true,
+        max_batch: 100,
+        time_granularity_micros: 1,
+    };
+    MemberFacts { schema, capabilities, count: Some(10) }
+}
+
+/// Compiles the sync that `settings` (JSON entries) describe between these objects.
+fn compiled(settings: &str, source: Schema, target: Schema) -> Compiled {
+    let sync_type = if settings.contains("sync_type") { "" } else { r#""sync_type": "bidirectional","# };
+    let text = format!(
+        r#"{{
+            "connections": {{ "crm": {{ "type": "memory" }}, "erp": {{ "type": "memory" }} }},
+            "name": "accounts", {sync_type}
+            "source": {{ "system": "crm", "object": "accounts" }}, "target": {{ "system": "erp", "object": "customers", "role": "money" }},
+            {settings}
+        }}"#
+    );
+    let loaded = parse(&[Document { name: "accounts.json", text: &text }], KINDS);
+    let config = loaded.config.unwrap_or_else(|| panic!("{:#?}", loaded.diagnostics));
+    let (source, target) = (facts(source), facts(target));
+    let sync = config.syncs.first().expect("a sync");
+    compile(&Subject { sync, pointer: "/syncs/0", places: &loaded.places, facts: (&source, &target), id: SyncId(1) })
+}
+
+fn rules(settings: &str) -> SyncRules {
+    let compiled = compiled(settings, crm(), erp());
+    compiled.rules.unwrap_or_else(|| panic!("{:#?}", compiled.findings))
+}
+
+/// The codes of the findings of a severity, with where each stands.
+fn found(compiled: &Compiled, severity: Severity) -> Vec<(Code, String)> {
+    let of_severity = compiled.findings.iter().filter(|finding| finding.severity == severity);
+    of_severity.map(|finding| (finding.code, finding.pointer.clone().unwrap_or_default())).collect()
+}
+
+const MAPPED: &str = r#""match_on": ["email"], "field_mappings": [
+    { "source": "name", "target": "company" }, { "source": "email", "target": "E-Mail" } ]"#;
+
+#[test]
+fn canonical_names_are_the_sources_and_both_sides_are_read_with_their_keys() {
+    let rules = rules(MAPPED);
+    let names: Vec<&str> = rules.fields.iter().map(|field| field.name.as_str()).collect();
+    assert_eq!(names, ["name", "email"]);
+    let selected: Vec<&str> = rules.members[1].selection.fields.iter().map(|field| field.as_str()).collect();
+    assert_eq!(selected, ["customer_no", "company", "E-Mail"]);
+    assert_eq!(rules.match_on[0].field, 1);
+    assert_eq!(rules.batch_size, 100, "no more than the systems take at once");
+}
+
+#[test]
+fn a_missing_field_is_named_at_its_line_with_the_nearest_one() {
+    let compiled =
+        compiled(r#""match_on": ["email"], "field_mappings": [{ "source": "email", "target": "e_mial" }]"#, crm(), erp());
+    let finding = &compiled.findings[0];
+    assert_eq!(finding.code, Code::PlanFieldMissing);
+    assert_eq!(finding.remedy, "Write `E-Mail`.");
+    assert!(finding.place.as_deref().is_some_and(|place| place.starts_with("accounts.json:5:")), "{:?}", finding.place);
+    assert!(compiled.rules.is_none());
+}
+
+#[test]
+fn without_mappings_fields_of_equal_name_correspond_but_made_up_keys_do_not() {
+    let target = schema("customers", vec![serial("id"), field("Name", text(80)), field("e_mail", text(120))]);
+    let compiled = compiled(r#""match_on": ["email"]"#, crm(), target);
+    let rules = compiled.rules.unwrap_or_else(|| panic!("{:#?}", compiled.findings));
+    let pairs: Vec<(&str, &str)> =
+        rules.fields.iter().map(|field| (field.name.as_str(), field.members[1].as_ref().unwrap().name.as_str())).collect();
+    assert_eq!(pairs, [("name", "Name"), ("email", "e_mail")]);
+}
+
+#[test]
+fn an_excluded_field_takes_no_part() {
+    let target =
+        schema("customers", vec![serial("id"), field("name", text(80)), field("email", text(120)), field("city", text(40))]);
+    let compiled = compiled(r#""match_on": ["email"], "exclude_fields": ["city"]"#, crm(), target);
+    assert_eq!(compiled.rules.unwrap().fields.len(), 2);
+}
+
+#[test]
+fn both_sides_with_records_and_nothing_to_match_by_are_refused_with_a_proposal() {
+    let mut source = crm();
+    source.unique = vec![vec!["email".into()]];
+    let settings = r#""field_mappings": [{ "source": "name", "target": "company" }, { "source": "email", "target": "E-Mail" }]"#;
+    let compiled = compiled(settings, source, erp());
+    assert_eq!(found(&compiled, Severity::Error), [(Code::PlanMatchNeeded, "/syncs/0".to_string())]);
+    assert_eq!(compiled.findings[0].remedy, r#"Write "match_on": ["email"]."#);
+}
+
+#[test]
+fn a_key_carried_to_a_plain_field_matches_by_itself_and_flows_out_alone() {
+    let rules = rules(r#""field_mappings": [{ "source": "id", "target": "crm_id" }, { "source": "name", "target": "company" }]"#);
+    assert_eq!(rules.match_on[0].field, 0);
+    let (at_crm, at_erp) = (rules.at(0, 0).unwrap(), rules.at(1, 0).unwrap());
+    assert!(at_crm.outward && !at_crm.inward, "the CRM makes its own keys");
+    assert!(at_erp.inward && !at_erp.outward);
+}
+
+#[test]
+fn types_that_never_fit_are_refused_and_those_that_may_not_are_said() {
+    let target = schema("customers", vec![serial("id"), field("company", text(10)), field("email", Type::Bool)]);
+    let settings = r#""match_on": ["name"], "field_mappings": [{ "source": "name", "target": "company" }, { "source": "id", "target": "email" }]"#;
+    let compiled = compiled(settings, crm(), target);
+    assert!(found(&compiled, Severity::Warning).contains(&(Code::PlanMayNotFit, "/syncs/0/field_mappings/0".into())));
+    let time = schema("customers", vec![serial("id"), field("company", Type::Date)]);
+    let compiled =
+        super::tests::compiled(r#""match_on": ["id"], "field_mappings": [{ "source": "id", "target": "company" }]"#, crm(), time);
+    assert!(
+        found(&compiled, Severity::Error).contains(&(Code::PlanTypesApart, "/syncs/0/field_mappings/0".into())),
+        "{compiled:#?}"
+    );
+}
+
+#[test]
+fn a_transformation_without_a_way_back_makes_its_field_one_way() {
+    let settings = r#""match_on": ["email"], "field_mappings": [ { "source": "email", "target": "E-Mail" },
+        { "source": "name", "target": "company", "transformation": { "split": { "separator": " ", "index": 0 } } } ]"#;
+    let compiled = compiled(settings, crm(), erp());
+    assert_eq!(found(&compiled, Severity::Warning)[0].0, Code::PlanOneWayField);
+    let rules = compiled.rules.unwrap();
+    assert!(!rules.at(0, 1).unwrap().inward && !rules.at(1, 1).unwrap().outward);
+    assert!(rules.at(1, 1).unwrap().inward);
+}
+
+#[test]
+fn a_table_of_values_is_read_backwards_on_the_way_back() {
+    let settings = r#""match_on": ["email"], "field_mappings": [ { "source": "email", "target": "E-Mail" },
+        { "source": "city", "target": "company", "transformation": { "map": { "active": "A", "inactive": "I" } } } ]"#;
+    let rules = rules(settings);
+    let mapping = &rules.at(1, 1).unwrap().mapping;
+    assert_eq!(mapping.from_canonical(&Value::text("active"), Record::new).unwrap(), Some(Value::text("A")));
+    assert_eq!(mapping.to_canonical(&Value::text("I"), Record::new).unwrap(), Some(Value::text("inactive")));
+}
+
+#[test]
+fn joined_fields_change_hands_together_and_flow_to_the_target_only() {
+    let settings = r#""match_on": ["email"], "field_mappings": [ { "source": "email", "target": "E-Mail" },
+        { "source": ["name", "city"], "target": "company", "transformation": { "join": { "separator": ", " } } } ]"#;
+    let rules = rules(settings);
+    assert_eq!(rules.groups[rules.fields[1].group].fields, [1, 2]);
+    let at_target = rules.at(1, 1).unwrap();
+    let record: Record = [("name".into(), Value::text("Ada")), ("city".into(), Value::text("Leeds"))].into_iter().collect();
+    let joined = at_target.mapping.from_canonical(&Value::text("Ada"), || record).unwrap();
+    assert_eq!(joined, Some(Value::text("Ada, Leeds")));
+    assert!(rules.at(1, 2).is_none() && !rules.at(0, 1).unwrap().inward);
+}
+
+#[test]
+fn field_rules_name_systems_roles_groups_and_either_sides_fields() {
+    let settings = r#""match_on": ["email"], "field_mappings": [ { "source": "email", "target": "E-Mail" },
+            { "source": "name", "target": "company" }, { "source": "phone", "target": "tel", "group": "contact" } ],
+        "conflict_resolution": { "strategy": "field_level_priority", "field_rules": [
+            { "field": "company", "priority_system": "money" }, { "field": "contact", "priority_system": "manual" } ] }"#;
+    let rules = rules(settings);
+    let policies: Vec<(&str, &Policy)> = rules.groups.iter().map(|group| (group.name.as_str(), &group.policy)).collect();
+    assert_eq!(policies, [("email", &Policy::LastWriteWins), ("name", &Policy::Priority(vec![1])), ("contact", &Policy::Manual)]);
+}
+
+#[test]
+fn a_read_only_field_flows_out_only_and_two_of_them_are_refused() {
+    let read_only = |name: &str| Field { creatable: false, updatable: false, ..field(name, text(80)) };
+    let source = schema("accounts", vec![serial("id"), read_only("name"), field("email", text(120))]);
+    let outward = compiled(MAPPED, source.clone(), erp());
+    let at_source = outward.rules.as_ref().unwrap().at(0, 0).unwrap();
+    assert!(at_source.outward && !at_source.inward);
+    assert_eq!(found(&outward, Severity::Warning)[0].0, Code::PlanReadOnly);
+    let target = schema("customers", vec![serial("customer_no"), read_only("company"), field("E-Mail", text(120))]);
+    let neither = compiled(MAPPED, source, target);
+    assert!(found(&neither, Severity::Error).iter().any(|(code, _)| *code == Code::PlanReadOnly));
+}
+
+#[test]
+fn a_create_that_would_leave_out_what_the_system_insists_on_is_said_beforehand() {
+    let mut target = erp();
+    target.fields.push(Field { nullable: false, ..field("branch", int()) });
+    let compiled = compiled(MAPPED, crm(), target);
+    assert!(
+        found(&compiled, Severity::Warning).iter().any(|(code, _)| *code == Code::PlanCreateIncomplete),
+        "{:#?}",
+        compiled.findings
+    );
+    assert!(compiled.rules.is_some());
+}
+
+#[test]
+fn a_match_field_without_an_index_is_advised_on_both_sides() {
+    let compiled = compiled(MAPPED, crm(), erp());
+    let missing: Vec<&str> = compiled.indexes.iter().map(|index| index.system.as_str()).collect();
+    assert_eq!(missing, ["crm", "erp"]);
+    let mut source = crm();
+    source.indexes = vec![vec!["email".into()]];
+    assert_eq!(super::tests::compiled(MAPPED, source, erp()).indexes.len(), 1);
+}
+
+#[test]
+fn an_object_without_a_key_is_refused() {
+    let mut target = erp();
+    target.key.clear();
+    assert!(
+        found(&compiled(MAPPED, crm(), target), Severity::Error).contains(&(Code::KeyMissing, "/syncs/0/target/object".into()))
+    );
+}
+
+#[test]
+fn a_one_way_sync_writes_to_its_target_alone() {
+    let compiled = compiled(&(MAPPED.to_string() + r#", "sync_type": "one_way""#), crm(), erp());
+    let rules = compiled.rules.unwrap_or_else(|| panic!("{:#?}", compiled.findings));
+    assert!(rules.members[0].outward && !rules.members[0].inward && rules.members[1].inward && !rules.members[1].outward);
+}
