@@ -526,16 +526,27 @@ impl Work<'_> {
                 if owes {
                     side.owes.push(group);
                     side.owes.sort_unstable();
-                    // New contents are a new attempt, whatever kept the old ones from being written.
-                    side.attempts = 0;
-                    side.misses = 0;
-                    side.due = Moment::default();
-                    if let Some(review) = side.blocked.take() {
-                        self.close(review, "superseded by a later change");
-                    }
+                    self.attempt_anew(member);
                 }
             }
             self.owe_life(member);
+            // A create carries every group.
+            let owes_create =
+                self.link.sides.get(member).is_some_and(|side| side.owes_life) && self.standing(member) != Standing::Present;
+            if owes_create && decided.contains(&true) {
+                self.attempt_anew(member);
+            }
+        }
+    }
+
+    /// New contents are a new attempt, whatever kept the old ones from being written.
+    fn attempt_anew(&mut self, member: MemberIndex) {
+        let Some(side) = self.link.sides.get_mut(member) else { return };
+        side.attempts = 0;
+        side.misses = 0;
+        side.due = Moment::default();
+        if let Some(review) = side.blocked.take() {
+            self.close(review, "superseded by a later change");
         }
     }
 

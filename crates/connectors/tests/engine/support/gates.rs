@@ -83,6 +83,11 @@ pub struct Gated {
     pub tap: Arc<Tap>,
 }
 
+/// Whether this is the table that only shows how far the feeds have been read; a connector may put a schema before it.
+fn keeps_the_beat(selection: &Selection) -> bool {
+    selection.object.as_str().rsplit('.').next() == Some(super::story::BEAT)
+}
+
 struct GatedChanges {
     inner: Box<dyn Changes>,
     tap: Arc<Tap>,
@@ -158,7 +163,7 @@ impl Connector for Gated {
 
     async fn snapshot(&self, selection: &Selection, from: &ChunkCursor, limit: usize) -> Result<Chunk> {
         let chunk = self.inner.snapshot(selection, from, limit).await;
-        if selection.object.as_str() != super::story::BEAT {
+        if !keeps_the_beat(selection) {
             self.tap.after_chunk.pass().await;
         }
         chunk
@@ -179,7 +184,7 @@ impl Connector for Gated {
     }
 
     async fn apply(&self, selection: &Selection, mark: &Mark, writes: &[Write]) -> Result<Vec<WriteResult>> {
-        if selection.object.as_str() == super::story::BEAT {
+        if keeps_the_beat(selection) {
             return self.inner.apply(selection, mark, writes).await;
         }
         self.tap.before_apply.pass().await;
