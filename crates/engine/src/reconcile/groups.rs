@@ -7,7 +7,7 @@ use crate::change::EditTime;
 use crate::clock::Moment;
 use crate::error::{Code, Error};
 use crate::ledger::{Entry, FieldEntry, Rule};
-use crate::link::{Agreed, GroupIndex, Held, Life, MemberIndex, Standing};
+use crate::link::{Agreed, GroupIndex, Held, MemberIndex, Standing};
 use crate::map::{canonical_record, member_record, wanted};
 use crate::review::Subject;
 use crate::rules::{Authority, Policy, TargetEdits};
