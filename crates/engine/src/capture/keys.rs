@@ -1,0 +1,173 @@
+//! Whose record an observation shows, and what a changed key does: the link, and whatever is pending about it, moves
+//! along. A key that a record has given up still points at its link, so that an old sight under it is known as one.
+
+use super::incoming::Incoming;
+use crate::change::Version;
+use crate::error::Result;
+use crate::link::{Link, LinkId, MemberIndex, Side};
+use crate::record::Key;
+use crate::runtime::core::Core;
+use crate::runtime::desk::{Desk, address};
+use crate::store::Address;
+use crate::value::Value;
+use std::cmp::Ordering;
+
+/// Records pushed off their keys that are remembered until the feed tells of their own new keys.
+pub(super) const MAX_DISPLACED: usize = 10_000;
+
+/// Whose record an observation shows.
+pub(crate) enum Owner {
+    /// This link's.
+    Link(LinkId),
+    /// A stranger's.
+    Nobody,
+    /// It is an old sight of a record that has another key by now.
+    Past,
+    /// That cannot be told: it must be read.
+    Unclear,
+}
+
+/// The version of the newest that is known of a member's record: what is pending, or the base.
+pub(super) fn known_version(desk: &Desk, id: LinkId, member: MemberIndex) -> Version {
+    let Some(link) = desk.link(id) else { return Version::default() };
+    let Some(side) = link.sides.get(member) else { return Version::default() };
+    let pending =
+        side.key.as_ref().and_then(|key| desk.slot(&address(link.sync, member, key))).and_then(|slot| slot.pending.as_ref());
+    pending.map_or_else(|| side.version.clone(), |pending| pending.version.clone())
+}
+
+impl Core {
+    /// Whose record an observation shows. A key that a record has given up still points at its link, so that an old
+    /// observation under it is known for what it is; a newer one is of another record that has taken the key.
+    pub(crate) fn owner(&mut self, desk: &mut Desk, one: &Incoming) -> Owner {
+        let Some(id) = desk.slot(&one.address).and_then(|slot| slot.link) else { return Owner::Nobody };
+        let member = one.pending.member;
+        let Some(link) = desk.link(id) else { return Owner::Link(id) };
+        let now = link.sides.get(member).and_then(|side| side.key.as_ref()).map(|key| address(link.sync, member, key));
+        if now.is_none_or(|now| now == one.address) {
+            return Owner::Link(id);
+        }
+        match self.version_order(one, &known_version(desk, id, member)) {
+            Some(Ordering::Greater) => {
+                desk.set_link(&one.address, None, &mut self.transaction);
+                Owner::Nobody
+            }
+            Some(_) => Owner::Past,
+            None => Owner::Unclear,
+        }
+    }
+
+    /// Whether a feed has told of the record's delete since the read that shows it began.
+    pub(crate) fn is_orphaned(&self, one: &Incoming) -> bool {
+        if crate::mutants::active("orphan_delete_forgotten") {
+            return false;
+        }
+        let Some(connector) = self.connector(one.sync, one.pending.member) else { return false };
+        self.orphans
+            .version(&one.address)
+            .is_some_and(|deleted| connector.compare(&one.pending.version, deleted) != Some(Ordering::Greater))
+    }
+
+    /// A changed key is a re-link: the link, and whatever is pending, moves to the new key.
+    /// Says whether the observation is still news.
+    pub(super) async fn follow_key_change(&mut self, desk: &mut Desk, one: &Incoming) -> Result<bool> {
+        let Some(old) = one.old_address.as_ref().filter(|old| **old != one.address) else { return Ok(true) };
+        if crate::mutants::active("key_change_as_insert") {
+            return Ok(true);
+        }
+        let Some(slot) = desk.slot(old).cloned() else { return Ok(true) };
+        // A record that was pushed off its key a moment ago (two records that swap keys) is known by where it was.
+        let displaced = self.displaced.get(old).copied();
+        if let Some(id) = displaced.or(slot.link)
+            && let Some(link) = desk.link(id).cloned()
+        {
+            let member = one.pending.member;
+            if self.version_order(one, &known_version(desk, id, member)) != Some(Ordering::Greater) {
+                return Ok(false);
+            }
+            self.displaced.remove(old);
+            self.make_room(desk, id, &one.address).await?;
+            self.carry_pending(desk, &link, member, &one.pending.key);
+            // The old key goes on pointing here: see `owner`.
+            desk.set_link(&one.address, Some(id), &mut self.transaction);
+            let mut link = desk.link(id).cloned().unwrap_or(link);
+            if let Some(side) = link.sides.get_mut(member) {
+                side.key = Some(one.pending.key.clone());
+            }
+            desk.save(link);
+            return Ok(true);
+        }
+        if let Some(mut pending) = slot.pending {
+            desk.set_pending(old, None);
+            if desk.slot(&one.address).is_some_and(|slot| slot.link.is_some()) {
+                // The record is known under its new key by now: what waited under the old one is older than that.
+                return self.forget_stranger(desk, one.sync, old).await.map(|()| true);
+            }
+            pending.key = one.pending.key.clone();
+            desk.set_pending(&one.address, Some(pending));
+            self.rename_unidentified(one.sync, old, &one.address);
+        }
+        Ok(true)
+    }
+
+    /// The record that held a key until another one took it: what is pending about it is decided now if it can be (it was
+    /// deleted), and it is kept under a key that no record can have.
+    pub(super) async fn make_room(&mut self, desk: &mut Desk, newcomer: LinkId, there: &Address) -> Result<()> {
+        let Some(holder) = desk.slot(there).and_then(|slot| slot.link).filter(|holder| *holder != newcomer) else {
+            return Ok(());
+        };
+        let holds = |desk: &Desk| {
+            let side = desk.link(holder).and_then(|link| link.sides.get(there.member));
+            side.and_then(|side| side.key.as_ref()).is_some_and(|key| key.encode() == there.key)
+        };
+        if !holds(desk) {
+            return Ok(());
+        }
+        self.decide_link(desk, holder, None).await?;
+        let Some(mut link) = desk.link(holder).cloned().filter(|_| holds(desk)) else { return Ok(()) };
+        let Some(Side { key: Some(key), .. }) = link.sides.get(there.member) else { return Ok(()) };
+        let mut elsewhere = key.clone();
+        elsewhere.0.push(Value::Text(format!("displaced record {}", holder.0)));
+        self.carry_pending(desk, &link, there.member, &elsewhere);
+        let hidden = address(link.sync, there.member, &elsewhere);
+        desk.set_link(&hidden, Some(holder), &mut self.transaction);
+        if let Some(side) = link.sides.get_mut(there.member) {
+            side.key = Some(elsewhere);
+        }
+        desk.save(link);
+        desk.touch(holder);
+        if self.displaced.len() < MAX_DISPLACED {
+            self.displaced.insert(there.clone(), holder);
+        }
+        Ok(())
+    }
+
+    /// What is pending about a side goes with it to its new key.
+    pub(crate) fn carry_pending(&self, desk: &mut Desk, link: &Link, member: MemberIndex, to: &Key) {
+        let Some(old) = link.sides.get(member).and_then(|side| side.key.as_ref()) else { return };
+        let (from, there) = (address(link.sync, member, old), address(link.sync, member, to));
+        if from == there {
+            return;
+        }
+        if let Some(mut pending) = desk.slot(&from).and_then(|slot| slot.pending.clone()) {
+            desk.set_pending(&from, None);
+            pending.old_key.get_or_insert_with(|| old.clone());
+            pending.key = to.clone();
+            desk.set_pending(&there, Some(pending));
+        }
+    }
+
+    pub(super) fn version_order(&self, one: &Incoming, than: &Version) -> Option<Ordering> {
+        if than.0.is_empty() {
+            return Some(Ordering::Greater);
+        }
+        let order = self.connector(one.sync, one.pending.member)?.compare(&one.pending.version, than);
+        if crate::mutants::active("stale_version_counts") && order == Some(Ordering::Less) {
+            return Some(Ordering::Greater);
+        }
+        if crate::mutants::active("unknown_order_trusted") && order.is_none() {
+            return Some(Ordering::Greater);
+        }
+        order
+    }
+}

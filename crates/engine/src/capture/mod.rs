@@ -1,0 +1,247 @@
+//! Stage 1: read the feeds, make what they bring durable together with the new position, and only then acknowledge.
+//! What arrives is folded, record by record, into what is pending; who it belongs to and what follows is for later stages.
+//! Never waits for a target: what cannot be written now is remembered in the store, so no source's log is held back.
+
+mod drift;
+mod feeds;
+mod incoming;
+mod keys;
+mod orphans;
+
+pub(crate) use drift::drift_setting;
+pub(crate) use feeds::{Absence, FeedState, Fence};
+pub(crate) use incoming::{Incoming, incoming};
+pub(crate) use keys::Owner;
+pub(crate) use orphans::Orphans;
+
+use crate::change::{Observation, Position};
+use crate::clock::Moment;
+use crate::connector::{Batch, Event as FeedEvent};
+use crate::error::Result;
+use crate::link::{LinkId, Shown, Standing};
+use crate::reconcile::{Folded, fold, refine_agreed, refine_times};
+use crate::record::{FeedName, SystemName};
+use crate::runtime::core::{Core, Effect};
+use crate::runtime::desk::Desk;
+use std::cmp::Ordering;
+use tokio::sync::OwnedSemaphorePermit;
+
+impl Core {
+    pub(crate) async fn on_captured(
+        &mut self,
+        system: SystemName,
+        feed: FeedName,
+        batch: Batch,
+        permit: OwnedSemaphorePermit,
+    ) -> Result<()> {
+        crate::failpoint::pass("captured_before_durable");
+        let now = self.now();
+        let mut desk = self.desk();
+        let Batch { events, position } = batch;
+        let quiet = events.is_empty();
+        let mut arrived: Vec<Incoming> = Vec::with_capacity(events.len());
+        let mut lag = None;
+        for event in events {
+            match event {
+                FeedEvent::Observed(observation) => {
+                    lag = Some(now.since(observation.time.at));
+                    self.receive(&system, observation, now, false, &mut arrived);
+                }
+                FeedEvent::Truncated { object, version, time } => {
+                    // What came before the emptiness is taken in before it.
+                    self.take_in_all(&mut desk, std::mem::take(&mut arrived)).await?;
+                    self.decide_touched(&mut desk, false).await?;
+                    desk.flush(&mut self.transaction);
+                    self.commit();
+                    desk = self.desk();
+                    self.truncated(&system, &object, &version, time).await?;
+                }
+                FeedEvent::SchemaChanged(schema) => self.schema_changed(&system, &schema),
+            }
+        }
+        self.take_in_all(&mut desk, arrived).await?;
+        let middle = position.is_none() && !quiet;
+        let key = (system.clone(), feed.clone());
+        let deferred = match self.feeds.get_mut(&key) {
+            Some(state) => {
+                state.idle = quiet;
+                state.state = if quiet { "idle" } else { "reading" }.to_owned();
+                state.lag = if quiet { None } else { lag };
+                if middle { Vec::new() } else { std::mem::take(&mut state.deferred) }
+            }
+            None => Vec::new(),
+        };
+        desk.load_links(&*self.store, deferred.clone()).await?;
+        for link in deferred {
+            desk.touch(link);
+        }
+        let left = self.decide_touched(&mut desk, middle).await?;
+        if let Some(state) = self.feeds.get_mut(&key) {
+            state.deferred.extend(left);
+        }
+        desk.flush(&mut self.transaction);
+        if let Some(position) = position {
+            self.advance(&key, position);
+        }
+        // What follows reads the store, which must know of this batch.
+        self.commit();
+        self.pass_fence(&system, &feed).await?;
+        self.effects.push(Effect::Release(permit));
+        Ok(())
+    }
+
+    /// Moves a feed's position, in the transaction that makes everything before it durable.
+    fn advance(&mut self, key: &(SystemName, FeedName), position: Position) {
+        let Some(state) = self.feeds.get_mut(key) else { return };
+        if state.position == position {
+            return;
+        }
+        state.position = position.clone();
+        let (system, feed) = key.clone();
+        self.transaction.positions.push((system.clone(), feed.clone(), position.clone()));
+        self.effects.push(Effect::Acknowledge { system, feed, position });
+    }
+
+    /// Hands an observation to every sync that it concerns.
+    pub(crate) fn receive(
+        &mut self,
+        system: &SystemName,
+        observation: Observation,
+        now: Moment,
+        read: bool,
+        arrived: &mut Vec<Incoming>,
+    ) {
+        for (index, sync) in self.syncs.iter_mut().enumerate() {
+            if !sync.begun {
+                continue;
+            }
+            for (member, rules) in sync.rules.members.iter().enumerate() {
+                if rules.system == *system && rules.object == observation.object {
+                    sync.meters.observed();
+                    arrived.push(incoming(&sync.rules, index, member, observation.clone(), now, &self.store_id, read));
+                }
+            }
+        }
+    }
+
+    /// Folds what arrived into what is pending, in the order of arrival.
+    pub(crate) async fn take_in_all(&mut self, desk: &mut Desk, arrived: Vec<Incoming>) -> Result<()> {
+        let addresses =
+            arrived.iter().flat_map(|one| std::iter::once(one.address.clone()).chain(one.old_address.clone())).collect();
+        desk.load(&*self.store, addresses).await?;
+        for one in arrived {
+            self.take_in(desk, one).await?;
+        }
+        Ok(())
+    }
+
+    async fn take_in(&mut self, desk: &mut Desk, one: Incoming) -> Result<()> {
+        if !self.follow_key_change(desk, &one).await? || self.was_deleted_meanwhile(&one) {
+            return Ok(());
+        }
+        match self.owner(desk, &one) {
+            Owner::Link(link) => self.take_in_known(desk, link, one).await,
+            Owner::Nobody => self.take_in_stranger(desk, one).await,
+            Owner::Past => Ok(()),
+            Owner::Unclear => {
+                self.want_stranger(one.sync, one.address, one.pending.key);
+                Ok(())
+            }
+        }
+    }
+
+    fn was_deleted_meanwhile(&self, one: &Incoming) -> bool {
+        one.read && self.is_orphaned(one)
+    }
+
+    async fn take_in_known(&mut self, desk: &mut Desk, id: LinkId, one: Incoming) -> Result<()> {
+        let member = one.pending.member;
+        let Some(link) = desk.link(id) else { return Ok(()) };
+        let Some(side) = link.sides.get(member) else { return Ok(()) };
+        if let Some(flight) = one.echo_of.filter(|flight| side.flight == Some(*flight))
+            && !crate::mutants::active("echo_not_settled")
+        {
+            return self.settle_echo(desk, id, flight, one).await;
+        }
+        let (standing, base_version) = (side.standing, side.version.clone());
+        let known = side.base.clone();
+        let older = desk.slot(&one.address).and_then(|slot| slot.pending.clone());
+        let order = self.version_order(&one, older.as_ref().map_or(&base_version, |older| &older.version));
+        let Some(rules) = self.rules(one.sync) else { return Ok(()) };
+        if !one.read && !matches!(self.version_order(&one, &base_version), Some(Ordering::Greater) | None) {
+            let mut refined = link.clone();
+            if refine_agreed(&rules, &mut refined, &one.pending) {
+                desk.save(refined);
+                desk.touch(id);
+            }
+        }
+        let incomplete = rules
+            .fields
+            .iter()
+            .zip(&known)
+            .any(|(field, cell)| cell.is_none() && field.members.get(member).is_some_and(Option::is_some));
+        let newly_gone = matches!(one.pending.shown, Shown::Gone { .. })
+            && standing == Standing::Present
+            && one.echo_of.is_none()
+            && !older.as_ref().is_some_and(|older| matches!(older.shown, Shown::Gone { .. }));
+        match older {
+            None => match order {
+                Some(Ordering::Greater) => desk.set_pending(&one.address, Some(one.pending)),
+                // The same state, read in full where not all of it was known.
+                Some(Ordering::Equal) if one.read && incomplete => desk.set_pending(&one.address, Some(one.pending)),
+                Some(_) => return Ok(()),
+                None => {
+                    self.want_read(one.sync, member, id);
+                    return Ok(());
+                }
+            },
+            Some(mut older) => match fold(&rules, Some(older.clone()), one.pending.clone(), order) {
+                Folded::Into(folded) => desk.set_pending(&one.address, Some(*folded)),
+                Folded::Dropped => {
+                    if refine_times(&rules, &mut older, &one.pending) {
+                        desk.set_pending(&one.address, Some(older));
+                    }
+                }
+                Folded::Unordered => {
+                    self.want_read(one.sync, member, id);
+                    return Ok(());
+                }
+            },
+        }
+        if newly_gone {
+            self.count_delete(one.sync, member);
+        }
+        desk.touch(id);
+        Ok(())
+    }
+
+    async fn take_in_stranger(&mut self, desk: &mut Desk, one: Incoming) -> Result<()> {
+        if let Some(flight) = one.echo_of
+            && let Some(id) = self.created_by(desk, flight, &one).await?
+        {
+            desk.set_link(&one.address, Some(id), &mut self.transaction);
+            return self.settle_echo(desk, id, flight, one).await;
+        }
+        let older = desk.slot(&one.address).and_then(|slot| slot.pending.clone());
+        if matches!(one.pending.shown, Shown::Gone { .. }) {
+            let newer = older.as_ref().is_none_or(|older| self.version_order(&one, &older.version) != Some(Ordering::Less));
+            if newer {
+                self.orphans.remember(one.address.clone(), one.pending.version.clone());
+                desk.set_pending(&one.address, None);
+                self.forget_stranger(desk, one.sync, &one.address).await?;
+            }
+            return Ok(());
+        }
+        let order = older.as_ref().map_or(Some(Ordering::Greater), |older| self.version_order(&one, &older.version));
+        let Some(rules) = self.rules(one.sync) else { return Ok(()) };
+        let folded = match fold(&rules, older, one.pending.clone(), order) {
+            Folded::Into(folded) => *folded,
+            Folded::Dropped => return Ok(()),
+            // Two sights of a stranger that cannot be ordered: it is read by its key when it is looked for.
+            Folded::Unordered => one.pending,
+        };
+        desk.set_pending(&one.address, Some(folded));
+        self.unidentified(one.sync, one.address);
+        Ok(())
+    }
+}

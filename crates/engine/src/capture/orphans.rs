@@ -1,0 +1,43 @@
+//! Deletes of strangers, remembered for exactly as long as a read is under way that may yet show the record alive.
+
+use crate::change::Version;
+use crate::store::Address;
+use std::collections::BTreeMap;
+
+/// Deletes of records that nobody knew, kept only while a read is under way that may yet show the record as it was before:
+/// without this, the read would bring a deleted record to life.
+#[derive(Default)]
+pub(crate) struct Orphans {
+    deletes: BTreeMap<Address, (Version, u64)>,
+    generation: u64,
+    open: BTreeMap<u64, ()>,
+}
+
+impl Orphans {
+    /// A read begins; its number is given back to `end` when its answer has been taken in.
+    pub fn begin(&mut self) -> u64 {
+        self.generation = self.generation.saturating_add(1);
+        self.open.insert(self.generation, ());
+        self.generation
+    }
+
+    /// A read is over.
+    pub fn end(&mut self, generation: u64) {
+        self.open.remove(&generation);
+        match self.open.keys().next().copied() {
+            None => self.deletes.clear(),
+            // A delete that came before the oldest open read began cannot be news to any of them.
+            Some(oldest) => self.deletes.retain(|_, (_, seen)| *seen >= oldest),
+        }
+    }
+
+    pub(super) fn remember(&mut self, address: Address, version: Version) {
+        if !self.open.is_empty() {
+            self.deletes.insert(address, (version, self.generation));
+        }
+    }
+
+    pub(super) fn version(&self, address: &Address) -> Option<&Version> {
+        self.deletes.get(address).map(|(version, _)| version)
+    }
+}

@@ -1,0 +1,391 @@
+//! What a search found, judged: one candidate binds, several are for a person, none makes a new link. Sees reservations
+//! and whatever else the same answer has bound.
+
+use super::search::{Candidates, Find, FindKind, Stranger};
+use super::values::{distinct, link_match_value, shown_match_value};
+use crate::capture::Owner;
+use crate::change::Observation;
+use crate::error::{Code, Error, Result};
+use crate::ledger::{Entry, LedgerRow};
+use crate::link::{Life, Link, LinkId, MemberIndex, Pending, Shown, Standing};
+use crate::record::Key;
+use crate::review::{Review, Subject};
+use crate::rules::{InitialStrategy, SyncRules};
+use crate::runtime::core::Core;
+use crate::runtime::desk::{Desk, address};
+use crate::store::Address;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+impl Core {
+    pub(crate) async fn on_found(&mut self, find: Find, generation: u64, result: Result<Candidates>) -> Result<()> {
+        crate::failpoint::pass("found_before_durable");
+        let sync = find.sync;
+        if let Some(state) = self.syncs.get_mut(sync) {
+            state.unidentified.running = false;
+        }
+        let candidates = match result {
+            Ok(candidates) => candidates,
+            Err(error) => {
+                self.search_failed(find, &error);
+                self.orphans.end(generation);
+                return Ok(());
+            }
+        };
+        if let Some(state) = self.syncs.get_mut(sync) {
+            state.unidentified.failures = 0;
+            state.unidentified.retry_at = None;
+        }
+        let Some(rules) = self.rules(sync) else { return Ok(()) };
+        let mut desk = self.desk();
+        self.load_candidates(&mut desk, &rules, sync, &find, &candidates).await?;
+        match find.kind {
+            FindKind::Strangers { member, items } => {
+                desk.load(&*self.store, items.iter().map(|item| item.address.clone()).collect()).await?;
+                let values: Vec<Vec<u8>> = items.iter().filter_map(|item| item.value.clone()).collect();
+                let reserved = self.store.reserved(rules.id, values.clone()).await?;
+                let mut reservations: BTreeMap<Vec<u8>, LinkId> =
+                    values.into_iter().zip(reserved).filter_map(|(value, link)| Some((value, link?))).collect();
+                if crate::mutants::active("reservation_ignored") {
+                    reservations.clear();
+                }
+                desk.load_links(&*self.store, reservations.values().copied().collect()).await?;
+                for item in items {
+                    let found: Vec<Vec<Observation>> = candidates
+                        .iter()
+                        .map(|rows| rows.get(item.rows.clone()).map(|rows| rows.concat()).unwrap_or_default())
+                        .collect();
+                    self.identify(&mut desk, &rules, sync, member, &find.others, item, found, &mut reservations).await?;
+                }
+            }
+            FindKind::Collided { link } => {
+                let member = find.others.first().copied().unwrap_or_default();
+                let found: Vec<Observation> = candidates.into_iter().flatten().flatten().collect();
+                desk.load_links(&*self.store, vec![link]).await?;
+                self.bind_collided(&mut desk, &rules, sync, member, link, found).await?;
+            }
+        }
+        self.decide_touched(&mut desk, false).await?;
+        desk.flush(&mut self.transaction);
+        self.orphans.end(generation);
+        Ok(())
+    }
+
+    pub(super) async fn load_candidates(
+        &mut self,
+        desk: &mut Desk,
+        rules: &SyncRules,
+        _sync: usize,
+        find: &Find,
+        candidates: &Candidates,
+    ) -> Result<()> {
+        let mut addresses = Vec::new();
+        for (other, rows) in find.others.iter().zip(candidates) {
+            addresses.extend(rows.iter().flatten().map(|observation| address(rules.id, *other, &observation.key)));
+        }
+        desk.load(&*self.store, addresses).await
+    }
+
+    #[allow(clippy::too_many_arguments, reason = "one stranger with everything that its identity is decided from")]
+    pub(super) async fn identify(
+        &mut self,
+        desk: &mut Desk,
+        rules: &Arc<SyncRules>,
+        sync: usize,
+        member: MemberIndex,
+        others: &[MemberIndex],
+        item: Stranger,
+        found: Vec<Vec<Observation>>,
+        reservations: &mut BTreeMap<Vec<u8>, LinkId>,
+    ) -> Result<()> {
+        let Some(slot) = desk.slot(&item.address) else { return Ok(()) };
+        let (None, Some(pending)) = (slot.link, slot.pending.clone()) else { return Ok(()) };
+        let Shown::Present { cells, .. } = &pending.shown else { return Ok(()) };
+        if shown_match_value(rules, member, cells) != item.value && !crate::mutants::active("lookup_skipped") {
+            // It changed while we were looking: the search was for something else.
+            self.unidentified(sync, item.address);
+            return Ok(());
+        }
+        let reserved = item.value.as_ref().and_then(|value| Some((value.clone(), *reservations.get(value)?)));
+        if let Some((value, id)) = reserved
+            && self.still_reserves(desk, rules, id, &value)
+        {
+            self.meet_reservation(desk, sync, member, item, &pending, id);
+            return Ok(());
+        }
+        let mut bound: Vec<(MemberIndex, Observation)> = Vec::new();
+        let mut into: Option<LinkId> = None;
+        for (&other, found) in others.iter().zip(found) {
+            let found = self.standing_candidates(rules, sync, other, found, item.value.as_ref());
+            let mut found = distinct(found);
+            if found.len() > 1 {
+                let keys = found.iter().map(|observation| observation.key.clone()).collect();
+                self.ambiguous(sync, member, &item.address, &pending, other, keys);
+                return Ok(());
+            }
+            let Some(candidate) = found.pop() else { continue };
+            let sight = crate::capture::incoming(rules, sync, other, candidate.clone(), self.now(), &self.store_id, true);
+            match self.owner(desk, &sight) {
+                Owner::Nobody => bound.push((other, candidate)),
+                // Found under a key that it has given up by now: looked for again when the feed has told.
+                Owner::Past | Owner::Unclear => {
+                    self.identify_later(sync, item.address);
+                    return Ok(());
+                }
+                Owner::Link(id) => match self.may_join(desk, id, member) {
+                    Join::Yes if into.is_none_or(|into| into == id) => into = Some(id),
+                    Join::Later => {
+                        self.identify_later(sync, item.address);
+                        return Ok(());
+                    }
+                    _ => {
+                        self.duplicate(sync, member, &item.address, &pending, id);
+                        return Ok(());
+                    }
+                },
+            }
+        }
+        let loading = self.syncs.get(sync).is_some_and(|state| state.members.iter().any(|member| !member.load.is_done()));
+        if into.is_none() && bound.is_empty() && loading && rules.initial.strategy == InitialStrategy::MatchOnly {
+            desk.set_pending(&item.address, None);
+            return Ok(());
+        }
+        let mut link = match into.and_then(|id| desk.link(id).cloned()) {
+            Some(link) => link,
+            None => {
+                let id = LinkId(self.next_link);
+                self.next_link = self.next_link.saturating_add(1);
+                Link::new(id, rules.id, rules.layout, rules.members.len(), rules.fields.len(), rules.groups.len())
+            }
+        };
+        let joined = into.is_some() || !bound.is_empty();
+        if let Some(side) = link.sides.get_mut(member) {
+            side.key = Some(pending.key.clone());
+        }
+        desk.set_link(&item.address, Some(link.id), &mut self.transaction);
+        for (other, candidate) in &bound {
+            if let Some(side) = link.sides.get_mut(*other) {
+                side.key = Some(candidate.key.clone());
+            }
+            desk.set_link(&address(rules.id, *other, &candidate.key), Some(link.id), &mut self.transaction);
+        }
+        let id = link.id;
+        let creates = link
+            .sides
+            .iter()
+            .enumerate()
+            .any(|(other, side)| side.key.is_none() && rules.members.get(other).is_some_and(|other| other.inward))
+            && rules.members.get(member).is_some_and(|member| member.outward);
+        desk.save(link);
+        if let Some(value) = item.value.filter(|_| creates) {
+            self.transaction.reservations.push((rules.id, value.clone(), Some(id)));
+            reservations.insert(value, id);
+        }
+        if joined {
+            self.note_linked(rules, id, member, &pending.key);
+        }
+        let now = self.now();
+        let arrived = bound
+            .into_iter()
+            .map(|(other, candidate)| crate::capture::incoming(rules, sync, other, candidate, now, &self.store_id, true))
+            .collect();
+        self.take_in_all(desk, arrived).await?;
+        desk.touch(id);
+        Ok(())
+    }
+
+    /// Candidates that still stand: not deleted since the search, and equal in the match fields after smoothing.
+    pub(super) fn standing_candidates(
+        &self,
+        rules: &SyncRules,
+        sync: usize,
+        other: MemberIndex,
+        found: Vec<Observation>,
+        value: Option<&Vec<u8>>,
+    ) -> Vec<Observation> {
+        let now = self.now();
+        found
+            .into_iter()
+            .filter(|observation| {
+                let one = crate::capture::incoming(rules, sync, other, observation.clone(), now, &self.store_id, true);
+                let Shown::Present { cells, .. } = &one.pending.shown else { return false };
+                !self.is_orphaned(&one) && shown_match_value(rules, other, cells).as_ref() == value
+            })
+            .collect()
+    }
+
+    /// A record with the same match value is being created, or was found a moment ago.
+    pub(super) fn meet_reservation(
+        &mut self,
+        desk: &mut Desk,
+        sync: usize,
+        member: MemberIndex,
+        item: Stranger,
+        pending: &Pending,
+        id: LinkId,
+    ) {
+        match self.may_join(desk, id, member) {
+            Join::Yes => {
+                let Some(mut link) = desk.link(id).cloned() else { return };
+                if let Some(side) = link.sides.get_mut(member) {
+                    side.key = Some(pending.key.clone());
+                }
+                desk.set_link(&item.address, Some(id), &mut self.transaction);
+                desk.save(link);
+                desk.touch(id);
+                if let Some(rules) = self.rules(sync) {
+                    self.note_linked(&rules, id, member, &pending.key);
+                }
+            }
+            Join::Later => self.identify_later(sync, item.address),
+            Join::No => self.duplicate(sync, member, &item.address, pending, id),
+        }
+    }
+
+    /// Whether a reservation still stands: its link lives, still is to be made somewhere, and has that match value. One
+    /// that does not is only forgotten.
+    pub(super) fn still_reserves(&mut self, desk: &Desk, rules: &SyncRules, id: LinkId, value: &[u8]) -> bool {
+        let stands = desk.link(id).is_some_and(|link| {
+            let undecided = link.decision == 0;
+            let owed = link.sides.iter().any(|side| side.owes_life || side.key.is_none());
+            link.life == Life::Live && owed && (undecided || link_match_value(rules, link).is_none_or(|of_link| of_link == value))
+        });
+        if !stands {
+            self.transaction.reservations.push((rules.id, value.to_vec(), None));
+        }
+        stands
+    }
+
+    /// Whether a record of `member` may become part of this link.
+    pub(super) fn may_join(&self, desk: &Desk, id: LinkId, member: MemberIndex) -> Join {
+        let Some(link) = desk.link(id) else { return Join::Later };
+        let Some(side) = link.sides.get(member) else { return Join::No };
+        match link.life {
+            // Its records are on their way out; what comes after is a new record.
+            Life::Deleted { .. } if link.sides.iter().any(|side| side.standing == Standing::Present && side.owes_life) => {
+                Join::Later
+            }
+            Life::Deleted { .. } | Life::Detached { .. } => Join::No,
+            Life::Live if side.flight.is_some() => Join::Later,
+            // Its record there is gone, which is yet to be decided.
+            Life::Live
+                if desk.pending(link).get(member).is_some_and(|pending| {
+                    pending.as_ref().is_some_and(|pending| matches!(pending.shown, Shown::Gone { .. }))
+                }) =>
+            {
+                Join::Later
+            }
+            Life::Live if side.standing == Standing::Absent && side.key.is_none() => Join::Yes,
+            Life::Live => Join::No,
+        }
+    }
+
+    /// A create collided with what is there: one match is it; none is looked for again; another link's is a duplicate.
+    pub(super) async fn bind_collided(
+        &mut self,
+        desk: &mut Desk,
+        rules: &Arc<SyncRules>,
+        sync: usize,
+        member: MemberIndex,
+        id: LinkId,
+        found: Vec<Observation>,
+    ) -> Result<()> {
+        let Some(mut link) = desk.link(id).cloned() else { return Ok(()) };
+        if link.in_flight() || link.sides.get(member).is_none_or(|side| side.standing == Standing::Present) {
+            return Ok(());
+        }
+        let now = self.now();
+        self.owe_later(sync, &mut link, member, now);
+        desk.save(link.clone());
+        desk.touch(id);
+        let mut found = distinct(found);
+        if found.len() > 1 {
+            let error = Error::new(Code::MatchAmbiguous, "several records could be the one that stands in the way of a create");
+            self.block(sync, &mut link, member, &error);
+            desk.save(link);
+            return Ok(());
+        }
+        let Some(candidate) = found.pop() else { return Ok(()) };
+        let there = address(rules.id, member, &candidate.key);
+        let sight = crate::capture::incoming(rules, sync, member, candidate.clone(), self.now(), &self.store_id, true);
+        match self.owner(desk, &sight) {
+            Owner::Link(other) if other == id => {}
+            Owner::Past | Owner::Unclear => return Ok(()),
+            Owner::Link(other) => {
+                if self.may_join(desk, other, member) == Join::Later {
+                    return Ok(());
+                }
+                let error =
+                    Error::new(Code::MatchDuplicate, format!("the record {} already belongs to another one", candidate.key));
+                self.block(sync, &mut link, member, &error);
+                desk.save(link);
+                return Ok(());
+            }
+            Owner::Nobody => {
+                if let Some(side) = link.sides.get_mut(member) {
+                    side.key = Some(candidate.key.clone());
+                    side.standing = Standing::Absent;
+                }
+                self.strike_debt(&mut link, member);
+                desk.set_link(&there, Some(id), &mut self.transaction);
+                desk.save(link);
+                self.note_linked(rules, id, member, &candidate.key);
+            }
+        }
+        let now = self.now();
+        let arrived = vec![crate::capture::incoming(rules, sync, member, candidate, now, &self.store_id, true)];
+        self.take_in_all(desk, arrived).await?;
+        desk.touch(id);
+        Ok(())
+    }
+
+    pub(super) fn note_linked(&mut self, rules: &SyncRules, link: LinkId, member: MemberIndex, key: &Key) {
+        let row = LedgerRow {
+            at: self.now(),
+            sync: rules.id,
+            link: Some(link),
+            member,
+            key: key.to_string(),
+            entry: Entry::Linked,
+            fields: Vec::new(),
+        };
+        self.transaction.ledger.push(row);
+    }
+
+    pub(super) fn ambiguous(
+        &mut self,
+        sync: usize,
+        member: MemberIndex,
+        address: &Address,
+        pending: &Pending,
+        other: MemberIndex,
+        candidates: Vec<Key>,
+    ) {
+        let message = format!("record {} has {} possible matches", pending.key, candidates.len());
+        let subject = Subject::Ambiguous { member, key: pending.key.clone(), other, candidates };
+        self.park_stranger(sync, address, Code::MatchAmbiguous, message, subject);
+    }
+
+    pub(super) fn duplicate(&mut self, sync: usize, member: MemberIndex, address: &Address, pending: &Pending, linked: LinkId) {
+        let message = format!("record {} has the same match fields as one that is already linked", pending.key);
+        let subject = Subject::Duplicate { member, key: pending.key.clone(), linked };
+        self.park_stranger(sync, address, Code::MatchDuplicate, message, subject);
+    }
+
+    pub(super) fn park_stranger(&mut self, sync: usize, address: &Address, code: Code, message: String, subject: Subject) {
+        let id = self.new_review();
+        let Some(rules) = self.rules(sync) else { return };
+        let review =
+            Review { id, sync: rules.id, link: None, opened: self.now(), closed: None, code: code.to_string(), message, subject };
+        self.open_review(sync, review);
+        self.parked.insert(address.clone(), id);
+    }
+}
+
+/// Whether a record may become part of a link.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Join {
+    Yes,
+    No,
+    Later,
+}

@@ -1,0 +1,248 @@
+//! The search for a stranger's match, or for what stood in the way of a create, at the other members. What is found is
+//! judged elsewhere.
+
+use super::values::{canonical_match, match_bytes, search_rows};
+use crate::change::Observation;
+use crate::connector::{Operation, Presence};
+use crate::error::{Code, Error, Result};
+use crate::link::{LinkId, MemberIndex, Shown};
+use crate::reconcile::{Patch, patch};
+use crate::record::{FieldName, Key};
+use crate::rules::SyncRules;
+use crate::runtime::core::{Core, Event};
+use crate::schema::Selection;
+use crate::store::Address;
+use crate::value::Value;
+use std::sync::Arc;
+
+/// Strangers in one search.
+pub(super) const FIND_BATCH: usize = 500;
+/// The most candidates asked for: two are already too many.
+pub(super) const FIND_LIMIT: usize = 5;
+
+/// A search at the other members.
+pub(crate) struct Find {
+    pub sync: usize,
+    pub kind: FindKind,
+    /// The members searched, in the order of the answer.
+    pub others: Vec<MemberIndex>,
+}
+
+/// What is searched for.
+pub(crate) enum FindKind {
+    /// The matches of strangers of a member.
+    Strangers { member: MemberIndex, items: Vec<Stranger> },
+    /// The record that stood in the way of a create.
+    Collided { link: LinkId },
+}
+
+pub(crate) struct Stranger {
+    pub address: Address,
+    /// The rows of the search that are this stranger's.
+    pub rows: std::ops::Range<usize>,
+    pub value: Option<Vec<u8>>,
+}
+
+/// Per member searched, per row, the records found.
+pub(crate) type Candidates = Vec<Vec<Vec<Observation>>>;
+
+impl Core {
+    pub(crate) async fn start_finds(&mut self) -> Result<()> {
+        for sync in 0..self.syncs.len() {
+            self.start_find(sync).await?;
+        }
+        Ok(())
+    }
+
+    pub(super) async fn start_find(&mut self, sync: usize) -> Result<()> {
+        let now = self.now();
+        let Some(state) = self.syncs.get_mut(sync) else { return Ok(()) };
+        let ready = state.active()
+            && state.begun
+            && !state.unidentified.running
+            && state.unidentified.retry_at.is_none_or(|at| at <= now);
+        if !ready {
+            return Ok(());
+        }
+        let waiting = &mut state.unidentified;
+        while let Some((at, address)) = waiting.later.first().cloned().filter(|(at, _)| *at <= now) {
+            waiting.later.remove(&(at, address.clone()));
+            if waiting.queued.insert(address.clone()) {
+                waiting.queue.push_back(address);
+            }
+        }
+        if let Some((member, link)) = waiting.collided.pop_front() {
+            return self.find_collided(sync, member, link).await;
+        }
+        let Some(member) = waiting.queue.front().map(|address| address.member) else { return Ok(()) };
+        let mut batch = Vec::new();
+        while batch.len() < FIND_BATCH && waiting.queue.front().is_some_and(|address| address.member == member) {
+            let Some(address) = waiting.queue.pop_front() else { break };
+            waiting.queued.remove(&address);
+            batch.push(address);
+        }
+        self.find_strangers(sync, member, batch).await
+    }
+
+    pub(super) async fn find_strangers(&mut self, sync: usize, member: MemberIndex, batch: Vec<Address>) -> Result<()> {
+        let Some(rules) = self.rules(sync) else { return Ok(()) };
+        let mut desk = self.desk();
+        desk.load(&*self.store, batch.clone()).await?;
+        let others: Vec<MemberIndex> = (0..rules.members.len()).filter(|other| *other != member).collect();
+        let mut rows: Vec<Vec<Vec<Value>>> = vec![Vec::new(); others.len()];
+        let mut items = Vec::new();
+        for address in batch {
+            let Some(pending) = desk.slot(&address).filter(|slot| slot.link.is_none()).and_then(|slot| slot.pending.as_ref())
+            else {
+                continue;
+            };
+            let Shown::Present { cells, .. } = &pending.shown else { continue };
+            let complete = rules
+                .fields
+                .iter()
+                .zip(cells)
+                .all(|(field, cell)| cell.is_some() || field.members.get(member).is_none_or(Option::is_none));
+            if !complete {
+                self.want_stranger(sync, address.clone(), pending.key.clone());
+                continue;
+            }
+            let canonical = canonical_match(&rules, member, cells);
+            let value = match_bytes(&rules, &canonical).filter(|_| !crate::mutants::active("lookup_skipped"));
+            let start = rows.first().map_or(0, Vec::len);
+            if value.is_some() {
+                for (rows, other) in rows.iter_mut().zip(&others) {
+                    rows.extend(search_rows(&rules, *other, &canonical));
+                }
+            }
+            let end = rows.first().map_or(0, Vec::len);
+            items.push(Stranger { address, rows: start..end, value });
+        }
+        if items.is_empty() {
+            return Box::pin(self.start_find_again(sync)).await;
+        }
+        let find = Find { sync, kind: FindKind::Strangers { member, items }, others };
+        self.search(&rules, find, rows, None);
+        Ok(())
+    }
+
+    pub(super) async fn start_find_again(&mut self, sync: usize) -> Result<()> {
+        let more = self.syncs.get(sync).is_some_and(|state| !state.unidentified.queue.is_empty());
+        if more { self.start_find(sync).await } else { Ok(()) }
+    }
+
+    pub(super) async fn find_collided(&mut self, sync: usize, member: MemberIndex, id: LinkId) -> Result<()> {
+        let Some(rules) = self.rules(sync) else { return Ok(()) };
+        let mut desk = self.desk();
+        desk.load_links(&*self.store, vec![id]).await?;
+        let Some(link) = desk.link(id).filter(|link| !link.in_flight()) else { return Ok(()) };
+        let Patch::Write(Operation::Create { image, .. }) = patch(&rules, link, member) else { return Ok(()) };
+        let key: Option<Vec<Value>> = rules
+            .members
+            .get(member)
+            .map(|rules| rules.schema.key.iter().map(|field| image.get(field.as_str()).cloned()).collect::<Option<Vec<Value>>>())
+            .unwrap_or_default()
+            .filter(|key| !key.is_empty());
+        let canonical: Vec<Option<Value>> = rules
+            .match_on
+            .iter()
+            .map(|rule| {
+                let group = rules.fields.get(rule.field)?.group;
+                let place = rules.group_fields(group).iter().position(|field| *field == rule.field)?;
+                link.groups.get(group)?.agreed.as_ref()?.values.get(place).cloned()
+            })
+            .collect();
+        let rows = if match_bytes(&rules, &canonical).is_some() { search_rows(&rules, member, &canonical) } else { Vec::new() };
+        let find = Find { sync, kind: FindKind::Collided { link: id }, others: vec![member] };
+        self.search(&rules, find, vec![rows], key.map(Key));
+        Ok(())
+    }
+
+    /// Asks the members. `key`: a record to be read as well, under the key that a create would have given.
+    pub(super) fn search(&mut self, rules: &Arc<SyncRules>, find: Find, rows: Vec<Vec<Vec<Value>>>, key: Option<Key>) {
+        if let Some(state) = self.syncs.get_mut(find.sync) {
+            state.unidentified.running = true;
+        }
+        let generation = self.orphans.begin();
+        let timeout = self.options.read_timeout;
+        let mut asked = Vec::new();
+        for (other, rows) in find.others.iter().zip(rows) {
+            let (Some(connector), Some(selection)) =
+                (self.connector(find.sync, *other), rules.members.get(*other).map(|member| member.selection.clone()))
+            else {
+                continue;
+            };
+            let by: Vec<FieldName> =
+                rules.match_on.iter().filter_map(|rule| Some(rules.at(*other, rule.field)?.name.clone())).collect();
+            asked.push((connector, selection, by, rows));
+        }
+        self.jobs.spawn(async move {
+            let answer = async {
+                let mut found = Vec::with_capacity(asked.len());
+                for (connector, selection, by, rows) in asked {
+                    found.push(ask(&*connector, &selection, &by, rows, key.clone()).await?);
+                }
+                Ok(found)
+            };
+            let result = match tokio::time::timeout(timeout, answer).await {
+                Ok(result) => result,
+                Err(_) => Err(Error::new(Code::Unreachable, "a search was not answered in time")),
+            };
+            Event::Found { find, generation, result }
+        });
+    }
+
+    pub(super) fn search_failed(&mut self, find: Find, error: &Error) {
+        let now = self.now();
+        let (min, max) = (self.options.reconnect_min, self.options.reconnect_max);
+        tracing::warn!(error = error.chain(), "matches cannot be looked for");
+        let Some(state) = self.syncs.get_mut(find.sync) else { return };
+        let waiting = &mut state.unidentified;
+        waiting.failures = waiting.failures.saturating_add(1);
+        let wait = error.retry_after.unwrap_or_else(|| min.saturating_mul(1 << waiting.failures.min(16)).min(max));
+        waiting.retry_at = Some(now.plus(wait));
+        match find.kind {
+            FindKind::Strangers { items, .. } => {
+                for item in items.into_iter().rev() {
+                    if waiting.queued.insert(item.address.clone()) {
+                        waiting.queue.push_front(item.address);
+                    }
+                }
+            }
+            FindKind::Collided { link } => {
+                let member = find.others.first().copied().unwrap_or_default();
+                waiting.collided.push_front((member, link));
+            }
+        }
+    }
+}
+
+/// Asks one member for the matches of rows, and for a record by key. Rows with a null are not asked: they match nothing.
+pub(super) async fn ask(
+    connector: &dyn crate::connector::Connector,
+    selection: &Selection,
+    by: &[FieldName],
+    rows: Vec<Vec<Value>>,
+    key: Option<Key>,
+) -> Result<Vec<Vec<Observation>>> {
+    let mut found = vec![Vec::new(); rows.len()];
+    let asked: Vec<usize> =
+        rows.iter().enumerate().filter(|(_, row)| !row.iter().any(Value::is_null)).map(|(place, _)| place).collect();
+    if !asked.is_empty() && !by.is_empty() {
+        let values: Vec<Vec<Value>> = asked.iter().filter_map(|place| rows.get(*place).cloned()).collect();
+        let answers = connector.find(selection, by, &values, FIND_LIMIT).await?;
+        for (place, answer) in asked.into_iter().zip(answers) {
+            if let Some(found) = found.get_mut(place) {
+                *found = answer;
+            }
+        }
+    }
+    if let Some(key) = key {
+        let read = connector.read(selection, &[key]).await?;
+        found.push(
+            read.into_iter()
+                .filter_map(|presence| if let Presence::Present(observation) = presence { Some(observation) } else { None })
+                .collect(),
+        );
+    }
+    Ok(found)
+}
