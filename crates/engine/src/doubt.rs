@@ -298,7 +298,7 @@ impl Core {
                 match link {
                     Some(link) => desk.touch(link),
                     None if self.parked.contains_key(&address) => {}
-                    None => self.unidentified(sync, address),
+                    None => self.unidentified_unless_ours(sync, address),
                 }
             }
             self.decide_touched(&mut desk, false).await?;

@@ -194,11 +194,11 @@ impl Core {
             // Observations may be durable before the position that follows them; one step's worth of memory is the bound.
             self.commit();
         }
-        self.empty_strangers(sync, member).await
+        self.empty_strangers(sync, member, version).await
     }
 
     /// Records that nobody had identified yet went with the others.
-    async fn empty_strangers(&mut self, sync: usize, member: MemberIndex) -> Result<()> {
+    async fn empty_strangers(&mut self, sync: usize, member: MemberIndex, version: &Version) -> Result<()> {
         let Some(rules) = self.rules(sync) else { return Ok(()) };
         let mut after = None;
         loop {
@@ -207,10 +207,10 @@ impl Core {
             after = Some(last.clone());
             let mut desk = self.desk();
             desk.load(&*self.store, rows.iter().map(|(address, _)| address.clone()).collect()).await?;
-            for (address, _) in rows.into_iter().filter(|(address, _)| address.member == member) {
+            for (address, pending) in rows.into_iter().filter(|(address, _)| address.member == member) {
                 if desk.slot(&address).is_some_and(|slot| slot.link.is_none()) {
-                    desk.set_pending(&address, None);
                     self.forget_stranger(&mut desk, sync, &address).await?;
+                    self.bury_stranger(&mut desk, sync, &address, pending.key, version);
                 }
             }
             desk.flush(&mut self.transaction);

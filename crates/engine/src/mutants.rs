@@ -34,6 +34,8 @@ pub const ALL: &[(&str, &str)] = &[
     ("lookup_skipped", "a new record's match is not looked for"),
     ("two_flights_per_link", "a link is planned again while a write of it is under way"),
     ("delete_forgotten", "a record deleted and made anew within one fold does not say so"),
+    ("own_create_taken_for_stranger", "a record that our create under way has made is taken for one of somebody else's"),
+    ("stranger_without_tombstone", "a record that went before it was identified is not remembered: its feed brings it back"),
     ("priority_reversed", "the last of the priority list wins"),
     ("first_write_wins", "the earliest edit wins"),
     ("owed_value_no_contender", "an agreed value that is still owed is written over without contending"),

@@ -76,8 +76,9 @@ impl Core {
 
     /// The flight is over.
     pub(crate) fn land(&mut self, id: FlightId) {
-        if self.flights.remove(&id).is_some() {
+        if let Some(airborne) = self.flights.remove(&id) {
             self.transaction.closed.push(id);
+            self.not_made_by(airborne.sync, id);
         }
     }
 

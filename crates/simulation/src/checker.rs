@@ -41,7 +41,7 @@ pub struct Violation {
 /// Everything that is wrong.
 pub fn check(evidence: &Evidence<'_>) -> Vec<Violation> {
     let lives = lives(evidence.world, &evidence.databases);
-    let mut checker = Checker { evidence, lives, excused: BTreeMap::new(), found: Vec::new() };
+    let mut checker = Checker { evidence, lives, excused: BTreeMap::new(), in_question: BTreeSet::new(), found: Vec::new() };
     checker.excuse();
     checker.reviews_are_called_for();
     let tags: Vec<String> = checker.lives.keys().cloned().collect();
@@ -68,6 +68,8 @@ struct Checker<'a> {
     evidence: &'a Evidence<'a>,
     lives: BTreeMap<String, Lives>,
     excused: BTreeMap<String, Excuse>,
+    /// Records of which a group's value was ever put before a person, whether that was decided since or not.
+    in_question: BTreeSet<String>,
     found: Vec<Violation>,
 }
 
@@ -86,13 +88,19 @@ impl Checker<'_> {
 
     /// Finds which records wait for a person.
     fn excuse(&mut self) {
-        let open: Vec<&Review> = self.evidence.reviews.iter().filter(|review| review.closed.is_none()).collect();
-        for review in open {
+        let reviews: Vec<&Review> = self.evidence.reviews.iter().collect();
+        for review in reviews {
             let mut tags = BTreeSet::new();
             if let Some(link) = self.evidence.links.iter().find(|link| Some(link.id) == review.link) {
                 for (member, side) in link.sides.iter().enumerate() {
                     tags.extend(side.key.iter().flat_map(|key| self.tags_of(member, key)));
                 }
+            }
+            if matches!(review.subject, Subject::Conflict { .. }) {
+                self.in_question.extend(tags.iter().cloned());
+            }
+            if review.closed.is_some() {
+                continue;
             }
             match &review.subject {
                 Subject::Ambiguous { member, key, other, candidates } => {
@@ -210,7 +218,7 @@ impl Checker<'_> {
             self.blame("2 convergence (existence)", tag, what);
             return;
         }
-        if let Some((must_exist, why)) = self.must_exist(life)
+        if let Some((must_exist, why)) = self.must_exist(tag, life)
             && must_exist != everywhere
         {
             let what = format!("{why}, but it is {}", if everywhere { "everywhere" } else { "nowhere" });
@@ -219,7 +227,7 @@ impl Checker<'_> {
     }
 
     /// Whether the sequential model can tell that a record, deleted at some time, is to exist.
-    fn must_exist(&self, life: &Lives) -> Option<(bool, &'static str)> {
+    fn must_exist(&self, tag: &str, life: &Lives) -> Option<(bool, &'static str)> {
         let deletes: Vec<(usize, &Step)> = user_steps(life).filter(|(_, step)| step.after.is_none()).collect();
         let made: Vec<(usize, &Step)> =
             user_steps(life).filter(|(_, step)| step.before.is_none() && step.after.is_some()).collect();
@@ -238,7 +246,8 @@ impl Checker<'_> {
             return (!others_made && last > last_delete).then_some((true, "made anew by the user who had deleted it"));
         }
         let quiet = edits().all(|(member, _)| member == deleter) && made.iter().all(|(member, _)| *member == deleter);
-        if quiet && !made_anew && !self.has_triggers() && self.world().users_wait {
+        // Values that a person was asked about (a first sight without a base, say) are edits that a delete stands against.
+        if quiet && !self.in_question.contains(tag) && !made_anew && !self.has_triggers() && self.world().users_wait {
             return Some((false, "deleted where alone it was ever edited"));
         }
         let after = edits().any(|(member, step)| member != deleter && step.at > delete.at && self.lasting(life, member, step));

@@ -260,6 +260,7 @@ impl Connector for System {
 
     async fn snapshot(&self, selection: &Selection, from: &ChunkCursor, limit: usize) -> Result<Chunk> {
         self.enter("snapshot").await?;
+        self.pass_gate(Gate::Looks).await;
         let chunk = {
             let state = self.state();
             let rows: Vec<_> = state.database.rows_at(state.database.head(), &from.0).take(limit + 1).collect();
@@ -295,6 +296,7 @@ impl Connector for System {
         limit: usize,
     ) -> Result<Vec<Vec<Observation>>> {
         self.enter("find").await?;
+        self.pass_gate(Gate::Looks).await;
         let found: Vec<Vec<Observation>> = {
             let state = self.state();
             let equal = |record: &Record, wanted: &[Value]| {

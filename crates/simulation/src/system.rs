@@ -96,15 +96,17 @@ pub(crate) struct State {
     pub reactions: Vec<(Moment, Reaction)>,
     /// Up to which commit the feed has been handed out since it was last opened.
     pub handed_out: u64,
-    /// Calls so far, and the answer to hold: see [`System::hold_writes`].
+    /// Which calls are held: see [`System::hold`].
     pub gate: Gate,
 }
 
-/// A place at which a scripted test holds writes.
+/// A place at which a scripted test holds calls.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Gate {
-    /// Writes pass.
+    /// Everything passes.
     Open,
+    /// Snapshots and searches wait before they look.
+    Looks,
     /// Writes wait before they take effect.
     Before,
     /// Writes wait after they took effect, before they are answered.
@@ -191,8 +193,8 @@ impl System {
         Ok(self.commit(&mut state, draft, author))
     }
 
-    /// Holds writes at a gate until it is opened; what waits goes on then.
-    pub fn hold_writes(&self, gate: Gate) {
+    /// Holds calls at a gate until it is opened; what waits goes on then.
+    pub fn hold(&self, gate: Gate) {
         self.state().gate = gate;
         self.wake.notify_waiters();
     }

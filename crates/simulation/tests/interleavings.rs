@@ -42,7 +42,7 @@ async fn settled(stage: &Script, field: &str, value: Option<&Value>) -> Vec<Viol
 }
 
 fn gate(stage: &Script, member: usize, gate: Gate) {
-    stage.stage.systems[member].hold_writes(gate);
+    stage.stage.systems[member].hold(gate);
 }
 
 fn writes_at_most(stage: &Script, member: usize, most: usize) -> Vec<Violation> {
@@ -276,6 +276,89 @@ fn a_record_is_deleted_and_made_anew_at_a_with_the_same_key_while_its_own_edit_i
         };
         let mut found = stage.while_it_lives(steps).await;
         found.extend(stage.expect("r1", "name", Some(&text("the new one"))));
+        found
+    });
+}
+
+#[test]
+fn a_record_that_went_before_its_match_was_found_stays_away_when_the_feed_is_given_again() {
+    let mut world = world(2);
+    world.members[A].profile.feed_batch_max = 1;
+    world.fsync_ms_max = 80;
+    proven(world, async |stage| {
+        let steps = async {
+            stage.pause(1_000).await;
+            gate(stage, B, Gate::Looks);
+            stage.insert(A, "short-lived", &[("name", text("hardly seen"))]);
+            // So that the feed, given again, tells of the insert long before it tells of the delete.
+            for edit in 0..40 {
+                stage.edit(A, "r1", &[("amount", Value::Int(edit))]);
+            }
+            stage.delete(A, "short-lived");
+            stage.pause(20_000).await;
+            gate(stage, B, Gate::Open);
+            stage.stage.level().await
+        };
+        let mut found = stage.while_it_lives(steps).await;
+        found.extend(stage.expect("short-lived", "name", None));
+        found
+    });
+}
+
+#[test]
+fn a_snapshot_that_shows_our_own_create_before_its_outcome_is_known_makes_no_second_record() {
+    let mut world = World::plain(2);
+    world.matched = false;
+    world.contents.push(Seeded { tag: "r1".to_owned(), at: vec![Some(String::new()), None] });
+    world.members[B].profile.call_ms_max = 1_000;
+    world.members[B].profile.feed_delay_ms_max = 60_000;
+    let found = play(world, async |stage| {
+        gate(stage, B, Gate::Looks);
+        // Killed as soon as the create has taken effect, while its answer is on its way.
+        let mut found = stage.while_it_lives(stage.until_shown(B, "r1", "name", &text("ir1"))).await;
+        gate(stage, B, Gate::Open);
+        found.extend(stage.conclude().await);
+        found.extend(writes_at_most(stage, A, 0));
+        found.extend(writes_at_most(stage, B, 1));
+        found
+    });
+    assert!(found.is_empty(), "{found:#?}");
+}
+
+#[test]
+fn a_changed_key_that_cannot_be_ordered_against_the_first_read_is_followed() {
+    let mut world = natural(world(2));
+    world.members[A].profile.vague_reads = true;
+    proven(world, async |stage| {
+        let steps = async {
+            stage.edit(A, "r1", &[("code", text("another key"))]);
+            stage.stage.level().await
+        };
+        let mut found = stage.while_it_lives(steps).await;
+        found.extend(stage.expect("r1", "code", Some(&text("another key"))));
+        found
+    });
+}
+
+#[test]
+fn a_create_that_meets_a_record_made_anew_under_the_key_of_a_tombstone_is_bound_to_it() {
+    let mut world = natural(world(2));
+    world.members[A].profile.feed_delay_ms_max = 30_000;
+    proven(world, async |stage| {
+        let steps = async {
+            stage.delete(B, "r1");
+            stage.stage.level().await?;
+            gate(stage, A, Gate::Before);
+            stage.insert(B, "r1", &[("name", text("made anew at b"))]);
+            stage.pause(1_000).await;
+            // The create is on its way, and the feed of A is slow to tell of this one.
+            stage.insert(A, "r1", &[("amount", Value::Int(5))]);
+            gate(stage, A, Gate::Open);
+            stage.stage.level().await
+        };
+        let mut found = stage.while_it_lives(steps).await;
+        found.extend(stage.expect("r1", "name", Some(&text("made anew at b"))));
+        found.extend(stage.expect("r1", "amount", Some(&Value::Int(5))));
         found
     });
 }

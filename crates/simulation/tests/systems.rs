@@ -143,14 +143,14 @@ fn a_write_whose_client_is_gone_is_over_when_the_fence_has_answered() {
         let system = &stage.stage.systems[0];
         let feed = system.prepare(&[selection()], &[]).await.unwrap().remove(0);
         for number in 0..10 {
-            system.hold_writes(Gate::Before);
+            system.hold(Gate::Before);
             let create = Operation::Create { image: Record::new(), absent_by: Vec::new() };
             let writes = [Write { id: 1, operation: create }];
             let mark = mark(number);
             let selection = selection();
             let gone = tokio::time::timeout(Duration::from_millis(100), system.apply(&selection, &mark, &writes)).await;
             assert!(gone.is_err());
-            system.hold_writes(Gate::Open);
+            system.hold(Gate::Open);
             let fence = system.fence(&feed.name).await.unwrap();
             let rows = system.look(|database| database.rows().count());
             stage.pause(10_000).await;

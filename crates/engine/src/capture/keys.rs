@@ -4,7 +4,7 @@
 use super::incoming::Incoming;
 use crate::change::Version;
 use crate::error::Result;
-use crate::link::{Link, LinkId, MemberIndex, Side};
+use crate::link::{Life, Link, LinkId, MemberIndex, Shown, Side, Standing};
 use crate::record::Key;
 use crate::runtime::core::Core;
 use crate::runtime::desk::{Desk, address};
@@ -36,6 +36,23 @@ pub(super) fn known_version(desk: &Desk, id: LinkId, member: MemberIndex) -> Ver
     pending.map_or_else(|| side.version.clone(), |pending| pending.version.clone())
 }
 
+/// Whether a link's record of that member has this key now.
+fn stands_at(link: &Link, there: &Address) -> bool {
+    let key = link.sides.get(there.member).and_then(|side| side.key.as_ref());
+    key.is_some_and(|key| address(link.sync, there.member, key) == *there)
+}
+
+/// Whether a link only remembers that a record of that member went. A record that is made anew while its counterpart still
+/// stands is the same one, and goes on under its link.
+fn is_tombstone(link: &Link, member: MemberIndex) -> bool {
+    let over = match link.life {
+        Life::Live => false,
+        Life::Deleted { .. } => link.sides.iter().all(|side| side.standing != Standing::Present),
+        Life::Detached { .. } => true,
+    };
+    over && link.sides.get(member).is_some_and(|side| matches!(side.standing, Standing::Gone | Standing::Absent))
+}
+
 impl Core {
     /// Whose record an observation shows. A key that a record has given up still points at its link, so that an old
     /// observation under it is known for what it is; a newer one is of another record that has taken the key.
@@ -43,8 +60,11 @@ impl Core {
         let Some(id) = desk.slot(&one.address).and_then(|slot| slot.link) else { return Owner::Nobody };
         let member = one.pending.member;
         let Some(link) = desk.link(id) else { return Owner::Link(id) };
-        let now = link.sides.get(member).and_then(|side| side.key.as_ref()).map(|key| address(link.sync, member, key));
-        if now.is_none_or(|now| now == one.address) {
+        if self.is_new_after_a_tombstone(desk, one, link) {
+            self.part_from_key(desk, &one.address, id);
+            return Owner::Nobody;
+        }
+        if link.sides.get(member).is_none_or(|side| side.key.is_none()) || stands_at(link, &one.address) {
             return Owner::Link(id);
         }
         match self.version_order(one, &known_version(desk, id, member)) {
@@ -55,6 +75,24 @@ impl Core {
             Some(_) => Owner::Past,
             None => Owner::Unclear,
         }
+    }
+
+    /// Whether an observation shows a record made after the one that a tombstone remembers went.
+    fn is_new_after_a_tombstone(&self, desk: &Desk, one: &Incoming, link: &Link) -> bool {
+        let member = one.pending.member;
+        is_tombstone(link, member)
+            && matches!(one.pending.shown, Shown::Present { .. })
+            && self.version_order(one, &known_version(desk, link.id, member)) == Some(Ordering::Greater)
+    }
+
+    /// A tombstone lets go of a key that another record has taken.
+    fn part_from_key(&mut self, desk: &mut Desk, there: &Address, id: LinkId) {
+        desk.set_link(there, None, &mut self.transaction);
+        let Some(mut link) = desk.link(id).filter(|link| stands_at(link, there)).cloned() else { return };
+        if let Some(side) = link.sides.get_mut(there.member) {
+            side.key = None;
+        }
+        desk.save(link);
     }
 
     /// Whether a feed has told of the record's delete since the read that shows it began.
@@ -82,8 +120,17 @@ impl Core {
             && let Some(link) = desk.link(id).cloned()
         {
             let member = one.pending.member;
-            if self.version_order(one, &known_version(desk, id, member)) != Some(Ordering::Greater) {
-                return Ok(false);
+            let known_there = displaced.is_some() || stands_at(&link, old);
+            match self.version_order(one, &known_version(desk, id, member)) {
+                Some(Ordering::Greater) => {}
+                // A sight of the record under its old key cannot have seen it move: the move is news.
+                None if known_there => {}
+                None if stands_at(&link, &one.address) => return Ok(true),
+                None => {
+                    self.want_read(one.sync, member, id);
+                    return Ok(false);
+                }
+                Some(_) => return Ok(false),
             }
             self.displaced.remove(old);
             self.make_room(desk, id, &one.address).await?;
@@ -98,7 +145,11 @@ impl Core {
             return Ok(true);
         }
         if let Some(mut pending) = slot.pending {
-            desk.set_pending(old, None);
+            if matches!(self.version_order(one, &pending.version), Some(Ordering::Less | Ordering::Equal)) {
+                // Another record has the old key by now.
+                return Ok(true);
+            }
+            self.bury_stranger(desk, one.sync, old, pending.key, &one.pending.version);
             if desk.slot(&one.address).is_some_and(|slot| slot.link.is_some()) {
                 // The record is known under its new key by now: what waited under the old one is older than that.
                 return self.forget_stranger(desk, one.sync, old).await.map(|()| true);
@@ -116,18 +167,24 @@ impl Core {
         let Some(holder) = desk.slot(there).and_then(|slot| slot.link).filter(|holder| *holder != newcomer) else {
             return Ok(());
         };
-        let holds = |desk: &Desk| {
-            let side = desk.link(holder).and_then(|link| link.sides.get(there.member));
-            side.and_then(|side| side.key.as_ref()).is_some_and(|key| key.encode() == there.key)
-        };
+        let holds = |desk: &Desk| desk.link(holder).is_some_and(|link| stands_at(link, there));
         if !holds(desk) {
             return Ok(());
         }
         self.decide_link(desk, holder, None).await?;
         let Some(mut link) = desk.link(holder).cloned().filter(|_| holds(desk)) else { return Ok(()) };
+        if is_tombstone(&link, there.member) {
+            self.part_from_key(desk, there, holder);
+            return Ok(());
+        }
         let Some(Side { key: Some(key), .. }) = link.sides.get(there.member) else { return Ok(()) };
         let mut elsewhere = key.clone();
         elsewhere.0.push(Value::Text(format!("displaced record {}", holder.0)));
+        // One that was deleted has no new key to be told of.
+        let moves = desk
+            .slot(there)
+            .and_then(|slot| slot.pending.as_ref())
+            .is_none_or(|pending| !matches!(pending.shown, Shown::Gone { .. }));
         self.carry_pending(desk, &link, there.member, &elsewhere);
         let hidden = address(link.sync, there.member, &elsewhere);
         desk.set_link(&hidden, Some(holder), &mut self.transaction);
@@ -136,7 +193,7 @@ impl Core {
         }
         desk.save(link);
         desk.touch(holder);
-        if self.displaced.len() < MAX_DISPLACED {
+        if moves && self.displaced.len() < MAX_DISPLACED {
             self.displaced.insert(there.clone(), holder);
         }
         Ok(())

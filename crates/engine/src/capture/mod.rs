@@ -227,8 +227,10 @@ impl Core {
             let newer = older.as_ref().is_none_or(|older| self.version_order(&one, &older.version) != Some(Ordering::Less));
             if newer {
                 self.orphans.remember(one.address.clone(), one.pending.version.clone());
-                desk.set_pending(&one.address, None);
                 self.forget_stranger(desk, one.sync, &one.address).await?;
+                if let Some(older) = older {
+                    self.bury_stranger(desk, one.sync, &one.address, older.key, &one.pending.version);
+                }
             }
             return Ok(());
         }
@@ -241,7 +243,13 @@ impl Core {
             Folded::Unordered => one.pending,
         };
         desk.set_pending(&one.address, Some(folded));
-        self.unidentified(one.sync, one.address);
+        let tells_ours = self.connector(one.sync, one.address.member).is_some_and(|it| it.capabilities().marks);
+        if tells_ours && !one.read {
+            // The feed says whose it is: had we made it, it would carry our mark.
+            self.unidentified(one.sync, one.address);
+        } else {
+            self.unidentified_unless_ours(one.sync, one.address);
+        }
         Ok(())
     }
 }

@@ -7,7 +7,7 @@ use crate::capture::Owner;
 use crate::change::Observation;
 use crate::error::{Code, Error, Result};
 use crate::ledger::{Entry, LedgerRow};
-use crate::link::{Life, Link, LinkId, MemberIndex, Pending, Shown, Standing};
+use crate::link::{Life, LinkId, MemberIndex, Pending, Shown, Standing};
 use crate::record::Key;
 use crate::review::{Review, Subject};
 use crate::rules::{InitialStrategy, SyncRules};
@@ -152,11 +152,7 @@ impl Core {
         }
         let mut link = match into.and_then(|id| desk.link(id).cloned()) {
             Some(link) => link,
-            None => {
-                let id = LinkId(self.next_link);
-                self.next_link = self.next_link.saturating_add(1);
-                Link::new(id, rules.id, rules.layout, rules.members.len(), rules.fields.len(), rules.groups.len())
-            }
+            None => self.new_link(rules),
         };
         let joined = into.is_some() || !bound.is_empty();
         if let Some(side) = link.sides.get_mut(member) {

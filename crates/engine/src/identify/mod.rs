@@ -9,13 +9,16 @@ mod values;
 pub(crate) use search::{Candidates, Find};
 pub(crate) use values::link_match_value;
 
+use crate::change::Version;
 use crate::clock::Moment;
 use crate::error::Result;
-use crate::link::{LinkId, MemberIndex};
+use crate::link::{FlightId, Life, Link, LinkId, MemberIndex, Standing};
+use crate::record::Key;
+use crate::rules::SyncRules;
 use crate::runtime::core::Core;
 use crate::runtime::desk::Desk;
 use crate::store::Address;
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
 /// Strangers of a sync that wait to be identified.
@@ -25,6 +28,8 @@ pub(crate) struct Unidentified {
     queued: BTreeSet<Address>,
     later: BTreeSet<(Moment, Address)>,
     collided: VecDeque<(MemberIndex, LinkId)>,
+    /// Strangers that a write under way may have made, with the flights that must be over first.
+    perhaps_ours: BTreeMap<Address, BTreeSet<FlightId>>,
     running: bool,
     retry_at: Option<Moment>,
     failures: u32,
@@ -32,7 +37,8 @@ pub(crate) struct Unidentified {
 
 impl Unidentified {
     pub fn len(&self) -> usize {
-        self.queue.len().saturating_add(self.later.len()).saturating_add(self.collided.len())
+        let waiting = self.later.len().saturating_add(self.perhaps_ours.len());
+        self.queue.len().saturating_add(waiting).saturating_add(self.collided.len())
     }
 
     pub fn is_idle(&self) -> bool {
@@ -44,6 +50,7 @@ impl Core {
     /// Puts a stranger on the list.
     pub(crate) fn unidentified(&mut self, sync: usize, address: Address) {
         let Some(state) = self.syncs.get_mut(sync) else { return };
+        state.unidentified.perhaps_ours.remove(&address);
         if let Some(review) = self.parked.remove(&address) {
             let now = self.clock.now();
             state.meters.review_closed(review);
@@ -51,6 +58,42 @@ impl Core {
         }
         if state.unidentified.queued.insert(address.clone()) {
             state.unidentified.queue.push_back(address);
+        }
+    }
+
+    /// Puts a stranger on the list that was seen without a word on who made it. A create of ours that is under way may have:
+    /// its echo or its answer will say so, and only then is it known for what it is (invariant 4).
+    pub(crate) fn unidentified_unless_ours(&mut self, sync: usize, address: Address) {
+        let creates: BTreeSet<FlightId> = self
+            .flights
+            .iter()
+            .filter(|(_, airborne)| airborne.sync == sync && airborne.flight.member == address.member)
+            .filter(|(_, airborne)| airborne.creates() && !crate::mutants::active("own_create_taken_for_stranger"))
+            .map(|(id, _)| *id)
+            .collect();
+        match self.syncs.get_mut(sync) {
+            Some(state) if !creates.is_empty() => {
+                if !state.unidentified.queued.contains(&address) {
+                    state.unidentified.perhaps_ours.entry(address).or_insert(creates);
+                }
+            }
+            _ => self.unidentified(sync, address),
+        }
+    }
+
+    /// A flight is over: the strangers that it might have made, and has not, are strangers indeed.
+    pub(crate) fn not_made_by(&mut self, sync: usize, flight: FlightId) {
+        let Some(state) = self.syncs.get_mut(sync) else { return };
+        let mut strangers = Vec::new();
+        state.unidentified.perhaps_ours.retain(|address, flights| {
+            flights.remove(&flight);
+            if flights.is_empty() {
+                strangers.push(address.clone());
+            }
+            !flights.is_empty()
+        });
+        for address in strangers {
+            self.unidentified(sync, address);
         }
     }
 
@@ -63,11 +106,7 @@ impl Core {
 
     pub(crate) fn rename_unidentified(&mut self, sync: usize, old: &Address, new: &Address) {
         self.parked.remove(old);
-        if let Some(state) = self.syncs.get_mut(sync)
-            && state.unidentified.queued.remove(old)
-        {
-            state.unidentified.queue.retain(|address| address != old);
-        }
+        self.take_off_the_list(sync, old);
         self.unidentified(sync, new.clone());
     }
 
@@ -76,12 +115,41 @@ impl Core {
         if let Some(review) = self.parked.remove(address) {
             self.close_review(sync, review, "the record was deleted".to_owned());
         }
-        if let Some(state) = self.syncs.get_mut(sync)
-            && state.unidentified.queued.remove(address)
-        {
+        self.take_off_the_list(sync, address);
+        Ok(())
+    }
+
+    fn take_off_the_list(&mut self, sync: usize, address: &Address) {
+        let Some(state) = self.syncs.get_mut(sync) else { return };
+        state.unidentified.perhaps_ours.remove(address);
+        if state.unidentified.queued.remove(address) {
             state.unidentified.queue.retain(|other| other != address);
         }
-        Ok(())
+    }
+
+    /// A stranger that was seen, and that is gone before it got a link, or that has another key now, leaves a tombstone:
+    /// the feed may give its changes again, and they must not bring it to life (invariant 6).
+    pub(crate) fn bury_stranger(&mut self, desk: &mut Desk, sync: usize, address: &Address, key: Key, version: &Version) {
+        let Some(rules) = self.rules(sync) else { return };
+        let mut link = self.new_link(&rules);
+        link.life = Life::Deleted { by: address.member, at: self.now() };
+        if let Some(side) = link.sides.get_mut(address.member) {
+            side.key = Some(key);
+            side.standing = Standing::Gone;
+            side.version = version.clone();
+        }
+        desk.set_pending(address, None);
+        if !crate::mutants::active("stranger_without_tombstone") {
+            desk.set_link(address, Some(link.id), &mut self.transaction);
+            desk.save(link);
+        }
+    }
+
+    /// A link of which nothing is known yet.
+    pub(crate) fn new_link(&mut self, rules: &SyncRules) -> Link {
+        let id = LinkId(self.next_link);
+        self.next_link = self.next_link.saturating_add(1);
+        Link::new(id, rules.id, rules.layout, rules.members.len(), rules.fields.len(), rules.groups.len())
     }
 
     /// Looks for the record that stood in the way of a create.

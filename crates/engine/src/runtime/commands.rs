@@ -4,7 +4,7 @@ use super::command::{Command, Request, Resolution};
 use super::core::{Core, Effect};
 use super::desk::address;
 use crate::error::{Code, Error, Result};
-use crate::link::{Link, LinkId, MemberIndex, ReviewId, Shown, Standing, SyncId};
+use crate::link::{Link, MemberIndex, ReviewId, Shown, Standing, SyncId};
 use crate::reconcile::{Choice, Ruling};
 use crate::record::Key;
 use crate::review::{Review, Subject};
@@ -261,9 +261,8 @@ impl Core {
         if other.as_ref().and_then(|other| desk.slot(other)).is_some_and(|slot| slot.link.is_some()) {
             return Err(Error::new(Code::BadResolution, "the candidate belongs to another record by now"));
         }
-        let id = LinkId(self.next_link);
-        self.next_link = self.next_link.saturating_add(1);
-        let mut link = Link::new(id, rules.id, rules.layout, rules.members.len(), rules.fields.len(), rules.groups.len());
+        let mut link = self.new_link(&rules);
+        let id = link.id;
         if let Some(side) = link.sides.get_mut(member) {
             side.key = Some(key.clone());
         }

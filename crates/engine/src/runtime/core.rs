@@ -11,7 +11,7 @@ use crate::apply::Launch;
 use crate::capture::FeedState;
 use crate::change::Position;
 use crate::clock::{Clock, Moment};
-use crate::connector::{Batch, Chunk, Connector, Feed, FeedHealth, Presence, WriteResult};
+use crate::connector::{Batch, Chunk, Connector, Feed, FeedHealth, Operation, Presence, WriteResult};
 use crate::error::{Code, Error, Result};
 use crate::flight::Flight;
 use crate::identify::{Candidates, Find, Unidentified};
@@ -172,6 +172,13 @@ pub(crate) struct Airborne {
     pub in_doubt: bool,
     /// Whether the fence that is being waited for was set after the doubt arose.
     pub fenced: bool,
+}
+
+impl Airborne {
+    /// Whether any of its writes makes a record.
+    pub fn creates(&self) -> bool {
+        self.flight.intents.iter().any(|intent| matches!(intent.write.operation, Operation::Create { .. }))
+    }
 }
 
 impl Core {
