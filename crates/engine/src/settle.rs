@@ -151,6 +151,7 @@ impl Core {
             if old.is_some_and(|old| old != new) {
                 self.carry_pending(desk, &link, member, &key);
             }
+            self.part_tombstone(desk, &new);
             desk.set_link(&new, Some(link.id), &mut self.transaction);
             self.drop_what_is_older(desk, sync, member, &new, written);
             let returned = returned.filter(|_| !crate::mutants::active("returned_value_ignored"));

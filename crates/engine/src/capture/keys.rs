@@ -68,7 +68,8 @@ impl Core {
             return Owner::Link(id);
         }
         match self.version_order(one, &known_version(desk, id, member)) {
-            Some(Ordering::Greater) => {
+            // That nothing is there any more is no news about a record that has moved away.
+            Some(Ordering::Greater) if matches!(one.pending.shown, Shown::Present { .. }) => {
                 desk.set_link(&one.address, None, &mut self.transaction);
                 Owner::Nobody
             }
@@ -83,6 +84,14 @@ impl Core {
         is_tombstone(link, member)
             && matches!(one.pending.shown, Shown::Present { .. })
             && self.version_order(one, &known_version(desk, link.id, member)) == Some(Ordering::Greater)
+    }
+
+    /// If a tombstone has a key that we have just written a record under, it lets go of it.
+    pub(crate) fn part_tombstone(&mut self, desk: &mut Desk, there: &Address) {
+        let holder = desk.slot(there).and_then(|slot| slot.link).and_then(|id| desk.link(id));
+        if let Some(holder) = holder.filter(|holder| is_tombstone(holder, there.member)).map(|holder| holder.id) {
+            self.part_from_key(desk, there, holder);
+        }
     }
 
     /// A tombstone lets go of a key that another record has taken.
@@ -120,6 +129,10 @@ impl Core {
             && let Some(link) = desk.link(id).cloned()
         {
             let member = one.pending.member;
+            if is_tombstone(&link, member) {
+                // Another record had the old key, and where this one is now is for its new key to say.
+                return Ok(true);
+            }
             let known_there = displaced.is_some() || stands_at(&link, old);
             match self.version_order(one, &known_version(desk, id, member)) {
                 Some(Ordering::Greater) => {}
