@@ -5,10 +5,10 @@ use concord_engine::mutants;
 use concord_simulation::hunt::sweep;
 use concord_simulation::run::run;
 
-/// Worlds in which an invariant is known to be broken, each to be understood and taken off this list: records doubled
-/// where no match field tells them apart and a kill falls into a create, keys changed during the first load, replays of
-/// whole feeds. Nothing else may fail, and none of these is a reason to look away from another.
-const OPEN: &[u64] = &[1328, 1375, 1433, 1512, 1531, 1560, 1737, 1895, 1942];
+/// Worlds in which an invariant is known to be broken, each to be understood and taken off this list: a record made anew
+/// on one side while its counterpart is to be made there again. Nothing else may fail, and none of these is a reason to
+/// look away from another.
+const OPEN: &[u64] = &[1375, 1433];
 
 fn seeds() -> u64 {
     std::env::var("CONCORD_SIM_SEEDS").ok().and_then(|text| text.parse().ok()).unwrap_or(500)

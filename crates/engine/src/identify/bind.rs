@@ -7,7 +7,7 @@ use crate::capture::Owner;
 use crate::change::Observation;
 use crate::error::{Code, Error, Result};
 use crate::ledger::{Entry, LedgerRow};
-use crate::link::{Life, LinkId, MemberIndex, Pending, Shown, Standing};
+use crate::link::{Life, Link, LinkId, MemberIndex, Pending, Shown, Standing};
 use crate::record::Key;
 use crate::review::{Review, Subject};
 use crate::rules::{InitialStrategy, SyncRules};
@@ -263,15 +263,14 @@ impl Core {
             }
             Life::Deleted { .. } | Life::Detached { .. } => Join::No,
             Life::Live if side.flight.is_some() => Join::Later,
-            // Its record there is gone, which is yet to be decided.
-            Life::Live
-                if desk.pending(link).get(member).is_some_and(|pending| {
-                    pending.as_ref().is_some_and(|pending| matches!(pending.shown, Shown::Gone { .. }))
-                }) =>
-            {
+            // Its record there is gone, or is back, which is yet to be decided.
+            Life::Live if side.standing != Standing::Present && desk.pending(link).get(member).is_some_and(Option::is_some) => {
                 Join::Later
             }
+            Life::Live if is_to_go(desk, link, member) => Join::Later,
             Life::Live if side.standing == Standing::Absent && side.key.is_none() => Join::Yes,
+            // A record that is made anew while its counterpart still stands is the same one.
+            Life::Live if matches!(side.standing, Standing::Gone | Standing::LeftAlone) => Join::Yes,
             Life::Live => Join::No,
         }
     }
@@ -376,6 +375,12 @@ impl Core {
         self.open_review(sync, review);
         self.parked.insert(address.clone(), id);
     }
+}
+
+/// Whether a member was seen to delete its record, which is yet to be decided.
+fn is_to_go(desk: &Desk, link: &Link, member: MemberIndex) -> bool {
+    let pending = desk.pending(link);
+    pending.get(member).and_then(Option::as_ref).is_some_and(|pending| matches!(pending.shown, Shown::Gone { .. }))
 }
 
 /// Whether a record may become part of a link.
