@@ -60,9 +60,16 @@ impl Core {
         let Some(id) = desk.slot(&one.address).and_then(|slot| slot.link) else { return Owner::Nobody };
         let member = one.pending.member;
         let Some(link) = desk.link(id) else { return Owner::Link(id) };
-        if self.is_new_after_a_tombstone(desk, one, link) {
-            self.part_from_key(desk, &one.address, id);
-            return Owner::Nobody;
+        if is_tombstone(link, member) && matches!(one.pending.shown, Shown::Present { .. }) {
+            match self.version_order(one, &known_version(desk, id, member)) {
+                // A record made after the one that the tombstone remembers went.
+                Some(Ordering::Greater) => {
+                    self.part_from_key(desk, &one.address, id);
+                    return Owner::Nobody;
+                }
+                Some(_) => return Owner::Past,
+                None => return Owner::Unclear,
+            }
         }
         if link.sides.get(member).is_none_or(|side| side.key.is_none()) || stands_at(link, &one.address) {
             return Owner::Link(id);
@@ -76,14 +83,6 @@ impl Core {
             Some(_) => Owner::Past,
             None => Owner::Unclear,
         }
-    }
-
-    /// Whether an observation shows a record made after the one that a tombstone remembers went.
-    fn is_new_after_a_tombstone(&self, desk: &Desk, one: &Incoming, link: &Link) -> bool {
-        let member = one.pending.member;
-        is_tombstone(link, member)
-            && matches!(one.pending.shown, Shown::Present { .. })
-            && self.version_order(one, &known_version(desk, link.id, member)) == Some(Ordering::Greater)
     }
 
     /// If a tombstone has a key that we have just written a record under, it lets go of it.

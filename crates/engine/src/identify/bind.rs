@@ -263,14 +263,13 @@ impl Core {
             }
             Life::Deleted { .. } | Life::Detached { .. } => Join::No,
             Life::Live if side.flight.is_some() => Join::Later,
-            // Its record there is gone, or is back, which is yet to be decided.
-            Life::Live if side.standing != Standing::Present && desk.pending(link).get(member).is_some_and(Option::is_some) => {
-                Join::Later
-            }
-            Life::Live if is_to_go(desk, link, member) => Join::Later,
+            // Its record there is gone, which is yet to be decided.
+            Life::Live if awaits(desk, link, member, |shown| matches!(shown, Shown::Gone { .. })) => Join::Later,
             Life::Live if side.standing == Standing::Absent && side.key.is_none() => Join::Yes,
             // A record that is made anew while its counterpart still stands is the same one.
-            Life::Live if matches!(side.standing, Standing::Gone | Standing::LeftAlone) => Join::Yes,
+            Life::Live if matches!(side.standing, Standing::Gone | Standing::LeftAlone) => {
+                if awaits(desk, link, member, |_| true) { Join::No } else { Join::Yes }
+            }
             Life::Live => Join::No,
         }
     }
@@ -377,10 +376,9 @@ impl Core {
     }
 }
 
-/// Whether a member was seen to delete its record, which is yet to be decided.
-fn is_to_go(desk: &Desk, link: &Link, member: MemberIndex) -> bool {
-    let pending = desk.pending(link);
-    pending.get(member).and_then(Option::as_ref).is_some_and(|pending| matches!(pending.shown, Shown::Gone { .. }))
+/// Whether something of this kind was seen of a member's record and is yet to be decided.
+fn awaits(desk: &Desk, link: &Link, member: MemberIndex, kind: impl Fn(&Shown) -> bool) -> bool {
+    desk.pending(link).get(member).and_then(Option::as_ref).is_some_and(|pending| kind(&pending.shown))
 }
 
 /// Whether a record may become part of a link.
