@@ -24,6 +24,25 @@ pub(crate) struct Guard {
     /// About how many records there are.
     pub known: u64,
     pub tripped: Option<ReviewId>,
+    /// What a person said about it, until that has been carried out.
+    pub verdict: Option<Verdict>,
+}
+
+/// What a person says about a mass change.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Verdict {
+    /// The deletes are meant.
+    LetThrough,
+    /// The records are made anew.
+    Undo,
+}
+
+fn tripped_setting(sync: u32, member: MemberIndex) -> String {
+    format!("guard/{sync}/{member}")
+}
+
+fn verdict_setting(sync: u32, member: MemberIndex) -> String {
+    format!("verdict/{sync}/{member}")
 }
 
 impl Core {
@@ -37,6 +56,16 @@ impl Core {
                 && let Some(state) = self.member(sync, member)
             {
                 state.guard.tripped = Some(review);
+            }
+        }
+        for member in 0..self.syncs.get(sync).map_or(0, |state| state.members.len()) {
+            let kept = self.store.setting(&verdict_setting(id.0, member)).await?;
+            if let Some(state) = self.member(sync, member) {
+                state.guard.verdict = match kept.as_deref() {
+                    Some(b"let through") => Some(Verdict::LetThrough),
+                    Some(b"undo") => Some(Verdict::Undo),
+                    _ => None,
+                };
             }
         }
         if let Some(state) = self.syncs.get_mut(sync) {
@@ -87,18 +116,47 @@ impl Core {
             subject: Subject::MassChange { member, deletes },
         };
         self.open_review(sync, review);
-        self.transaction.settings.push((format!("guard/{}/{member}", rules.id.0), Some(id.0.to_be_bytes().to_vec())));
+        self.transaction.settings.push((tripped_setting(rules.id.0, member), Some(id.0.to_be_bytes().to_vec())));
         if let Some(state) = self.member(sync, member) {
             state.guard.tripped = Some(id);
         }
     }
 
-    /// The guard's question has been answered.
+    /// Keeps what a person said until it has been carried out.
+    pub(crate) fn keep_verdict(&mut self, sync: usize, member: MemberIndex, verdict: Verdict) {
+        let Some(id) = self.rules(sync).map(|rules| rules.id.0) else { return };
+        let name: &[u8] = if verdict == Verdict::Undo { b"undo" } else { b"let through" };
+        self.transaction.settings.push((verdict_setting(id, member), Some(name.to_vec())));
+        if let Some(state) = self.member(sync, member) {
+            state.guard.verdict = Some(verdict);
+        }
+    }
+
+    /// What was said about the deletes that a link waits for.
+    pub(crate) fn verdict_on(&self, sync: usize, link: &Link, pending: &[Option<Pending>]) -> Option<Verdict> {
+        let state = self.syncs.get(sync)?;
+        let guarded = |pending: &&Pending| {
+            matches!(pending.shown, Shown::Gone { .. })
+                && link.sides.get(pending.member).is_some_and(|side| side.standing == Standing::Present)
+        };
+        let guards = pending.iter().flatten().filter(guarded).filter_map(|pending| state.members.get(pending.member));
+        let verdicts: Vec<Option<Verdict>> =
+            guards.filter(|member| member.guard.tripped.is_some()).map(|member| member.guard.verdict).collect();
+        // Where two members' deletes are in question, both questions must have been answered; to undo one is to keep the record.
+        match verdicts.contains(&None) {
+            true => None,
+            false => verdicts.into_iter().flatten().max_by_key(|verdict| *verdict == Verdict::Undo),
+        }
+    }
+
+    /// The guard's question has been answered, and the answer carried out.
     pub(crate) fn release_guard(&mut self, sync: usize, member: MemberIndex) {
         let Some(id) = self.rules(sync).map(|rules| rules.id.0) else { return };
-        self.transaction.settings.push((format!("guard/{id}/{member}"), None));
+        self.transaction.settings.push((tripped_setting(id, member), None));
+        self.transaction.settings.push((verdict_setting(id, member), None));
         if let Some(state) = self.member(sync, member) {
             state.guard.tripped = None;
+            state.guard.verdict = None;
             state.guard.deletes.clear();
         }
     }

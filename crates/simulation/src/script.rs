@@ -7,6 +7,9 @@ use crate::stage::{End, Stage, returned};
 use crate::users::{identity, tag_of};
 use crate::world::World;
 use concord_engine::record::{Key, Record};
+use concord_engine::review::Review;
+use concord_engine::runtime::command::{Request, Resolution};
+use concord_engine::store::Store;
 use concord_engine::value::Value;
 use std::cell::Cell;
 use std::time::Duration;
@@ -87,6 +90,25 @@ impl Script {
     pub fn delete(&self, member: usize, tag: &str) -> bool {
         let (Some(system), Some(key)) = (self.stage.system(member), self.key(member, tag)) else { return false };
         system.transact(self.author(), |database, draft| database.delete(draft, &key)).is_ok()
+    }
+
+    /// The review items that wait for a person, the oldest first.
+    pub async fn reviews(&self) -> Vec<Review> {
+        let mut open = self.stage.store.reviews(None, true, usize::MAX).await.unwrap_or_default();
+        open.reverse();
+        open
+    }
+
+    /// What a person asks of the engine; an error when it is refused.
+    pub async fn ask(&self, request: Request) -> Result<(), Violation> {
+        self.stage.ask(request).await.map(|_| ()).map_err(|error| wrong(error.to_string()))
+    }
+
+    /// A person decides the oldest review item.
+    pub async fn resolve(&self, resolution: Resolution) -> Result<(), Violation> {
+        let review = self.reviews().await.first().map(|review| review.id);
+        let review = review.ok_or_else(|| wrong("nothing waits for a person".to_owned()))?;
+        self.ask(Request::Resolve(review, resolution)).await
     }
 
     /// What a member shows in a field of a record; `None` when there is no such record.

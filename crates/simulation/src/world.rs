@@ -164,6 +164,8 @@ pub struct World {
     pub fsync_ms_max: u64,
     /// Whether users change natural keys.
     pub key_changes: bool,
+    /// The most deletes of one member within a minute that are followed without asking.
+    pub max_deletes: u64,
     /// Whether users delete.
     pub deletes: bool,
     /// Whether users insert.
@@ -220,6 +222,7 @@ impl World {
             span: Duration::from_secs(20),
             fsync_ms_max: 1,
             key_changes: false,
+            max_deletes: 1_000,
             deletes: true,
             inserts: true,
         }

@@ -8,6 +8,9 @@ use concord_simulation::script::{Script, natural, play, wrong};
 use concord_simulation::system::Gate;
 use concord_simulation::world::{EditRule, Seeded, World};
 
+#[path = "interleavings/people.rs"]
+mod people;
+
 const A: usize = 0;
 const B: usize = 1;
 

@@ -123,7 +123,7 @@ impl Core {
         if !holds(desk) {
             return Ok(());
         }
-        self.decide_link(desk, holder, None).await?;
+        self.decide_link(desk, holder).await?;
         let Some(mut link) = desk.link(holder).cloned().filter(|_| holds(desk)) else { return Ok(()) };
         let Some(Side { key: Some(key), .. }) = link.sides.get(there.member) else { return Ok(()) };
         let mut elsewhere = key.clone();

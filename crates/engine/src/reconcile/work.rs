@@ -304,7 +304,7 @@ impl<'a> Work<'a> {
 }
 
 /// Every review item that holds something of a link.
-fn held_by(link: &Link) -> Vec<ReviewId> {
+pub(crate) fn held_by(link: &Link) -> Vec<ReviewId> {
     let groups = link.groups.iter().filter_map(|group| group.held.as_ref()).map(|held| held.review);
     let sides = link.sides.iter().filter_map(|side| side.blocked);
     link.held.iter().map(|hold| hold.review).chain(groups).chain(sides).collect()

@@ -145,6 +145,8 @@ pub(crate) struct Core {
     pub waits: BTreeMap<(Moment, LinkId), usize>,
     /// Addresses whose pending observation waits for a person, with the review item.
     pub parked: BTreeMap<Address, ReviewId>,
+    /// What people decided about links that could not follow it yet.
+    pub rulings: super::rulings::Noted,
     /// Deletes of strangers, while a read that may have seen them is under way.
     pub orphans: crate::capture::Orphans,
     /// What the present event makes durable.
@@ -209,6 +211,7 @@ impl Core {
             wanted_links: BTreeMap::new(),
             waits: BTreeMap::new(),
             parked: BTreeMap::new(),
+            rulings: super::rulings::Noted::new(),
             orphans: crate::capture::Orphans::default(),
             transaction: Transaction::default(),
             effects: Vec::new(),
@@ -419,8 +422,10 @@ impl Core {
         }
         self.read_what_was_not_recorded().await?;
         self.restore_flights().await?;
+        self.restore_rulings().await?;
         for sync in 0..self.syncs.len() {
             self.restore_reviews(sync).await?;
+            self.catch_up_with_people(sync).await?;
             self.restore_pending(sync).await?;
         }
         self.commit();

@@ -5,6 +5,7 @@ use super::core::Core;
 use super::desk::{Desk, address};
 use crate::clock::Moment;
 use crate::error::{Code, Error, Result};
+use crate::guard::Verdict;
 use crate::link::{Link, LinkId, MemberIndex, Pending, Shown};
 use crate::reconcile::{Decision, Need, Outcome, Patch, Ruling, decide, patch};
 use crate::review::{Review, Subject};
@@ -26,7 +27,7 @@ impl Core {
                     deferred.push(id);
                     continue;
                 }
-                self.decide_link(desk, id, None).await?;
+                self.decide_link(desk, id).await?;
             }
         }
     }
@@ -37,55 +38,62 @@ impl Core {
     }
 
     /// Decides about one link and sends what follows on its way. A link that is being written or read waits: its
-    /// observations stay pending.
-    pub(crate) async fn decide_link(&mut self, desk: &mut Desk, id: LinkId, ruling: Option<&Ruling>) -> Result<()> {
-        let Some(link) = desk.link(id).cloned() else { return Ok(()) };
-        let Some(sync) = self.sync_of(link.sync) else { return Ok(()) };
-        if !self.syncs.get(sync).is_some_and(super::core::SyncState::active)
-            || (link.in_flight() && !crate::mutants::active("two_flights_per_link"))
-            || self.reading.contains(&id)
-        {
+    /// observations stay pending, and what people said about it stays noted.
+    pub(crate) async fn decide_link(&mut self, desk: &mut Desk, id: LinkId) -> Result<()> {
+        let Some(sync) = desk.link(id).and_then(|link| self.sync_of(link.sync)) else { return Ok(()) };
+        let flies = desk.link(id).is_some_and(Link::in_flight) && !crate::mutants::active("two_flights_per_link");
+        let active = self.syncs.get(sync).is_some_and(super::core::SyncState::active);
+        if !active || flies || self.reading.contains(&id) {
             return Ok(());
         }
-        let Some(rules) = self.rules(sync) else { return Ok(()) };
+        self.follow_noted(desk, sync, id).await?;
+        let decided = !self.reading.contains(&id) && self.decide_by(desk, sync, id, None)?;
+        match (decided, desk.link(id).cloned(), self.rules(sync)) {
+            (true, Some(link), Some(rules)) => self.dispatch(desk, &rules, sync, link),
+            _ => Ok(()),
+        }
+    }
+
+    /// Decides about a link that is free, by a person's ruling where there is one. Says whether it came to a decision:
+    /// `false` leaves everything pending, for the link must first be read, or waits for a time or a person.
+    pub(super) fn decide_by(&mut self, desk: &mut Desk, sync: usize, id: LinkId, ruling: Option<&Ruling>) -> Result<bool> {
+        let (Some(link), Some(rules)) = (desk.link(id).cloned(), self.rules(sync)) else { return Ok(false) };
         let pending = desk.pending(&link);
+        let mut ruling = ruling;
         if self.is_guarded(sync, &link, &pending) && !matches!(ruling, Some(Ruling::Life { .. })) {
-            self.park_guarded(sync, &link, &pending);
-            return Ok(());
+            match self.verdict_on(sync, &link, &pending) {
+                None => {
+                    self.park_guarded(sync, &link, &pending);
+                    return Ok(false);
+                }
+                Some(Verdict::LetThrough) => {}
+                Some(Verdict::Undo) => ruling = Some(&Ruling::Life { keep: true }),
+            }
         }
         if pending.iter().all(Option::is_none) && ruling.is_none() {
-            return self.dispatch(desk, &rules, sync, link);
+            return Ok(true);
         }
         let now = self.now();
         match decide(&rules, &link, &pending, ruling, now, &mut self.next_review) {
-            Outcome::Decided(decision) => self.take_decision(desk, &rules, sync, &link, &pending, *decision),
+            Outcome::Decided(decision) => {
+                self.take_decision(desk, sync, &link, &pending, *decision);
+                return Ok(true);
+            }
             Outcome::Needs(Need::Read(members)) => {
                 for member in members {
                     self.want_read(sync, member, id);
                 }
-                Ok(())
             }
             Outcome::Needs(Need::Wait(until)) => {
                 self.waits.insert((until, id), sync);
-                Ok(())
             }
-            Outcome::Needs(Need::NewLink(member)) => self.part_from_tombstone(desk, sync, &link, member),
-            Outcome::Needs(Need::Person) => {
-                self.park(&link, &pending);
-                Ok(())
-            }
+            Outcome::Needs(Need::NewLink(member)) => self.part_from_tombstone(desk, sync, &link, member)?,
+            Outcome::Needs(Need::Person) => self.park(&link, &pending),
         }
+        Ok(false)
     }
 
-    fn take_decision(
-        &mut self,
-        desk: &mut Desk,
-        rules: &Arc<SyncRules>,
-        sync: usize,
-        before: &Link,
-        pending: &[Option<Pending>],
-        decision: Decision,
-    ) -> Result<()> {
+    fn take_decision(&mut self, desk: &mut Desk, sync: usize, before: &Link, pending: &[Option<Pending>], decision: Decision) {
         let Decision { mut link, changed, substantive, ledger, reviews, closed } = decision;
         for (address, _) in self.addresses(before) {
             self.parked.remove(&address);
@@ -108,9 +116,10 @@ impl Core {
         // The echo of our own write moves nothing but a version, and need not be written: invariant 5.
         let only_echo = !substantive && pending.iter().flatten().all(|pending| pending.echo);
         if changed && !only_echo {
-            desk.save(link.clone());
+            desk.save(link);
+        } else {
+            desk.show(link);
         }
-        self.dispatch(desk, rules, sync, link)
     }
 
     /// Sends what is owed on its way: into a flight where the member can be written now, into the list of debts otherwise.

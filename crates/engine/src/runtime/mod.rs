@@ -7,6 +7,7 @@ pub(crate) mod core;
 pub(crate) mod decisions;
 pub(crate) mod desk;
 pub(crate) mod reads;
+pub(crate) mod rulings;
 pub mod status;
 
 use crate::clock::Clock;
