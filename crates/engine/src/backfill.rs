@@ -2,6 +2,7 @@
 //! observation. Resumable at the granularity of a chunk. A re-read also asks after every linked record, so that one that
 //! went away unseen is noticed: absence from a scan alone is never a delete.
 
+use crate::capture::FeedState;
 use crate::connector::{Chunk, ChunkCursor};
 use crate::error::{Code, Error, Result};
 use crate::link::{LinkId, MemberIndex, Standing};
@@ -211,19 +212,23 @@ impl Core {
 
     /// Whether the feed carries every change of the object that a read now may miss.
     fn changes_are_complete(&self, sync: usize, member: MemberIndex) -> bool {
+        let Some(rules) = self.member_rules(sync, member) else { return false };
+        let mut of_system = self.feeds.iter().filter(|((system, _), _)| *system == rules.system);
+        of_system.any(|(_, feed)| feed.is_open() && self.carries(sync, member, feed))
+    }
+
+    /// Whether a feed has begun and carries every change of a member's object from now on.
+    pub(crate) fn carries(&self, sync: usize, member: MemberIndex, feed: &FeedState) -> bool {
         let (Some(rules), Some(connector)) = (self.member_rules(sync, member), self.connector(sync, member)) else {
             return false;
         };
-        self.feeds.iter().filter(|((system, _), _)| *system == rules.system).any(|(_, feed)| {
-            feed.objects.contains(&rules.object)
-                && feed.is_open()
-                && !feed.position.0.is_empty()
-                && feed
-                    .complete_from
-                    .iter()
-                    .filter(|(object, _)| *object == rules.object)
-                    .all(|(_, from)| connector.reached(&feed.position, from))
-        })
+        feed.objects.contains(&rules.object)
+            && !feed.position.0.is_empty()
+            && feed
+                .complete_from
+                .iter()
+                .filter(|(object, _)| *object == rules.object)
+                .all(|(_, from)| connector.reached(&feed.position, from))
     }
 
     pub(crate) async fn on_chunked(
@@ -298,6 +303,8 @@ impl Core {
             }
             return Ok(());
         }
+        // The answers up to here are in and durable with this event: a crash begins behind them.
+        self.save_load(sync, member);
         let links = self.store.scan_links(rules.id, after, SWEEP_BATCH).await?;
         let last = links.last().map(|link| link.id);
         for link in &links {
@@ -311,7 +318,9 @@ impl Core {
                 None => Phase::Done,
             };
         }
-        self.save_load(sync, member);
+        if last.is_none() || crate::mutants::active("sweep_runs_ahead") {
+            self.save_load(sync, member);
+        }
         Ok(())
     }
 }

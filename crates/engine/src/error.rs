@@ -213,6 +213,8 @@ codes! {
     BadResolution = 3020, BadInput, "See `concord review show` for what can be done about the item.";
     /// No such sync.
     UnknownSync = 3021, BadInput, "See `concord status` for the syncs that run.";
+    /// It cannot be told whether a record was made.
+    CreateUnproven = 3022, Rejected, "Look in the system named whether the record is there. If it is not, `concord review retry` makes it; if it is, `concord review ignore`, and link the two by a match field.";
 
     // 31xx: values and transformations.
     /// A text that should have been a value of some type is none.

@@ -17,10 +17,17 @@ const PERCENT_FROM: u64 = 20;
 /// Links in one step of a truncation.
 const TRUNCATE_BATCH: usize = 500;
 
-/// Watches the deletes of one member.
+/// Deletes are counted in so many parts of the window.
+const PARTS: u32 = 60;
+
+/// Watches the deletes of one member. What it has counted is durable with the deletes: a crash in the middle of a mass
+/// delete lets none of it pass uncounted.
 #[derive(Default)]
 pub(crate) struct Guard {
-    deletes: VecDeque<Moment>,
+    /// When a part of the window began, and how many deletes fell into it; no more entries than parts, and two.
+    deletes: VecDeque<(Moment, u64)>,
+    /// Whether the count differs from the durable one.
+    counted: bool,
     /// About how many records there are.
     pub known: u64,
     pub tripped: Option<ReviewId>,
@@ -35,6 +42,27 @@ pub(crate) enum Verdict {
     LetThrough,
     /// The records are made anew.
     Undo,
+}
+
+impl Guard {
+    /// Counts a delete and gives back how many there were within the window.
+    fn count(&mut self, now: Moment, window: std::time::Duration) -> u64 {
+        let part = window / PARTS;
+        match self.deletes.back_mut() {
+            Some((begun, count)) if now.since(*begun) < part => *count = count.saturating_add(1),
+            _ => self.deletes.push_back((now, 1)),
+        }
+        // A part counts for as long as any of its deletes may lie in the window.
+        while self.deletes.front().is_some_and(|(at, _)| now.since(*at) > window.saturating_add(part)) {
+            self.deletes.pop_front();
+        }
+        self.counted = true;
+        self.deletes.iter().map(|(_, count)| *count).fold(0, u64::saturating_add)
+    }
+}
+
+fn deletes_setting(sync: u32, member: MemberIndex) -> String {
+    format!("deletes/{sync}/{member}")
 }
 
 fn tripped_setting(sync: u32, member: MemberIndex) -> String {
@@ -60,7 +88,10 @@ impl Core {
         }
         for member in 0..self.syncs.get(sync).map_or(0, |state| state.members.len()) {
             let kept = self.store.setting(&verdict_setting(id.0, member)).await?;
+            let counted = self.store.setting(&deletes_setting(id.0, member)).await?;
+            let counted: Vec<(i64, u64)> = counted.and_then(|bytes| postcard::from_bytes(&bytes).ok()).unwrap_or_default();
             if let Some(state) = self.member(sync, member) {
+                state.guard.deletes = counted.into_iter().map(|(at, count)| (Moment(at), count)).collect();
                 state.guard.verdict = match kept.as_deref() {
                     Some(b"let through") => Some(Verdict::LetThrough),
                     Some(b"undo") => Some(Verdict::Undo),
@@ -82,16 +113,28 @@ impl Core {
         let Some(limits) = self.rules(sync).map(|rules| rules.guard) else { return };
         let Some(state) = self.member(sync, member) else { return };
         let guard = &mut state.guard;
-        guard.deletes.push_back(now);
-        while guard.deletes.front().is_some_and(|at| now.since(*at) > limits.window) {
-            guard.deletes.pop_front();
-        }
-        let deletes = u64::try_from(guard.deletes.len()).unwrap_or(u64::MAX);
+        let deletes = guard.count(now, limits.window);
         #[allow(clippy::cast_precision_loss, reason = "a percentage of a count is compared, nothing is carried")]
         let share = deletes as f64 * 100.0 / guard.known.max(1) as f64;
         let too_many = deletes > limits.max_deletes || (guard.known >= PERCENT_FROM && share > limits.max_deletes_percent);
         if too_many {
             self.trip(sync, member, deletes);
+        }
+    }
+
+    /// Makes durable what the guards have counted, in the transaction of the deletes.
+    pub(crate) fn keep_counts(&mut self) {
+        if crate::mutants::active("guard_forgets") {
+            return;
+        }
+        for state in &mut self.syncs {
+            for (member, member_state) in state.members.iter_mut().enumerate().filter(|(_, member)| member.guard.counted) {
+                member_state.guard.counted = false;
+                let counts: Vec<(i64, u64)> =
+                    member_state.guard.deletes.iter().map(|(at, count)| (at.micros(), *count)).collect();
+                let bytes = if counts.is_empty() { None } else { postcard::to_stdvec(&counts).ok() };
+                self.transaction.settings.push((deletes_setting(state.rules.id.0, member), bytes));
+            }
         }
     }
 
@@ -158,6 +201,7 @@ impl Core {
             state.guard.tripped = None;
             state.guard.verdict = None;
             state.guard.deletes.clear();
+            state.guard.counted = true;
         }
     }
 

@@ -209,6 +209,19 @@ impl Database {
         self.history.get(&key.encode()).and_then(|versions| versions.last()).map_or(0, |(number, _)| *number)
     }
 
+    /// Takes back every commit after this one, as if none of them had been.
+    pub fn restore(&mut self, commit: u64) {
+        self.log.retain(|other| other.number <= commit);
+        self.rows.clear();
+        for (key, versions) in &mut self.history {
+            versions.retain(|(number, _)| *number <= commit);
+            if let Some((_, Some(row))) = versions.last() {
+                self.rows.insert(key.clone(), row.clone());
+            }
+        }
+        self.reactions.clear();
+    }
+
     /// Workflows that commits since the last call have set off.
     pub fn take_reactions(&mut self) -> Vec<Reaction> {
         std::mem::take(&mut self.reactions)

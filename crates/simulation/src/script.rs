@@ -128,6 +128,27 @@ impl Script {
         self.stage.system(member).map_or(0, count)
     }
 
+    /// Holds until the sync has stopped; an error after a minute.
+    pub async fn until_stopped(&self) -> Result<(), Violation> {
+        for _ in 0..60_000 {
+            let status = self.stage.status();
+            if status.is_some_and(|status| status.syncs.iter().any(|sync| sync.stage.starts_with("stopped"))) {
+                return Ok(());
+            }
+            self.pause(1).await;
+        }
+        Err(wrong("the sync never stopped".to_owned()))
+    }
+
+    /// How many records of a tag a member holds.
+    pub fn count(&self, member: usize, tag: &str) -> usize {
+        let tagged = |fields: &Record| tag_of(&self.stage.world, member, fields).as_deref() == Some(tag);
+        let count = |system: &std::sync::Arc<crate::system::System>| {
+            system.look(|database| database.rows().filter(|row| tagged(&row.fields)).count())
+        };
+        self.stage.system(member).map_or(0, count)
+    }
+
     /// Holds until a member shows a value; an error after a minute.
     pub async fn until_shown(&self, member: usize, tag: &str, field: &str, value: &Value) -> Result<(), Violation> {
         for _ in 0..60_000 {

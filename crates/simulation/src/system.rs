@@ -197,6 +197,25 @@ impl System {
         self.wake.notify_waiters();
     }
 
+    /// An administrator drops the slot: what is committed from here on is told by no feed until another one is made.
+    pub fn lose_feed(&self) {
+        self.state().slot = None;
+        self.wake.notify_waiters();
+    }
+
+    /// The system is restored from a copy that was taken after this commit: nothing later ever happened.
+    pub fn restore(&self, commit: u64) {
+        let mut state = self.state();
+        state.database.restore(commit);
+        let left = state.database.log().len();
+        state.shown_at.truncate(left);
+        state.lingering.clear();
+        state.reactions.clear();
+        state.handed_out = 0;
+        state.slot = None;
+        self.wake.notify_waiters();
+    }
+
     /// Makes every fault end, now and for good.
     pub fn heal(&self) {
         self.state().faults = Faults::default();

@@ -4,12 +4,14 @@
 
 mod drift;
 mod feeds;
+mod gaps;
 mod incoming;
 mod keys;
 mod orphans;
 
 pub(crate) use drift::drift_setting;
 pub(crate) use feeds::{Absence, FeedState, Fence};
+pub(crate) use gaps::Life;
 pub(crate) use incoming::{Incoming, incoming};
 pub(crate) use keys::Owner;
 pub(crate) use orphans::Orphans;
@@ -144,7 +146,7 @@ impl Core {
             Owner::Nobody => self.take_in_stranger(desk, one).await,
             Owner::Past => Ok(()),
             Owner::Unclear => {
-                self.want_stranger(one.sync, one.address, one.pending.key);
+                self.want_stranger_instead(one.sync, one.address, one.pending.key);
                 Ok(())
             }
         }
@@ -191,7 +193,7 @@ impl Core {
                 Some(Ordering::Equal) if one.read && incomplete => desk.set_pending(&one.address, Some(one.pending)),
                 Some(_) => return Ok(()),
                 None => {
-                    self.want_read(one.sync, member, id);
+                    self.want_read_instead(one.sync, member, id);
                     return Ok(());
                 }
             },
@@ -203,7 +205,7 @@ impl Core {
                     }
                 }
                 Folded::Unordered => {
-                    self.want_read(one.sync, member, id);
+                    self.want_read_instead(one.sync, member, id);
                     return Ok(());
                 }
             },

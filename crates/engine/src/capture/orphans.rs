@@ -31,6 +31,16 @@ impl Orphans {
         }
     }
 
+    /// The number of the last read begun.
+    pub(super) fn generation(&self) -> u64 {
+        self.generation
+    }
+
+    /// Forgets the deletes under some addresses.
+    pub(super) fn forget(&mut self, which: impl Fn(&Address) -> bool) {
+        self.deletes.retain(|address, _| !which(address));
+    }
+
     pub(super) fn remember(&mut self, address: Address, version: Version) {
         if !self.open.is_empty() {
             self.deletes.insert(address, (version, self.generation));

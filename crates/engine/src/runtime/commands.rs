@@ -67,48 +67,15 @@ impl Core {
     async fn begin_reread(&mut self, id: SyncId) -> Result<String> {
         let sync = self.known_sync(id)?;
         let gap = self.syncs.get(sync).and_then(|state| state.stopped.as_ref()).is_some_and(|error| error.code == Code::FeedGap);
-        self.reread(sync);
-        if gap {
-            for other in self.accept_gap(sync) {
+        if !gap {
+            self.reread(sync);
+        } else {
+            for other in self.accept_gap(sync).await? {
                 self.catch_up_with_people(other).await?;
             }
         }
         let name = self.rules(sync).map(|rules| rules.name.to_string()).unwrap_or_default();
         Ok(format!("{name} reads both sides again"))
-    }
-
-    /// Gives back the syncs that go on.
-    fn accept_gap(&mut self, sync: usize) -> Vec<usize> {
-        let now = self.now();
-        let Some(rules) = self.rules(sync) else { return Vec::new() };
-        for member in &rules.members {
-            for ((system, feed), state) in &mut self.feeds {
-                if *system == member.system && state.state.contains(&Code::FeedGap.to_string()) {
-                    state.position = crate::change::Position::default();
-                    // Nothing is read before the feed carries changes again.
-                    state.state = "connecting".to_owned();
-                    state.retry_at = Some(now);
-                    self.transaction.positions.push((system.clone(), feed.clone(), state.position.clone()));
-                }
-            }
-        }
-        let mut going_on = Vec::new();
-        for (other, state) in self.syncs.iter_mut().enumerate() {
-            if state.stopped.as_ref().is_some_and(|error| error.code == Code::FeedGap) {
-                state.stopped = None;
-                going_on.push(other);
-            }
-        }
-        // Every sync that shares the feed has missed the same changes.
-        for other in 0..self.syncs.len() {
-            let shares = self.syncs.get(other).is_some_and(|state| {
-                state.rules.members.iter().any(|member| rules.members.iter().any(|mine| mine.system == member.system))
-            });
-            if other != sync && shares {
-                self.reread(other);
-            }
-        }
-        going_on
     }
 
     async fn resolve(&mut self, id: ReviewId, resolution: &Resolution) -> Result<String> {
@@ -159,7 +126,9 @@ impl Core {
         desk.flush(&mut self.transaction);
         Ok(match self.is_noted(id, review.id) {
             false => closed(review.id, resolution),
-            true => format!("what you decided about review item {} is kept; it takes effect when its record is free", review.id.0),
+            true => {
+                format!("what you decided about review item {} is kept; it takes effect when its record is free", review.id.0)
+            }
         })
     }
 

@@ -17,7 +17,7 @@ use crate::flight::Flight;
 use crate::identify::{Candidates, Find, Unidentified};
 use crate::link::{FlightId, LinkId, MemberIndex, ReviewId, SyncId};
 use crate::monitor::Meters;
-use crate::record::{FeedName, SystemName};
+use crate::record::{FeedName, Key, SystemName};
 use crate::rules::{MemberRules, SyncRules};
 use crate::store::{Address, Store, Transaction};
 use futures_util::stream::{FuturesOrdered, StreamExt};
@@ -43,6 +43,8 @@ pub(crate) enum Event {
     Found { find: Find, generation: u64, result: Result<Candidates> },
     /// A piece of a snapshot.
     Chunked { sync: usize, member: MemberIndex, epoch: u64, generation: u64, result: Result<Chunk> },
+    /// What the records show that were written by a flight of which the feed proves nothing.
+    Verified { flight: FlightId, asked: Vec<(LinkId, Key)>, result: Result<Vec<Presence>> },
     /// A fence for flights of unknown outcome.
     Fenced { system: SystemName, feed: FeedName, result: Result<Position> },
     /// How a feed does.
@@ -133,6 +135,8 @@ pub(crate) struct Core {
     pub next_flight: u64,
     pub next_review: u64,
     pub jitter: Jitter,
+    /// In which of its lives each system is; those without an accepted gap are in their first.
+    pub lives: BTreeMap<SystemName, crate::capture::Life>,
     /// Flights that have not come back or whose outcome is in doubt.
     pub flights: BTreeMap<FlightId, Airborne>,
     /// Links whose records were pushed off these keys by others, until the feed tells where they went.
@@ -141,6 +145,8 @@ pub(crate) struct Core {
     pub reading: BTreeSet<LinkId>,
     /// Links whose records are to be read, not yet handed to their members.
     pub wanted_links: BTreeMap<(usize, MemberIndex), BTreeSet<LinkId>>,
+    /// Records that must be read before anything is believed of them, also after a crash.
+    pub unread: BTreeSet<(SyncId, MemberIndex, super::reads::Unread)>,
     /// Links that wait for a time.
     pub waits: BTreeMap<(Moment, LinkId), usize>,
     /// Addresses whose pending observation waits for a person, with the review item.
@@ -174,6 +180,8 @@ pub(crate) struct Airborne {
     pub in_doubt: bool,
     /// Whether the fence that is being waited for was set after the doubt arose.
     pub fenced: bool,
+    /// Whether its records are being read, the feed having proven nothing.
+    pub verifying: bool,
 }
 
 impl Core {
@@ -198,6 +206,7 @@ impl Core {
             store: setup.store,
             clock: setup.clock,
             jitter: Jitter::new(setup.options.jitter_seed),
+            lives: BTreeMap::new(),
             options: setup.options,
             approvals: setup.approvals,
             layouts: Arc::new(Layouts::new()),
@@ -209,6 +218,7 @@ impl Core {
             displaced: BTreeMap::new(),
             reading: BTreeSet::new(),
             wanted_links: BTreeMap::new(),
+            unread: BTreeSet::new(),
             waits: BTreeMap::new(),
             parked: BTreeMap::new(),
             rulings: super::rulings::Noted::new(),
@@ -311,6 +321,7 @@ impl Core {
             Event::Chunked { sync, member, epoch, generation, result } => {
                 self.on_chunked(sync, member, epoch, generation, result).await?
             }
+            Event::Verified { flight, asked, result } => self.on_verified(flight, asked, result).await?,
             Event::Fenced { system, feed, result } => self.on_fenced(system, feed, result).await?,
             Event::Health { system, feed, result } => self.on_health(&system, &feed, result),
             Event::Done => return Ok(()),
@@ -322,6 +333,7 @@ impl Core {
     /// Makes durable what the present event decided; its effects follow when it is.
     pub fn commit(&mut self) {
         self.take_off();
+        self.keep_counts();
         let transaction = std::mem::take(&mut self.transaction);
         let effects = std::mem::take(&mut self.effects);
         if transaction.is_empty() && effects.is_empty() {
@@ -415,6 +427,7 @@ impl Core {
         self.next_link = identity.last_link.saturating_add(1);
         self.next_flight = identity.last_flight.saturating_add(1);
         self.next_review = identity.last_review.saturating_add(1);
+        self.restore_lives().await?;
         self.restore_layouts().await?;
         self.restore_feeds().await?;
         for sync in 0..self.syncs.len() {
@@ -423,6 +436,7 @@ impl Core {
         self.read_what_was_not_recorded().await?;
         self.restore_flights().await?;
         self.restore_rulings().await?;
+        self.restore_wishes().await?;
         for sync in 0..self.syncs.len() {
             self.restore_reviews(sync).await?;
             self.catch_up_with_people(sync).await?;
@@ -453,6 +467,7 @@ impl Core {
             state.approved = begun || approved;
             state.paused = paused;
         }
+        self.forget_versions(sync).await?;
         self.restore_loads(sync).await?;
         self.read_new_fields(sync).await?;
         let drifted = self.store.setting(&crate::capture::drift_setting(id)).await?.is_some();

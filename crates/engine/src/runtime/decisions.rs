@@ -188,7 +188,7 @@ impl Core {
     pub(crate) fn block(&mut self, sync: usize, link: &mut Link, member: MemberIndex, error: &Error) {
         let fields: Vec<String> = error.at.iter().cloned().collect();
         let subject = match error.code {
-            Code::RetriesExhausted => Subject::Exhausted { member },
+            Code::RetriesExhausted | Code::CreateUnproven => Subject::Exhausted { member },
             _ => Subject::Rejected { member, fields },
         };
         let known = link.sides.get(member).and_then(|side| side.blocked);

@@ -6,13 +6,42 @@ use crate::capture::{Absence, Incoming};
 use crate::change::{EditTime, Image, Observation};
 use crate::connector::Presence;
 use crate::error::{Code, Error, Result};
-use crate::link::{LinkId, MemberIndex};
+use crate::link::{LinkId, MemberIndex, SyncId};
 use crate::record::Key;
 use crate::runtime::desk::address;
 use crate::store::Address;
+use serde::{Deserialize, Serialize};
 
 /// Records in one read.
 const READ_BATCH: usize = 500;
+
+/// Settings of this prefix name one record each that must be read, for what was seen of it was let go of.
+const UNREAD: &str = "unread/";
+
+/// A record that must be read because what was seen of it cannot be ordered.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub(crate) enum Unread {
+    /// A link's.
+    Link(LinkId),
+    /// The one under a key.
+    Key(Key),
+}
+
+impl Unread {
+    fn setting(&self, sync: SyncId, member: MemberIndex) -> String {
+        match self {
+            Unread::Link(link) => format!("{UNREAD}{}/{member}/link/{}", sync.0, link.0),
+            Unread::Key(key) => {
+                let hex: String = key.encode().iter().map(|byte| format!("{byte:02x}")).collect();
+                format!("{UNREAD}{}/{member}/key/{hex}", sync.0)
+            }
+        }
+    }
+
+    fn bytes(&self) -> Vec<u8> {
+        postcard::to_stdvec(self).unwrap_or_default()
+    }
+}
 
 /// A record that is to be read.
 #[derive(Clone, Debug)]
@@ -28,6 +57,59 @@ impl Core {
     pub(crate) fn want_read(&mut self, sync: usize, member: MemberIndex, link: LinkId) {
         self.reading.insert(link);
         self.wanted_links.entry((sync, member)).or_default().insert(link);
+    }
+
+    /// Has a linked record read because what was seen of it cannot be ordered, and was therefore let go of. The wish is
+    /// durable: the feed will not tell of it again (invariant 1).
+    pub(crate) fn want_read_instead(&mut self, sync: usize, member: MemberIndex, link: LinkId) {
+        self.want_read(sync, member, link);
+        self.keep_wish(sync, member, Unread::Link(link));
+    }
+
+    /// The same for a key of which it cannot be told whose it is.
+    pub(crate) fn want_stranger_instead(&mut self, sync: usize, address: Address, key: Key) {
+        let member = address.member;
+        self.want_stranger(sync, address, key.clone());
+        self.keep_wish(sync, member, Unread::Key(key));
+    }
+
+    fn keep_wish(&mut self, sync: usize, member: MemberIndex, what: Unread) {
+        let Some(id) = self.rules(sync).map(|rules| rules.id) else { return };
+        if self.unread.insert((id, member, what.clone())) {
+            self.transaction.settings.push((what.setting(id, member), Some(what.bytes())));
+        }
+    }
+
+    /// The answer to such a wish is in.
+    pub(crate) fn wish_is_met(&mut self, sync: usize, member: MemberIndex, what: Unread) {
+        if self.unread.is_empty() {
+            return;
+        }
+        let Some(id) = self.rules(sync).map(|rules| rules.id) else { return };
+        let name = what.setting(id, member);
+        if self.unread.remove(&(id, member, what)) {
+            self.transaction.settings.push((name, None));
+        }
+    }
+
+    /// What an earlier run was to read and did not.
+    pub(crate) async fn restore_wishes(&mut self) -> Result<()> {
+        if crate::mutants::active("unordered_forgotten") {
+            return Ok(());
+        }
+        for (name, bytes) in self.store.settings(UNREAD).await? {
+            let mut parts = name.strip_prefix(UNREAD).unwrap_or_default().split('/');
+            let numbers = (parts.next().and_then(|part| part.parse().ok()), parts.next().and_then(|part| part.parse().ok()));
+            let (Some(id), Some(member)) = numbers else { continue };
+            let Some(sync) = self.sync_of(SyncId(id)) else { continue };
+            let Ok(what) = postcard::from_bytes::<Unread>(&bytes) else { continue };
+            match &what {
+                Unread::Link(link) => self.want_read(sync, member, *link),
+                Unread::Key(key) => self.want_stranger(sync, address(SyncId(id), member, key), key.clone()),
+            }
+            self.unread.insert((SyncId(id), member, what));
+        }
+        Ok(())
     }
 
     /// Has a stranger read.
@@ -53,6 +135,7 @@ impl Core {
                     }
                     _ => {
                         self.reading.remove(&link);
+                        self.wish_is_met(sync, member, Unread::Link(link));
                     }
                 }
             }
@@ -127,10 +210,13 @@ impl Core {
         if let Some(state) = self.member(sync, member) {
             state.reading = false;
         }
+        let stale = self.is_of_an_earlier_life(sync, member, generation);
         let found = match result {
-            Ok(found) => found,
-            Err(error) => {
-                self.member_failed(sync, member, error);
+            Ok(found) if !stale => found,
+            result => {
+                if let Err(error) = result {
+                    self.member_failed(sync, member, error);
+                }
                 if let Some(state) = self.member(sync, member) {
                     state.to_read.extend(asked.into_iter().map(|wanted| (wanted.address.clone(), wanted)));
                 }
@@ -150,6 +236,9 @@ impl Core {
         let mut forbidden = Vec::new();
         for (wanted, presence) in asked.into_iter().zip(found) {
             let link = wanted.link;
+            if link.is_none() {
+                self.wish_is_met(sync, member, Unread::Key(wanted.key.clone()));
+            }
             let absent = matches!(presence, Presence::Absent { .. });
             let observation = match presence {
                 Presence::Present(observation) => observation,
@@ -180,6 +269,7 @@ impl Core {
         }
         for link in &links {
             self.reading.remove(link);
+            self.wish_is_met(sync, member, Unread::Link(*link));
         }
         let mut desk = self.desk();
         desk.load_links(&*self.store, links.clone()).await?;

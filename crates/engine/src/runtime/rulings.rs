@@ -53,6 +53,9 @@ impl Core {
 
     /// Decisions that an earlier run did not come to follow.
     pub(crate) async fn restore_rulings(&mut self) -> Result<()> {
+        if crate::mutants::active("ruling_forgotten") {
+            return Ok(());
+        }
         for (name, bytes) in self.store.settings(PREFIX).await? {
             let numbers = name.strip_prefix(PREFIX).and_then(|rest| rest.split_once('/'));
             let numbers = numbers.and_then(|(link, review)| Some((link.parse().ok()?, review.parse().ok()?)));

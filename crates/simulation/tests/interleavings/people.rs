@@ -1,11 +1,11 @@
 //! A person's decisions at moments at which nothing can follow them: they are kept, and followed when it can.
 
-use super::{A, B, gate, proven, text, world};
+use super::{A, B, finds, gate, proven, text, told, world};
 use concord_engine::link::SyncId;
 use concord_engine::runtime::command::{Request, Resolution};
 use concord_engine::value::Value;
 use concord_simulation::checker::Violation;
-use concord_simulation::script::{Script, play, wrong};
+use concord_simulation::script::{Script, wrong};
 use concord_simulation::system::Gate;
 use concord_simulation::world::{Decide, Seeded, World};
 
@@ -57,20 +57,23 @@ fn a_ruling_on_a_record_that_is_being_written_is_followed_when_it_is_free() {
 
 #[test]
 fn a_ruling_on_a_record_that_is_being_written_outlives_a_kill() {
-    proven(asking(), async |stage| {
-        let steps = async {
-            conflict(stage).await?;
-            a_write_is_under_way(stage).await;
-            stage.resolve(Resolution::Give(vec![text("from a person")])).await
-        };
-        let mut found = stage.while_it_lives(steps).await;
-        gate(stage, B, Gate::Open);
-        found.extend(stage.while_it_lives(stage.stage.level()).await);
-        found.extend(stage.expect("r1", "name", Some(&text("from a person"))));
-        found.extend(stage.expect("r1", "amount", Some(&Value::Int(7))));
-        found.extend(nothing_waits(stage).await);
-        found
-    });
+    let test = || {
+        told(asking(), async |stage| {
+            let steps = async {
+                conflict(stage).await?;
+                a_write_is_under_way(stage).await;
+                stage.resolve(Resolution::Give(vec![text("from a person")])).await
+            };
+            let mut found = stage.while_it_lives(steps).await;
+            gate(stage, B, Gate::Open);
+            found.extend(stage.while_it_lives(stage.stage.level()).await);
+            found.extend(stage.expect("r1", "name", Some(&text("from a person"))));
+            found.extend(stage.expect("r1", "amount", Some(&Value::Int(7))));
+            found.extend(nothing_waits(stage).await);
+            found
+        })
+    };
+    finds("ruling_forgotten", test);
 }
 
 #[test]
@@ -129,13 +132,8 @@ fn guarded() -> World {
     world
 }
 
-/// Plays a script without the checker, which knows deletes but no person who takes them back.
-fn told(world: World, script: impl AsyncFnOnce(&Script) -> Vec<Violation>) {
-    let found = play(world, async |stage| {
-        let mut found = stage.while_it_lives(stage.stage.level()).await;
-        found.extend(script(stage).await);
-        found
-    });
+fn quiet(world: World, script: impl AsyncFnOnce(&Script) -> Vec<Violation>) {
+    let found = told(world, script);
     assert!(found.is_empty(), "{found:#?}");
 }
 
@@ -154,7 +152,7 @@ async fn most_are_deleted(stage: &Script) {
 #[test]
 fn a_mass_delete_is_undone_for_a_record_that_is_being_written_too() {
     for kill in [false, true] {
-        told(guarded(), async |stage| {
+        quiet(guarded(), async |stage| {
             let steps = async {
                 stage.pause(1_000).await;
                 a_write_is_under_way(stage).await;
@@ -178,7 +176,7 @@ fn a_mass_delete_is_undone_for_a_record_that_is_being_written_too() {
 
 #[test]
 fn what_is_said_about_a_mass_delete_while_the_sync_is_paused_outlives_a_kill() {
-    told(guarded(), async |stage| {
+    quiet(guarded(), async |stage| {
         let steps = async {
             stage.pause(1_000).await;
             most_are_deleted(stage).await;
