@@ -8,6 +8,8 @@ use crate::error::{Code, Error, Result};
 use crate::link::{LinkId, MemberIndex, Standing};
 use crate::rules::InitialStrategy;
 use crate::runtime::core::{Core, Event};
+use crate::runtime::desk::address;
+use crate::schema::Selection;
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 
@@ -17,7 +19,7 @@ const SWEEP_PAUSE: std::time::Duration = std::time::Duration::from_millis(20);
 const SWEEP_BATCH: usize = 500;
 
 /// How far the reading of one member has got.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub(crate) struct Load {
     phase: Phase,
     /// Whether linked records are asked after once everything has been read.
@@ -30,6 +32,12 @@ pub(crate) struct Load {
     /// Tells an answer that was asked for before the reading began anew.
     #[serde(skip)]
     epoch: u64,
+    /// How often the size of a chunk is to be halved, after one that failed as a whole (invariant 7).
+    #[serde(skip)]
+    halvings: u32,
+    /// Whether only the key of the next record is asked for: the record itself cannot be read, and is passed over.
+    #[serde(skip)]
+    pass_over: Option<Error>,
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -66,6 +74,8 @@ impl Load {
             running: false,
             resume_at: None,
             epoch: 0,
+            halvings: 0,
+            pass_over: None,
         }
     }
 }
@@ -200,6 +210,16 @@ impl Core {
             return;
         };
         state.load.running = true;
+        let halvings = state.load.halvings.min(16);
+        let pass_over = state.load.pass_over.is_some();
+        let limit = if pass_over { 1 } else { (limit >> halvings).max(1) };
+        let selection = match pass_over {
+            true => Selection {
+                fields: self.member_rules(sync, member).map(|it| it.schema.key.clone()).unwrap_or_default(),
+                ..selection
+            },
+            false => selection,
+        };
         let generation = self.orphans.begin();
         self.jobs.spawn(async move {
             let result = match tokio::time::timeout(timeout, connector.snapshot(&selection, &cursor, limit)).await {
@@ -252,12 +272,20 @@ impl Core {
             Ok(chunk) => chunk,
             Err(error) => {
                 self.orphans.end(generation);
-                self.member_failed(sync, member, error);
+                self.chunk_failed(sync, member, error);
                 return Ok(());
             }
         };
         let now = self.now();
         let Some(rules) = self.rules(sync) else { return Ok(()) };
+        let passed_over = self.member(sync, member).and_then(|state| {
+            state.load.halvings = state.load.halvings.saturating_sub(1);
+            state.load.pass_over.take()
+        });
+        if let Some(error) = passed_over {
+            self.orphans.end(generation);
+            return self.pass_over(sync, member, chunk, &error).await;
+        }
         let count = u64::try_from(chunk.records.len()).unwrap_or(u64::MAX);
         let arrived = chunk
             .records
@@ -269,12 +297,18 @@ impl Core {
         self.decide_touched(&mut desk, false).await?;
         desk.flush(&mut self.transaction);
         self.orphans.end(generation);
+        self.chunk_is_in(sync, member, count, chunk.next);
+        Ok(())
+    }
+
+    /// The reading goes on behind a chunk.
+    fn chunk_is_in(&mut self, sync: usize, member: MemberIndex, count: u64, next: Option<ChunkCursor>) {
         if let Some(state) = self.member(sync, member) {
             let read = match &state.load.phase {
                 Phase::Reading { records, .. } => records.saturating_add(count),
                 _ => count,
             };
-            state.load.phase = match chunk.next {
+            state.load.phase = match next {
                 Some(cursor) => Phase::Reading { cursor, records: read },
                 None if state.load.sweep => Phase::Sweeping { after: LinkId(0) },
                 None => Phase::Done,
@@ -284,6 +318,34 @@ impl Core {
             state.down = None;
         }
         self.save_load(sync, member);
+    }
+
+    /// A chunk that failed because of one record, perhaps, is read in halves; the record that fails alone is passed over.
+    fn chunk_failed(&mut self, sync: usize, member: MemberIndex, error: Error) {
+        let chunk = self.options.chunk;
+        let Some(state) = self.member(sync, member) else { return };
+        if !error.may_be_one_records() || state.load.pass_over.is_some() || crate::mutants::active("poison_stops_all") {
+            self.member_failed(sync, member, error);
+        } else if chunk >> state.load.halvings.min(16) > 1 {
+            state.load.halvings = state.load.halvings.saturating_add(1);
+        } else {
+            state.load.pass_over = Some(error);
+        }
+    }
+
+    /// A record of which only the key could be read waits for a person; the reading goes on behind it.
+    async fn pass_over(&mut self, sync: usize, member: MemberIndex, chunk: Chunk, error: &Error) -> Result<()> {
+        let Some(id) = self.rules(sync).map(|rules| rules.id) else { return Ok(()) };
+        let mut desk = self.desk();
+        for observation in chunk.records {
+            let there = address(id, member, &observation.key);
+            desk.load(&*self.store, vec![there.clone()]).await?;
+            let link = desk.slot(&there).and_then(|slot| slot.link);
+            self.unreadable(&mut desk, sync, member, observation.key, link, error);
+        }
+        self.decide_touched(&mut desk, false).await?;
+        desk.flush(&mut self.transaction);
+        self.chunk_is_in(sync, member, 0, chunk.next);
         Ok(())
     }
 

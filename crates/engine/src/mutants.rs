@@ -47,6 +47,7 @@ pub const SCRIPTED: &[(&str, &str)] = &[
     ("old_life_versions_kept", "versions of a system's life before an accepted gap are compared with those after it"),
     ("guard_forgets", "deletes counted by the mass-change guard before a crash do not count after it"),
     ("sweep_runs_ahead", "the progress of asking after linked records is durable before the answers are in"),
+    ("poison_stops_all", "a batch that fails because of one record is tried again as a whole"),
     ("unordered_forgotten", "an observation given up for a read is lost where a crash comes before the read's answer"),
 ];
 

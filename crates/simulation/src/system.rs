@@ -43,6 +43,8 @@ pub struct Profile {
     pub feed_batch_max: usize,
     /// Text in any field that makes a record refused.
     pub poison: Option<String>,
+    /// Text that makes every read and every search fail which is about it.
+    pub unreadable: Option<String>,
 }
 
 impl Profile {
@@ -60,6 +62,7 @@ impl Profile {
             call_ms_max: 3,
             feed_batch_max: 100,
             poison: None,
+            unreadable: None,
         }
     }
 }

@@ -15,6 +15,8 @@ mod crashes;
 mod gaps;
 #[path = "interleavings/people.rs"]
 mod people;
+#[path = "interleavings/poison.rs"]
+mod poison;
 
 const A: usize = 0;
 const B: usize = 1;

@@ -165,6 +165,7 @@ impl Core {
         {
             return self.settle_echo(desk, id, flight, one).await;
         }
+        let was_read = one.read;
         let (standing, base_version) = (side.standing, side.version.clone());
         let known = side.base.clone();
         let older = desk.slot(&one.address).and_then(|slot| slot.pending.clone());
@@ -209,6 +210,9 @@ impl Core {
                     return Ok(());
                 }
             },
+        }
+        if !was_read {
+            self.unreadable_links.remove(&(id, member));
         }
         if newly_gone {
             self.count_delete(one.sync, member);

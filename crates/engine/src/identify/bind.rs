@@ -24,15 +24,26 @@ impl Core {
         if let Some(state) = self.syncs.get_mut(sync) {
             state.unidentified.running = false;
         }
+        let stale = find.others.iter().any(|other| self.is_of_an_earlier_life(sync, *other, generation));
         let candidates = match result {
-            Ok(candidates) => candidates,
-            Err(error) => {
-                self.search_failed(find, &error);
+            Ok(candidates) if !stale => candidates,
+            Ok(_) => {
                 self.orphans.end(generation);
+                self.search_failed(find, &Error::new(Code::Unreachable, "the system began anew while it was asked"));
+                return Ok(());
+            }
+            Err(error) => {
+                self.orphans.end(generation);
+                let alone = find.is_of_one() && error.may_be_one_records() && !crate::mutants::active("poison_stops_all");
+                if alone {
+                    return self.search_refused(find, &error).await;
+                }
+                self.search_failed(find, &error);
                 return Ok(());
             }
         };
         if let Some(state) = self.syncs.get_mut(sync) {
+            state.unidentified.halvings = state.unidentified.halvings.saturating_sub(1);
             state.unidentified.failures = 0;
             state.unidentified.retry_at = None;
         }

@@ -28,6 +28,8 @@ pub(crate) struct Unidentified {
     running: bool,
     retry_at: Option<Moment>,
     failures: u32,
+    /// How often the size of a search is to be halved, after one that failed as a whole.
+    halvings: u32,
 }
 
 impl Unidentified {

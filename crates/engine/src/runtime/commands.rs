@@ -101,6 +101,9 @@ impl Core {
             Subject::Duplicate { member, key, .. } => {
                 self.resolve_stranger(sync, member, &key, &review, resolution, None).await?
             }
+            Subject::Unreadable { member, key } if review.link.is_none() => {
+                self.resolve_stranger(sync, member, &key, &review, resolution, None).await?;
+            }
             _ => return self.resolve_link(sync, &review, resolution).await,
         }
         self.close_review(sync, id, how(resolution));
@@ -217,6 +220,11 @@ impl Core {
             let stranger = match &review.subject {
                 Subject::Ambiguous { member, key, .. } | Subject::Duplicate { member, key, .. } => {
                     Some(address(rules.id, *member, key))
+                }
+                Subject::Unreadable { member, key } if review.link.is_none() => {
+                    let there = address(rules.id, *member, key);
+                    let known = self.store.lookup(vec![there.clone()]).await?;
+                    known.first().is_some_and(|known| known.pending.is_some()).then_some(there)
                 }
                 _ => None,
             };

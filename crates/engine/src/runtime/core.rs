@@ -147,6 +147,9 @@ pub(crate) struct Core {
     pub wanted_links: BTreeMap<(usize, MemberIndex), BTreeSet<LinkId>>,
     /// Records that must be read before anything is believed of them, also after a crash.
     pub unread: BTreeSet<(SyncId, MemberIndex, super::reads::Unread)>,
+    /// Links whose record at a member cannot be read: not tried again before the record changes or a person says so. Not
+    /// durable: after a start it is tried once more.
+    pub unreadable_links: BTreeSet<(LinkId, MemberIndex)>,
     /// Links that wait for a time.
     pub waits: BTreeMap<(Moment, LinkId), usize>,
     /// Addresses whose pending observation waits for a person, with the review item.
@@ -219,6 +222,7 @@ impl Core {
             reading: BTreeSet::new(),
             wanted_links: BTreeMap::new(),
             unread: BTreeSet::new(),
+            unreadable_links: BTreeSet::new(),
             waits: BTreeMap::new(),
             parked: BTreeMap::new(),
             rulings: super::rulings::Noted::new(),

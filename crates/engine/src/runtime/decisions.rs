@@ -6,7 +6,7 @@ use super::desk::{Desk, address};
 use crate::clock::Moment;
 use crate::error::{Code, Error, Result};
 use crate::guard::Verdict;
-use crate::link::{Link, LinkId, MemberIndex, Pending, Shown};
+use crate::link::{Link, LinkId, MemberIndex, Pending, ReviewId, Shown};
 use crate::reconcile::{Decision, Need, Outcome, Patch, Ruling, decide, patch};
 use crate::review::{Review, Subject};
 use crate::rules::SyncRules;
@@ -80,15 +80,21 @@ impl Core {
                 return Ok(true);
             }
             Outcome::Needs(Need::Read(members)) => {
-                for member in members {
-                    self.want_read(sync, member, id);
+                let unreadable = members.iter().find(|member| self.unreadable_links.contains(&(id, **member)));
+                match unreadable.and_then(|member| link.sides.get(*member)).and_then(|side| side.blocked) {
+                    Some(review) => self.park(&link, &pending, review),
+                    None => members.into_iter().for_each(|member| self.want_read(sync, member, id)),
                 }
             }
             Outcome::Needs(Need::Wait(until)) => {
                 self.waits.insert((until, id), sync);
             }
             Outcome::Needs(Need::NewLink(member)) => self.part_from_tombstone(desk, sync, &link, member)?,
-            Outcome::Needs(Need::Person) => self.park(&link, &pending),
+            Outcome::Needs(Need::Person) => {
+                if let Some(hold) = link.held {
+                    self.park(&link, &pending, hold.review);
+                }
+            }
         }
         Ok(false)
     }
@@ -188,6 +194,10 @@ impl Core {
     pub(crate) fn block(&mut self, sync: usize, link: &mut Link, member: MemberIndex, error: &Error) {
         let fields: Vec<String> = error.at.iter().cloned().collect();
         let subject = match error.code {
+            Code::Unreadable => match link.sides.get(member).and_then(|side| side.key.clone()) {
+                Some(key) => Subject::Unreadable { member, key },
+                None => Subject::Rejected { member, fields },
+            },
             Code::RetriesExhausted | Code::CreateUnproven => Subject::Exhausted { member },
             _ => Subject::Rejected { member, fields },
         };
@@ -246,11 +256,10 @@ impl Core {
     }
 
     /// What is pending about this link waits for a person.
-    fn park(&mut self, link: &Link, pending: &[Option<Pending>]) {
-        let Some(hold) = link.held else { return };
+    fn park(&mut self, link: &Link, pending: &[Option<Pending>], review: ReviewId) {
         for (address, member) in self.addresses(link) {
             if pending.get(member).is_some_and(Option::is_some) {
-                self.parked.insert(address, hold.review);
+                self.parked.insert(address, review);
             }
         }
     }

@@ -8,7 +8,8 @@ use crate::connector::Presence;
 use crate::error::{Code, Error, Result};
 use crate::link::{LinkId, MemberIndex, SyncId};
 use crate::record::Key;
-use crate::runtime::desk::address;
+use crate::review::Subject;
+use crate::runtime::desk::{Desk, address};
 use crate::store::Address;
 use serde::{Deserialize, Serialize};
 
@@ -50,6 +51,14 @@ pub(crate) struct Wanted {
     pub key: Key,
     /// The link that waits for it, if the record has one.
     pub link: Option<LinkId>,
+    /// The largest batch it may be read in: smaller after one that failed as a whole (invariant 7).
+    pub batch: usize,
+}
+
+impl Wanted {
+    fn new(address: Address, key: Key, link: Option<LinkId>) -> Wanted {
+        Wanted { address, key, link, batch: READ_BATCH }
+    }
 }
 
 impl Core {
@@ -116,7 +125,7 @@ impl Core {
     pub(crate) fn want_stranger(&mut self, sync: usize, address: Address, key: Key) {
         let member = address.member;
         if let Some(state) = self.member(sync, member) {
-            state.to_read.insert(address.clone(), Wanted { address, key, link: None });
+            state.to_read.insert(address.clone(), Wanted::new(address, key, None));
         }
     }
 
@@ -131,7 +140,7 @@ impl Core {
                 match (key, self.member(sync, member)) {
                     (Some(key), Some(state)) => {
                         let address = address(id, member, &key);
-                        state.to_read.insert(address.clone(), Wanted { address, key, link: Some(link) });
+                        state.to_read.insert(address.clone(), Wanted::new(address, key, Some(link)));
                     }
                     _ => {
                         self.reading.remove(&link);
@@ -180,12 +189,14 @@ impl Core {
             return;
         }
         state.reading = true;
-        let mut asked = Vec::new();
-        while let Some((_, wanted)) = state.to_read.pop_first() {
-            asked.push(wanted);
-            if asked.len() == READ_BATCH {
+        let mut asked: Vec<Wanted> = Vec::new();
+        let mut most = READ_BATCH;
+        while let Some(next) = state.to_read.first_entry() {
+            most = most.min(next.get().batch);
+            if !asked.is_empty() && asked.len() >= most {
                 break;
             }
+            asked.push(next.remove());
         }
         let generation = self.orphans.begin();
         let timeout = self.options.read_timeout;
@@ -197,6 +208,60 @@ impl Core {
             };
             Event::Read { sync, member, asked, generation, result }
         });
+    }
+
+    /// A batch that failed as a whole is read in halves; the record that fails alone waits for a person.
+    async fn part_batch(&mut self, sync: usize, member: MemberIndex, asked: Vec<Wanted>, error: &Error) -> Result<()> {
+        let half = (asked.len() / 2).max(1);
+        if asked.len() > 1 {
+            let Some(state) = self.member(sync, member) else { return Ok(()) };
+            let smaller = asked.into_iter().map(|wanted| (wanted.address.clone(), Wanted { batch: half, ..wanted }));
+            state.to_read.extend(smaller);
+            return Ok(());
+        }
+        let mut desk = self.desk();
+        desk.load_links(&*self.store, asked.iter().filter_map(|wanted| wanted.link).collect()).await?;
+        for wanted in asked {
+            self.unreadable(&mut desk, sync, member, wanted.key, wanted.link, error);
+        }
+        self.decide_touched(&mut desk, false).await?;
+        desk.flush(&mut self.transaction);
+        Ok(())
+    }
+
+    /// A record that cannot be read, or whose match cannot be looked for, waits for a person; nothing else does.
+    pub(crate) fn unreadable(
+        &mut self,
+        desk: &mut Desk,
+        sync: usize,
+        member: MemberIndex,
+        key: Key,
+        link: Option<LinkId>,
+        error: &Error,
+    ) {
+        let system = self.member_rules(sync, member).map(|rules| rules.system.to_string()).unwrap_or_default();
+        let message = format!("the record {key} of {system} cannot be read: {error}");
+        match link.and_then(|link| desk.link(link).cloned()) {
+            Some(mut link) => {
+                let id = link.id;
+                self.reading.remove(&id);
+                self.wish_is_met(sync, member, Unread::Link(id));
+                self.unreadable_links.insert((id, member));
+                self.block(sync, &mut link, member, &Error::new(Code::Unreadable, message).because(error.clone()));
+                desk.save(link);
+                desk.touch(id);
+            }
+            None => {
+                self.wish_is_met(sync, member, Unread::Key(key.clone()));
+                let Some(id) = self.rules(sync).map(|rules| rules.id) else { return };
+                let there = address(id, member, &key);
+                self.park_stranger(sync, &there, Code::Unreadable, message, Subject::Unreadable { member, key });
+                if desk.slot(&there).is_none_or(|slot| slot.pending.is_none()) {
+                    // Nothing of it waits in the store.
+                    self.parked.remove(&there);
+                }
+            }
+        }
     }
 
     pub(crate) async fn on_read(
@@ -213,6 +278,10 @@ impl Core {
         let stale = self.is_of_an_earlier_life(sync, member, generation);
         let found = match result {
             Ok(found) if !stale => found,
+            Err(error) if error.may_be_one_records() && !crate::mutants::active("poison_stops_all") => {
+                self.orphans.end(generation);
+                return self.part_batch(sync, member, asked, &error).await;
+            }
             result => {
                 if let Err(error) = result {
                     self.member_failed(sync, member, error);
@@ -275,6 +344,7 @@ impl Core {
         desk.load_links(&*self.store, links.clone()).await?;
         self.take_in_all(&mut desk, arrived).await?;
         for (link, error) in forbidden {
+            self.unreadable_links.insert((link, member));
             if let Some(mut link) = desk.link(link).cloned() {
                 let error = Error::new(Code::Forbidden, "the record cannot be read").because(error);
                 self.block(sync, &mut link, member, &error);

@@ -139,6 +139,7 @@ impl Core {
         for member in 0..link.sides.len() {
             let Some(side) = link.sides.get_mut(member).filter(|side| side.blocked == Some(review)) else { continue };
             side.blocked = None;
+            self.unreadable_links.remove(&(link.id, member));
             side.attempts = 0;
             side.misses = 0;
             if matches!(resolution, Resolution::Ignore) {
