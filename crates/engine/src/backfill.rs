@@ -268,8 +268,13 @@ impl Core {
         if self.member(sync, member).is_some_and(|state| matches!(state.load.phase, Phase::Sweeping { .. })) {
             return self.sweep(sync, member).await;
         }
+        let stale = self.is_stale(sync, member, generation);
         let chunk = match result {
-            Ok(chunk) => chunk,
+            Ok(chunk) if !stale => chunk,
+            Ok(_) => {
+                self.orphans.end(generation);
+                return Ok(());
+            }
             Err(error) => {
                 self.orphans.end(generation);
                 self.chunk_failed(sync, member, error);

@@ -367,30 +367,6 @@ impl Core {
     pub(crate) fn doubtful_flights(&self, sync: usize) -> usize {
         self.flights.values().filter(|airborne| airborne.sync == sync).count()
     }
-
-    /// What is pending and has a link is looked at again after a start; what has none is identified again.
-    pub(crate) async fn restore_pending(&mut self, sync: usize) -> Result<()> {
-        let Some(id) = self.rules(sync).map(|rules| rules.id) else { return Ok(()) };
-        let mut after = None;
-        loop {
-            let rows = self.store.scan_pending(id, after.clone(), 500).await?;
-            let Some((last, _)) = rows.last() else { return Ok(()) };
-            after = Some(last.clone());
-            let mut desk = self.desk();
-            desk.load(&*self.store, rows.iter().map(|(address, _)| address.clone()).collect()).await?;
-            for (address, _) in rows {
-                let link: Option<LinkId> = desk.slot(&address).and_then(|slot| slot.link);
-                match link {
-                    Some(link) => desk.touch(link),
-                    None if self.parked.contains_key(&address) => {}
-                    None => self.unidentified(sync, address),
-                }
-            }
-            self.decide_touched(&mut desk, false).await?;
-            desk.flush(&mut self.transaction);
-            self.commit();
-        }
-    }
 }
 
 /// Whether a link still waits for what became of its write in a flight.

@@ -216,17 +216,6 @@ impl Core {
             })
     }
 
-    pub(crate) fn park_guarded(&mut self, sync: usize, link: &Link, pending: &[Option<Pending>]) {
-        let review =
-            pending.iter().flatten().find_map(|pending| self.syncs.get(sync)?.members.get(pending.member)?.guard.tripped);
-        let Some(review) = review else { return };
-        for (address, member) in self.addresses(link) {
-            if pending.get(member).is_some_and(Option::is_some) {
-                self.parked.insert(address, review);
-            }
-        }
-    }
-
     /// An object was emptied at once: that is a mass delete whatever its size.
     pub(crate) async fn truncated(
         &mut self,

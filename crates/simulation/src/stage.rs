@@ -147,7 +147,11 @@ impl Stage {
             systems: systems.collect(),
             store,
             clock: Arc::new(self.clock),
-            options: Options { jitter_seed: self.world.seed.wrapping_add(lives), ..Options::default() },
+            options: Options {
+                jitter_seed: self.world.seed.wrapping_add(lives),
+                max_unidentified: self.world.max_unidentified,
+                ..Options::default()
+            },
             approvals: Approvals::All,
         })
     }

@@ -7,11 +7,9 @@ use crate::change::Version;
 use crate::error::{Code, Result};
 use crate::link::{FlightId, LinkId, MemberIndex};
 use crate::record::SystemName;
+use crate::runtime::bounds::STEP;
 use crate::runtime::core::{Core, SyncState};
 use std::collections::BTreeSet;
-
-/// Links, or pending observations, in one step of forgetting versions.
-const STEP: usize = 500;
 
 /// What is known of a system's present life.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
@@ -52,10 +50,10 @@ impl Core {
         life.is_none_or(|life| flight.0 >= life.proven_from) || crate::mutants::active("gap_proves_absence")
     }
 
-    /// Whether an answer was asked for in an earlier life of a member's system.
-    pub(crate) fn is_of_an_earlier_life(&self, sync: usize, member: MemberIndex, generation: u64) -> bool {
+    /// Whether an answer was asked for in an earlier life of a member's system, or so long ago that it is of no use.
+    pub(crate) fn is_stale(&self, sync: usize, member: MemberIndex, generation: u64) -> bool {
         let life = self.member_rules(sync, member).and_then(|rules| self.lives.get(&rules.system));
-        life.is_some_and(|life| generation <= life.stale_to)
+        self.orphans.is_void(generation) || life.is_some_and(|life| generation <= life.stale_to)
     }
 
     /// Accepts the gaps in the feeds of a sync. Every sync that shares such a feed has missed the same changes, and is read

@@ -23,6 +23,7 @@ use crate::error::Result;
 use crate::link::{LinkId, Shown, Standing};
 use crate::reconcile::{Folded, fold, refine_agreed, refine_times};
 use crate::record::{FeedName, SystemName};
+use crate::runtime::bounds::DEFERRED_MAX;
 use crate::runtime::core::{Core, Effect};
 use crate::runtime::desk::Desk;
 use std::cmp::Ordering;
@@ -64,22 +65,31 @@ impl Core {
         self.take_in_all(&mut desk, arrived).await?;
         let middle = position.is_none() && !quiet;
         let key = (system.clone(), feed.clone());
+        let mut spilled = false;
         let deferred = match self.feeds.get_mut(&key) {
             Some(state) => {
                 state.idle = quiet;
                 state.state = if quiet { "idle" } else { "reading" }.to_owned();
                 state.lag = if quiet { None } else { lag };
+                spilled = !middle && std::mem::take(&mut state.deferred_spilled);
                 if middle { Vec::new() } else { std::mem::take(&mut state.deferred) }
             }
             None => Vec::new(),
         };
+        if spilled {
+            for sync in 0..self.syncs.len() {
+                self.spill(sync);
+            }
+        }
         desk.load_links(&*self.store, deferred.clone()).await?;
         for link in deferred {
             desk.touch(link);
         }
         let left = self.decide_touched(&mut desk, middle).await?;
         if let Some(state) = self.feeds.get_mut(&key) {
-            state.deferred.extend(left);
+            let room = DEFERRED_MAX.saturating_sub(state.deferred.len());
+            state.deferred_spilled |= left.len() > room;
+            state.deferred.extend(left.into_iter().take(room));
         }
         desk.flush(&mut self.transaction);
         if let Some(position) = position {

@@ -24,7 +24,7 @@ impl Core {
         if let Some(state) = self.syncs.get_mut(sync) {
             state.unidentified.running = false;
         }
-        let stale = find.others.iter().any(|other| self.is_of_an_earlier_life(sync, *other, generation));
+        let stale = find.others.iter().any(|other| self.is_stale(sync, *other, generation));
         let candidates = match result {
             Ok(candidates) if !stale => candidates,
             Ok(_) => {

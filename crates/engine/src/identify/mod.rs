@@ -48,12 +48,18 @@ impl Core {
         let Some(state) = self.syncs.get_mut(sync) else { return };
         if let Some(review) = self.parked.remove(&address) {
             let now = self.clock.now();
-            state.meters.review_closed(review);
             self.transaction.closed_reviews.push((review, now, "the record changed".to_owned()));
         }
-        if state.unidentified.queued.insert(address.clone()) {
-            state.unidentified.queue.push_back(address);
+        if state.unidentified.queued.contains(&address) {
+            return;
         }
+        if state.unidentified.len() >= self.options.max_unidentified.saturating_mul(2) {
+            // What it shows is in the store; it is taken up again when there is room (invariant 10).
+            state.spill.any = true;
+            return;
+        }
+        state.unidentified.queued.insert(address.clone());
+        state.unidentified.queue.push_back(address);
     }
 
     fn identify_later(&mut self, sync: usize, address: Address) {

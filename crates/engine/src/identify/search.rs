@@ -10,6 +10,7 @@ use crate::link::{LinkId, MemberIndex, Shown};
 use crate::reconcile::{Patch, patch};
 use crate::record::{FieldName, Key};
 use crate::rules::SyncRules;
+use crate::runtime::bounds::PARKED_STRANGERS_MAX;
 use crate::runtime::core::{Core, Event};
 use crate::schema::Selection;
 use crate::store::Address;
@@ -57,6 +58,9 @@ impl Core {
 
     pub(super) async fn start_find(&mut self, sync: usize) -> Result<()> {
         let now = self.now();
+        if self.parked.len() >= PARKED_STRANGERS_MAX {
+            return Ok(());
+        }
         let Some(state) = self.syncs.get_mut(sync) else { return Ok(()) };
         let ready = state.active()
             && state.begun
@@ -104,6 +108,10 @@ impl Core {
                 .iter()
                 .zip(cells)
                 .all(|(field, cell)| cell.is_some() || field.members.get(member).is_none_or(Option::is_none));
+            if !complete && self.reads_are_full(sync, member) {
+                self.spill(sync);
+                continue;
+            }
             if !complete {
                 self.want_stranger(sync, address.clone(), pending.key.clone());
                 continue;

@@ -1,5 +1,6 @@
 //! What a person asks of the running engine, and what follows. Whatever is decided is planned from the current state.
 
+use super::bounds::PARKED_STRANGERS_MAX;
 use super::command::{Command, Request, Resolution};
 use super::core::{Core, Effect};
 use super::desk::address;
@@ -216,7 +217,7 @@ impl Core {
     /// Review items that were open when the engine stopped hold what they held.
     pub(crate) async fn restore_reviews(&mut self, sync: usize) -> Result<()> {
         let Some(rules) = self.rules(sync) else { return Ok(()) };
-        for review in self.store.reviews(Some(rules.id), true, 100_000).await? {
+        for review in self.store.reviews(Some(rules.id), true, PARKED_STRANGERS_MAX).await? {
             let stranger = match &review.subject {
                 Subject::Ambiguous { member, key, .. } | Subject::Duplicate { member, key, .. } => {
                     Some(address(rules.id, *member, key))
@@ -230,9 +231,6 @@ impl Core {
             };
             if let Some(stranger) = stranger {
                 self.parked.insert(stranger, review.id);
-            }
-            if let Some(state) = self.syncs.get_mut(sync) {
-                state.meters.review_opened(review.id);
             }
         }
         Ok(())

@@ -49,8 +49,8 @@ pub(crate) enum Event {
     Fenced { system: SystemName, feed: FeedName, result: Result<Position> },
     /// How a feed does.
     Health { system: SystemName, feed: FeedName, result: Result<FeedHealth> },
-    /// A job that nobody waits for is over.
-    Done,
+    /// The source was told how far a feed is durable, or could not be told.
+    Acknowledged { system: SystemName, feed: FeedName },
 }
 
 /// What became of a feed.
@@ -85,6 +85,10 @@ pub(crate) struct SyncState {
     pub begun: bool,
     pub members: Vec<MemberState>,
     pub unidentified: Unidentified,
+    /// Links that wait for a person.
+    pub parked: super::bounds::Parked,
+    /// What was left in the store for want of room.
+    pub spill: super::bounds::Spill,
     pub meters: Meters,
 }
 
@@ -147,12 +151,14 @@ pub(crate) struct Core {
     pub wanted_links: BTreeMap<(usize, MemberIndex), BTreeSet<LinkId>>,
     /// Records that must be read before anything is believed of them, also after a crash.
     pub unread: BTreeSet<(SyncId, MemberIndex, super::reads::Unread)>,
+    /// Whether the store holds more of these than there was room for.
+    pub more_unread: bool,
     /// Links whose record at a member cannot be read: not tried again before the record changes or a person says so. Not
     /// durable: after a start it is tried once more.
     pub unreadable_links: BTreeSet<(LinkId, MemberIndex)>,
     /// Links that wait for a time.
     pub waits: BTreeMap<(Moment, LinkId), usize>,
-    /// Addresses whose pending observation waits for a person, with the review item.
+    /// Strangers that wait for a person, with the review item.
     pub parked: BTreeMap<Address, ReviewId>,
     /// What people decided about links that could not follow it yet.
     pub rulings: super::rulings::Noted,
@@ -200,6 +206,8 @@ impl Core {
             approved: false,
             begun: false,
             unidentified: Unidentified::default(),
+            parked: super::bounds::Parked::default(),
+            spill: super::bounds::Spill::default(),
             meters: Meters::new(started),
         });
         Core {
@@ -222,6 +230,7 @@ impl Core {
             reading: BTreeSet::new(),
             wanted_links: BTreeMap::new(),
             unread: BTreeSet::new(),
+            more_unread: false,
             unreadable_links: BTreeSet::new(),
             waits: BTreeMap::new(),
             parked: BTreeMap::new(),
@@ -328,7 +337,10 @@ impl Core {
             Event::Verified { flight, asked, result } => self.on_verified(flight, asked, result).await?,
             Event::Fenced { system, feed, result } => self.on_fenced(system, feed, result).await?,
             Event::Health { system, feed, result } => self.on_health(&system, &feed, result),
-            Event::Done => return Ok(()),
+            Event::Acknowledged { system, feed } => {
+                self.acknowledged(&system, &feed);
+                return Ok(());
+            }
         }
         self.commit();
         self.start_jobs().await
@@ -381,6 +393,8 @@ impl Core {
         self.restart_feeds(now);
         self.ask_fences();
         self.wake_waiting(now).await?;
+        self.take_up_wishes().await?;
+        self.take_up_spilled().await?;
         self.pay_debts(now).await?;
         self.commit();
         self.start_jobs().await?;

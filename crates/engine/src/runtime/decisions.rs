@@ -6,10 +6,11 @@ use super::desk::{Desk, address};
 use crate::clock::Moment;
 use crate::error::{Code, Error, Result};
 use crate::guard::Verdict;
-use crate::link::{Link, LinkId, MemberIndex, Pending, ReviewId, Shown};
+use crate::link::{Link, LinkId, MemberIndex, Pending, Shown};
 use crate::reconcile::{Decision, Need, Outcome, Patch, Ruling, decide, patch};
 use crate::review::{Review, Subject};
 use crate::rules::SyncRules;
+use crate::runtime::bounds::{READING_MAX, STEP, WAITS_MAX};
 use std::sync::Arc;
 
 impl Core {
@@ -63,7 +64,7 @@ impl Core {
         if self.is_guarded(sync, &link, &pending) && !matches!(ruling, Some(Ruling::Life { .. })) {
             match self.verdict_on(sync, &link, &pending) {
                 None => {
-                    self.park_guarded(sync, &link, &pending);
+                    self.park(sync, &link, &pending);
                     return Ok(false);
                 }
                 Some(Verdict::LetThrough) => {}
@@ -82,19 +83,17 @@ impl Core {
             Outcome::Needs(Need::Read(members)) => {
                 let unreadable = members.iter().find(|member| self.unreadable_links.contains(&(id, **member)));
                 match unreadable.and_then(|member| link.sides.get(*member)).and_then(|side| side.blocked) {
-                    Some(review) => self.park(&link, &pending, review),
+                    Some(_) => self.park(sync, &link, &pending),
+                    None if self.reading.len() >= READING_MAX => self.spill(sync),
                     None => members.into_iter().for_each(|member| self.want_read(sync, member, id)),
                 }
             }
+            Outcome::Needs(Need::Wait(_)) if self.waits.len() >= WAITS_MAX => self.spill(sync),
             Outcome::Needs(Need::Wait(until)) => {
                 self.waits.insert((until, id), sync);
             }
             Outcome::Needs(Need::NewLink(member)) => self.part_from_tombstone(desk, sync, &link, member)?,
-            Outcome::Needs(Need::Person) => {
-                if let Some(hold) = link.held {
-                    self.park(&link, &pending, hold.review);
-                }
-            }
+            Outcome::Needs(Need::Person) => self.park(sync, &link, &pending),
         }
         Ok(false)
     }
@@ -102,7 +101,13 @@ impl Core {
     fn take_decision(&mut self, desk: &mut Desk, sync: usize, before: &Link, pending: &[Option<Pending>], decision: Decision) {
         let Decision { mut link, changed, substantive, ledger, reviews, closed } = decision;
         for (address, _) in self.addresses(before) {
-            self.parked.remove(&address);
+            // It was a stranger when a person was asked about it.
+            if let Some(review) = self.parked.remove(&address) {
+                self.close_review(sync, review, "the record belongs to another one by now".to_owned());
+            }
+        }
+        if let Some(state) = self.syncs.get_mut(sync) {
+            state.parked.take(before.id);
         }
         desk.clear_pending(before);
         if !crate::mutants::active("loser_not_recorded") {
@@ -256,11 +261,9 @@ impl Core {
     }
 
     /// What is pending about this link waits for a person.
-    fn park(&mut self, link: &Link, pending: &[Option<Pending>], review: ReviewId) {
-        for (address, member) in self.addresses(link) {
-            if pending.get(member).is_some_and(Option::is_some) {
-                self.parked.insert(address, review);
-            }
+    pub(crate) fn park(&mut self, sync: usize, link: &Link, pending: &[Option<Pending>]) {
+        if let Some(state) = self.syncs.get_mut(sync) {
+            state.parked.put(link.id, pending.iter().flatten().count());
         }
     }
 
@@ -274,7 +277,10 @@ impl Core {
         for key in due {
             self.waits.remove(&key);
         }
-        self.look_again(ids).await
+        for ids in ids.chunks(STEP) {
+            self.look_again(ids.to_vec()).await?;
+        }
+        Ok(())
     }
 
     /// Looks at these links anew.
@@ -298,18 +304,12 @@ impl Core {
     }
 
     pub(crate) fn open_review(&mut self, sync: usize, review: Review) {
-        if let Some(state) = self.syncs.get_mut(sync) {
-            state.meters.review_opened(review.id);
-        }
         self.transaction.reviews.retain(|other| other.id != review.id);
         self.transaction.reviews.push(review);
     }
 
     /// Closes a review item. What the item said is kept; only its end is added, when the transaction is written.
     pub(crate) fn close_review(&mut self, sync: usize, id: crate::link::ReviewId, how: String) {
-        if let Some(state) = self.syncs.get_mut(sync) {
-            state.meters.review_closed(id);
-        }
         self.transaction.reviews.retain(|other| other.id != id);
         let now = self.now();
         self.transaction.closed_reviews.push((id, now, how));

@@ -9,6 +9,7 @@ use crate::error::{Code, Error, Result};
 use crate::link::{LinkId, MemberIndex, SyncId};
 use crate::record::Key;
 use crate::review::Subject;
+use crate::runtime::bounds::{READING_MAX, UNREADABLE_MAX};
 use crate::runtime::desk::{Desk, address};
 use crate::store::Address;
 use serde::{Deserialize, Serialize};
@@ -71,22 +72,37 @@ impl Core {
     /// Has a linked record read because what was seen of it cannot be ordered, and was therefore let go of. The wish is
     /// durable: the feed will not tell of it again (invariant 1).
     pub(crate) fn want_read_instead(&mut self, sync: usize, member: MemberIndex, link: LinkId) {
-        self.want_read(sync, member, link);
-        self.keep_wish(sync, member, Unread::Link(link));
+        if self.keep_wish(sync, member, Unread::Link(link)) {
+            self.want_read(sync, member, link);
+        }
     }
 
     /// The same for a key of which it cannot be told whose it is.
     pub(crate) fn want_stranger_instead(&mut self, sync: usize, address: Address, key: Key) {
         let member = address.member;
-        self.want_stranger(sync, address, key.clone());
-        self.keep_wish(sync, member, Unread::Key(key));
+        if self.keep_wish(sync, member, Unread::Key(key.clone())) {
+            self.want_stranger(sync, address, key);
+        }
     }
 
-    fn keep_wish(&mut self, sync: usize, member: MemberIndex, what: Unread) {
-        let Some(id) = self.rules(sync).map(|rules| rules.id) else { return };
-        if self.unread.insert((id, member, what.clone())) {
+    /// Says whether there is room to read it now; if not, it is read when the store's wishes are next looked through.
+    fn keep_wish(&mut self, sync: usize, member: MemberIndex, what: Unread) -> bool {
+        let Some(id) = self.rules(sync).map(|rules| rules.id) else { return false };
+        let full = self.unread.len() >= READING_MAX;
+        self.more_unread |= full;
+        if full || self.unread.insert((id, member, what.clone())) {
             self.transaction.settings.push((what.setting(id, member), Some(what.bytes())));
         }
+        !full
+    }
+
+    /// Takes up the wishes that there was no room for, once those before them are met.
+    pub(crate) async fn take_up_wishes(&mut self) -> Result<()> {
+        if self.more_unread && self.unread.is_empty() {
+            self.commit();
+            self.restore_wishes().await?;
+        }
+        Ok(())
     }
 
     /// The answer to such a wish is in.
@@ -106,7 +122,12 @@ impl Core {
         if crate::mutants::active("unordered_forgotten") {
             return Ok(());
         }
+        self.more_unread = false;
         for (name, bytes) in self.store.settings(UNREAD).await? {
+            if self.unread.len() >= READING_MAX {
+                self.more_unread = true;
+                break;
+            }
             let mut parts = name.strip_prefix(UNREAD).unwrap_or_default().split('/');
             let numbers = (parts.next().and_then(|part| part.parse().ok()), parts.next().and_then(|part| part.parse().ok()));
             let (Some(id), Some(member)) = numbers else { continue };
@@ -229,6 +250,13 @@ impl Core {
         Ok(())
     }
 
+    fn note_unreadable(&mut self, link: LinkId, member: MemberIndex) {
+        if self.unreadable_links.len() >= UNREADABLE_MAX {
+            self.unreadable_links.pop_first();
+        }
+        self.unreadable_links.insert((link, member));
+    }
+
     /// A record that cannot be read, or whose match cannot be looked for, waits for a person; nothing else does.
     pub(crate) fn unreadable(
         &mut self,
@@ -246,7 +274,7 @@ impl Core {
                 let id = link.id;
                 self.reading.remove(&id);
                 self.wish_is_met(sync, member, Unread::Link(id));
-                self.unreadable_links.insert((id, member));
+                self.note_unreadable(id, member);
                 self.block(sync, &mut link, member, &Error::new(Code::Unreadable, message).because(error.clone()));
                 desk.save(link);
                 desk.touch(id);
@@ -275,7 +303,7 @@ impl Core {
         if let Some(state) = self.member(sync, member) {
             state.reading = false;
         }
-        let stale = self.is_of_an_earlier_life(sync, member, generation);
+        let stale = self.is_stale(sync, member, generation);
         let found = match result {
             Ok(found) if !stale => found,
             Err(error) if error.may_be_one_records() && !crate::mutants::active("poison_stops_all") => {
@@ -344,7 +372,7 @@ impl Core {
         desk.load_links(&*self.store, links.clone()).await?;
         self.take_in_all(&mut desk, arrived).await?;
         for (link, error) in forbidden {
-            self.unreadable_links.insert((link, member));
+            self.note_unreadable(link, member);
             if let Some(mut link) = desk.link(link).cloned() {
                 let error = Error::new(Code::Forbidden, "the record cannot be read").because(error);
                 self.block(sync, &mut link, member, &error);

@@ -3,6 +3,7 @@
 //! before anything else is decided about the link, also after a crash. Never guesses: what no longer fits is forgotten,
 //! and its review item, if it is still open, asks again.
 
+use super::bounds::STEP;
 use super::command::Resolution;
 use super::core::Core;
 use super::desk::Desk;
@@ -15,8 +16,6 @@ use std::collections::BTreeMap;
 
 /// Settings of this prefix hold one decision each.
 const PREFIX: &str = "ruling/";
-/// Pending observations in one step of carrying out what was said about a mass change.
-const STEP: usize = 500;
 
 /// Decisions that wait for their links, per link in the order in which the items were opened. At most one per open review
 /// item, and while a mass change is undone one per link that is busy at that moment.
@@ -195,7 +194,6 @@ impl Core {
             self.commit();
         }
         self.release_guard(sync, member);
-        self.parked.retain(|_, of| *of != review);
         let said = if verdict == Verdict::Undo { Resolution::Ignore } else { Resolution::Retry };
         self.close_review(sync, review, how(&said));
         Ok(())

@@ -50,6 +50,29 @@ fn a_mass_delete_that_a_crash_cuts_in_two_is_still_a_mass_delete() {
     finds("guard_forgets", test);
 }
 
+#[test]
+fn more_strangers_than_there_is_room_for_all_come_through() {
+    let test = || {
+        let mut world = world(2);
+        world.max_unidentified = 2;
+        told(world, async |stage| {
+            let tags: Vec<String> = (0..30).map(|number| format!("new {number}")).collect();
+            let steps = async {
+                stage.pause(1_000).await;
+                for tag in &tags {
+                    stage.insert(A, tag, &[("name", text(tag))]);
+                }
+                stage.stage.level().await
+            };
+            let mut found = stage.while_it_lives(steps).await;
+            let missing = tags.iter().filter(|tag| stage.count(B, tag) != 1);
+            found.extend(missing.map(|tag| wrong(format!("{tag} did not come through"))));
+            found
+        })
+    };
+    finds("spill_forgotten", test);
+}
+
 /// Everything that some kill of the engine while it asks after its records gets wrong.
 fn killed_while_sweeping() -> Vec<Violation> {
     let kills = (0..400).step_by(4);
