@@ -138,6 +138,7 @@ impl Core {
             let missed: Vec<usize> =
                 self.syncs.iter().enumerate().filter(|(_, state)| missed(state)).map(|(sync, _)| sync).collect();
             for sync in missed {
+                self.missed_its_feeds(sync);
                 self.reread(sync);
             }
         }

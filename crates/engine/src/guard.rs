@@ -10,6 +10,7 @@ use crate::record::{ObjectName, SystemName};
 use crate::review::{Review, Subject};
 use crate::runtime::core::Core;
 use crate::runtime::desk::address;
+use std::cmp::Ordering;
 use std::collections::VecDeque;
 
 /// Percentages mean little of a handful: they count from so many records on.
@@ -254,14 +255,9 @@ impl Core {
                 .iter()
                 .filter_map(|link| link.sides.get(member))
                 .filter(|side| side.standing == Standing::Present)
-                .filter_map(|side| side.key.clone())
-                .map(|key| Incoming {
-                    sync,
-                    address: address(rules.id, member, &key),
-                    old_address: None,
-                    echo_of: None,
-                    read: false,
-                    pending: Pending {
+                .filter_map(|side| Some((side.key.clone()?, side.version.clone())))
+                .map(|(key, known)| {
+                    let pending = Pending {
                         sync: rules.id,
                         member,
                         key,
@@ -272,8 +268,13 @@ impl Core {
                         echo: false,
                         arrived: now,
                         layout: rules.layout,
-                    },
+                    };
+                    let address = address(rules.id, member, &pending.key);
+                    (Incoming { sync, address, old_address: None, echo_of: None, read: false, pending }, known)
                 })
+                // Told again, an old emptiness says nothing about records that were made since (invariant 6).
+                .filter(|(one, known)| !matches!(self.version_order(one, known), Some(Ordering::Less | Ordering::Equal)))
+                .map(|(one, _)| one)
                 .collect();
             if !gone.is_empty() {
                 self.trip(sync, member, u64::try_from(gone.len()).unwrap_or(u64::MAX));

@@ -26,6 +26,10 @@ fn life_setting(system: &SystemName) -> String {
     format!("life/{system}")
 }
 
+fn proven_setting(sync: u32) -> String {
+    format!("proven-from/{sync}")
+}
+
 /// The life of its system that a member's versions are of.
 fn known_life_setting(sync: u32, member: MemberIndex) -> String {
     format!("known-life/{sync}/{member}")
@@ -47,7 +51,28 @@ impl Core {
     /// Whether the feed can prove that a flight never took effect.
     pub(crate) fn is_provable(&self, sync: usize, member: MemberIndex, flight: FlightId) -> bool {
         let life = self.member_rules(sync, member).and_then(|rules| self.lives.get(&rules.system));
-        life.is_none_or(|life| flight.0 >= life.proven_from) || crate::mutants::active("gap_proves_absence")
+        let recorded = self.syncs.get(sync).is_none_or(|state| flight.0 >= state.proven_from);
+        (recorded && life.is_none_or(|life| flight.0 >= life.proven_from)) || crate::mutants::active("gap_proves_absence")
+    }
+
+    /// The feeds have gone on without this sync: of its flights until now they prove nothing.
+    pub(crate) fn missed_its_feeds(&mut self, sync: usize) {
+        let next = self.next_flight;
+        let Some(state) = self.syncs.get_mut(sync) else { return };
+        state.proven_from = next;
+        let name = proven_setting(state.rules.id.0);
+        self.transaction.settings.push((name, Some(next.to_be_bytes().to_vec())));
+    }
+
+    /// From which flight on a sync's feeds prove anything.
+    pub(crate) async fn restore_proven(&mut self, sync: usize) -> Result<()> {
+        let Some(id) = self.rules(sync).map(|rules| rules.id.0) else { return Ok(()) };
+        let stored = self.store.setting(&proven_setting(id)).await?;
+        let stored = stored.and_then(|bytes| <[u8; 8]>::try_from(bytes.as_slice()).ok());
+        if let (Some(state), Some(bytes)) = (self.syncs.get_mut(sync), stored) {
+            state.proven_from = u64::from_be_bytes(bytes);
+        }
+        Ok(())
     }
 
     /// Whether an answer was asked for in an earlier life of a member's system, or so long ago that it is of no use.

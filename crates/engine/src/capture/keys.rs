@@ -157,7 +157,7 @@ impl Core {
         }
     }
 
-    pub(super) fn version_order(&self, one: &Incoming, than: &Version) -> Option<Ordering> {
+    pub(crate) fn version_order(&self, one: &Incoming, than: &Version) -> Option<Ordering> {
         if than.0.is_empty() {
             return Some(Ordering::Greater);
         }

@@ -85,6 +85,8 @@ pub(crate) struct SyncState {
     pub begun: bool,
     pub members: Vec<MemberState>,
     pub unidentified: Unidentified,
+    /// Flights below this one may have been told of while this sync was left out.
+    pub proven_from: u64,
     /// Links that wait for a person.
     pub parked: super::bounds::Parked,
     /// What was left in the store for want of room.
@@ -206,6 +208,7 @@ impl Core {
             approved: false,
             begun: false,
             unidentified: Unidentified::default(),
+            proven_from: 0,
             parked: super::bounds::Parked::default(),
             spill: super::bounds::Spill::default(),
             meters: Meters::new(started),
@@ -485,6 +488,7 @@ impl Core {
             state.approved = begun || approved;
             state.paused = paused;
         }
+        self.restore_proven(sync).await?;
         self.forget_versions(sync).await?;
         self.restore_loads(sync).await?;
         self.read_new_fields(sync).await?;
