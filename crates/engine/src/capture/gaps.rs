@@ -143,7 +143,7 @@ impl Core {
         let members: BTreeSet<_> = self
             .syncs
             .iter()
-            .flat_map(|state| state.rules.members.iter().enumerate().map(|(member, rules)| (state.rules.id, member, rules)))
+            .flat_map(|state| state.rules.members.iter().enumerate().map(move |(member, rules)| (state.rules.id, member, rules)))
             .filter(|(_, _, rules)| rules.system == *system)
             .map(|(sync, member, _)| (sync, member))
             .collect();

@@ -383,7 +383,7 @@ impl Core {
         self.park_stranger(sync, address, Code::MatchDuplicate, message, subject);
     }
 
-    pub(super) fn park_stranger(&mut self, sync: usize, address: &Address, code: Code, message: String, subject: Subject) {
+    pub(crate) fn park_stranger(&mut self, sync: usize, address: &Address, code: Code, message: String, subject: Subject) {
         let id = self.new_review();
         let Some(rules) = self.rules(sync) else { return };
         let review =

@@ -303,13 +303,13 @@ impl Core {
         id
     }
 
-    pub(crate) fn open_review(&mut self, sync: usize, review: Review) {
+    pub(crate) fn open_review(&mut self, _sync: usize, review: Review) {
         self.transaction.reviews.retain(|other| other.id != review.id);
         self.transaction.reviews.push(review);
     }
 
     /// Closes a review item. What the item said is kept; only its end is added, when the transaction is written.
-    pub(crate) fn close_review(&mut self, sync: usize, id: crate::link::ReviewId, how: String) {
+    pub(crate) fn close_review(&mut self, _sync: usize, id: crate::link::ReviewId, how: String) {
         self.transaction.reviews.retain(|other| other.id != id);
         let now = self.now();
         self.transaction.closed_reviews.push((id, now, how));

@@ -12,7 +12,6 @@ use crate::review::Subject;
 use crate::runtime::bounds::{READING_MAX, UNREADABLE_MAX};
 use crate::runtime::desk::{Desk, address};
 use crate::store::Address;
-use serde::{Deserialize, Serialize};
 
 /// Records in one read.
 const READ_BATCH: usize = 500;
@@ -21,12 +20,12 @@ const READ_BATCH: usize = 500;
 const UNREAD: &str = "unread/";
 
 /// A record that must be read because what was seen of it cannot be ordered.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Unread {
     /// A link's.
     Link(LinkId),
-    /// The one under a key.
-    Key(Key),
+    /// The one under a key, in its encoded form.
+    Key(Vec<u8>),
 }
 
 impl Unread {
@@ -34,16 +33,15 @@ impl Unread {
         match self {
             Unread::Link(link) => format!("{UNREAD}{}/{member}/link/{}", sync.0, link.0),
             Unread::Key(key) => {
-                let hex: String = key.encode().iter().map(|byte| format!("{byte:02x}")).collect();
+                let hex: String = key.iter().map(|byte| format!("{byte:02x}")).collect();
                 format!("{UNREAD}{}/{member}/key/{hex}", sync.0)
             }
         }
     }
-
-    fn bytes(&self) -> Vec<u8> {
-        postcard::to_stdvec(self).unwrap_or_default()
-    }
 }
+
+/// What the store keeps of such a record.
+type Kept = (Option<LinkId>, Option<Key>);
 
 /// A record that is to be read.
 #[derive(Clone, Debug)]
@@ -72,7 +70,7 @@ impl Core {
     /// Has a linked record read because what was seen of it cannot be ordered, and was therefore let go of. The wish is
     /// durable: the feed will not tell of it again (invariant 1).
     pub(crate) fn want_read_instead(&mut self, sync: usize, member: MemberIndex, link: LinkId) {
-        if self.keep_wish(sync, member, Unread::Link(link)) {
+        if self.keep_wish(sync, member, Unread::Link(link), (Some(link), None)) {
             self.want_read(sync, member, link);
         }
     }
@@ -80,18 +78,18 @@ impl Core {
     /// The same for a key of which it cannot be told whose it is.
     pub(crate) fn want_stranger_instead(&mut self, sync: usize, address: Address, key: Key) {
         let member = address.member;
-        if self.keep_wish(sync, member, Unread::Key(key.clone())) {
+        if self.keep_wish(sync, member, Unread::Key(key.encode()), (None, Some(key.clone()))) {
             self.want_stranger(sync, address, key);
         }
     }
 
     /// Says whether there is room to read it now; if not, it is read when the store's wishes are next looked through.
-    fn keep_wish(&mut self, sync: usize, member: MemberIndex, what: Unread) -> bool {
+    fn keep_wish(&mut self, sync: usize, member: MemberIndex, what: Unread, kept: Kept) -> bool {
         let Some(id) = self.rules(sync).map(|rules| rules.id) else { return false };
         let full = self.unread.len() >= READING_MAX;
         self.more_unread |= full;
         if full || self.unread.insert((id, member, what.clone())) {
-            self.transaction.settings.push((what.setting(id, member), Some(what.bytes())));
+            self.transaction.settings.push((what.setting(id, member), postcard::to_stdvec(&kept).ok()));
         }
         !full
     }
@@ -132,11 +130,17 @@ impl Core {
             let numbers = (parts.next().and_then(|part| part.parse().ok()), parts.next().and_then(|part| part.parse().ok()));
             let (Some(id), Some(member)) = numbers else { continue };
             let Some(sync) = self.sync_of(SyncId(id)) else { continue };
-            let Ok(what) = postcard::from_bytes::<Unread>(&bytes) else { continue };
-            match &what {
-                Unread::Link(link) => self.want_read(sync, member, *link),
-                Unread::Key(key) => self.want_stranger(sync, address(SyncId(id), member, key), key.clone()),
-            }
+            let what = match postcard::from_bytes::<Kept>(&bytes) {
+                Ok((Some(link), _)) => {
+                    self.want_read(sync, member, link);
+                    Unread::Link(link)
+                }
+                Ok((None, Some(key))) => {
+                    self.want_stranger(sync, address(SyncId(id), member, &key), key.clone());
+                    Unread::Key(key.encode())
+                }
+                _ => continue,
+            };
             self.unread.insert((SyncId(id), member, what));
         }
         Ok(())
@@ -280,7 +284,7 @@ impl Core {
                 desk.touch(id);
             }
             None => {
-                self.wish_is_met(sync, member, Unread::Key(key.clone()));
+                self.wish_is_met(sync, member, Unread::Key(key.encode()));
                 let Some(id) = self.rules(sync).map(|rules| rules.id) else { return };
                 let there = address(id, member, &key);
                 self.park_stranger(sync, &there, Code::Unreadable, message, Subject::Unreadable { member, key });
@@ -334,7 +338,7 @@ impl Core {
         for (wanted, presence) in asked.into_iter().zip(found) {
             let link = wanted.link;
             if link.is_none() {
-                self.wish_is_met(sync, member, Unread::Key(wanted.key.clone()));
+                self.wish_is_met(sync, member, Unread::Key(wanted.key.encode()));
             }
             let absent = matches!(presence, Presence::Absent { .. });
             let observation = match presence {
