@@ -111,6 +111,13 @@ impl Script {
         self.ask(Request::Resolve(review, resolution)).await
     }
 
+    /// Two records swap their keys; false: there are not both.
+    pub fn swap(&self, member: usize, one: &str, other: &str) -> bool {
+        let keys = (self.key(member, one), self.key(member, other));
+        let (Some(system), (Some(one), Some(other))) = (self.stage.system(member), keys) else { return false };
+        system.transact(self.author(), |database, draft| database.swap(draft, &one, &other)).is_ok()
+    }
+
     /// What a member shows in a field of a record; `None` when there is no such record.
     pub fn shows(&self, member: usize, tag: &str, field: &str) -> Option<Value> {
         let world = &self.stage.world;

@@ -147,7 +147,7 @@ impl Core {
             .filter(|(_, _, rules)| rules.system == *system)
             .map(|(sync, member, _)| (sync, member))
             .collect();
-        self.displaced.retain(|address, _| !members.contains(&(address.sync, address.member)));
+        self.forget_displaced(|address| members.contains(&(address.sync, address.member)));
         self.orphans.forget(|address| members.contains(&(address.sync, address.member)));
     }
 

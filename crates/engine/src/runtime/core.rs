@@ -456,6 +456,7 @@ impl Core {
         }
         self.read_what_was_not_recorded().await?;
         self.restore_flights().await?;
+        self.restore_displaced().await?;
         self.restore_rulings().await?;
         self.restore_wishes().await?;
         for sync in 0..self.syncs.len() {

@@ -305,6 +305,7 @@ impl Core {
 
     pub(crate) fn open_review(&mut self, _sync: usize, review: Review) {
         self.transaction.reviews.retain(|other| other.id != review.id);
+        self.transaction.closed_reviews.retain(|(other, ..)| *other != review.id);
         self.transaction.reviews.push(review);
     }
 

@@ -6,7 +6,7 @@ use concord_engine::review::Subject;
 use concord_engine::runtime::command::Request;
 use concord_engine::value::Value;
 use concord_simulation::checker::Violation;
-use concord_simulation::script::wrong;
+use concord_simulation::script::{natural, wrong};
 use concord_simulation::world::{Seeded, World};
 
 const PEOPLE: SyncId = SyncId(1);
@@ -48,6 +48,39 @@ fn a_mass_delete_that_a_crash_cuts_in_two_is_still_a_mass_delete() {
         })
     };
     finds("guard_forgets", test);
+}
+
+/// Everything that some kill of the engine between the two halves of a swap of keys gets wrong.
+fn killed_within_a_swap() -> Vec<Violation> {
+    let one = |millis: u64| {
+        let mut world = natural(with_records(world(2)));
+        world.members[A].profile.feed_batch_max = 1;
+        world.fsync_ms_max = 5;
+        told(world, async |stage| {
+            let steps = async {
+                stage.pause(1_000).await;
+                stage.swap(A, "r1", "r2");
+                stage.pause(millis).await;
+                Ok(())
+            };
+            let mut found = stage.while_it_lives(steps).await;
+            let steps = async {
+                stage.edit(A, "r1", &[("name", text("the first"))]);
+                stage.edit(A, "r2", &[("name", text("the second"))]);
+                stage.stage.level().await
+            };
+            found.extend(stage.while_it_lives(steps).await);
+            found.extend(stage.expect("r1", "name", Some(&text("the first"))));
+            found.extend(stage.expect("r2", "name", Some(&text("the second"))));
+            found
+        })
+    };
+    (0..60).flat_map(one).collect()
+}
+
+#[test]
+fn a_kill_between_the_halves_of_a_swap_of_keys_confuses_nobody() {
+    finds("displaced_forgotten", killed_within_a_swap);
 }
 
 #[test]
