@@ -6,6 +6,7 @@ use concord_engine::review::Subject;
 use concord_engine::runtime::command::Request;
 use concord_engine::value::Value;
 use concord_simulation::checker::Violation;
+use concord_simulation::database::KeyKind;
 use concord_simulation::script::{natural, wrong};
 use concord_simulation::world::{Seeded, World};
 
@@ -54,6 +55,7 @@ fn a_mass_delete_that_a_crash_cuts_in_two_is_still_a_mass_delete() {
 fn killed_within_a_swap() -> Vec<Violation> {
     let one = |millis: u64| {
         let mut world = natural(with_records(world(2)));
+        world.members[B].keys = KeyKind::Serial;
         world.members[A].profile.feed_batch_max = 1;
         world.fsync_ms_max = 5;
         told(world, async |stage| {
