@@ -327,6 +327,7 @@ impl Core {
             "it cannot be told whether the record was made: no feed tells of it, and no match field would find it",
         );
         self.block(sync, &mut doubted, member, &error);
+        self.note_unproven(doubted.sync, member, link);
         desk.save(doubted);
     }
 

@@ -124,6 +124,12 @@ impl Core {
             self.meet_reservation(desk, sync, member, item, &pending, id);
             return Ok(());
         }
+        if item.value.is_none()
+            && let Some((other, key)) = self.perhaps_made(desk, rules, member, &pending).await?
+        {
+            self.ambiguous(sync, member, &item.address, &pending, other, vec![key]);
+            return Ok(());
+        }
         let mut bound: Vec<(MemberIndex, Observation)> = Vec::new();
         let mut into: Option<LinkId> = None;
         for (&other, found) in others.iter().zip(found) {
@@ -268,7 +274,7 @@ impl Core {
     }
 
     /// Whether a record of `member` may become part of this link.
-    pub(super) fn may_join(&self, desk: &Desk, id: LinkId, member: MemberIndex) -> Join {
+    pub(crate) fn may_join(&self, desk: &Desk, id: LinkId, member: MemberIndex) -> Join {
         let Some(link) = desk.link(id) else { return Join::Later };
         let Some(side) = link.sides.get(member) else { return Join::No };
         match link.life {
@@ -395,7 +401,7 @@ impl Core {
 
 /// Whether a record may become part of a link.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) enum Join {
+pub(crate) enum Join {
     Yes,
     No,
     Later,

@@ -4,9 +4,12 @@
 
 mod bind;
 mod search;
+mod unproven;
 mod values;
 
+pub(crate) use bind::Join;
 pub(crate) use search::{Candidates, Find};
+pub(crate) use unproven::Unproven;
 pub(crate) use values::link_match_value;
 
 use crate::clock::Moment;

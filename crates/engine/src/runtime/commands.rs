@@ -3,12 +3,14 @@
 use super::bounds::PARKED_STRANGERS_MAX;
 use super::command::{Command, Request, Resolution};
 use super::core::{Core, Effect};
-use super::desk::address;
+use super::desk::{Desk, address};
 use super::rulings::{how, rulings};
 use crate::error::{Code, Error, Result};
+use crate::identify::Join;
 use crate::link::{Link, LinkId, MemberIndex, ReviewId, SyncId};
 use crate::record::Key;
 use crate::review::{Review, Subject};
+use crate::store::Address;
 
 impl Core {
     /// Carries a request out and answers when its effects are durable. What is asked wrongly is answered so; only the
@@ -189,8 +191,14 @@ impl Core {
         if desk.slot(&there).is_none_or(|slot| slot.link.is_some() || slot.pending.is_none()) {
             return Err(Error::new(Code::BadResolution, "the record is linked by now, or gone"));
         }
-        if other.as_ref().and_then(|other| desk.slot(other)).is_some_and(|slot| slot.link.is_some()) {
-            return Err(Error::new(Code::BadResolution, "the candidate belongs to another record by now"));
+        if let Some(id) = other.as_ref().and_then(|other| desk.slot(other)).and_then(|slot| slot.link) {
+            if self.may_join(&desk, id, member) != Join::Yes {
+                return Err(Error::new(Code::BadResolution, "the candidate belongs to another record by now"));
+            }
+            self.join(&mut desk, sync, id, member, key, &there);
+            self.decide_touched(&mut desk, false).await?;
+            desk.flush(&mut self.transaction);
+            return Ok(());
         }
         let id = LinkId(self.next_link);
         self.next_link = self.next_link.saturating_add(1);
@@ -212,6 +220,21 @@ impl Core {
         self.decide_touched(&mut desk, false).await?;
         desk.flush(&mut self.transaction);
         Ok(())
+    }
+
+    /// A stranger becomes the record that a link was to get at its member.
+    fn join(&mut self, desk: &mut Desk, sync: usize, id: LinkId, member: MemberIndex, key: &Key, there: &Address) {
+        let Some(mut link) = desk.link(id).cloned() else { return };
+        if let Some(side) = link.sides.get_mut(member) {
+            side.key = Some(key.clone());
+            if let Some(review) = side.blocked.take() {
+                self.close_review(sync, review, "the record was found".to_owned());
+            }
+        }
+        desk.set_link(there, Some(id), &mut self.transaction);
+        self.parked.remove(there);
+        desk.save(link);
+        desk.touch(id);
     }
 
     /// Review items that were open when the engine stopped hold what they held.

@@ -153,6 +153,8 @@ pub(crate) struct Core {
     pub wanted_links: BTreeMap<(usize, MemberIndex), BTreeSet<LinkId>>,
     /// Records that must be read before anything is believed of them, also after a crash.
     pub unread: BTreeSet<(SyncId, MemberIndex, super::reads::Unread)>,
+    /// Creates of which only a person can tell whether they were made.
+    pub unproven: crate::identify::Unproven,
     /// Whether the store holds more of these than there was room for.
     pub more_unread: bool,
     /// Links whose record at a member cannot be read: not tried again before the record changes or a person says so. Not
@@ -233,6 +235,7 @@ impl Core {
             reading: BTreeSet::new(),
             wanted_links: BTreeMap::new(),
             unread: BTreeSet::new(),
+            unproven: crate::identify::Unproven::new(),
             more_unread: false,
             unreadable_links: BTreeSet::new(),
             waits: BTreeMap::new(),
@@ -457,6 +460,7 @@ impl Core {
         self.read_what_was_not_recorded().await?;
         self.restore_flights().await?;
         self.restore_displaced().await?;
+        self.restore_unproven().await?;
         self.restore_rulings().await?;
         self.restore_wishes().await?;
         for sync in 0..self.syncs.len() {

@@ -2,7 +2,8 @@
 
 use super::{A, B, finds, gate, text, told, world};
 use concord_engine::link::SyncId;
-use concord_engine::runtime::command::Request;
+use concord_engine::review::Subject;
+use concord_engine::runtime::command::{Request, Resolution};
 use concord_simulation::checker::Violation;
 use concord_simulation::script::{Script, wrong};
 use concord_simulation::system::Gate;
@@ -68,6 +69,46 @@ fn a_create_that_lies_in_an_accepted_gap_is_bound_and_not_repeated() {
         found.extend(stage.expect("new", "name", Some(&text("made once"))));
         let doubled = [A, B].into_iter().filter(|member| stage.count(*member, "new") != 1);
         found.extend(doubled.map(|member| wrong(format!("{} records of it at {member}", stage.count(member, "new")))));
+        found
+    });
+    assert!(found.is_empty(), "{found:#?}");
+}
+
+#[test]
+fn a_create_in_a_gap_that_nothing_would_find_is_for_a_person() {
+    let mut world = slow_to_tell();
+    world.matched = false;
+    let found = told(world, async |stage| {
+        let steps = async {
+            stage.pause(1_000).await;
+            gate(stage, B, Gate::After);
+            stage.insert(A, "new", &[("name", text("made once"))]);
+            stage.until_shown(B, "new", "name", &text("made once")).await
+        };
+        let mut found = stage.while_it_lives(steps).await;
+        stage.stage.systems[B].lose_feed();
+        gate(stage, B, Gate::Open);
+        found.extend(read_again(stage).await);
+        let doubled = |when: &str| {
+            let wrongly = [A, B].into_iter().filter(|member| stage.count(*member, "new") != 1);
+            let say = |member| wrong(format!("{} records of it at {member} {when}", stage.count(member, "new")));
+            wrongly.map(say).collect::<Vec<_>>()
+        };
+        found.extend(doubled("before a person spoke"));
+        let steps = async {
+            stage.pause(1_000).await;
+            let reviews = stage.reviews().await;
+            let asked = reviews.iter().find(|review| matches!(review.subject, Subject::Ambiguous { .. }));
+            let asked = asked.ok_or_else(|| wrong(format!("nobody is asked: {reviews:?}")))?;
+            stage.ask(Request::Resolve(asked.id, Resolution::Bind(0))).await?;
+            stage.stage.level().await?;
+            stage.edit(A, "new", &[("name", text("kept equal"))]);
+            stage.stage.level().await
+        };
+        found.extend(stage.while_it_lives(steps).await);
+        found.extend(doubled("after a person spoke"));
+        found.extend(stage.expect("new", "name", Some(&text("kept equal"))));
+        found.extend(stage.reviews().await.into_iter().map(|review| wrong(format!("still waits: {review:?}"))));
         found
     });
     assert!(found.is_empty(), "{found:#?}");
