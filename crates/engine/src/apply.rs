@@ -33,8 +33,17 @@ impl Core {
         let loading: usize =
             self.loading.range((sync, member, 0)..=(sync, member, u32::MAX)).map(|(_, flights)| flights.len()).sum();
         state.active()
+            && self.is_told_of(sync, member)
             && target.retry_at.is_none_or(|at| at <= now)
             && target.flying.saturating_add(loading) < state.rules.parallelism.saturating_mul(2).max(1)
+    }
+
+    /// Whether the feed would tell of a write made now: it has begun (anew, after a gap), and carries the object. Of a write
+    /// that no feed tells of, nothing could be proven later.
+    fn is_told_of(&self, sync: usize, member: MemberIndex) -> bool {
+        let Some(rules) = self.member_rules(sync, member) else { return false };
+        let mut of_system = self.feeds.iter().filter(|((system, _), _)| *system == rules.system);
+        of_system.any(|(_, feed)| self.carries(sync, member, feed))
     }
 
     /// Puts a write into a flight, and the flight's number into the link.
@@ -84,7 +93,7 @@ impl Core {
                 if let Some(state) = self.member(sync, member) {
                     state.flying = state.flying.saturating_add(1);
                 }
-                self.flights.insert(flight.id, Airborne { flight, sync, in_doubt: false, fenced: false });
+                self.flights.insert(flight.id, Airborne { flight, sync, in_doubt: false, fenced: false, verifying: false });
             }
         }
     }

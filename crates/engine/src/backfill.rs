@@ -2,11 +2,14 @@
 //! observation. Resumable at the granularity of a chunk. A re-read also asks after every linked record, so that one that
 //! went away unseen is noticed: absence from a scan alone is never a delete.
 
+use crate::capture::FeedState;
 use crate::connector::{Chunk, ChunkCursor};
 use crate::error::{Code, Error, Result};
 use crate::link::{LinkId, MemberIndex, Standing};
 use crate::rules::InitialStrategy;
 use crate::runtime::core::{Core, Event};
+use crate::runtime::desk::address;
+use crate::schema::Selection;
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 
@@ -16,7 +19,7 @@ const SWEEP_PAUSE: std::time::Duration = std::time::Duration::from_millis(20);
 const SWEEP_BATCH: usize = 500;
 
 /// How far the reading of one member has got.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub(crate) struct Load {
     phase: Phase,
     /// Whether linked records are asked after once everything has been read.
@@ -29,6 +32,12 @@ pub(crate) struct Load {
     /// Tells an answer that was asked for before the reading began anew.
     #[serde(skip)]
     epoch: u64,
+    /// How often the size of a chunk is to be halved, after one that failed as a whole (invariant 7).
+    #[serde(skip)]
+    halvings: u32,
+    /// Whether only the key of the next record is asked for: the record itself cannot be read, and is passed over.
+    #[serde(skip)]
+    pass_over: Option<Error>,
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -65,6 +74,8 @@ impl Load {
             running: false,
             resume_at: None,
             epoch: 0,
+            halvings: 0,
+            pass_over: None,
         }
     }
 }
@@ -127,6 +138,7 @@ impl Core {
             let missed: Vec<usize> =
                 self.syncs.iter().enumerate().filter(|(_, state)| missed(state)).map(|(sync, _)| sync).collect();
             for sync in missed {
+                self.missed_its_feeds(sync);
                 self.reread(sync);
             }
         }
@@ -199,6 +211,16 @@ impl Core {
             return;
         };
         state.load.running = true;
+        let halvings = state.load.halvings.min(16);
+        let pass_over = state.load.pass_over.is_some();
+        let limit = if pass_over { 1 } else { (limit >> halvings).max(1) };
+        let selection = match pass_over {
+            true => Selection {
+                fields: self.member_rules(sync, member).map(|it| it.schema.key.clone()).unwrap_or_default(),
+                ..selection
+            },
+            false => selection,
+        };
         let generation = self.orphans.begin();
         self.jobs.spawn(async move {
             let result = match tokio::time::timeout(timeout, connector.snapshot(&selection, &cursor, limit)).await {
@@ -211,19 +233,23 @@ impl Core {
 
     /// Whether the feed carries every change of the object that a read now may miss.
     fn changes_are_complete(&self, sync: usize, member: MemberIndex) -> bool {
+        let Some(rules) = self.member_rules(sync, member) else { return false };
+        let mut of_system = self.feeds.iter().filter(|((system, _), _)| *system == rules.system);
+        of_system.any(|(_, feed)| feed.is_open() && self.carries(sync, member, feed))
+    }
+
+    /// Whether a feed has begun and carries every change of a member's object from now on.
+    pub(crate) fn carries(&self, sync: usize, member: MemberIndex, feed: &FeedState) -> bool {
         let (Some(rules), Some(connector)) = (self.member_rules(sync, member), self.connector(sync, member)) else {
             return false;
         };
-        self.feeds.iter().filter(|((system, _), _)| *system == rules.system).any(|(_, feed)| {
-            feed.objects.contains(&rules.object)
-                && feed.is_open()
-                && !feed.position.0.is_empty()
-                && feed
-                    .complete_from
-                    .iter()
-                    .filter(|(object, _)| *object == rules.object)
-                    .all(|(_, from)| connector.reached(&feed.position, from))
-        })
+        feed.objects.contains(&rules.object)
+            && !feed.position.0.is_empty()
+            && feed
+                .complete_from
+                .iter()
+                .filter(|(object, _)| *object == rules.object)
+                .all(|(_, from)| connector.reached(&feed.position, from))
     }
 
     pub(crate) async fn on_chunked(
@@ -243,16 +269,29 @@ impl Core {
         if self.member(sync, member).is_some_and(|state| matches!(state.load.phase, Phase::Sweeping { .. })) {
             return self.sweep(sync, member).await;
         }
+        let stale = self.is_stale(sync, member, generation);
         let chunk = match result {
-            Ok(chunk) => chunk,
+            Ok(chunk) if !stale => chunk,
+            Ok(_) => {
+                self.orphans.end(generation);
+                return Ok(());
+            }
             Err(error) => {
                 self.orphans.end(generation);
-                self.member_failed(sync, member, error);
+                self.chunk_failed(sync, member, error);
                 return Ok(());
             }
         };
         let now = self.now();
         let Some(rules) = self.rules(sync) else { return Ok(()) };
+        let passed_over = self.member(sync, member).and_then(|state| {
+            state.load.halvings = state.load.halvings.saturating_sub(1);
+            state.load.pass_over.take()
+        });
+        if let Some(error) = passed_over {
+            self.orphans.end(generation);
+            return self.pass_over(sync, member, chunk, &error).await;
+        }
         let count = u64::try_from(chunk.records.len()).unwrap_or(u64::MAX);
         let arrived = chunk
             .records
@@ -264,12 +303,18 @@ impl Core {
         self.decide_touched(&mut desk, false).await?;
         desk.flush(&mut self.transaction);
         self.orphans.end(generation);
+        self.chunk_is_in(sync, member, count, chunk.next);
+        Ok(())
+    }
+
+    /// The reading goes on behind a chunk.
+    fn chunk_is_in(&mut self, sync: usize, member: MemberIndex, count: u64, next: Option<ChunkCursor>) {
         if let Some(state) = self.member(sync, member) {
             let read = match &state.load.phase {
                 Phase::Reading { records, .. } => records.saturating_add(count),
                 _ => count,
             };
-            state.load.phase = match chunk.next {
+            state.load.phase = match next {
                 Some(cursor) => Phase::Reading { cursor, records: read },
                 None if state.load.sweep => Phase::Sweeping { after: LinkId(0) },
                 None => Phase::Done,
@@ -279,6 +324,34 @@ impl Core {
             state.down = None;
         }
         self.save_load(sync, member);
+    }
+
+    /// A chunk that failed because of one record, perhaps, is read in halves; the record that fails alone is passed over.
+    fn chunk_failed(&mut self, sync: usize, member: MemberIndex, error: Error) {
+        let chunk = self.options.chunk;
+        let Some(state) = self.member(sync, member) else { return };
+        if !error.may_be_one_records() || state.load.pass_over.is_some() || crate::mutants::active("poison_stops_all") {
+            self.member_failed(sync, member, error);
+        } else if chunk >> state.load.halvings.min(16) > 1 {
+            state.load.halvings = state.load.halvings.saturating_add(1);
+        } else {
+            state.load.pass_over = Some(error);
+        }
+    }
+
+    /// A record of which only the key could be read waits for a person; the reading goes on behind it.
+    async fn pass_over(&mut self, sync: usize, member: MemberIndex, chunk: Chunk, error: &Error) -> Result<()> {
+        let Some(id) = self.rules(sync).map(|rules| rules.id) else { return Ok(()) };
+        let mut desk = self.desk();
+        for observation in chunk.records {
+            let there = address(id, member, &observation.key);
+            desk.load(&*self.store, vec![there.clone()]).await?;
+            let link = desk.slot(&there).and_then(|slot| slot.link);
+            self.unreadable(&mut desk, sync, member, observation.key, link, error);
+        }
+        self.decide_touched(&mut desk, false).await?;
+        desk.flush(&mut self.transaction);
+        self.chunk_is_in(sync, member, 0, chunk.next);
         Ok(())
     }
 
@@ -298,6 +371,8 @@ impl Core {
             }
             return Ok(());
         }
+        // The answers up to here are in and durable with this event: a crash begins behind them.
+        self.save_load(sync, member);
         let links = self.store.scan_links(rules.id, after, SWEEP_BATCH).await?;
         let last = links.last().map(|link| link.id);
         for link in &links {
@@ -311,7 +386,9 @@ impl Core {
                 None => Phase::Done,
             };
         }
-        self.save_load(sync, member);
+        if last.is_none() || crate::mutants::active("sweep_runs_ahead") {
+            self.save_load(sync, member);
+        }
         Ok(())
     }
 }

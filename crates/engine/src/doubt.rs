@@ -7,8 +7,13 @@ use crate::change::Position;
 use crate::connector::{Connector, Operation, Presence};
 use crate::error::{Code, Error, Result};
 use crate::link::{FlightId, LinkId, MemberIndex, Shown};
-use crate::record::{FeedName, SystemName};
+use crate::reconcile::Written;
+use crate::record::{FeedName, FieldName, Key, Record, SystemName};
 use crate::runtime::core::{Airborne, Core, Event};
+use crate::runtime::desk::Desk;
+use crate::runtime::reads::Unread;
+use crate::value::Value;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 impl Core {
@@ -16,7 +21,7 @@ impl Core {
     pub(crate) async fn restore_flights(&mut self) -> Result<()> {
         for flight in self.store.flights().await? {
             let Some(sync) = self.sync_of(flight.sync) else { continue };
-            self.flights.insert(flight.id, Airborne { flight, sync, in_doubt: true, fenced: false });
+            self.flights.insert(flight.id, Airborne { flight, sync, in_doubt: true, fenced: false, verifying: false });
         }
         Ok(())
     }
@@ -40,7 +45,7 @@ impl Core {
         let doubtful: Vec<FlightId> = self
             .flights
             .iter()
-            .filter(|(_, airborne)| airborne.in_doubt && !airborne.fenced)
+            .filter(|(_, airborne)| airborne.in_doubt && !airborne.fenced && !airborne.verifying)
             .filter(|(_, airborne)| {
                 self.member_rules(airborne.sync, airborne.flight.member).is_some_and(|rules| rules.system == *system)
             })
@@ -144,7 +149,7 @@ impl Core {
         let settled: Vec<FlightId> = self
             .flights
             .iter()
-            .filter(|(_, airborne)| airborne.in_doubt && airborne.fenced)
+            .filter(|(_, airborne)| airborne.in_doubt && airborne.fenced && !airborne.verifying)
             .filter(|(_, airborne)| {
                 self.member_rules(airborne.sync, airborne.flight.member).is_some_and(|rules| rules.system == *system)
             })
@@ -166,6 +171,9 @@ impl Core {
             return Ok(());
         }
         let links: Vec<LinkId> = passed.iter().map(|absence| absence.link).collect();
+        for absence in &passed {
+            self.wish_is_met(absence.sight.sync, absence.sight.pending.member, Unread::Link(absence.link));
+        }
         self.commit();
         let mut desk = self.desk();
         desk.load_links(&*self.store, links.clone()).await?;
@@ -183,6 +191,10 @@ impl Core {
     async fn end_doubt(&mut self, id: FlightId, connector: &Arc<dyn Connector>) -> Result<()> {
         let Some(airborne) = self.flights.get(&id) else { return Ok(()) };
         let (sync, member, hops) = (airborne.sync, airborne.flight.member, airborne.flight.hops);
+        let taken = crate::mutants::active("unknown_taken_for_success");
+        if !taken && !(connector.capabilities().marks && self.is_provable(sync, member, id)) {
+            return self.verify_by_read(id, connector).await;
+        }
         let intents = airborne.flight.intents.clone();
         self.commit();
         let mut desk = self.desk();
@@ -209,11 +221,80 @@ impl Core {
                     continue;
                 }
             }
-            if connector.capabilities().marks {
-                // The feed is past the fence and showed no mark: the write never happened.
-                self.try_again(&mut desk, sync, member, intent.link, None);
-            } else if !self.settle_by_read(&mut desk, sync, member, &intent, hops, connector).await? {
-                self.try_again(&mut desk, sync, member, intent.link, None);
+            // The feed is past the fence and showed no mark: the write never happened.
+            self.try_again(&mut desk, sync, member, intent.link, None);
+        }
+        self.decide_touched(&mut desk, false).await?;
+        desk.flush(&mut self.transaction);
+        self.land(id);
+        Ok(())
+    }
+
+    /// The feed tells nothing of a flight: it carries no marks, or the flight lies before a gap. What was changed or deleted
+    /// is read. The links stay in flight until the answer is in, so that nothing is decided about them meanwhile.
+    async fn verify_by_read(&mut self, id: FlightId, connector: &Arc<dyn Connector>) -> Result<()> {
+        let Some(airborne) = self.flights.get_mut(&id) else { return Ok(()) };
+        airborne.verifying = true;
+        let (sync, member) = (airborne.sync, airborne.flight.member);
+        let intents = airborne.flight.intents.clone();
+        let Some(selection) = self.member_rules(sync, member).map(|rules| rules.selection.clone()) else { return Ok(()) };
+        self.commit();
+        let mut desk = self.desk();
+        desk.load_links(&*self.store, intents.iter().map(|intent| intent.link).collect()).await?;
+        let asked: Vec<(LinkId, Key)> = intents
+            .into_iter()
+            .filter(|intent| is_open(&desk, intent.link, member, id))
+            .filter_map(|intent| match intent.write.operation {
+                Operation::Update { key, .. } | Operation::Delete { key, .. } => Some((intent.link, key)),
+                Operation::Create { .. } => None,
+            })
+            .collect();
+        let (connector, timeout) = (Arc::clone(connector), self.options.read_timeout);
+        self.jobs.spawn(async move {
+            let keys: Vec<Key> = asked.iter().map(|(_, key)| key.clone()).collect();
+            let result = match keys.is_empty() {
+                true => Ok(Vec::new()),
+                false => match tokio::time::timeout(timeout, connector.read(&selection, &keys)).await {
+                    Ok(result) => result,
+                    Err(_) => Err(Error::new(Code::Unreachable, "a read was not answered in time")),
+                },
+            };
+            Event::Verified { flight: id, asked, result }
+        });
+        Ok(())
+    }
+
+    pub(crate) async fn on_verified(
+        &mut self,
+        id: FlightId,
+        asked: Vec<(LinkId, Key)>,
+        result: Result<Vec<Presence>>,
+    ) -> Result<()> {
+        let Some(airborne) = self.flights.get_mut(&id) else { return Ok(()) };
+        airborne.verifying = false;
+        let (sync, member, hops) = (airborne.sync, airborne.flight.member, airborne.flight.hops);
+        let intents = airborne.flight.intents.clone();
+        let shown = match result {
+            Ok(shown) => shown,
+            Err(error) => {
+                // As doubtful as before: asked again behind another fence.
+                airborne.fenced = false;
+                self.member_failed(sync, member, error);
+                return Ok(());
+            }
+        };
+        let mut shown: BTreeMap<LinkId, Presence> = asked.into_iter().map(|(link, _)| link).zip(shown).collect();
+        let mut desk = self.desk();
+        desk.load_links(&*self.store, intents.iter().map(|intent| intent.link).collect()).await?;
+        for intent in intents.into_iter().filter(|intent| is_open(&desk, intent.link, member, id)).collect::<Vec<_>>() {
+            let presence = shown.remove(&intent.link);
+            let written = presence.and_then(|presence| self.shows_the_write(sync, member, &intent, presence, hops));
+            match (written, &intent.write.operation) {
+                (Some(written), _) => self.settle_written(&mut desk, sync, member, &intent, &written).await?,
+                (None, Operation::Create { image, absent_by }) => {
+                    self.doubt_create(&mut desk, sync, member, intent.link, image, absent_by)
+                }
+                (None, _) => self.try_again(&mut desk, sync, member, intent.link, None),
             }
         }
         self.decide_touched(&mut desk, false).await?;
@@ -222,59 +303,64 @@ impl Core {
         Ok(())
     }
 
-    /// Without marks: a record that shows what was planned was written. Says whether that settled it.
-    async fn settle_by_read(
+    /// A create without a mark is answered by a look-up, never by a second create: where it would meet its own record, it
+    /// is tried, and collides; where nothing could tell that record, a person looks.
+    fn doubt_create(
         &mut self,
-        desk: &mut crate::runtime::desk::Desk,
+        desk: &mut Desk,
         sync: usize,
         member: MemberIndex,
-        intent: &crate::flight::Intent,
+        link: LinkId,
+        image: &Record,
+        absent_by: &[FieldName],
+    ) {
+        let key = self.member_rules(sync, member).map(|rules| rules.schema.key.as_slice()).unwrap_or_default();
+        let gives_key = !key.is_empty() && key.iter().all(|field| image.has(field.as_str()));
+        if gives_key || !absent_by.is_empty() {
+            self.want_match(sync, member, link);
+            self.try_again(desk, sync, member, link, None);
+            return;
+        }
+        let Some(mut doubted) = desk.link(link).cloned() else { return };
+        let error = Error::new(
+            Code::CreateUnproven,
+            "it cannot be told whether the record was made: no feed tells of it, and no match field would find it",
+        );
+        self.block(sync, &mut doubted, member, &error);
+        self.note_unproven(doubted.sync, member, link);
+        desk.save(doubted);
+    }
+
+    /// A record that shows what was planned was written.
+    fn shows_the_write<'a>(
+        &self,
+        sync: usize,
+        member: MemberIndex,
+        intent: &'a crate::flight::Intent,
+        presence: Presence,
         hops: u32,
-        connector: &Arc<dyn Connector>,
-    ) -> Result<bool> {
-        let Some(rules) = self.rules(sync) else { return Ok(false) };
-        let Some(selection) = rules.members.get(member).map(|member| member.selection.clone()) else { return Ok(false) };
-        let (key, set) = match &intent.write.operation {
-            Operation::Update { key, set, .. } => (key.clone(), Some(set)),
-            Operation::Delete { key, .. } => (key.clone(), None),
-            // A create without a mark is answered by a look-up, never by a second create.
-            Operation::Create { .. } => {
-                self.want_match(sync, member, intent.link);
-                return Ok(false);
+    ) -> Option<Written<'a>> {
+        let rules = self.rules(sync)?;
+        let operation = &intent.write.operation;
+        match (presence, operation) {
+            (Presence::Absent { version }, Operation::Delete { key, .. }) => {
+                Some(Written { operation, key: key.clone(), image: None, version, hops })
             }
-        };
-        let Ok(Ok(mut found)) =
-            tokio::time::timeout(self.options.read_timeout, connector.read(&selection, std::slice::from_ref(&key))).await
-        else {
-            return Ok(false);
-        };
-        let now = self.now();
-        let written = match (found.pop(), set) {
-            (Some(Presence::Absent { version }), None) => {
-                Some(crate::reconcile::Written { operation: &intent.write.operation, key, image: None, version, hops })
-            }
-            (Some(Presence::Present(observation)), Some(set)) => {
-                let one = crate::capture::incoming(&rules, sync, member, observation, now, &self.store_id, true);
-                let Shown::Present { cells, .. } = &one.pending.shown else { return Ok(false) };
+            (Presence::Present(observation), Operation::Update { set, .. }) => {
+                let one = crate::capture::incoming(&rules, sync, member, observation, self.now(), &self.store_id, true);
+                let Shown::Present { cells, .. } = &one.pending.shown else { return None };
                 let image = crate::map::member_record(&rules, member, cells);
-                let shown =
-                    set.iter().all(|(field, value)| image.get(field.as_str()).is_some_and(|shown| shown.equivalent(value)));
-                shown.then(|| crate::reconcile::Written {
-                    operation: &intent.write.operation,
+                let equal =
+                    |(field, value): (&FieldName, &Value)| image.get(field.as_str()).is_some_and(|shown| shown.equivalent(value));
+                set.iter().all(equal).then(|| Written {
+                    operation,
                     key: one.pending.key.clone(),
-                    image: Some(image),
+                    image: Some(image.clone()),
                     version: one.pending.version.clone(),
                     hops,
                 })
             }
             _ => None,
-        };
-        match written {
-            Some(written) => {
-                self.settle_written(desk, sync, member, intent, &written).await?;
-                Ok(true)
-            }
-            None => Ok(false),
         }
     }
 
@@ -282,28 +368,9 @@ impl Core {
     pub(crate) fn doubtful_flights(&self, sync: usize) -> usize {
         self.flights.values().filter(|airborne| airborne.sync == sync).count()
     }
+}
 
-    /// What is pending and has a link is looked at again after a start; what has none is identified again.
-    pub(crate) async fn restore_pending(&mut self, sync: usize) -> Result<()> {
-        let Some(id) = self.rules(sync).map(|rules| rules.id) else { return Ok(()) };
-        let mut after = None;
-        loop {
-            let rows = self.store.scan_pending(id, after.clone(), 500).await?;
-            let Some((last, _)) = rows.last() else { return Ok(()) };
-            after = Some(last.clone());
-            let mut desk = self.desk();
-            desk.load(&*self.store, rows.iter().map(|(address, _)| address.clone()).collect()).await?;
-            for (address, _) in rows {
-                let link: Option<LinkId> = desk.slot(&address).and_then(|slot| slot.link);
-                match link {
-                    Some(link) => desk.touch(link),
-                    None if self.parked.contains_key(&address) => {}
-                    None => self.unidentified_unless_ours(sync, address),
-                }
-            }
-            self.decide_touched(&mut desk, false).await?;
-            desk.flush(&mut self.transaction);
-            self.commit();
-        }
-    }
+/// Whether a link still waits for what became of its write in a flight.
+fn is_open(desk: &Desk, link: LinkId, member: MemberIndex, flight: FlightId) -> bool {
+    desk.link(link).and_then(|link| link.sides.get(member)).is_some_and(|side| side.flight == Some(flight))
 }

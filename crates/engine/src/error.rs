@@ -213,6 +213,10 @@ codes! {
     BadResolution = 3020, BadInput, "See `concord review show` for what can be done about the item.";
     /// No such sync.
     UnknownSync = 3021, BadInput, "See `concord status` for the syncs that run.";
+    /// It cannot be told whether a record was made.
+    CreateUnproven = 3022, Rejected, "Look in the system named whether the record is there. If it is not, `concord review retry` makes it; if it is, `concord review ignore`, and link the two by a match field.";
+    /// A record cannot be read.
+    Unreadable = 3023, Rejected, "Correct in the system named what the reason says, then `concord review retry`.";
 
     // 31xx: values and transformations.
     /// A text that should have been a value of some type is none.
@@ -332,6 +336,12 @@ impl Error {
     pub fn because(mut self, source: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Error {
         self.source = Some(std::sync::Arc::from(source.into()));
         self
+    }
+
+    /// Whether a call about many records may have failed because of a single one of them, so that the others are worth
+    /// asking without it.
+    pub fn may_be_one_records(&self) -> bool {
+        matches!(self.class(), Class::Rejected | Class::BadInput | Class::Stale) || self.code == Code::StatementRefused
     }
 
     /// What is to be done with this failure.

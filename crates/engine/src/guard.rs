@@ -10,6 +10,7 @@ use crate::record::{ObjectName, SystemName};
 use crate::review::{Review, Subject};
 use crate::runtime::core::Core;
 use crate::runtime::desk::address;
+use std::cmp::Ordering;
 use std::collections::VecDeque;
 
 /// Percentages mean little of a handful: they count from so many records on.
@@ -17,13 +18,60 @@ const PERCENT_FROM: u64 = 20;
 /// Links in one step of a truncation.
 const TRUNCATE_BATCH: usize = 500;
 
-/// Watches the deletes of one member.
+/// Deletes are counted in so many parts of the window.
+const PARTS: u32 = 60;
+
+/// Watches the deletes of one member. What it has counted is durable with the deletes: a crash in the middle of a mass
+/// delete lets none of it pass uncounted.
 #[derive(Default)]
 pub(crate) struct Guard {
-    deletes: VecDeque<Moment>,
+    /// When a part of the window began, and how many deletes fell into it; no more entries than parts, and two.
+    deletes: VecDeque<(Moment, u64)>,
+    /// Whether the count differs from the durable one.
+    counted: bool,
     /// About how many records there are.
     pub known: u64,
     pub tripped: Option<ReviewId>,
+    /// What a person said about it, until that has been carried out.
+    pub verdict: Option<Verdict>,
+}
+
+/// What a person says about a mass change.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Verdict {
+    /// The deletes are meant.
+    LetThrough,
+    /// The records are made anew.
+    Undo,
+}
+
+impl Guard {
+    /// Counts a delete and gives back how many there were within the window.
+    fn count(&mut self, now: Moment, window: std::time::Duration) -> u64 {
+        let part = window / PARTS;
+        match self.deletes.back_mut() {
+            Some((begun, count)) if now.since(*begun) < part => *count = count.saturating_add(1),
+            _ => self.deletes.push_back((now, 1)),
+        }
+        // A part counts for as long as any of its deletes may lie in the window.
+        while self.deletes.front().is_some_and(|(at, _)| now.since(*at) > window.saturating_add(part)) {
+            self.deletes.pop_front();
+        }
+        self.counted = true;
+        self.deletes.iter().map(|(_, count)| *count).fold(0, u64::saturating_add)
+    }
+}
+
+fn deletes_setting(sync: u32, member: MemberIndex) -> String {
+    format!("deletes/{sync}/{member}")
+}
+
+fn tripped_setting(sync: u32, member: MemberIndex) -> String {
+    format!("guard/{sync}/{member}")
+}
+
+fn verdict_setting(sync: u32, member: MemberIndex) -> String {
+    format!("verdict/{sync}/{member}")
 }
 
 impl Core {
@@ -37,6 +85,19 @@ impl Core {
                 && let Some(state) = self.member(sync, member)
             {
                 state.guard.tripped = Some(review);
+            }
+        }
+        for member in 0..self.syncs.get(sync).map_or(0, |state| state.members.len()) {
+            let kept = self.store.setting(&verdict_setting(id.0, member)).await?;
+            let counted = self.store.setting(&deletes_setting(id.0, member)).await?;
+            let counted: Vec<(i64, u64)> = counted.and_then(|bytes| postcard::from_bytes(&bytes).ok()).unwrap_or_default();
+            if let Some(state) = self.member(sync, member) {
+                state.guard.deletes = counted.into_iter().map(|(at, count)| (Moment(at), count)).collect();
+                state.guard.verdict = match kept.as_deref() {
+                    Some(b"let through") => Some(Verdict::LetThrough),
+                    Some(b"undo") => Some(Verdict::Undo),
+                    _ => None,
+                };
             }
         }
         if let Some(state) = self.syncs.get_mut(sync) {
@@ -53,16 +114,28 @@ impl Core {
         let Some(limits) = self.rules(sync).map(|rules| rules.guard) else { return };
         let Some(state) = self.member(sync, member) else { return };
         let guard = &mut state.guard;
-        guard.deletes.push_back(now);
-        while guard.deletes.front().is_some_and(|at| now.since(*at) > limits.window) {
-            guard.deletes.pop_front();
-        }
-        let deletes = u64::try_from(guard.deletes.len()).unwrap_or(u64::MAX);
+        let deletes = guard.count(now, limits.window);
         #[allow(clippy::cast_precision_loss, reason = "a percentage of a count is compared, nothing is carried")]
         let share = deletes as f64 * 100.0 / guard.known.max(1) as f64;
         let too_many = deletes > limits.max_deletes || (guard.known >= PERCENT_FROM && share > limits.max_deletes_percent);
         if too_many {
             self.trip(sync, member, deletes);
+        }
+    }
+
+    /// Makes durable what the guards have counted, in the transaction of the deletes.
+    pub(crate) fn keep_counts(&mut self) {
+        if crate::mutants::active("guard_forgets") {
+            return;
+        }
+        for state in &mut self.syncs {
+            for (member, member_state) in state.members.iter_mut().enumerate().filter(|(_, member)| member.guard.counted) {
+                member_state.guard.counted = false;
+                let counts: Vec<(i64, u64)> =
+                    member_state.guard.deletes.iter().map(|(at, count)| (at.micros(), *count)).collect();
+                let bytes = if counts.is_empty() { None } else { postcard::to_stdvec(&counts).ok() };
+                self.transaction.settings.push((deletes_setting(state.rules.id.0, member), bytes));
+            }
         }
     }
 
@@ -87,19 +160,49 @@ impl Core {
             subject: Subject::MassChange { member, deletes },
         };
         self.open_review(sync, review);
-        self.transaction.settings.push((format!("guard/{}/{member}", rules.id.0), Some(id.0.to_be_bytes().to_vec())));
+        self.transaction.settings.push((tripped_setting(rules.id.0, member), Some(id.0.to_be_bytes().to_vec())));
         if let Some(state) = self.member(sync, member) {
             state.guard.tripped = Some(id);
         }
     }
 
-    /// The guard's question has been answered.
+    /// Keeps what a person said until it has been carried out.
+    pub(crate) fn keep_verdict(&mut self, sync: usize, member: MemberIndex, verdict: Verdict) {
+        let Some(id) = self.rules(sync).map(|rules| rules.id.0) else { return };
+        let name: &[u8] = if verdict == Verdict::Undo { b"undo" } else { b"let through" };
+        self.transaction.settings.push((verdict_setting(id, member), Some(name.to_vec())));
+        if let Some(state) = self.member(sync, member) {
+            state.guard.verdict = Some(verdict);
+        }
+    }
+
+    /// What was said about the deletes that a link waits for.
+    pub(crate) fn verdict_on(&self, sync: usize, link: &Link, pending: &[Option<Pending>]) -> Option<Verdict> {
+        let state = self.syncs.get(sync)?;
+        let guarded = |pending: &&Pending| {
+            matches!(pending.shown, Shown::Gone { .. })
+                && link.sides.get(pending.member).is_some_and(|side| side.standing == Standing::Present)
+        };
+        let guards = pending.iter().flatten().filter(guarded).filter_map(|pending| state.members.get(pending.member));
+        let verdicts: Vec<Option<Verdict>> =
+            guards.filter(|member| member.guard.tripped.is_some()).map(|member| member.guard.verdict).collect();
+        // Where two members' deletes are in question, both questions must have been answered; to undo one is to keep the record.
+        match verdicts.contains(&None) {
+            true => None,
+            false => verdicts.into_iter().flatten().max_by_key(|verdict| *verdict == Verdict::Undo),
+        }
+    }
+
+    /// The guard's question has been answered, and the answer carried out.
     pub(crate) fn release_guard(&mut self, sync: usize, member: MemberIndex) {
         let Some(id) = self.rules(sync).map(|rules| rules.id.0) else { return };
-        self.transaction.settings.push((format!("guard/{id}/{member}"), None));
+        self.transaction.settings.push((tripped_setting(id, member), None));
+        self.transaction.settings.push((verdict_setting(id, member), None));
         if let Some(state) = self.member(sync, member) {
             state.guard.tripped = None;
+            state.guard.verdict = None;
             state.guard.deletes.clear();
+            state.guard.counted = true;
         }
     }
 
@@ -112,17 +215,6 @@ impl Core {
                     && state.members.get(pending.member).is_some_and(|member| member.guard.tripped.is_some())
                     && link.sides.get(pending.member).is_some_and(|side| side.standing == Standing::Present)
             })
-    }
-
-    pub(crate) fn park_guarded(&mut self, sync: usize, link: &Link, pending: &[Option<Pending>]) {
-        let review =
-            pending.iter().flatten().find_map(|pending| self.syncs.get(sync)?.members.get(pending.member)?.guard.tripped);
-        let Some(review) = review else { return };
-        for (address, member) in self.addresses(link) {
-            if pending.get(member).is_some_and(Option::is_some) {
-                self.parked.insert(address, review);
-            }
-        }
     }
 
     /// An object was emptied at once: that is a mass delete whatever its size.
@@ -163,14 +255,9 @@ impl Core {
                 .iter()
                 .filter_map(|link| link.sides.get(member))
                 .filter(|side| side.standing == Standing::Present)
-                .filter_map(|side| side.key.clone())
-                .map(|key| Incoming {
-                    sync,
-                    address: address(rules.id, member, &key),
-                    old_address: None,
-                    echo_of: None,
-                    read: false,
-                    pending: Pending {
+                .filter_map(|side| Some((side.key.clone()?, side.version.clone())))
+                .map(|(key, known)| {
+                    let pending = Pending {
                         sync: rules.id,
                         member,
                         key,
@@ -181,8 +268,13 @@ impl Core {
                         echo: false,
                         arrived: now,
                         layout: rules.layout,
-                    },
+                    };
+                    let address = address(rules.id, member, &pending.key);
+                    (Incoming { sync, address, old_address: None, echo_of: None, read: false, pending }, known)
                 })
+                // Told again, an old emptiness says nothing about records that were made since (invariant 6).
+                .filter(|(one, known)| !matches!(self.version_order(one, known), Some(Ordering::Less | Ordering::Equal)))
+                .map(|(one, _)| one)
                 .collect();
             if !gone.is_empty() {
                 self.trip(sync, member, u64::try_from(gone.len()).unwrap_or(u64::MAX));

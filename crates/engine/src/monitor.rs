@@ -2,11 +2,10 @@
 
 use crate::clock::Moment;
 use crate::error::Result;
-use crate::link::ReviewId;
 use crate::runtime::core::{Core, Event};
 use crate::runtime::status::{FeedStatus, MemberStatus, Percentiles, Status, SyncStatus};
 use hdrhistogram::Histogram;
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::VecDeque;
 use std::sync::Arc;
 
 /// The rate is that of the last so many seconds.
@@ -20,7 +19,6 @@ pub(crate) struct Meters {
     /// Microseconds from commit to applied; three digits, up to an hour.
     latency: Option<Histogram<u64>>,
     recent: VecDeque<(i64, u64)>,
-    pub open_reviews: BTreeSet<ReviewId>,
 }
 
 impl Meters {
@@ -31,7 +29,6 @@ impl Meters {
             failed: 0,
             latency: Histogram::new_with_bounds(1, 3_600_000_000, 3).ok(),
             recent: VecDeque::new(),
-            open_reviews: BTreeSet::new(),
         }
     }
 
@@ -58,14 +55,6 @@ impl Meters {
         while self.recent.front().is_some_and(|(first, _)| second.saturating_sub(*first) >= RATE_SECONDS) {
             self.recent.pop_front();
         }
-    }
-
-    pub fn review_opened(&mut self, id: ReviewId) {
-        self.open_reviews.insert(id);
-    }
-
-    pub fn review_closed(&mut self, id: ReviewId) {
-        self.open_reviews.remove(&id);
     }
 
     #[allow(clippy::cast_precision_loss, reason = "figures for people")]
@@ -176,7 +165,8 @@ impl Core {
             let mut of_system = self.feeds.iter().filter(|((system, _), _)| *system == member.system).peekable();
             of_system.peek().is_some() && of_system.all(|(_, feed)| feed.idle && feed.is_open())
         });
-        let parked = self.parked.keys().filter(|address| address.sync == state.rules.id).count();
+        let strangers = self.parked.keys().filter(|address| address.sync == state.rules.id).count();
+        let parked = u64::try_from(strangers).unwrap_or(u64::MAX).saturating_add(state.parked.observations());
         let pending: u64 = counts.pending.iter().map(|(_, count)| count).sum();
         let owed: u64 = counts.owed.iter().map(|(_, count)| count).sum();
         state.active()
@@ -187,7 +177,8 @@ impl Core {
             && self.doubtful_flights(sync) == 0
             && self.reading.is_empty()
             && !self.waits.values().any(|of| *of == sync)
-            && pending <= u64::try_from(parked).unwrap_or(u64::MAX)
+            && !state.spill.any
+            && pending <= parked
             && owed == 0
     }
 
@@ -206,6 +197,10 @@ impl Core {
             .collect();
         for (system, feed) in feeds {
             let Some(connector) = self.systems.get(&system).map(Arc::clone) else { continue };
+            let Some(state) = self.feeds.get_mut(&(system.clone(), feed.clone())) else { continue };
+            if std::mem::replace(&mut state.asking_health, true) {
+                continue;
+            }
             self.jobs.spawn(async move {
                 let result = connector.health(&feed).await;
                 Event::Health { system, feed, result }
@@ -220,6 +215,7 @@ impl Core {
         result: Result<crate::connector::FeedHealth>,
     ) {
         let Some(state) = self.feeds.get_mut(&(system.clone(), feed.clone())) else { return };
+        state.asking_health = false;
         match result {
             Ok(health) => {
                 if let Some(warning) = health.warning.as_ref().filter(|_| state.health.warning.is_none()) {

@@ -94,4 +94,11 @@ pub enum Subject {
         /// How many deletes wait.
         deletes: u64,
     },
+    /// The system cannot read the record, or look for its match.
+    Unreadable {
+        /// The member.
+        member: MemberIndex,
+        /// The record's key.
+        key: Key,
+    },
 }

@@ -56,7 +56,11 @@ impl Core {
                 continue;
             }
             // No answer for a write of a call that as a whole did not happen: it did not happen either.
-            let outcome = outcomes.remove(&intent.write.id).unwrap_or(Outcome::Locked);
+            let outcome = match outcomes.remove(&intent.write.id).unwrap_or(Outcome::Locked) {
+                // Made in a life of the system that is over: what is left of it, a read tells.
+                Outcome::Written { .. } if !self.is_provable(sync, member, id) => Outcome::Unknown,
+                outcome => outcome,
+            };
             in_doubt |= self.settle_intent(&mut desk, sync, member, intent, outcome, hops).await?;
         }
         self.decide_touched(&mut desk, false).await?;

@@ -156,7 +156,8 @@ impl Checker<'_> {
                 Subject::Rejected { .. } => !poison && !world.members.iter().any(|member| member.unique),
                 Subject::Loop { .. } => !triggered,
                 Subject::Ambiguous { .. } | Subject::Duplicate { .. } => false,
-                Subject::Exhausted { .. } | Subject::MassChange { .. } => true,
+                Subject::Exhausted { .. } => !review.code.ends_with("3022"),
+                Subject::MassChange { .. } | Subject::Unreadable { .. } => true,
             })
             .map(|review| (format!("review {}", review.id.0), format!("{} ({:?})", review.message, review.subject)))
             .collect();

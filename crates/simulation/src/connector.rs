@@ -113,6 +113,17 @@ impl System {
         }
     }
 
+    /// One value that the system cannot print fails the whole statement that would show it.
+    fn printable<'a>(&self, selection: &Selection, state: &State, values: impl Iterator<Item = &'a Value>) -> Result<()> {
+        let Some(bad) = self.profile.unreadable.as_deref() else { return Ok(()) };
+        let key_alone = selection.fields.iter().all(|field| *field == state.database.key_field);
+        let mut texts = values.filter_map(|value| if let Value::Text(text) = value { Some(text) } else { None });
+        if !key_alone && texts.any(|text| text == bad) {
+            return Err(Error::new(Code::ValueDoesNotFit, "a value cannot be printed").at(self.name.as_str()));
+        }
+        Ok(())
+    }
+
     fn fate(&self, state: &mut State, writes: usize) -> Fate {
         let now = self.clock.now();
         let State { faults, random, .. } = state;
@@ -264,6 +275,7 @@ impl Connector for System {
         let chunk = {
             let state = self.state();
             let rows: Vec<_> = state.database.rows_at(state.database.head(), &from.0).take(limit + 1).collect();
+            self.printable(selection, &state, rows.iter().take(limit).flat_map(|row| row.fields.iter().map(|(_, value)| value)))?;
             let shown = rows.iter().take(limit);
             let next = rows.get(limit.wrapping_sub(1)).filter(|_| rows.len() > limit).map(|row| ChunkCursor(row.key.encode()));
             let records = shown.map(|row| self.seen(&state, selection, &row.key, &row.fields)).collect();
@@ -278,6 +290,8 @@ impl Connector for System {
         let answers: Vec<Presence> = {
             let state = self.state();
             let version = encode_version(state.database.head(), u32::MAX, true);
+            let rows = keys.iter().filter_map(|key| state.database.row(key));
+            self.printable(selection, &state, rows.flat_map(|row| row.fields.iter().map(|(_, value)| value)))?;
             let answer = |key: &Key| match state.database.row(key) {
                 Some(row) => Presence::Present(self.seen(&state, selection, key, &row.fields)),
                 None => Presence::Absent { version: version.clone() },
@@ -299,6 +313,7 @@ impl Connector for System {
         self.pass_gate(Gate::Looks).await;
         let found: Vec<Vec<Observation>> = {
             let state = self.state();
+            self.printable(selection, &state, values.iter().flatten())?;
             let equal = |record: &Record, wanted: &[Value]| {
                 by.iter().zip(wanted).all(|(field, value)| *value != Value::Null && record.get(field.as_str()) == Some(value))
             };

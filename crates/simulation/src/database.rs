@@ -209,6 +209,19 @@ impl Database {
         self.history.get(&key.encode()).and_then(|versions| versions.last()).map_or(0, |(number, _)| *number)
     }
 
+    /// Takes back every commit after this one, as if none of them had been.
+    pub fn restore(&mut self, commit: u64) {
+        self.log.retain(|other| other.number <= commit);
+        self.rows.clear();
+        for (key, versions) in &mut self.history {
+            versions.retain(|(number, _)| *number <= commit);
+            if let Some((_, Some(row))) = versions.last() {
+                self.rows.insert(key.clone(), row.clone());
+            }
+        }
+        self.reactions.clear();
+    }
+
     /// Workflows that commits since the last call have set off.
     pub fn take_reactions(&mut self) -> Vec<Reaction> {
         std::mem::take(&mut self.reactions)
@@ -258,6 +271,22 @@ impl Database {
         Ok(row)
     }
 
+    /// Two rows swap their keys, as a transaction can do where uniqueness is checked at its end.
+    pub fn swap(&mut self, draft: &mut Draft, one: &Key, other: &Key) -> Result<(), Refusal> {
+        let both = (self.rows.get(&one.encode()).cloned(), self.rows.get(&other.encode()).cloned());
+        let (Some(first), Some(second)) = both else { return Err(Refusal::Missing) };
+        for (before, key) in [(first, other), (second, one)] {
+            let mut after = Row { key: key.clone(), fields: before.fields.clone() };
+            if let Some(value) = key.0.first() {
+                after.fields.set(self.key_field.clone(), value.clone());
+            }
+            self.rows.insert(after.key.encode(), after.clone());
+            let (before, after) = (Some(before), Some(after));
+            draft.changes.push(Change { before, after, asked: Record::new(), reaction: false, truncated: false });
+        }
+        Ok(())
+    }
+
     /// Removes a row.
     pub fn delete(&mut self, draft: &mut Draft, key: &Key) -> Result<(), Refusal> {
         let before = self.rows.get(&key.encode()).cloned().ok_or(Refusal::Missing)?;
@@ -296,6 +325,14 @@ impl Database {
             }
             if let Some(after) = &change.after {
                 self.history.entry(after.key.encode()).or_default().push((number, Some(after.clone())));
+            }
+        }
+        // A key that one row left and another took within the transaction is taken.
+        for after in draft.changes.iter().filter_map(|change| change.after.as_ref()) {
+            let key = after.key.encode();
+            let gone = self.history.get(&key).and_then(|versions| versions.last()).is_some_and(|(_, row)| row.is_none());
+            if gone && let Some(row) = self.rows.get(&key).cloned() {
+                self.history.entry(key).or_default().push((number, Some(row)));
             }
         }
         // Workflows are set off by the engine's writes alone: one that answered its own echo would never end.

@@ -152,7 +152,7 @@ pub fn sync_rules(world: &World, id: SyncId) -> SyncRules {
             },
         },
         loops: LoopRules { enabled: true, window: Duration::from_secs(60), max: 10 },
-        guard: GuardRules { max_deletes: 1_000, max_deletes_percent: 1_000.0, window: Duration::from_secs(60) },
+        guard: GuardRules { max_deletes: world.max_deletes, max_deletes_percent: 1_000.0, window: Duration::from_secs(60) },
         retry: RetryRules {
             max_attempts: 40,
             initial_delay: Duration::from_millis(50),

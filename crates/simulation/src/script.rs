@@ -7,6 +7,9 @@ use crate::stage::{End, Stage, returned};
 use crate::users::{identity, tag_of};
 use crate::world::World;
 use concord_engine::record::{Key, Record};
+use concord_engine::review::Review;
+use concord_engine::runtime::command::{Request, Resolution};
+use concord_engine::store::Store;
 use concord_engine::value::Value;
 use std::cell::Cell;
 use std::time::Duration;
@@ -89,6 +92,32 @@ impl Script {
         system.transact(self.author(), |database, draft| database.delete(draft, &key)).is_ok()
     }
 
+    /// The review items that wait for a person, the oldest first.
+    pub async fn reviews(&self) -> Vec<Review> {
+        let mut open = self.stage.store.reviews(None, true, usize::MAX).await.unwrap_or_default();
+        open.reverse();
+        open
+    }
+
+    /// What a person asks of the engine; an error when it is refused.
+    pub async fn ask(&self, request: Request) -> Result<(), Violation> {
+        self.stage.ask(request).await.map(|_| ()).map_err(|error| wrong(error.to_string()))
+    }
+
+    /// A person decides the oldest review item.
+    pub async fn resolve(&self, resolution: Resolution) -> Result<(), Violation> {
+        let review = self.reviews().await.first().map(|review| review.id);
+        let review = review.ok_or_else(|| wrong("nothing waits for a person".to_owned()))?;
+        self.ask(Request::Resolve(review, resolution)).await
+    }
+
+    /// Two records swap their keys; false: there are not both.
+    pub fn swap(&self, member: usize, one: &str, other: &str) -> bool {
+        let keys = (self.key(member, one), self.key(member, other));
+        let (Some(system), (Some(one), Some(other))) = (self.stage.system(member), keys) else { return false };
+        system.transact(self.author(), |database, draft| database.swap(draft, &one, &other)).is_ok()
+    }
+
     /// What a member shows in a field of a record; `None` when there is no such record.
     pub fn shows(&self, member: usize, tag: &str, field: &str) -> Option<Value> {
         let world = &self.stage.world;
@@ -102,6 +131,27 @@ impl Script {
         let ours = |author: &Author| matches!(author, Author::Engine(_));
         let count = |system: &std::sync::Arc<crate::system::System>| {
             system.look(|database| database.log().iter().filter(|commit| ours(&commit.author)).count())
+        };
+        self.stage.system(member).map_or(0, count)
+    }
+
+    /// Holds until the sync has stopped; an error after a minute.
+    pub async fn until_stopped(&self) -> Result<(), Violation> {
+        for _ in 0..60_000 {
+            let status = self.stage.status();
+            if status.is_some_and(|status| status.syncs.iter().any(|sync| sync.stage.starts_with("stopped"))) {
+                return Ok(());
+            }
+            self.pause(1).await;
+        }
+        Err(wrong("the sync never stopped".to_owned()))
+    }
+
+    /// How many records of a tag a member holds.
+    pub fn count(&self, member: usize, tag: &str) -> usize {
+        let tagged = |fields: &Record| tag_of(&self.stage.world, member, fields).as_deref() == Some(tag);
+        let count = |system: &std::sync::Arc<crate::system::System>| {
+            system.look(|database| database.rows().filter(|row| tagged(&row.fields)).count())
         };
         self.stage.system(member).map_or(0, count)
     }

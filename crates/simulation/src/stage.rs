@@ -16,6 +16,7 @@ use concord_engine::connector::Connector;
 use concord_engine::error::{Code, Error, Result};
 use concord_engine::link::{LinkId, SyncId};
 use concord_engine::record::{Key, Record, SystemName};
+use concord_engine::runtime::command::{Command, Request};
 use concord_engine::runtime::status::Status;
 use concord_engine::runtime::{Approvals, Handle, Options, Setup, engine};
 use concord_engine::store::{LedgerQuery, Store};
@@ -146,7 +147,11 @@ impl Stage {
             systems: systems.collect(),
             store,
             clock: Arc::new(self.clock),
-            options: Options { jitter_seed: self.world.seed.wrapping_add(lives), ..Options::default() },
+            options: Options {
+                jitter_seed: self.world.seed.wrapping_add(lives),
+                max_unidentified: self.world.max_unidentified,
+                ..Options::default()
+            },
             approvals: Approvals::All,
         })
     }
@@ -154,6 +159,15 @@ impl Stage {
     /// The engine's status, while it lives.
     pub fn status(&self) -> Option<Status> {
         self.handle.borrow().as_ref().map(|handle| handle.status.borrow().clone())
+    }
+
+    /// What a person asks of the engine, answered; an error when it does not live.
+    pub async fn ask(&self, request: Request) -> Result<String> {
+        let gone = || Error::new(Code::ControlFailed, "the engine does not live");
+        let handle = self.handle.borrow().clone().ok_or_else(gone)?;
+        let (answer, answered) = tokio::sync::oneshot::channel();
+        handle.commands.send(Command { request, answer }).await.map_err(|_| gone())?;
+        answered.await.map_err(|_| gone())?
     }
 
     fn is_level(&self) -> bool {

@@ -46,6 +46,7 @@ impl Tables {
         for link in &transaction.forgotten {
             self.links.remove(link);
             self.keys.retain(|_, owner| owner != link);
+            self.owed.retain(|(_, _, of), _| of != link);
         }
         for (address, link) in &transaction.keys {
             set(&mut self.keys, address.clone(), *link);
@@ -70,6 +71,11 @@ impl Tables {
         for review in &transaction.reviews {
             self.last_review = self.last_review.max(review.id.0);
             self.reviews.insert(review.id, review.clone());
+        }
+        for (id, at, how) in &transaction.closed_reviews {
+            if let Some(review) = self.reviews.get_mut(id) {
+                review.closed = Some((*at, how.clone()));
+            }
         }
         for (name, value) in &transaction.settings {
             set(&mut self.settings, name.clone(), value.clone());

@@ -43,6 +43,8 @@ pub struct Profile {
     pub feed_batch_max: usize,
     /// Text in any field that makes a record refused.
     pub poison: Option<String>,
+    /// Text that makes every read and every search fail which is about it.
+    pub unreadable: Option<String>,
 }
 
 impl Profile {
@@ -60,6 +62,7 @@ impl Profile {
             call_ms_max: 3,
             feed_batch_max: 100,
             poison: None,
+            unreadable: None,
         }
     }
 }
@@ -196,6 +199,25 @@ impl System {
     /// Holds calls at a gate until it is opened; what waits goes on then.
     pub fn hold(&self, gate: Gate) {
         self.state().gate = gate;
+        self.wake.notify_waiters();
+    }
+
+    /// An administrator drops the slot: what is committed from here on is told by no feed until another one is made.
+    pub fn lose_feed(&self) {
+        self.state().slot = None;
+        self.wake.notify_waiters();
+    }
+
+    /// The system is restored from a copy that was taken after this commit: nothing later ever happened.
+    pub fn restore(&self, commit: u64) {
+        let mut state = self.state();
+        state.database.restore(commit);
+        let left = state.database.log().len();
+        state.shown_at.truncate(left);
+        state.lingering.clear();
+        state.reactions.clear();
+        state.handed_out = 0;
+        state.slot = None;
         self.wake.notify_waiters();
     }
 

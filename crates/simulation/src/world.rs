@@ -164,6 +164,10 @@ pub struct World {
     pub fsync_ms_max: u64,
     /// Whether users change natural keys.
     pub key_changes: bool,
+    /// The most deletes of one member within a minute that are followed without asking.
+    pub max_deletes: u64,
+    /// How many strangers wait in memory before a snapshot pauses; twice as many, and the others wait in the store.
+    pub max_unidentified: usize,
     /// Whether users delete.
     pub deletes: bool,
     /// Whether users insert.
@@ -220,6 +224,8 @@ impl World {
             span: Duration::from_secs(20),
             fsync_ms_max: 1,
             key_changes: false,
+            max_deletes: 1_000,
+            max_unidentified: 20_000,
             deletes: true,
             inserts: true,
         }

@@ -1,12 +1,22 @@
 //! Named interleavings, in an order written by hand: the moments at which an engine of this kind goes wrong.
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test may fail where it stands")]
 
+use concord_engine::mutants;
 use concord_engine::value::Value;
 use concord_simulation::checker::Violation;
 use concord_simulation::database::Trigger;
 use concord_simulation::script::{Script, natural, play, wrong};
 use concord_simulation::system::Gate;
 use concord_simulation::world::{EditRule, Seeded, World};
+
+#[path = "interleavings/crashes.rs"]
+mod crashes;
+#[path = "interleavings/gaps.rs"]
+mod gaps;
+#[path = "interleavings/people.rs"]
+mod people;
+#[path = "interleavings/poison.rs"]
+mod poison;
 
 const A: usize = 0;
 const B: usize = 1;
@@ -32,6 +42,25 @@ fn proven(world: World, script: impl AsyncFnOnce(&Script) -> Vec<Violation>) {
         found
     });
     assert!(found.is_empty(), "{found:#?}");
+}
+
+/// Plays a script without the checker, for what it does not know: people who take deletes back, systems that are restored.
+fn told(world: World, script: impl AsyncFnOnce(&Script) -> Vec<Violation>) -> Vec<Violation> {
+    play(world, async |stage| {
+        let mut found = stage.while_it_lives(stage.stage.level()).await;
+        found.extend(script(stage).await);
+        found
+    })
+}
+
+/// The sound engine finds nothing wrong with what the planted bug gets wrong.
+fn finds(mutant: &'static str, test: impl Fn() -> Vec<Violation>) {
+    let found = test();
+    assert!(found.is_empty(), "{found:#?}");
+    mutants::activate(Some(mutant));
+    let found = test();
+    mutants::activate(None);
+    assert!(!found.is_empty(), "{mutant} goes unnoticed");
 }
 
 /// Level with `r1` showing this value everywhere.

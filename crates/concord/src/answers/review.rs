@@ -18,7 +18,7 @@ pub struct Item {
     pub id: u64,
     /// The sync.
     pub sync: String,
-    /// `conflict`, `delete_against_edit`, `rejected`, `ambiguous`, `duplicate`, `exhausted`, `loop`, `mass_change`.
+    /// `conflict`, `delete_against_edit`, `rejected`, `ambiguous`, `duplicate`, `exhausted`, `loop`, `mass_change`, `unreadable`.
     pub kind: String,
     /// The stable code of why.
     pub code: String,
@@ -131,6 +131,7 @@ fn kind(subject: &Subject) -> &'static str {
         Subject::Exhausted { .. } => "exhausted",
         Subject::Loop { .. } => "loop",
         Subject::MassChange { .. } => "mass_change",
+        Subject::Unreadable { .. } => "unreadable",
     }
 }
 
@@ -168,6 +169,7 @@ fn details(sync: &Description, subject: &Subject) -> Vec<(String, String)> {
         Subject::MassChange { member, deletes } => {
             vec![line("system", sync.member(*member)), line("deletes", deletes.to_string())]
         }
+        Subject::Unreadable { member, key } => vec![line("record", format!("{key} of {}", sync.member(*member)))],
     }
 }
 
@@ -189,7 +191,11 @@ fn ways(sync: &Description, review: &Review) -> Vec<String> {
             ways
         }
         Subject::Duplicate { .. } => vec![format!("resolve {id} --create"), format!("retry {id}")],
-        Subject::Rejected { .. } | Subject::Exhausted { .. } | Subject::Loop { .. } | Subject::MassChange { .. } => {
+        Subject::Rejected { .. }
+        | Subject::Exhausted { .. }
+        | Subject::Loop { .. }
+        | Subject::MassChange { .. }
+        | Subject::Unreadable { .. } => {
             vec![format!("retry {id}")]
         }
     };

@@ -5,7 +5,7 @@
 use super::batch::{self, Planned};
 use super::client::{Lease, column};
 use super::guarded::{self, Kind, Met, Parameters, Statement};
-use super::read::key_of;
+use super::read::{columns_of, key_of, unnest};
 use super::schema::{Column, Table};
 use super::version::{RowVersion, parse_lsn};
 use super::{MARK_PREFIX, Shared, errors, insert};
@@ -14,6 +14,7 @@ use concord_engine::connector::{Operation, Outcome, Write, WriteResult};
 use concord_engine::error::{Class, Code, Error, Result};
 use concord_engine::record::Record;
 use concord_engine::schema::Selection;
+use concord_engine::value::Value;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::Poll;
@@ -152,8 +153,7 @@ impl Job<'_> {
             Err(error) => return Attempt::Refused(error),
         };
         let work = timeout(ANSWER_WAIT_MAX, self.work(&mut lease, &statements)).await;
-        let late = || Err(Error::new(Code::Unreachable, "the server did not answer a batch in time"));
-        let written = match work.unwrap_or_else(|_| late()) {
+        let written = match work.unwrap_or_else(|_| late_answer()) {
             Ok(written) => written,
             Err(error) => {
                 self.roll_back(lease).await;
@@ -163,6 +163,20 @@ impl Job<'_> {
         if written.met.iter().any(|(_, met)| matches!(met, Met::Again)) {
             self.roll_back(lease).await;
             return Attempt::Singly;
+        }
+        if self.table.storage.reacts {
+            match timeout(ANSWER_WAIT_MAX, self.taken_away(&mut lease, &written)).await.unwrap_or_else(|_| late_answer()) {
+                Ok(false) => {}
+                Ok(true) => {
+                    self.roll_back(lease).await;
+                    let message = format!("a trigger of {} took the record away again", self.table.schema.object);
+                    return Attempt::Refused(Error::new(Code::TargetRejected, message));
+                }
+                Err(error) => {
+                    self.roll_back(lease).await;
+                    return Attempt::Refused(error);
+                }
+            }
         }
         let any = written.met.iter().any(|(_, met)| matches!(met, Met::Written(_)));
         if !any {
@@ -213,6 +227,38 @@ impl Job<'_> {
         }
         let ended = next()?;
         Written::new(met, begun.first(), ended.first())
+    }
+
+    /// Whether a record that was written is not there under its key any more: a trigger of the same transaction removed it,
+    /// or gave it another key. Such a write is refused rather than believed in.
+    async fn taken_away(&self, lease: &mut Lease<'_>, written: &Written) -> Result<bool> {
+        let images =
+            written.met.iter().filter_map(|(_, met)| if let Met::Written(Some(image)) = met { Some(image) } else { None });
+        let removed = |key: &concord_engine::record::Key| {
+            let ours = written.met.iter().filter(|(_, met)| matches!(met, Met::Written(None)));
+            let mut ours = ours.filter_map(|(place, _)| self.writes.get(*place));
+            ours.any(|write| matches!(&write.operation, Operation::Delete { key: gone, .. } if gone == key))
+        };
+        let keys = images.map(|image| key_of(self.table, image)).collect::<Result<Vec<_>>>()?;
+        let keys: Vec<_> = keys.into_iter().filter(|key| !removed(key)).collect();
+        if keys.is_empty() {
+            return Ok(false);
+        }
+        let key = self.table.key_columns()?;
+        let rows: Vec<&[Value]> = keys.iter().map(|key| key.0.as_slice()).collect();
+        let parameters = columns_of(&key, &rows)?;
+        let parameters: Vec<&(dyn ToSql + Sync)> = parameters.iter().map(|array| array as _).collect();
+        let same: Vec<String> =
+            key.iter().enumerate().map(|(place, column)| column.equals("t", &format!("x.c{place}"))).collect();
+        let sql = format!(
+            "SELECT EXISTS (SELECT FROM {} WHERE NOT EXISTS (SELECT FROM {} AS t WHERE {}))",
+            unnest(key.len(), 1, "x"),
+            self.table.name.sql(),
+            same.join(" AND ")
+        );
+        let doing = format!("looking at what was written to {}", self.table.schema.object);
+        let answer = lease.query_one(&sql, &parameters, &doing).await?;
+        column(&answer, 0)
     }
 
     /// What one statement met: something for each of its writes.
@@ -312,6 +358,10 @@ impl Job<'_> {
         lease.done();
         Ok(decided)
     }
+}
+
+fn late_answer<T>() -> Result<T> {
+    Err(Error::new(Code::Unreachable, "the server did not answer a batch in time"))
 }
 
 /// What became of a commit.

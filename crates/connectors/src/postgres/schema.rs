@@ -70,6 +70,8 @@ pub struct Storage {
     pub rows_hidden: bool,
     /// Whether it has children by inheritance.
     pub inherited: bool,
+    /// Whether triggers fire after a row was written: it may not be there any more.
+    pub reacts: bool,
 }
 
 impl Column {
@@ -155,7 +157,9 @@ impl Table {
 }
 
 const TABLE: &str = "SELECT c.oid, c.relkind::text, c.relpersistence::text, c.relreplident::text, row_security_active(c.oid), \
-     EXISTS (SELECT FROM pg_catalog.pg_inherits h WHERE h.inhparent = c.oid) \
+     EXISTS (SELECT FROM pg_catalog.pg_inherits h WHERE h.inhparent = c.oid), \
+     EXISTS (SELECT FROM pg_catalog.pg_trigger g WHERE g.tgrelid = c.oid AND NOT g.tgisinternal AND g.tgenabled IN ('O', 'A') \
+       AND g.tgtype & 66 = 0) \
      FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace \
      WHERE n.nspname = $1 AND c.relname = $2 AND c.relkind IN ('r', 'p')";
 
@@ -208,6 +212,7 @@ pub async fn table(lease: &mut Lease<'_>, name: &TableName) -> Result<Table> {
         identity_index: indexes.iter().find(|index| index.replica_identity).map(|index| index.columns.clone()),
         rows_hidden: column(found, 4)?,
         inherited: column(found, 5)?,
+        reacts: column(found, 6)?,
     };
     Ok(assemble(oid, name, columns, &indexes, storage))
 }

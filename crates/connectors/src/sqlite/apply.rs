@@ -320,16 +320,17 @@ impl Job<'_> {
         if changed == 0 { Err(self.ignored()) } else { Ok(()) }
     }
 
-    /// The record as it is now, behind every trigger. One that a trigger took away again shows no image.
+    /// The record as it is now, behind every trigger. One that a trigger took away again, or gave another key, was not
+    /// written: what the trigger did is undone with it.
     fn written(&self, shape: &Shape, key: &[Cell]) -> std::result::Result<Outcome, Trouble> {
         let version = version(storage::last_seq(self.connection)?);
-        Ok(match shape.find(self.connection, key)? {
-            Some(shown) => Outcome::Written { key: shown.key, image: Some(shown.record), version },
-            None => {
-                let values = shape.table.key_columns().zip(key).map(|(column, cell)| column.ty.decode_key(cell)).collect();
-                Outcome::Written { key: Key(values), image: None, version }
-            }
-        })
+        match shape.find(self.connection, key)? {
+            Some(shown) => Ok(Outcome::Written { key: shown.key, image: Some(shown.record), version }),
+            None => Err(Trouble::Own(Error::new(
+                Code::TargetRejected,
+                format!("a trigger of {} took the record away again", self.selection.object),
+            ))),
+        }
     }
 
     fn trouble(&self, error: rusqlite::Error, doing: &str) -> Trouble {

@@ -134,6 +134,29 @@ async fn an_edit_and_its_revert_around_a_kill_end_at_the_reverted_value() {
     story.stop().await;
 }
 
+// The feeds go on without the sync before it is run again: that they tell nothing of its write proves nothing.
+#[tokio::test]
+async fn a_write_that_the_feeds_told_while_the_sync_was_left_out_is_not_taken_for_an_edit() {
+    let mut story = story().await;
+    deafen(&story);
+    story.left.run("UPDATE accounts SET name = 'Anna'").await;
+    story.right_shows(NAME, "Anna").await;
+    story.crash().await;
+    let left_out = std::mem::take(&mut story.syncs);
+    story.start().await;
+    story.fence().await;
+    story.left.run("UPDATE accounts SET name = 'Ann'").await;
+    story.fence().await;
+    story.stop().await;
+    story.syncs = left_out;
+    story.start().await;
+    story.settle().await;
+    story.both_show(ALL, &["ann@x.org|Ann"]).await;
+    assert_eq!(story.writes().await, 2, "there and back: {:#?}", story.ledger().await);
+    assert!(story.lost().await.is_empty(), "{:#?}", story.lost().await);
+    story.stop().await;
+}
+
 // The same, with the revert at the side that was written to.
 #[tokio::test]
 async fn a_revert_at_the_written_side_around_a_kill_is_that_sides_edit() {

@@ -1,7 +1,7 @@
 //! Writes of ours that come back: without their marks, changed by a trigger, or for ever; and one record that the other
 //! side refuses in the middle of many.
 
-use crate::support::Story;
+use crate::support::{File, Server, Side, Story};
 use concord_engine::review::Subject;
 use std::sync::atomic::Ordering;
 
@@ -11,6 +11,52 @@ const ALL: &str = "SELECT email, name FROM accounts ORDER BY email";
 
 async fn stage() -> Story {
     Story::tables(TABLE).await.sync("accounts", &["email", "name"]).await
+}
+
+const TAKER: &str = "CREATE FUNCTION take() RETURNS trigger LANGUAGE plpgsql AS
+        'BEGIN IF NEW.name = ''Nobody'' THEN DELETE FROM accounts WHERE id = NEW.id; END IF; RETURN NULL; END';
+    CREATE TRIGGER take AFTER INSERT OR UPDATE ON accounts FOR EACH ROW EXECUTE FUNCTION take();";
+
+/// A trigger of the right side takes away what we write there: nothing is believed in, and nothing is deleted for it.
+async fn is_taken_away(sides: [Box<dyn Side>; 2], table: &str, taker: &str) {
+    let right = format!("{table}{taker}");
+    let mut story = Story::between(sides, table, &right).await.sync("accounts", &["email", "name"]).await.started().await;
+    story.left.run("INSERT INTO accounts (email, name) VALUES ('bob@x.org', 'Nobody'), ('cyd@x.org', 'Cyd')").await;
+    story.settle().await;
+    story.left.run("UPDATE accounts SET name = 'Nobody' WHERE email = 'ann@x.org'").await;
+    story.settle().await;
+    let left = ["ann@x.org|Nobody", "bob@x.org|Nobody", "cyd@x.org|Cyd"];
+    story.left_shows("SELECT count(*) FROM accounts", &left.len().to_string()).await;
+    let there = story.on_right(ALL).await;
+    assert_eq!(there.len(), 2, "{there:?}");
+    let reviews = story.reviews().await;
+    assert_eq!(reviews.len(), 2, "{reviews:#?}");
+    assert!(reviews.iter().all(|review| review.code == "CON-3001"), "{reviews:#?}");
+    // What the trigger lets stand is written.
+    story.left.run("UPDATE accounts SET name = 'Somebody' WHERE name = 'Nobody'").await;
+    story.settle().await;
+    story.both_show(ALL, &["ann@x.org|Somebody", "bob@x.org|Somebody", "cyd@x.org|Cyd"]).await;
+    assert!(story.reviews().await.is_empty(), "{:#?}", story.reviews().await);
+    story.stop().await;
+}
+
+#[tokio::test]
+async fn a_record_that_a_trigger_of_the_server_takes_away_again_is_not_believed_in() {
+    let sides: [Box<dyn Side>; 2] = [Box::new(Server::make("left").await), Box::new(Server::make("right").await)];
+    is_taken_away(sides, TABLE, TAKER).await;
+}
+
+#[tokio::test]
+async fn a_record_that_a_trigger_of_the_file_takes_away_again_is_not_believed_in() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = |name: &str| -> Box<dyn Side> { Box::new(File::make(folder.path().join(name))) };
+    let table = "CREATE TABLE accounts (id INTEGER PRIMARY KEY, email TEXT UNIQUE, name TEXT);
+        INSERT INTO accounts (email, name) VALUES ('ann@x.org', 'Ann');";
+    let take = "WHEN NEW.name = 'Nobody' BEGIN DELETE FROM accounts WHERE id = NEW.id; END;";
+    let taker = format!(
+        "CREATE TRIGGER take_new AFTER INSERT ON accounts {take} CREATE TRIGGER take_changed AFTER UPDATE ON accounts {take}"
+    );
+    is_taken_away([file("left.db"), file("right.db")], table, &taker).await;
 }
 
 // Scenario 22.

@@ -37,6 +37,13 @@ pub(crate) struct FeedState {
     pub absences: Vec<Absence>,
     /// Links whose deletes wait for the end of the source transaction that holds them.
     pub deferred: Vec<LinkId>,
+    /// Whether there were more of them than there was room for: all that is pending is then looked at.
+    pub deferred_spilled: bool,
+    /// Whether the source is being told how far we are, and what it is to be told next: one call at a time.
+    pub acknowledging: bool,
+    pub acknowledge_next: Option<Position>,
+    /// Whether its health is being asked for.
+    pub asking_health: bool,
     /// How many captured batches were taken in since the fence for `once` was passed.
     pub fences_passed: u64,
 }
@@ -297,14 +304,29 @@ impl Core {
 
     pub(crate) fn acknowledge(&mut self, system: SystemName, feed: FeedName, position: Position) {
         let Some(connector) = self.systems.get(&system).cloned() else { return };
+        let Some(state) = self.feeds.get_mut(&(system.clone(), feed.clone())) else { return };
+        if state.acknowledging {
+            // Cumulative: the newest position is enough.
+            state.acknowledge_next = Some(position);
+            return;
+        }
+        state.acknowledging = true;
         crate::failpoint::pass("durable_before_acknowledge");
         self.jobs.spawn(async move {
             if let Err(error) = connector.acknowledge(&feed, &position).await {
                 // The next acknowledgement covers this one; a source that cannot be told is told later.
                 tracing::debug!(%system, %feed, error = error.chain(), "acknowledgement failed");
             }
-            Event::Done
+            Event::Acknowledged { system, feed }
         });
+    }
+
+    pub(crate) fn acknowledged(&mut self, system: &SystemName, feed: &FeedName) {
+        let Some(state) = self.feeds.get_mut(&(system.clone(), feed.clone())) else { return };
+        state.acknowledging = false;
+        if let Some(next) = state.acknowledge_next.take() {
+            self.acknowledge(system.clone(), feed.clone(), next);
+        }
     }
 }
 
@@ -339,6 +361,10 @@ pub(super) fn unprepared() -> FeedState {
         fence: Fence::None,
         absences: Vec::new(),
         deferred: Vec::new(),
+        deferred_spilled: false,
+        acknowledging: false,
+        acknowledge_next: None,
+        asking_health: false,
         fences_passed: 0,
     }
 }

@@ -4,7 +4,7 @@
 use super::incoming::Incoming;
 use crate::change::Version;
 use crate::error::Result;
-use crate::link::{Life, Link, LinkId, MemberIndex, Shown, Side, Standing};
+use crate::link::{Life, Link, LinkId, MemberIndex, Shown, Side, Standing, SyncId};
 use crate::record::Key;
 use crate::runtime::core::Core;
 use crate::runtime::desk::{Desk, address};
@@ -14,6 +14,21 @@ use std::cmp::Ordering;
 
 /// Records pushed off their keys that are remembered until the feed tells of their own new keys.
 pub(super) const MAX_DISPLACED: usize = 10_000;
+
+/// Settings of this prefix hold one of them each.
+const DISPLACED: &str = "displaced/";
+
+fn displaced_setting(there: &Address) -> String {
+    let hex: String = there.key.iter().map(|byte| format!("{byte:02x}")).collect();
+    format!("{DISPLACED}{}/{}/{hex}", there.sync.0, there.member)
+}
+
+fn displaced_address(setting: &str) -> Option<Address> {
+    let mut parts = setting.strip_prefix(DISPLACED)?.split('/');
+    let (sync, member, hex) = (parts.next()?.parse().ok()?, parts.next()?.parse().ok()?, parts.next()?);
+    let bytes = (0..hex.len()).step_by(2).map(|at| u8::from_str_radix(hex.get(at..at.saturating_add(2))?, 16).ok());
+    Some(Address { sync: SyncId(sync), member, key: bytes.collect::<Option<Vec<u8>>>()? })
+}
 
 /// Whose record an observation shows.
 pub(crate) enum Owner {
@@ -124,6 +139,9 @@ impl Core {
         let Some(slot) = desk.slot(old).cloned() else { return Ok(true) };
         // A record that was pushed off its key a moment ago (two records that swap keys) is known by where it was.
         let displaced = self.displaced.get(old).copied();
+        if let Some(id) = displaced {
+            desk.load_links(&*self.store, vec![id]).await?;
+        }
         if let Some(id) = displaced.or(slot.link)
             && let Some(link) = desk.link(id).cloned()
         {
@@ -144,7 +162,7 @@ impl Core {
                 }
                 Some(_) => return Ok(false),
             }
-            self.displaced.remove(old);
+            self.found_again(old);
             self.make_room(desk, id, &one.address).await?;
             self.carry_pending(desk, &link, member, &one.pending.key);
             // The old key goes on pointing here: see `owner`.
@@ -183,7 +201,7 @@ impl Core {
         if !holds(desk) {
             return Ok(());
         }
-        self.decide_link(desk, holder, None).await?;
+        self.decide_link(desk, holder).await?;
         let Some(mut link) = desk.link(holder).cloned().filter(|_| holds(desk)) else { return Ok(()) };
         if is_tombstone(&link, there.member) {
             self.part_from_key(desk, there, holder);
@@ -207,6 +225,36 @@ impl Core {
         desk.touch(holder);
         if moves && self.displaced.len() < MAX_DISPLACED {
             self.displaced.insert(there.clone(), holder);
+            self.transaction.settings.push((displaced_setting(there), Some(holder.0.to_be_bytes().to_vec())));
+        }
+        Ok(())
+    }
+
+    /// A displaced record has been told of under its new key, or its key is free again.
+    fn found_again(&mut self, old: &Address) {
+        if self.displaced.remove(old).is_some() {
+            self.transaction.settings.push((displaced_setting(old), None));
+        }
+    }
+
+    /// Nothing that the feed will tell goes on from where these were.
+    pub(super) fn forget_displaced(&mut self, which: impl Fn(&Address) -> bool) {
+        let over: Vec<Address> = self.displaced.keys().filter(|address| which(address)).cloned().collect();
+        for address in over {
+            self.found_again(&address);
+        }
+    }
+
+    /// Records that were pushed off their keys when an earlier run ended: what the feed tells next may be where they went.
+    pub(crate) async fn restore_displaced(&mut self) -> Result<()> {
+        if crate::mutants::active("displaced_forgotten") {
+            return Ok(());
+        }
+        for (name, bytes) in self.store.settings(DISPLACED).await? {
+            let holder = <[u8; 8]>::try_from(bytes.as_slice()).ok().map(u64::from_be_bytes);
+            if let (Some(there), Some(holder)) = (displaced_address(&name), holder) {
+                self.displaced.insert(there, LinkId(holder));
+            }
         }
         Ok(())
     }
@@ -226,7 +274,7 @@ impl Core {
         }
     }
 
-    pub(super) fn version_order(&self, one: &Incoming, than: &Version) -> Option<Ordering> {
+    pub(crate) fn version_order(&self, one: &Incoming, than: &Version) -> Option<Ordering> {
         if than.0.is_empty() {
             return Some(Ordering::Greater);
         }

@@ -4,12 +4,14 @@
 
 mod drift;
 mod feeds;
+mod gaps;
 mod incoming;
 mod keys;
 mod orphans;
 
 pub(crate) use drift::drift_setting;
 pub(crate) use feeds::{Absence, FeedState, Fence};
+pub(crate) use gaps::Life;
 pub(crate) use incoming::{Incoming, incoming};
 pub(crate) use keys::Owner;
 pub(crate) use orphans::Orphans;
@@ -21,6 +23,7 @@ use crate::error::Result;
 use crate::link::{LinkId, Shown, Standing};
 use crate::reconcile::{Folded, fold, refine_agreed, refine_times};
 use crate::record::{FeedName, SystemName};
+use crate::runtime::bounds::DEFERRED_MAX;
 use crate::runtime::core::{Core, Effect};
 use crate::runtime::desk::Desk;
 use std::cmp::Ordering;
@@ -62,22 +65,31 @@ impl Core {
         self.take_in_all(&mut desk, arrived).await?;
         let middle = position.is_none() && !quiet;
         let key = (system.clone(), feed.clone());
+        let mut spilled = false;
         let deferred = match self.feeds.get_mut(&key) {
             Some(state) => {
                 state.idle = quiet;
                 state.state = if quiet { "idle" } else { "reading" }.to_owned();
                 state.lag = if quiet { None } else { lag };
+                spilled = !middle && std::mem::take(&mut state.deferred_spilled);
                 if middle { Vec::new() } else { std::mem::take(&mut state.deferred) }
             }
             None => Vec::new(),
         };
+        if spilled {
+            for sync in 0..self.syncs.len() {
+                self.spill(sync);
+            }
+        }
         desk.load_links(&*self.store, deferred.clone()).await?;
         for link in deferred {
             desk.touch(link);
         }
         let left = self.decide_touched(&mut desk, middle).await?;
         if let Some(state) = self.feeds.get_mut(&key) {
-            state.deferred.extend(left);
+            let room = DEFERRED_MAX.saturating_sub(state.deferred.len());
+            state.deferred_spilled |= left.len() > room;
+            state.deferred.extend(left.into_iter().take(room));
         }
         desk.flush(&mut self.transaction);
         if let Some(position) = position {
@@ -144,7 +156,7 @@ impl Core {
             Owner::Nobody => self.take_in_stranger(desk, one).await,
             Owner::Past => Ok(()),
             Owner::Unclear => {
-                self.want_stranger(one.sync, one.address, one.pending.key);
+                self.want_stranger_instead(one.sync, one.address, one.pending.key);
                 Ok(())
             }
         }
@@ -163,6 +175,7 @@ impl Core {
         {
             return self.settle_echo(desk, id, flight, one).await;
         }
+        let was_read = one.read;
         let (standing, base_version) = (side.standing, side.version.clone());
         let known = side.base.clone();
         let older = desk.slot(&one.address).and_then(|slot| slot.pending.clone());
@@ -191,7 +204,7 @@ impl Core {
                 Some(Ordering::Equal) if one.read && incomplete => desk.set_pending(&one.address, Some(one.pending)),
                 Some(_) => return Ok(()),
                 None => {
-                    self.want_read(one.sync, member, id);
+                    self.want_read_instead(one.sync, member, id);
                     return Ok(());
                 }
             },
@@ -203,10 +216,13 @@ impl Core {
                     }
                 }
                 Folded::Unordered => {
-                    self.want_read(one.sync, member, id);
+                    self.want_read_instead(one.sync, member, id);
                     return Ok(());
                 }
             },
+        }
+        if !was_read {
+            self.unreadable_links.remove(&(id, member));
         }
         if newly_gone {
             self.count_delete(one.sync, member);

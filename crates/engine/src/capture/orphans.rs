@@ -11,7 +11,12 @@ pub(crate) struct Orphans {
     deletes: BTreeMap<Address, (Version, u64)>,
     generation: u64,
     open: BTreeMap<u64, ()>,
+    /// Reads up to this one are of no use: there was no room for all the deletes told since they began.
+    void_to: u64,
 }
+
+/// The most deletes remembered at once; where more are told while a read is under way, the read is made again.
+const ORPHANS_MAX: usize = 100_000;
 
 impl Orphans {
     /// A read begins; its number is given back to `end` when its answer has been taken in.
@@ -31,7 +36,26 @@ impl Orphans {
         }
     }
 
+    /// Whether an answer can no longer be told from what was deleted since it was asked for.
+    pub(super) fn is_void(&self, generation: u64) -> bool {
+        generation <= self.void_to
+    }
+
+    /// The number of the last read begun.
+    pub(super) fn generation(&self) -> u64 {
+        self.generation
+    }
+
+    /// Forgets the deletes under some addresses.
+    pub(super) fn forget(&mut self, which: impl Fn(&Address) -> bool) {
+        self.deletes.retain(|address, _| !which(address));
+    }
+
     pub(super) fn remember(&mut self, address: Address, version: Version) {
+        if self.deletes.len() >= ORPHANS_MAX {
+            self.deletes.clear();
+            self.void_to = self.generation;
+        }
         if !self.open.is_empty() {
             self.deletes.insert(address, (version, self.generation));
         }

@@ -24,15 +24,26 @@ impl Core {
         if let Some(state) = self.syncs.get_mut(sync) {
             state.unidentified.running = false;
         }
+        let stale = find.others.iter().any(|other| self.is_stale(sync, *other, generation));
         let candidates = match result {
-            Ok(candidates) => candidates,
-            Err(error) => {
-                self.search_failed(find, &error);
+            Ok(candidates) if !stale => candidates,
+            Ok(_) => {
                 self.orphans.end(generation);
+                self.search_failed(find, &Error::new(Code::Unreachable, "the system began anew while it was asked"));
+                return Ok(());
+            }
+            Err(error) => {
+                self.orphans.end(generation);
+                let alone = find.is_of_one() && error.may_be_one_records() && !crate::mutants::active("poison_stops_all");
+                if alone {
+                    return self.search_refused(find, &error).await;
+                }
+                self.search_failed(find, &error);
                 return Ok(());
             }
         };
         if let Some(state) = self.syncs.get_mut(sync) {
+            state.unidentified.halvings = state.unidentified.halvings.saturating_sub(1);
             state.unidentified.failures = 0;
             state.unidentified.retry_at = None;
         }
@@ -111,6 +122,12 @@ impl Core {
             && self.still_reserves(desk, rules, id, &value)
         {
             self.meet_reservation(desk, sync, member, item, &pending, id);
+            return Ok(());
+        }
+        if item.value.is_none()
+            && let Some((other, key)) = self.perhaps_made(desk, rules, member, &pending).await?
+        {
+            self.ambiguous(sync, member, &item.address, &pending, other, vec![key]);
             return Ok(());
         }
         let mut bound: Vec<(MemberIndex, Observation)> = Vec::new();
@@ -253,7 +270,7 @@ impl Core {
     }
 
     /// Whether a record of `member` may become part of this link.
-    pub(super) fn may_join(&self, desk: &Desk, id: LinkId, member: MemberIndex) -> Join {
+    pub(crate) fn may_join(&self, desk: &Desk, id: LinkId, member: MemberIndex) -> Join {
         let Some(link) = desk.link(id) else { return Join::Later };
         let Some(side) = link.sides.get(member) else { return Join::No };
         match link.life {
@@ -366,7 +383,7 @@ impl Core {
         self.park_stranger(sync, address, Code::MatchDuplicate, message, subject);
     }
 
-    pub(super) fn park_stranger(&mut self, sync: usize, address: &Address, code: Code, message: String, subject: Subject) {
+    pub(crate) fn park_stranger(&mut self, sync: usize, address: &Address, code: Code, message: String, subject: Subject) {
         let id = self.new_review();
         let Some(rules) = self.rules(sync) else { return };
         let review =
@@ -383,7 +400,7 @@ fn awaits(desk: &Desk, link: &Link, member: MemberIndex, kind: impl Fn(&Shown) -
 
 /// Whether a record may become part of a link.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) enum Join {
+pub(crate) enum Join {
     Yes,
     No,
     Later,

@@ -4,9 +4,12 @@
 
 mod bind;
 mod search;
+mod unproven;
 mod values;
 
+pub(crate) use bind::Join;
 pub(crate) use search::{Candidates, Find};
+pub(crate) use unproven::Unproven;
 pub(crate) use values::link_match_value;
 
 use crate::change::Version;
@@ -33,6 +36,8 @@ pub(crate) struct Unidentified {
     running: bool,
     retry_at: Option<Moment>,
     failures: u32,
+    /// How often the size of a search is to be halved, after one that failed as a whole.
+    halvings: u32,
 }
 
 impl Unidentified {
@@ -53,12 +58,18 @@ impl Core {
         state.unidentified.perhaps_ours.remove(&address);
         if let Some(review) = self.parked.remove(&address) {
             let now = self.clock.now();
-            state.meters.review_closed(review);
             self.transaction.closed_reviews.push((review, now, "the record changed".to_owned()));
         }
-        if state.unidentified.queued.insert(address.clone()) {
-            state.unidentified.queue.push_back(address);
+        if state.unidentified.queued.contains(&address) {
+            return;
         }
+        if state.unidentified.len() >= self.options.max_unidentified.saturating_mul(2) {
+            // What it shows is in the store; it is taken up again when there is room (invariant 10).
+            state.spill.any = true;
+            return;
+        }
+        state.unidentified.queued.insert(address.clone());
+        state.unidentified.queue.push_back(address);
     }
 
     /// Puts a stranger on the list that was seen without a word on who made it. A create of ours that is under way may have:

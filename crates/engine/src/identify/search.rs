@@ -1,6 +1,7 @@
 //! The search for a stranger's match, or for what stood in the way of a create, at the other members. What is found is
 //! judged elsewhere.
 
+use super::Unidentified;
 use super::values::{canonical_match, match_bytes, search_rows};
 use crate::change::Observation;
 use crate::connector::{Operation, Presence};
@@ -9,6 +10,7 @@ use crate::link::{LinkId, MemberIndex, Shown};
 use crate::reconcile::{Patch, patch};
 use crate::record::{FieldName, Key};
 use crate::rules::SyncRules;
+use crate::runtime::bounds::PARKED_STRANGERS_MAX;
 use crate::runtime::core::{Core, Event};
 use crate::schema::Selection;
 use crate::store::Address;
@@ -56,6 +58,9 @@ impl Core {
 
     pub(super) async fn start_find(&mut self, sync: usize) -> Result<()> {
         let now = self.now();
+        if self.parked.len() >= PARKED_STRANGERS_MAX {
+            return Ok(());
+        }
         let Some(state) = self.syncs.get_mut(sync) else { return Ok(()) };
         let ready = state.active()
             && state.begun
@@ -75,8 +80,9 @@ impl Core {
             return self.find_collided(sync, member, link).await;
         }
         let Some(member) = waiting.queue.front().map(|address| address.member) else { return Ok(()) };
+        let most = (FIND_BATCH >> waiting.halvings.min(16)).max(1);
         let mut batch = Vec::new();
-        while batch.len() < FIND_BATCH && waiting.queue.front().is_some_and(|address| address.member == member) {
+        while batch.len() < most && waiting.queue.front().is_some_and(|address| address.member == member) {
             let Some(address) = waiting.queue.pop_front() else { break };
             waiting.queued.remove(&address);
             batch.push(address);
@@ -102,6 +108,10 @@ impl Core {
                 .iter()
                 .zip(cells)
                 .all(|(field, cell)| cell.is_some() || field.members.get(member).is_none_or(Option::is_none));
+            if !complete && self.reads_are_full(sync, member) {
+                self.spill(sync);
+                continue;
+            }
             if !complete {
                 self.want_stranger(sync, address.clone(), pending.key.clone());
                 continue;
@@ -197,21 +207,76 @@ impl Core {
         tracing::warn!(error = error.chain(), "matches cannot be looked for");
         let Some(state) = self.syncs.get_mut(find.sync) else { return };
         let waiting = &mut state.unidentified;
+        if error.may_be_one_records() && !crate::mutants::active("poison_stops_all") {
+            // Asked again at once, in halves.
+            let asked = if let FindKind::Strangers { items, .. } = &find.kind { items.len() } else { 1 };
+            while asked > 1 && FIND_BATCH >> waiting.halvings.min(16) >= asked {
+                waiting.halvings = waiting.halvings.saturating_add(1);
+            }
+            waiting.put_back(find);
+            return;
+        }
         waiting.failures = waiting.failures.saturating_add(1);
         let wait = error.retry_after.unwrap_or_else(|| min.saturating_mul(1 << waiting.failures.min(16)).min(max));
         waiting.retry_at = Some(now.plus(wait));
+        waiting.put_back(find);
+    }
+
+    /// A search for a single record that fails on its own account, and not for want of the system: that one waits for a
+    /// person.
+    pub(super) async fn search_refused(&mut self, find: Find, error: &Error) -> Result<()> {
+        let sync = find.sync;
+        let mut desk = self.desk();
         match find.kind {
-            FindKind::Strangers { items, .. } => {
-                for item in items.into_iter().rev() {
-                    if waiting.queued.insert(item.address.clone()) {
-                        waiting.queue.push_front(item.address);
+            FindKind::Strangers { member, items } => {
+                desk.load(&*self.store, items.iter().map(|item| item.address.clone()).collect()).await?;
+                for item in items {
+                    let key = desk.slot(&item.address).and_then(|slot| slot.pending.as_ref()).map(|pending| pending.key.clone());
+                    if let Some(key) = key {
+                        self.unreadable(&mut desk, sync, member, key, None, error);
                     }
                 }
             }
             FindKind::Collided { link } => {
                 let member = find.others.first().copied().unwrap_or_default();
-                waiting.collided.push_front((member, link));
+                desk.load_links(&*self.store, vec![link]).await?;
+                if let Some(mut link) = desk.link(link).cloned() {
+                    let refused = Error::new(Code::TargetRejected, "what stands in the way of the record cannot be looked for");
+                    self.block(sync, &mut link, member, &refused.because(error.clone()));
+                    desk.save(link);
+                }
             }
+        }
+        desk.flush(&mut self.transaction);
+        Ok(())
+    }
+}
+
+impl Unidentified {
+    /// What was searched for is searched for again.
+    fn put_back(&mut self, find: Find) {
+        match find.kind {
+            FindKind::Strangers { items, .. } => {
+                for item in items.into_iter().rev() {
+                    if self.queued.insert(item.address.clone()) {
+                        self.queue.push_front(item.address);
+                    }
+                }
+            }
+            FindKind::Collided { link } => {
+                let member = find.others.first().copied().unwrap_or_default();
+                self.collided.push_front((member, link));
+            }
+        }
+    }
+}
+
+impl Find {
+    /// Whether it is about one record alone.
+    pub(super) fn is_of_one(&self) -> bool {
+        match &self.kind {
+            FindKind::Strangers { items, .. } => items.len() == 1,
+            FindKind::Collided { .. } => true,
         }
     }
 }

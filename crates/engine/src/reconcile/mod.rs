@@ -20,6 +20,7 @@ mod tests;
 pub use fold::{Folded, fold, refine_agreed, refine_times};
 pub use patch::{Patch, patch};
 pub use settle::{Written, settle};
+pub(crate) use work::held_by;
 
 use crate::clock::Moment;
 use crate::ledger::LedgerRow;

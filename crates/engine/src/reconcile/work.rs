@@ -54,7 +54,9 @@ impl<'a> Work<'a> {
             }
             // A member of which a mapped field is not known has a say that has not been heard.
             let gone = newer.is_some_and(|newer| matches!(newer.shown, Shown::Gone { .. }));
-            if newer.is_some_and(|_| !gone) || (side.standing == Standing::Present && !gone) {
+            // Bound by a person, and not seen yet: what it shows has a say, and it must not be made a second time.
+            let unseen = side.key.is_some() && side.standing == Standing::Absent && newer.is_none();
+            if unseen || newer.is_some_and(|_| !gone) || (side.standing == Standing::Present && !gone) {
                 let complete = rules
                     .fields
                     .iter()
@@ -304,7 +306,7 @@ impl<'a> Work<'a> {
 }
 
 /// Every review item that holds something of a link.
-fn held_by(link: &Link) -> Vec<ReviewId> {
+pub(crate) fn held_by(link: &Link) -> Vec<ReviewId> {
     let groups = link.groups.iter().filter_map(|group| group.held.as_ref()).map(|held| held.review);
     let sides = link.sides.iter().filter_map(|side| side.blocked);
     link.held.iter().map(|hold| hold.review).chain(groups).chain(sides).collect()

@@ -3,6 +3,7 @@
 use crate::error::Result;
 use crate::link::{MemberIndex, ReviewId, SyncId};
 use crate::value::Value;
+use serde::{Deserialize, Serialize};
 use tokio::sync::oneshot;
 
 /// A request to the running engine.
@@ -28,7 +29,7 @@ pub enum Request {
 }
 
 /// How a person decides a review item. Whatever is chosen is planned from the current state.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub enum Resolution {
     /// This member's value (a conflict), this member's view (delete against edit), or for an ambiguous match the
     /// candidate of this number.

@@ -1,13 +1,16 @@
 //! What a person asks of the running engine, and what follows. Whatever is decided is planned from the current state.
 
+use super::bounds::PARKED_STRANGERS_MAX;
 use super::command::{Command, Request, Resolution};
 use super::core::{Core, Effect};
-use super::desk::address;
+use super::desk::{Desk, address};
+use super::rulings::{how, rulings};
 use crate::error::{Code, Error, Result};
-use crate::link::{Link, MemberIndex, ReviewId, Shown, Standing, SyncId};
-use crate::reconcile::{Choice, Ruling};
+use crate::identify::Join;
+use crate::link::{LinkId, MemberIndex, ReviewId, SyncId};
 use crate::record::Key;
 use crate::review::{Review, Subject};
+use crate::store::Address;
 
 impl Core {
     /// Carries a request out and answers when its effects are durable. What is asked wrongly is answered so; only the
@@ -17,7 +20,7 @@ impl Core {
             Request::Pause(sync) => self.pause(sync, true),
             Request::Resume(sync) => self.resume(sync).await,
             Request::Resolve(review, resolution) => self.resolve(review, &resolution).await,
-            Request::Reread(sync) => self.begin_reread(sync),
+            Request::Reread(sync) => self.begin_reread(sync).await,
         };
         if let Err(error) = &answer
             && error.code == Code::StoreFailed
@@ -58,50 +61,24 @@ impl Core {
                 state.retry_at = None;
             }
         }
+        self.catch_up_with_people(sync).await?;
         self.restore_pending(sync).await?;
         Ok(answer)
     }
 
     /// Reads everything again. A gap is thereby accepted: the feed begins anew, and the re-read finds what was missed.
-    fn begin_reread(&mut self, id: SyncId) -> Result<String> {
+    async fn begin_reread(&mut self, id: SyncId) -> Result<String> {
         let sync = self.known_sync(id)?;
         let gap = self.syncs.get(sync).and_then(|state| state.stopped.as_ref()).is_some_and(|error| error.code == Code::FeedGap);
-        self.reread(sync);
-        if gap {
-            self.accept_gap(sync);
+        if !gap {
+            self.reread(sync);
+        } else {
+            for other in self.accept_gap(sync).await? {
+                self.catch_up_with_people(other).await?;
+            }
         }
         let name = self.rules(sync).map(|rules| rules.name.to_string()).unwrap_or_default();
         Ok(format!("{name} reads both sides again"))
-    }
-
-    fn accept_gap(&mut self, sync: usize) {
-        let now = self.now();
-        let Some(rules) = self.rules(sync) else { return };
-        for member in &rules.members {
-            for ((system, feed), state) in &mut self.feeds {
-                if *system == member.system && state.state.contains(&Code::FeedGap.to_string()) {
-                    state.position = crate::change::Position::default();
-                    // Nothing is read before the feed carries changes again.
-                    state.state = "connecting".to_owned();
-                    state.retry_at = Some(now);
-                    self.transaction.positions.push((system.clone(), feed.clone(), state.position.clone()));
-                }
-            }
-        }
-        for state in &mut self.syncs {
-            if state.stopped.as_ref().is_some_and(|error| error.code == Code::FeedGap) {
-                state.stopped = None;
-            }
-        }
-        // Every sync that shares the feed has missed the same changes.
-        for other in 0..self.syncs.len() {
-            let shares = self.syncs.get(other).is_some_and(|state| {
-                state.rules.members.iter().any(|member| rules.members.iter().any(|mine| mine.system == member.system))
-            });
-            if other != sync && shares {
-                self.reread(other);
-            }
-        }
     }
 
     async fn resolve(&mut self, id: ReviewId, resolution: &Resolution) -> Result<String> {
@@ -115,94 +92,50 @@ impl Core {
         }
         let sync = self.known_sync(review.sync)?;
         match review.subject.clone() {
-            Subject::MassChange { member, .. } => self.resolve_mass_change(sync, member, &review, resolution).await?,
+            Subject::MassChange { member, .. } => {
+                self.resolve_mass_change(sync, member, resolution).await?;
+                let active = self.syncs.get(sync).is_some_and(super::core::SyncState::active);
+                let kept = format!("what you decided about review item {} is kept; it takes effect when the sync goes on", id.0);
+                return Ok(if active { closed(id, resolution) } else { kept });
+            }
             Subject::Ambiguous { member, key, other, candidates } => {
                 self.resolve_stranger(sync, member, &key, &review, resolution, Some((other, candidates))).await?;
             }
             Subject::Duplicate { member, key, .. } => {
                 self.resolve_stranger(sync, member, &key, &review, resolution, None).await?
             }
-            _ => self.resolve_link(sync, &review, resolution).await?,
+            Subject::Unreadable { member, key } if review.link.is_none() => {
+                self.resolve_stranger(sync, member, &key, &review, resolution, None).await?;
+            }
+            _ => return self.resolve_link(sync, &review, resolution).await,
         }
         self.close_review(sync, id, how(resolution));
-        Ok(format!("review item {} is {}", id.0, how(resolution)))
+        Ok(closed(id, resolution))
     }
 
-    async fn resolve_link(&mut self, sync: usize, review: &Review, resolution: &Resolution) -> Result<()> {
-        let Some(id) = review.link else { return Ok(()) };
+    /// What was decided about a link is noted, and followed at once where the link is free.
+    async fn resolve_link(&mut self, sync: usize, review: &Review, resolution: &Resolution) -> Result<String> {
+        let Some(id) = review.link else {
+            self.close_review(sync, review.id, how(resolution));
+            return Ok(closed(review.id, resolution));
+        };
         let mut desk = self.desk();
         desk.load_links(&*self.store, vec![id]).await?;
-        let Some(link) = desk.link(id).cloned() else { return Ok(()) };
-        let rulings = rulings(&link, review, resolution)?;
-        let link = self.unblock(link, review.id, resolution);
-        desk.save(link.clone());
-        if matches!(resolution, Resolution::Retry) {
-            for (member, side) in link.sides.iter().enumerate() {
-                if side.standing == Standing::Present && !link.in_flight() {
-                    self.want_read(sync, member, id);
-                }
-            }
-        }
-        for ruling in rulings {
-            let reading = self.reading.remove(&id);
-            self.decide_link(&mut desk, id, Some(&ruling)).await?;
-            if reading {
-                self.reading.insert(id);
-            }
-        }
+        let Some(link) = desk.link(id) else {
+            self.close_review(sync, review.id, "the record is no longer known".to_owned());
+            return Ok(format!("the record of review item {} is no longer known", review.id.0));
+        };
+        rulings(link, review, resolution)?;
+        self.note_ruling(id, review.id, resolution)?;
         desk.touch(id);
         self.decide_touched(&mut desk, false).await?;
         desk.flush(&mut self.transaction);
-        Ok(())
-    }
-
-    fn unblock(&mut self, mut link: Link, review: ReviewId, resolution: &Resolution) -> Link {
-        for side in &mut link.sides {
-            if side.blocked != Some(review) {
-                continue;
+        Ok(match self.is_noted(id, review.id) {
+            false => closed(review.id, resolution),
+            true => {
+                format!("what you decided about review item {} is kept; it takes effect when its record is free", review.id.0)
             }
-            side.blocked = None;
-            side.attempts = 0;
-            side.misses = 0;
-            if matches!(resolution, Resolution::Ignore) {
-                side.owes.clear();
-                side.owes_life = false;
-            }
-        }
-        link
-    }
-
-    async fn resolve_mass_change(
-        &mut self,
-        sync: usize,
-        member: MemberIndex,
-        review: &Review,
-        resolution: &Resolution,
-    ) -> Result<()> {
-        let ruling = match resolution {
-            Resolution::Retry => None,
-            Resolution::Ignore => Some(Ruling::Life { keep: true }),
-            _ => {
-                return Err(Error::new(Code::BadResolution, "a mass change is let through with `retry` or undone with `ignore`"));
-            }
-        };
-        self.release_guard(sync, member);
-        self.parked.retain(|_, of| *of != review.id);
-        let mut after = None;
-        loop {
-            let rows = self.store.scan_pending(review.sync, after.clone(), 500).await?;
-            let Some((last, _)) = rows.last() else { return Ok(()) };
-            after = Some(last.clone());
-            let mut desk = self.desk();
-            desk.load(&*self.store, rows.iter().map(|(address, _)| address.clone()).collect()).await?;
-            for (address, pending) in rows {
-                let Some(link) = desk.slot(&address).and_then(|slot| slot.link) else { continue };
-                let gone = address.member == member && matches!(pending.shown, Shown::Gone { .. });
-                self.decide_link(&mut desk, link, ruling.as_ref().filter(|_| gone)).await?;
-            }
-            desk.flush(&mut self.transaction);
-            self.commit();
-        }
+        })
     }
 
     async fn resolve_stranger(
@@ -258,8 +191,14 @@ impl Core {
         if desk.slot(&there).is_none_or(|slot| slot.link.is_some() || slot.pending.is_none()) {
             return Err(Error::new(Code::BadResolution, "the record is linked by now, or gone"));
         }
-        if other.as_ref().and_then(|other| desk.slot(other)).is_some_and(|slot| slot.link.is_some()) {
-            return Err(Error::new(Code::BadResolution, "the candidate belongs to another record by now"));
+        if let Some(id) = other.as_ref().and_then(|other| desk.slot(other)).and_then(|slot| slot.link) {
+            if self.may_join(&desk, id, member) != Join::Yes {
+                return Err(Error::new(Code::BadResolution, "the candidate belongs to another record by now"));
+            }
+            self.join(&mut desk, sync, id, member, key, &there);
+            self.decide_touched(&mut desk, false).await?;
+            desk.flush(&mut self.transaction);
+            return Ok(());
         }
         let mut link = self.new_link(&rules);
         let id = link.id;
@@ -282,21 +221,38 @@ impl Core {
         Ok(())
     }
 
+    /// A stranger becomes the record that a link was to get at its member.
+    fn join(&mut self, desk: &mut Desk, sync: usize, id: LinkId, member: MemberIndex, key: &Key, there: &Address) {
+        let Some(mut link) = desk.link(id).cloned() else { return };
+        if let Some(side) = link.sides.get_mut(member) {
+            side.key = Some(key.clone());
+            if let Some(review) = side.blocked.take() {
+                self.close_review(sync, review, "the record was found".to_owned());
+            }
+        }
+        desk.set_link(there, Some(id), &mut self.transaction);
+        self.parked.remove(there);
+        desk.save(link);
+        desk.touch(id);
+    }
+
     /// Review items that were open when the engine stopped hold what they held.
     pub(crate) async fn restore_reviews(&mut self, sync: usize) -> Result<()> {
         let Some(rules) = self.rules(sync) else { return Ok(()) };
-        for review in self.store.reviews(Some(rules.id), true, 100_000).await? {
+        for review in self.store.reviews(Some(rules.id), true, PARKED_STRANGERS_MAX).await? {
             let stranger = match &review.subject {
                 Subject::Ambiguous { member, key, .. } | Subject::Duplicate { member, key, .. } => {
                     Some(address(rules.id, *member, key))
+                }
+                Subject::Unreadable { member, key } if review.link.is_none() => {
+                    let there = address(rules.id, *member, key);
+                    let known = self.store.lookup(vec![there.clone()]).await?;
+                    known.first().is_some_and(|known| known.pending.is_some()).then_some(there)
                 }
                 _ => None,
             };
             if let Some(stranger) = stranger {
                 self.parked.insert(stranger, review.id);
-            }
-            if let Some(state) = self.syncs.get_mut(sync) {
-                state.meters.review_opened(review.id);
             }
         }
         Ok(())
@@ -309,49 +265,6 @@ impl Core {
     }
 }
 
-fn how(resolution: &Resolution) -> String {
-    match resolution {
-        Resolution::Take(_) | Resolution::Give(_) => "resolved",
-        Resolution::Bind(_) => "bound",
-        Resolution::Create => "a record of its own",
-        Resolution::Retry => "retried",
-        Resolution::Ignore => "ignored",
-    }
-    .to_owned()
-}
-
-/// What a resolution means for the link that a review item is about.
-fn rulings(link: &Link, review: &Review, resolution: &Resolution) -> Result<Vec<Ruling>> {
-    let held_groups = || {
-        link.groups
-            .iter()
-            .enumerate()
-            .filter(|(_, group)| group.held.as_ref().is_some_and(|held| held.review == review.id))
-            .map(|(index, _)| index)
-    };
-    let wrong = |message: &str| Err(Error::new(Code::BadResolution, message));
-    match (&review.subject, resolution) {
-        (_, Resolution::Bind(_) | Resolution::Create) => wrong("this item is not about a match"),
-        (Subject::Conflict { group, .. }, Resolution::Take(member)) => Ok(vec![Ruling::Group(*group, Choice::Take(*member))]),
-        (Subject::Conflict { group, fields, .. }, Resolution::Give(values)) => {
-            if values.len() != fields.len() {
-                return wrong("give one value for each field of the conflict");
-            }
-            Ok(vec![Ruling::Group(*group, Choice::Give(values.clone()))])
-        }
-        (Subject::DeleteAgainstEdit { deleted_by, .. }, Resolution::Take(member)) => {
-            Ok(vec![Ruling::Life { keep: member != deleted_by }])
-        }
-        (Subject::DeleteAgainstEdit { .. }, _) => {
-            wrong("take the view of the member that deleted the record, or of one that edited it")
-        }
-        (Subject::Rejected { .. }, Resolution::Take(member)) => {
-            Ok(held_groups().map(|group| Ruling::Group(group, Choice::Take(*member))).collect())
-        }
-        (Subject::Loop { group }, Resolution::Ignore) => Ok(vec![Ruling::Release, Ruling::Group(*group, Choice::Leave)]),
-        (Subject::Loop { .. }, _) => Ok(vec![Ruling::Release]),
-        (_, Resolution::Ignore) => Ok(held_groups().map(|group| Ruling::Group(group, Choice::Leave)).collect()),
-        (_, Resolution::Retry) => Ok(Vec::new()),
-        _ => wrong("retry it, or ignore it"),
-    }
+fn closed(review: ReviewId, resolution: &Resolution) -> String {
+    format!("review item {} is {}", review.0, how(resolution))
 }

@@ -17,7 +17,7 @@ use crate::flight::Flight;
 use crate::identify::{Candidates, Find, Unidentified};
 use crate::link::{FlightId, LinkId, MemberIndex, ReviewId, SyncId};
 use crate::monitor::Meters;
-use crate::record::{FeedName, SystemName};
+use crate::record::{FeedName, Key, SystemName};
 use crate::rules::{MemberRules, SyncRules};
 use crate::store::{Address, Store, Transaction};
 use futures_util::stream::{FuturesOrdered, StreamExt};
@@ -43,12 +43,14 @@ pub(crate) enum Event {
     Found { find: Find, generation: u64, result: Result<Candidates> },
     /// A piece of a snapshot.
     Chunked { sync: usize, member: MemberIndex, epoch: u64, generation: u64, result: Result<Chunk> },
+    /// What the records show that were written by a flight of which the feed proves nothing.
+    Verified { flight: FlightId, asked: Vec<(LinkId, Key)>, result: Result<Vec<Presence>> },
     /// A fence for flights of unknown outcome.
     Fenced { system: SystemName, feed: FeedName, result: Result<Position> },
     /// How a feed does.
     Health { system: SystemName, feed: FeedName, result: Result<FeedHealth> },
-    /// A job that nobody waits for is over.
-    Done,
+    /// The source was told how far a feed is durable, or could not be told.
+    Acknowledged { system: SystemName, feed: FeedName },
 }
 
 /// What became of a feed.
@@ -83,6 +85,12 @@ pub(crate) struct SyncState {
     pub begun: bool,
     pub members: Vec<MemberState>,
     pub unidentified: Unidentified,
+    /// Flights below this one may have been told of while this sync was left out.
+    pub proven_from: u64,
+    /// Links that wait for a person.
+    pub parked: super::bounds::Parked,
+    /// What was left in the store for want of room.
+    pub spill: super::bounds::Spill,
     pub meters: Meters,
 }
 
@@ -133,6 +141,8 @@ pub(crate) struct Core {
     pub next_flight: u64,
     pub next_review: u64,
     pub jitter: Jitter,
+    /// In which of its lives each system is; those without an accepted gap are in their first.
+    pub lives: BTreeMap<SystemName, crate::capture::Life>,
     /// Flights that have not come back or whose outcome is in doubt.
     pub flights: BTreeMap<FlightId, Airborne>,
     /// Links whose records were pushed off these keys by others, until the feed tells where they went.
@@ -141,10 +151,21 @@ pub(crate) struct Core {
     pub reading: BTreeSet<LinkId>,
     /// Links whose records are to be read, not yet handed to their members.
     pub wanted_links: BTreeMap<(usize, MemberIndex), BTreeSet<LinkId>>,
+    /// Records that must be read before anything is believed of them, also after a crash.
+    pub unread: BTreeSet<(SyncId, MemberIndex, super::reads::Unread)>,
+    /// Creates of which only a person can tell whether they were made.
+    pub unproven: crate::identify::Unproven,
+    /// Whether the store holds more of these than there was room for.
+    pub more_unread: bool,
+    /// Links whose record at a member cannot be read: not tried again before the record changes or a person says so. Not
+    /// durable: after a start it is tried once more.
+    pub unreadable_links: BTreeSet<(LinkId, MemberIndex)>,
     /// Links that wait for a time.
     pub waits: BTreeMap<(Moment, LinkId), usize>,
-    /// Addresses whose pending observation waits for a person, with the review item.
+    /// Strangers that wait for a person, with the review item.
     pub parked: BTreeMap<Address, ReviewId>,
+    /// What people decided about links that could not follow it yet.
+    pub rulings: super::rulings::Noted,
     /// Deletes of strangers, while a read that may have seen them is under way.
     pub orphans: crate::capture::Orphans,
     /// What the present event makes durable.
@@ -172,6 +193,8 @@ pub(crate) struct Airborne {
     pub in_doubt: bool,
     /// Whether the fence that is being waited for was set after the doubt arose.
     pub fenced: bool,
+    /// Whether its records are being read, the feed having proven nothing.
+    pub verifying: bool,
 }
 
 impl Airborne {
@@ -194,6 +217,9 @@ impl Core {
             approved: false,
             begun: false,
             unidentified: Unidentified::default(),
+            proven_from: 0,
+            parked: super::bounds::Parked::default(),
+            spill: super::bounds::Spill::default(),
             meters: Meters::new(started),
         });
         Core {
@@ -203,6 +229,7 @@ impl Core {
             store: setup.store,
             clock: setup.clock,
             jitter: Jitter::new(setup.options.jitter_seed),
+            lives: BTreeMap::new(),
             options: setup.options,
             approvals: setup.approvals,
             layouts: Arc::new(Layouts::new()),
@@ -214,8 +241,13 @@ impl Core {
             displaced: BTreeMap::new(),
             reading: BTreeSet::new(),
             wanted_links: BTreeMap::new(),
+            unread: BTreeSet::new(),
+            unproven: crate::identify::Unproven::new(),
+            more_unread: false,
+            unreadable_links: BTreeSet::new(),
             waits: BTreeMap::new(),
             parked: BTreeMap::new(),
+            rulings: super::rulings::Noted::new(),
             orphans: crate::capture::Orphans::default(),
             transaction: Transaction::default(),
             effects: Vec::new(),
@@ -315,9 +347,13 @@ impl Core {
             Event::Chunked { sync, member, epoch, generation, result } => {
                 self.on_chunked(sync, member, epoch, generation, result).await?
             }
+            Event::Verified { flight, asked, result } => self.on_verified(flight, asked, result).await?,
             Event::Fenced { system, feed, result } => self.on_fenced(system, feed, result).await?,
             Event::Health { system, feed, result } => self.on_health(&system, &feed, result),
-            Event::Done => return Ok(()),
+            Event::Acknowledged { system, feed } => {
+                self.acknowledged(&system, &feed);
+                return Ok(());
+            }
         }
         self.commit();
         self.start_jobs().await
@@ -326,6 +362,7 @@ impl Core {
     /// Makes durable what the present event decided; its effects follow when it is.
     pub fn commit(&mut self) {
         self.take_off();
+        self.keep_counts();
         let transaction = std::mem::take(&mut self.transaction);
         let effects = std::mem::take(&mut self.effects);
         if transaction.is_empty() && effects.is_empty() {
@@ -369,6 +406,8 @@ impl Core {
         self.restart_feeds(now);
         self.ask_fences();
         self.wake_waiting(now).await?;
+        self.take_up_wishes().await?;
+        self.take_up_spilled().await?;
         self.pay_debts(now).await?;
         self.commit();
         self.start_jobs().await?;
@@ -419,6 +458,7 @@ impl Core {
         self.next_link = identity.last_link.saturating_add(1);
         self.next_flight = identity.last_flight.saturating_add(1);
         self.next_review = identity.last_review.saturating_add(1);
+        self.restore_lives().await?;
         self.restore_layouts().await?;
         self.restore_feeds().await?;
         for sync in 0..self.syncs.len() {
@@ -426,8 +466,13 @@ impl Core {
         }
         self.read_what_was_not_recorded().await?;
         self.restore_flights().await?;
+        self.restore_displaced().await?;
+        self.restore_unproven().await?;
+        self.restore_rulings().await?;
+        self.restore_wishes().await?;
         for sync in 0..self.syncs.len() {
             self.restore_reviews(sync).await?;
+            self.catch_up_with_people(sync).await?;
             self.restore_pending(sync).await?;
         }
         self.commit();
@@ -455,6 +500,8 @@ impl Core {
             state.approved = begun || approved;
             state.paused = paused;
         }
+        self.restore_proven(sync).await?;
+        self.forget_versions(sync).await?;
         self.restore_loads(sync).await?;
         self.read_new_fields(sync).await?;
         let drifted = self.store.setting(&crate::capture::drift_setting(id)).await?.is_some();

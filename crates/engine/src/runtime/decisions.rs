@@ -5,10 +5,12 @@ use super::core::Core;
 use super::desk::{Desk, address};
 use crate::clock::Moment;
 use crate::error::{Code, Error, Result};
+use crate::guard::Verdict;
 use crate::link::{Link, LinkId, MemberIndex, Pending, Shown};
 use crate::reconcile::{Decision, Need, Outcome, Patch, Ruling, decide, patch};
 use crate::review::{Review, Subject};
 use crate::rules::SyncRules;
+use crate::runtime::bounds::{READING_MAX, STEP, WAITS_MAX};
 use std::sync::Arc;
 
 impl Core {
@@ -26,7 +28,7 @@ impl Core {
                     deferred.push(id);
                     continue;
                 }
-                self.decide_link(desk, id, None).await?;
+                self.decide_link(desk, id).await?;
             }
         }
     }
@@ -37,58 +39,75 @@ impl Core {
     }
 
     /// Decides about one link and sends what follows on its way. A link that is being written or read waits: its
-    /// observations stay pending.
-    pub(crate) async fn decide_link(&mut self, desk: &mut Desk, id: LinkId, ruling: Option<&Ruling>) -> Result<()> {
-        let Some(link) = desk.link(id).cloned() else { return Ok(()) };
-        let Some(sync) = self.sync_of(link.sync) else { return Ok(()) };
-        if !self.syncs.get(sync).is_some_and(super::core::SyncState::active)
-            || (link.in_flight() && !crate::mutants::active("two_flights_per_link"))
-            || self.reading.contains(&id)
-        {
+    /// observations stay pending, and what people said about it stays noted.
+    pub(crate) async fn decide_link(&mut self, desk: &mut Desk, id: LinkId) -> Result<()> {
+        let Some(sync) = desk.link(id).and_then(|link| self.sync_of(link.sync)) else { return Ok(()) };
+        let flies = desk.link(id).is_some_and(Link::in_flight) && !crate::mutants::active("two_flights_per_link");
+        let active = self.syncs.get(sync).is_some_and(super::core::SyncState::active);
+        if !active || flies || self.reading.contains(&id) {
             return Ok(());
         }
-        let Some(rules) = self.rules(sync) else { return Ok(()) };
-        let pending = desk.pending(&link);
-        if self.is_guarded(sync, &link, &pending) && !matches!(ruling, Some(Ruling::Life { .. })) {
-            self.park_guarded(sync, &link, &pending);
-            return Ok(());
-        }
-        if pending.iter().all(Option::is_none) && ruling.is_none() {
-            return self.dispatch(desk, &rules, sync, link);
-        }
-        let now = self.now();
-        match decide(&rules, &link, &pending, ruling, now, &mut self.next_review) {
-            Outcome::Decided(decision) => self.take_decision(desk, &rules, sync, &link, &pending, *decision),
-            Outcome::Needs(Need::Read(members)) => {
-                for member in members {
-                    self.want_read(sync, member, id);
-                }
-                Ok(())
-            }
-            Outcome::Needs(Need::Wait(until)) => {
-                self.waits.insert((until, id), sync);
-                Ok(())
-            }
-            Outcome::Needs(Need::NewLink(member)) => self.part_from_tombstone(desk, sync, &link, member),
-            Outcome::Needs(Need::Person) => {
-                self.park(&link, &pending);
-                Ok(())
-            }
+        self.follow_noted(desk, sync, id).await?;
+        let decided = !self.reading.contains(&id) && self.decide_by(desk, sync, id, None)?;
+        match (decided, desk.link(id).cloned(), self.rules(sync)) {
+            (true, Some(link), Some(rules)) => self.dispatch(desk, &rules, sync, link),
+            _ => Ok(()),
         }
     }
 
-    fn take_decision(
-        &mut self,
-        desk: &mut Desk,
-        rules: &Arc<SyncRules>,
-        sync: usize,
-        before: &Link,
-        pending: &[Option<Pending>],
-        decision: Decision,
-    ) -> Result<()> {
+    /// Decides about a link that is free, by a person's ruling where there is one. Says whether it came to a decision:
+    /// `false` leaves everything pending, for the link must first be read, or waits for a time or a person.
+    pub(super) fn decide_by(&mut self, desk: &mut Desk, sync: usize, id: LinkId, ruling: Option<&Ruling>) -> Result<bool> {
+        let (Some(link), Some(rules)) = (desk.link(id).cloned(), self.rules(sync)) else { return Ok(false) };
+        let pending = desk.pending(&link);
+        let mut ruling = ruling;
+        if self.is_guarded(sync, &link, &pending) && !matches!(ruling, Some(Ruling::Life { .. })) {
+            match self.verdict_on(sync, &link, &pending) {
+                None => {
+                    self.park(sync, &link, &pending);
+                    return Ok(false);
+                }
+                Some(Verdict::LetThrough) => {}
+                Some(Verdict::Undo) => ruling = Some(&Ruling::Life { keep: true }),
+            }
+        }
+        if pending.iter().all(Option::is_none) && ruling.is_none() {
+            return Ok(true);
+        }
+        let now = self.now();
+        match decide(&rules, &link, &pending, ruling, now, &mut self.next_review) {
+            Outcome::Decided(decision) => {
+                self.take_decision(desk, sync, &link, &pending, *decision);
+                return Ok(true);
+            }
+            Outcome::Needs(Need::Read(members)) => {
+                let unreadable = members.iter().find(|member| self.unreadable_links.contains(&(id, **member)));
+                match unreadable.and_then(|member| link.sides.get(*member)).and_then(|side| side.blocked) {
+                    Some(_) => self.park(sync, &link, &pending),
+                    None if self.reading.len() >= READING_MAX => self.spill(sync),
+                    None => members.into_iter().for_each(|member| self.want_read(sync, member, id)),
+                }
+            }
+            Outcome::Needs(Need::Wait(_)) if self.waits.len() >= WAITS_MAX => self.spill(sync),
+            Outcome::Needs(Need::Wait(until)) => {
+                self.waits.insert((until, id), sync);
+            }
+            Outcome::Needs(Need::NewLink(member)) => self.part_from_tombstone(desk, sync, &link, member)?,
+            Outcome::Needs(Need::Person) => self.park(sync, &link, &pending),
+        }
+        Ok(false)
+    }
+
+    fn take_decision(&mut self, desk: &mut Desk, sync: usize, before: &Link, pending: &[Option<Pending>], decision: Decision) {
         let Decision { mut link, changed, substantive, ledger, reviews, closed } = decision;
         for (address, _) in self.addresses(before) {
-            self.parked.remove(&address);
+            // It was a stranger when a person was asked about it.
+            if let Some(review) = self.parked.remove(&address) {
+                self.close_review(sync, review, "the record belongs to another one by now".to_owned());
+            }
+        }
+        if let Some(state) = self.syncs.get_mut(sync) {
+            state.parked.take(before.id);
         }
         desk.clear_pending(before);
         if !crate::mutants::active("loser_not_recorded") {
@@ -108,9 +127,10 @@ impl Core {
         // The echo of our own write moves nothing but a version, and need not be written: invariant 5.
         let only_echo = !substantive && pending.iter().flatten().all(|pending| pending.echo);
         if changed && !only_echo {
-            desk.save(link.clone());
+            desk.save(link);
+        } else {
+            desk.show(link);
         }
-        self.dispatch(desk, rules, sync, link)
     }
 
     /// Sends what is owed on its way: into a flight where the member can be written now, into the list of debts otherwise.
@@ -179,7 +199,11 @@ impl Core {
     pub(crate) fn block(&mut self, sync: usize, link: &mut Link, member: MemberIndex, error: &Error) {
         let fields: Vec<String> = error.at.iter().cloned().collect();
         let subject = match error.code {
-            Code::RetriesExhausted => Subject::Exhausted { member },
+            Code::Unreadable => match link.sides.get(member).and_then(|side| side.key.clone()) {
+                Some(key) => Subject::Unreadable { member, key },
+                None => Subject::Rejected { member, fields },
+            },
+            Code::RetriesExhausted | Code::CreateUnproven => Subject::Exhausted { member },
             _ => Subject::Rejected { member, fields },
         };
         let known = link.sides.get(member).and_then(|side| side.blocked);
@@ -237,12 +261,9 @@ impl Core {
     }
 
     /// What is pending about this link waits for a person.
-    fn park(&mut self, link: &Link, pending: &[Option<Pending>]) {
-        let Some(hold) = link.held else { return };
-        for (address, member) in self.addresses(link) {
-            if pending.get(member).is_some_and(Option::is_some) {
-                self.parked.insert(address, hold.review);
-            }
+    pub(crate) fn park(&mut self, sync: usize, link: &Link, pending: &[Option<Pending>]) {
+        if let Some(state) = self.syncs.get_mut(sync) {
+            state.parked.put(link.id, pending.iter().flatten().count());
         }
     }
 
@@ -256,7 +277,10 @@ impl Core {
         for key in due {
             self.waits.remove(&key);
         }
-        self.look_again(ids).await
+        for ids in ids.chunks(STEP) {
+            self.look_again(ids.to_vec()).await?;
+        }
+        Ok(())
     }
 
     /// Looks at these links anew.
@@ -279,19 +303,14 @@ impl Core {
         id
     }
 
-    pub(crate) fn open_review(&mut self, sync: usize, review: Review) {
-        if let Some(state) = self.syncs.get_mut(sync) {
-            state.meters.review_opened(review.id);
-        }
+    pub(crate) fn open_review(&mut self, _sync: usize, review: Review) {
         self.transaction.reviews.retain(|other| other.id != review.id);
+        self.transaction.closed_reviews.retain(|(other, ..)| *other != review.id);
         self.transaction.reviews.push(review);
     }
 
     /// Closes a review item. What the item said is kept; only its end is added, when the transaction is written.
-    pub(crate) fn close_review(&mut self, sync: usize, id: crate::link::ReviewId, how: String) {
-        if let Some(state) = self.syncs.get_mut(sync) {
-            state.meters.review_closed(id);
-        }
+    pub(crate) fn close_review(&mut self, _sync: usize, id: crate::link::ReviewId, how: String) {
         self.transaction.reviews.retain(|other| other.id != id);
         let now = self.now();
         self.transaction.closed_reviews.push((id, now, how));

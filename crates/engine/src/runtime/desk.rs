@@ -117,6 +117,11 @@ impl Desk {
         self.links.insert(link.id, link);
     }
 
+    /// Shows a link as it is now to whoever looks at it during the event, without having it written.
+    pub fn show(&mut self, link: Link) {
+        self.links.insert(link.id, link);
+    }
+
     pub fn set_pending(&mut self, address: &Address, pending: Option<Pending>) {
         let slot = self.slots.entry(address.clone()).or_default();
         if slot.pending != pending {

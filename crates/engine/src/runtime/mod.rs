@@ -1,12 +1,14 @@
 //! Starts, supervises and stops: one future that owns every task of a run. Dropping it is a kill; cancelling its token is
 //! an orderly stop. Nothing here decides about records: see the stages.
 
+pub(crate) mod bounds;
 pub mod command;
 pub(crate) mod commands;
 pub(crate) mod core;
 pub(crate) mod decisions;
 pub(crate) mod desk;
 pub(crate) mod reads;
+pub(crate) mod rulings;
 pub mod status;
 
 use crate::clock::Clock;

@@ -6,13 +6,42 @@ use crate::capture::{Absence, Incoming};
 use crate::change::{EditTime, Image, Observation};
 use crate::connector::Presence;
 use crate::error::{Code, Error, Result};
-use crate::link::{LinkId, MemberIndex};
+use crate::link::{LinkId, MemberIndex, SyncId};
 use crate::record::Key;
-use crate::runtime::desk::address;
+use crate::review::Subject;
+use crate::runtime::bounds::{READING_MAX, UNREADABLE_MAX};
+use crate::runtime::desk::{Desk, address};
 use crate::store::Address;
 
 /// Records in one read.
 const READ_BATCH: usize = 500;
+
+/// Settings of this prefix name one record each that must be read, for what was seen of it was let go of.
+const UNREAD: &str = "unread/";
+
+/// A record that must be read because what was seen of it cannot be ordered.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Unread {
+    /// A link's.
+    Link(LinkId),
+    /// The one under a key, in its encoded form.
+    Key(Vec<u8>),
+}
+
+impl Unread {
+    fn setting(&self, sync: SyncId, member: MemberIndex) -> String {
+        match self {
+            Unread::Link(link) => format!("{UNREAD}{}/{member}/link/{}", sync.0, link.0),
+            Unread::Key(key) => {
+                let hex: String = key.iter().map(|byte| format!("{byte:02x}")).collect();
+                format!("{UNREAD}{}/{member}/key/{hex}", sync.0)
+            }
+        }
+    }
+}
+
+/// What the store keeps of such a record.
+type Kept = (Option<LinkId>, Option<Key>);
 
 /// A record that is to be read.
 #[derive(Clone, Debug)]
@@ -21,6 +50,14 @@ pub(crate) struct Wanted {
     pub key: Key,
     /// The link that waits for it, if the record has one.
     pub link: Option<LinkId>,
+    /// The largest batch it may be read in: smaller after one that failed as a whole (invariant 7).
+    pub batch: usize,
+}
+
+impl Wanted {
+    fn new(address: Address, key: Key, link: Option<LinkId>) -> Wanted {
+        Wanted { address, key, link, batch: READ_BATCH }
+    }
 }
 
 impl Core {
@@ -30,11 +67,90 @@ impl Core {
         self.wanted_links.entry((sync, member)).or_default().insert(link);
     }
 
+    /// Has a linked record read because what was seen of it cannot be ordered, and was therefore let go of. The wish is
+    /// durable: the feed will not tell of it again (invariant 1).
+    pub(crate) fn want_read_instead(&mut self, sync: usize, member: MemberIndex, link: LinkId) {
+        if self.keep_wish(sync, member, Unread::Link(link), (Some(link), None)) {
+            self.want_read(sync, member, link);
+        }
+    }
+
+    /// The same for a key of which it cannot be told whose it is.
+    pub(crate) fn want_stranger_instead(&mut self, sync: usize, address: Address, key: Key) {
+        let member = address.member;
+        if self.keep_wish(sync, member, Unread::Key(key.encode()), (None, Some(key.clone()))) {
+            self.want_stranger(sync, address, key);
+        }
+    }
+
+    /// Says whether there is room to read it now; if not, it is read when the store's wishes are next looked through.
+    fn keep_wish(&mut self, sync: usize, member: MemberIndex, what: Unread, kept: Kept) -> bool {
+        let Some(id) = self.rules(sync).map(|rules| rules.id) else { return false };
+        let full = self.unread.len() >= READING_MAX;
+        self.more_unread |= full;
+        if full || self.unread.insert((id, member, what.clone())) {
+            self.transaction.settings.push((what.setting(id, member), postcard::to_stdvec(&kept).ok()));
+        }
+        !full
+    }
+
+    /// Takes up the wishes that there was no room for, once those before them are met.
+    pub(crate) async fn take_up_wishes(&mut self) -> Result<()> {
+        if self.more_unread && self.unread.is_empty() {
+            self.commit();
+            self.restore_wishes().await?;
+        }
+        Ok(())
+    }
+
+    /// The answer to such a wish is in.
+    pub(crate) fn wish_is_met(&mut self, sync: usize, member: MemberIndex, what: Unread) {
+        if self.unread.is_empty() {
+            return;
+        }
+        let Some(id) = self.rules(sync).map(|rules| rules.id) else { return };
+        let name = what.setting(id, member);
+        if self.unread.remove(&(id, member, what)) {
+            self.transaction.settings.push((name, None));
+        }
+    }
+
+    /// What an earlier run was to read and did not.
+    pub(crate) async fn restore_wishes(&mut self) -> Result<()> {
+        if crate::mutants::active("unordered_forgotten") {
+            return Ok(());
+        }
+        self.more_unread = false;
+        for (name, bytes) in self.store.settings(UNREAD).await? {
+            if self.unread.len() >= READING_MAX {
+                self.more_unread = true;
+                break;
+            }
+            let mut parts = name.strip_prefix(UNREAD).unwrap_or_default().split('/');
+            let numbers = (parts.next().and_then(|part| part.parse().ok()), parts.next().and_then(|part| part.parse().ok()));
+            let (Some(id), Some(member)) = numbers else { continue };
+            let Some(sync) = self.sync_of(SyncId(id)) else { continue };
+            let what = match postcard::from_bytes::<Kept>(&bytes) {
+                Ok((Some(link), _)) => {
+                    self.want_read(sync, member, link);
+                    Unread::Link(link)
+                }
+                Ok((None, Some(key))) => {
+                    self.want_stranger(sync, address(SyncId(id), member, &key), key.clone());
+                    Unread::Key(key.encode())
+                }
+                _ => continue,
+            };
+            self.unread.insert((SyncId(id), member, what));
+        }
+        Ok(())
+    }
+
     /// Has a stranger read.
     pub(crate) fn want_stranger(&mut self, sync: usize, address: Address, key: Key) {
         let member = address.member;
         if let Some(state) = self.member(sync, member) {
-            state.to_read.insert(address.clone(), Wanted { address, key, link: None });
+            state.to_read.insert(address.clone(), Wanted::new(address, key, None));
         }
     }
 
@@ -49,10 +165,11 @@ impl Core {
                 match (key, self.member(sync, member)) {
                     (Some(key), Some(state)) => {
                         let address = address(id, member, &key);
-                        state.to_read.insert(address.clone(), Wanted { address, key, link: Some(link) });
+                        state.to_read.insert(address.clone(), Wanted::new(address, key, Some(link)));
                     }
                     _ => {
                         self.reading.remove(&link);
+                        self.wish_is_met(sync, member, Unread::Link(link));
                     }
                 }
             }
@@ -97,12 +214,14 @@ impl Core {
             return;
         }
         state.reading = true;
-        let mut asked = Vec::new();
-        while let Some((_, wanted)) = state.to_read.pop_first() {
-            asked.push(wanted);
-            if asked.len() == READ_BATCH {
+        let mut asked: Vec<Wanted> = Vec::new();
+        let mut most = READ_BATCH;
+        while let Some(next) = state.to_read.first_entry() {
+            most = most.min(next.get().batch);
+            if !asked.is_empty() && asked.len() >= most {
                 break;
             }
+            asked.push(next.remove());
         }
         let generation = self.orphans.begin();
         let timeout = self.options.read_timeout;
@@ -116,6 +235,67 @@ impl Core {
         });
     }
 
+    /// A batch that failed as a whole is read in halves; the record that fails alone waits for a person.
+    async fn part_batch(&mut self, sync: usize, member: MemberIndex, asked: Vec<Wanted>, error: &Error) -> Result<()> {
+        let half = (asked.len() / 2).max(1);
+        if asked.len() > 1 {
+            let Some(state) = self.member(sync, member) else { return Ok(()) };
+            let smaller = asked.into_iter().map(|wanted| (wanted.address.clone(), Wanted { batch: half, ..wanted }));
+            state.to_read.extend(smaller);
+            return Ok(());
+        }
+        let mut desk = self.desk();
+        desk.load_links(&*self.store, asked.iter().filter_map(|wanted| wanted.link).collect()).await?;
+        for wanted in asked {
+            self.unreadable(&mut desk, sync, member, wanted.key, wanted.link, error);
+        }
+        self.decide_touched(&mut desk, false).await?;
+        desk.flush(&mut self.transaction);
+        Ok(())
+    }
+
+    fn note_unreadable(&mut self, link: LinkId, member: MemberIndex) {
+        if self.unreadable_links.len() >= UNREADABLE_MAX {
+            self.unreadable_links.pop_first();
+        }
+        self.unreadable_links.insert((link, member));
+    }
+
+    /// A record that cannot be read, or whose match cannot be looked for, waits for a person; nothing else does.
+    pub(crate) fn unreadable(
+        &mut self,
+        desk: &mut Desk,
+        sync: usize,
+        member: MemberIndex,
+        key: Key,
+        link: Option<LinkId>,
+        error: &Error,
+    ) {
+        let system = self.member_rules(sync, member).map(|rules| rules.system.to_string()).unwrap_or_default();
+        let message = format!("the record {key} of {system} cannot be read: {error}");
+        match link.and_then(|link| desk.link(link).cloned()) {
+            Some(mut link) => {
+                let id = link.id;
+                self.reading.remove(&id);
+                self.wish_is_met(sync, member, Unread::Link(id));
+                self.note_unreadable(id, member);
+                self.block(sync, &mut link, member, &Error::new(Code::Unreadable, message).because(error.clone()));
+                desk.save(link);
+                desk.touch(id);
+            }
+            None => {
+                self.wish_is_met(sync, member, Unread::Key(key.encode()));
+                let Some(id) = self.rules(sync).map(|rules| rules.id) else { return };
+                let there = address(id, member, &key);
+                self.park_stranger(sync, &there, Code::Unreadable, message, Subject::Unreadable { member, key });
+                if desk.slot(&there).is_none_or(|slot| slot.pending.is_none()) {
+                    // Nothing of it waits in the store.
+                    self.parked.remove(&there);
+                }
+            }
+        }
+    }
+
     pub(crate) async fn on_read(
         &mut self,
         sync: usize,
@@ -127,10 +307,17 @@ impl Core {
         if let Some(state) = self.member(sync, member) {
             state.reading = false;
         }
+        let stale = self.is_stale(sync, member, generation);
         let found = match result {
-            Ok(found) => found,
-            Err(error) => {
-                self.member_failed(sync, member, error);
+            Ok(found) if !stale => found,
+            Err(error) if error.may_be_one_records() && !crate::mutants::active("poison_stops_all") => {
+                self.orphans.end(generation);
+                return self.part_batch(sync, member, asked, &error).await;
+            }
+            result => {
+                if let Err(error) = result {
+                    self.member_failed(sync, member, error);
+                }
                 if let Some(state) = self.member(sync, member) {
                     state.to_read.extend(asked.into_iter().map(|wanted| (wanted.address.clone(), wanted)));
                 }
@@ -150,6 +337,9 @@ impl Core {
         let mut forbidden = Vec::new();
         for (wanted, presence) in asked.into_iter().zip(found) {
             let link = wanted.link;
+            if link.is_none() {
+                self.wish_is_met(sync, member, Unread::Key(wanted.key.encode()));
+            }
             let absent = matches!(presence, Presence::Absent { .. });
             let observation = match presence {
                 Presence::Present(observation) => observation,
@@ -180,11 +370,13 @@ impl Core {
         }
         for link in &links {
             self.reading.remove(link);
+            self.wish_is_met(sync, member, Unread::Link(*link));
         }
         let mut desk = self.desk();
         desk.load_links(&*self.store, links.clone()).await?;
         self.take_in_all(&mut desk, arrived).await?;
         for (link, error) in forbidden {
+            self.note_unreadable(link, member);
             if let Some(mut link) = desk.link(link).cloned() {
                 let error = Error::new(Code::Forbidden, "the record cannot be read").because(error);
                 self.block(sync, &mut link, member, &error);

@@ -1,0 +1,254 @@
+//! What people decided about links, kept until it has been carried out. A link that is being written or read, or whose
+//! sync does not run, cannot follow a decision now: the decision is durable before the person is answered, and is followed
+//! before anything else is decided about the link, also after a crash. Never guesses: what no longer fits is forgotten,
+//! and its review item, if it is still open, asks again.
+
+use super::bounds::STEP;
+use super::command::Resolution;
+use super::core::Core;
+use super::desk::Desk;
+use crate::error::{Code, Error, Result};
+use crate::guard::Verdict;
+use crate::link::{Link, LinkId, MemberIndex, ReviewId, Shown, Standing};
+use crate::reconcile::{Choice, Ruling};
+use crate::review::{Review, Subject};
+use std::collections::BTreeMap;
+
+/// Settings of this prefix hold one decision each.
+const PREFIX: &str = "ruling/";
+
+/// Decisions that wait for their links, per link in the order in which the items were opened. At most one per open review
+/// item, and while a mass change is undone one per link that is busy at that moment.
+pub(crate) type Noted = BTreeMap<LinkId, BTreeMap<ReviewId, Resolution>>;
+
+fn setting(link: LinkId, review: ReviewId) -> String {
+    format!("{PREFIX}{}/{}", link.0, review.0)
+}
+
+impl Core {
+    /// Keeps a decision about a link until the link can follow it. A later decision about the same item replaces it.
+    pub(crate) fn note_ruling(&mut self, link: LinkId, review: ReviewId, resolution: &Resolution) -> Result<()> {
+        let bytes = postcard::to_stdvec(resolution)
+            .map_err(|error| Error::new(Code::Internal, "a decision cannot be kept").because(error))?;
+        self.transaction.settings.push((setting(link, review), Some(bytes)));
+        self.rulings.entry(link).or_default().insert(review, resolution.clone());
+        Ok(())
+    }
+
+    /// Whether a decision waits for its link.
+    pub(crate) fn is_noted(&self, link: LinkId, review: ReviewId) -> bool {
+        self.rulings.get(&link).is_some_and(|noted| noted.contains_key(&review))
+    }
+
+    fn forget_ruling(&mut self, link: LinkId, review: ReviewId) {
+        self.transaction.settings.push((setting(link, review), None));
+        if let Some(noted) = self.rulings.get_mut(&link) {
+            noted.remove(&review);
+            if noted.is_empty() {
+                self.rulings.remove(&link);
+            }
+        }
+    }
+
+    /// Decisions that an earlier run did not come to follow.
+    pub(crate) async fn restore_rulings(&mut self) -> Result<()> {
+        if crate::mutants::active("ruling_forgotten") {
+            return Ok(());
+        }
+        for (name, bytes) in self.store.settings(PREFIX).await? {
+            let numbers = name.strip_prefix(PREFIX).and_then(|rest| rest.split_once('/'));
+            let numbers = numbers.and_then(|(link, review)| Some((link.parse().ok()?, review.parse().ok()?)));
+            match (numbers, postcard::from_bytes(&bytes)) {
+                (Some((link, review)), Ok(resolution)) => {
+                    self.rulings.entry(LinkId(link)).or_default().insert(ReviewId(review), resolution);
+                }
+                _ => return Err(Error::new(Code::StoreDamaged, format!("the kept decision {name} cannot be read"))),
+            }
+        }
+        Ok(())
+    }
+
+    /// A sync goes on, or begins: what people said while it did not run is carried out.
+    pub(crate) async fn catch_up_with_people(&mut self, sync: usize) -> Result<()> {
+        let members = self.syncs.get(sync).map_or(0, |state| state.members.len());
+        for member in 0..members {
+            self.carry_out_verdict(sync, member).await?;
+        }
+        let noted: Vec<LinkId> = self.rulings.keys().copied().collect();
+        for links in noted.chunks(STEP) {
+            self.look_again(links.to_vec()).await?;
+        }
+        Ok(())
+    }
+
+    /// Follows what people said about a link that is free. Each decision is forgotten, and its item closed, in the
+    /// transaction that carries it out.
+    pub(super) async fn follow_noted(&mut self, desk: &mut Desk, sync: usize, id: LinkId) -> Result<()> {
+        let Some(noted) = self.rulings.get(&id).cloned() else { return Ok(()) };
+        for (review, resolution) in noted {
+            let Some(review) = self.store.review(review).await? else {
+                self.forget_ruling(id, review);
+                continue;
+            };
+            let Some(link) = desk.link(id).cloned() else { return Ok(()) };
+            let about_many = matches!(review.subject, Subject::MassChange { .. });
+            let rulings = match rulings(&link, &review, &resolution) {
+                Ok(rulings) if review.closed.is_none() || about_many => rulings,
+                // The item was closed by what happened to the record, or means something else by now.
+                _ => {
+                    self.forget_ruling(id, review.id);
+                    continue;
+                }
+            };
+            let mut followed = true;
+            for ruling in &rulings {
+                followed = followed && self.decide_by(desk, sync, id, Some(ruling))?;
+            }
+            if !followed {
+                continue;
+            }
+            self.forget_ruling(id, review.id);
+            if !about_many {
+                self.end_item(desk, sync, id, &review, &resolution);
+            }
+        }
+        Ok(())
+    }
+
+    /// A decision has been followed: what it kept from being written is tried again, and its item is closed unless
+    /// something still waits for it.
+    fn end_item(&mut self, desk: &mut Desk, sync: usize, id: LinkId, review: &Review, resolution: &Resolution) {
+        let Some(link) = desk.link(id).cloned() else { return };
+        let link = self.unblock(sync, link, review.id, resolution);
+        if matches!(resolution, Resolution::Retry) {
+            for (member, side) in link.sides.iter().enumerate() {
+                if side.standing == Standing::Present {
+                    self.want_read(sync, member, id);
+                }
+            }
+        }
+        if !crate::reconcile::held_by(&link).contains(&review.id) {
+            self.close_review(sync, review.id, how(resolution));
+        }
+        desk.save(link);
+    }
+
+    fn unblock(&mut self, sync: usize, mut link: Link, review: ReviewId, resolution: &Resolution) -> Link {
+        let now = self.now();
+        for member in 0..link.sides.len() {
+            let Some(side) = link.sides.get_mut(member).filter(|side| side.blocked == Some(review)) else { continue };
+            side.blocked = None;
+            self.unreadable_links.remove(&(link.id, member));
+            side.attempts = 0;
+            side.misses = 0;
+            if matches!(resolution, Resolution::Ignore) {
+                side.owes.clear();
+                side.owes_life = false;
+            } else if side.is_owing() {
+                // On the list of debts, for nothing else would remember it after a crash.
+                self.owe_later(sync, &mut link, member, now);
+            }
+        }
+        link
+    }
+
+    /// Keeps what a person said about a mass change, and carries it out if the sync runs.
+    pub(super) async fn resolve_mass_change(&mut self, sync: usize, member: MemberIndex, resolution: &Resolution) -> Result<()> {
+        let verdict = match resolution {
+            Resolution::Retry => Verdict::LetThrough,
+            Resolution::Ignore => Verdict::Undo,
+            _ => {
+                return Err(Error::new(Code::BadResolution, "a mass change is let through with `retry` or undone with `ignore`"));
+            }
+        };
+        self.keep_verdict(sync, member, verdict);
+        self.carry_out_verdict(sync, member).await
+    }
+
+    /// Decides about every delete that waited for the guard. The guard stays as it is until the last of them has been
+    /// decided, or, where its link is busy, has been noted: a crash on the way loses nothing of what was said.
+    async fn carry_out_verdict(&mut self, sync: usize, member: MemberIndex) -> Result<()> {
+        let Some(state) = self.syncs.get(sync).filter(|state| state.active()) else { return Ok(()) };
+        let Some(guard) = state.members.get(member).map(|member| &member.guard) else { return Ok(()) };
+        let (Some(review), Some(verdict)) = (guard.tripped, guard.verdict) else { return Ok(()) };
+        let id = state.rules.id;
+        // What follows reads the store, which must know of what this event has decided so far.
+        self.commit();
+        let mut after = None;
+        loop {
+            let rows = self.store.scan_pending(id, after.clone(), STEP).await?;
+            let Some((last, _)) = rows.last() else { break };
+            after = Some(last.clone());
+            let mut desk = self.desk();
+            desk.load(&*self.store, rows.iter().map(|(address, _)| address.clone()).collect()).await?;
+            for (address, pending) in rows {
+                let Some(link) = desk.slot(&address).and_then(|slot| slot.link) else { continue };
+                let gone = address.member == member && matches!(pending.shown, Shown::Gone { .. });
+                if gone && verdict == Verdict::Undo && self.is_busy(&desk, link) {
+                    self.note_ruling(link, review, &Resolution::Ignore)?;
+                } else {
+                    self.decide_link(&mut desk, link).await?;
+                }
+            }
+            desk.flush(&mut self.transaction);
+            self.commit();
+        }
+        self.release_guard(sync, member);
+        let said = if verdict == Verdict::Undo { Resolution::Ignore } else { Resolution::Retry };
+        self.close_review(sync, review, how(&said));
+        Ok(())
+    }
+
+    /// Whether a link is being written or read.
+    pub(crate) fn is_busy(&self, desk: &Desk, id: LinkId) -> bool {
+        self.reading.contains(&id) || desk.link(id).is_some_and(Link::in_flight)
+    }
+}
+
+/// How an item was closed, in a word.
+pub(super) fn how(resolution: &Resolution) -> String {
+    match resolution {
+        Resolution::Take(_) | Resolution::Give(_) => "resolved",
+        Resolution::Bind(_) => "bound",
+        Resolution::Create => "a record of its own",
+        Resolution::Retry => "retried",
+        Resolution::Ignore => "ignored",
+    }
+    .to_owned()
+}
+
+/// What a resolution means for the link that a review item is about, as the link stands now.
+pub(super) fn rulings(link: &Link, review: &Review, resolution: &Resolution) -> Result<Vec<Ruling>> {
+    let held_groups = || {
+        link.groups
+            .iter()
+            .enumerate()
+            .filter(|(_, group)| group.held.as_ref().is_some_and(|held| held.review == review.id))
+            .map(|(index, _)| index)
+    };
+    let all = |choice: Choice| Ok(held_groups().map(|group| Ruling::Group(group, choice.clone())).collect());
+    let wrong = |message: &str| Err(Error::new(Code::BadResolution, message));
+    match (&review.subject, resolution) {
+        (_, Resolution::Bind(_) | Resolution::Create) => wrong("this item is not about a match"),
+        (Subject::Conflict { .. }, Resolution::Take(member)) => all(Choice::Take(*member)),
+        (Subject::Conflict { fields, .. }, Resolution::Give(values)) => {
+            if values.len() != fields.len() {
+                return wrong("give one value for each field of the conflict");
+            }
+            all(Choice::Give(values.clone()))
+        }
+        (Subject::DeleteAgainstEdit { deleted_by, .. }, Resolution::Take(member)) => {
+            Ok(vec![Ruling::Life { keep: member != deleted_by }])
+        }
+        (Subject::DeleteAgainstEdit { .. }, _) => {
+            wrong("take the view of the member that deleted the record, or of one that edited it")
+        }
+        (Subject::MassChange { .. }, Resolution::Ignore) => Ok(vec![Ruling::Life { keep: true }]),
+        (Subject::Rejected { .. }, Resolution::Take(member)) => all(Choice::Take(*member)),
+        (Subject::Loop { group }, Resolution::Ignore) => Ok(vec![Ruling::Release, Ruling::Group(*group, Choice::Leave)]),
+        (Subject::Loop { .. }, _) => Ok(vec![Ruling::Release]),
+        (_, Resolution::Ignore) => all(Choice::Leave),
+        (_, Resolution::Retry) => Ok(Vec::new()),
+        _ => wrong("retry it, or ignore it"),
+    }
+}

@@ -1,0 +1,171 @@
+//! Crashes between what is durable and what is only known: counters, wishes, progress.
+
+use super::{A, B, finds, text, told, world};
+use concord_engine::link::SyncId;
+use concord_engine::review::Subject;
+use concord_engine::runtime::command::Request;
+use concord_engine::value::Value;
+use concord_simulation::checker::Violation;
+use concord_simulation::database::KeyKind;
+use concord_simulation::script::{natural, wrong};
+use concord_simulation::world::{Seeded, World};
+
+const PEOPLE: SyncId = SyncId(1);
+const RECORDS: [&str; 6] = ["r1", "r2", "r3", "r4", "r5", "r6"];
+
+fn with_records(mut world: World) -> World {
+    world.contents = RECORDS.map(|tag| Seeded { tag: tag.to_owned(), at: vec![Some(String::new()); 2] }).to_vec();
+    world
+}
+
+#[test]
+fn a_mass_delete_that_a_crash_cuts_in_two_is_still_a_mass_delete() {
+    let test = || {
+        let mut world = with_records(world(2));
+        world.max_deletes = 2;
+        told(world, async |stage| {
+            let steps = async {
+                stage.pause(1_000).await;
+                stage.delete(A, "r1");
+                stage.delete(A, "r2");
+                stage.stage.level().await
+            };
+            let mut found = stage.while_it_lives(steps).await;
+            let steps = async {
+                stage.pause(1_000).await;
+                stage.delete(A, "r3");
+                stage.delete(A, "r4");
+                stage.stage.level().await
+            };
+            found.extend(stage.while_it_lives(steps).await);
+            let asked = stage.reviews().await;
+            if !asked.iter().any(|review| matches!(review.subject, Subject::MassChange { .. })) {
+                found.push(wrong(format!("nobody is asked: {asked:?}")));
+            }
+            if stage.count(B, "r4") != 1 {
+                found.push(wrong("deleted behind the guard".to_owned()));
+            }
+            found
+        })
+    };
+    finds("guard_forgets", test);
+}
+
+/// Everything that some kill of the engine between the two halves of a swap of keys gets wrong.
+fn killed_within_a_swap() -> Vec<Violation> {
+    let one = |millis: u64| {
+        let mut world = natural(with_records(world(2)));
+        world.members[B].keys = KeyKind::Serial;
+        world.members[A].profile.feed_batch_max = 1;
+        world.fsync_ms_max = 5;
+        told(world, async |stage| {
+            let steps = async {
+                stage.pause(1_000).await;
+                stage.swap(A, "r1", "r2");
+                stage.pause(millis).await;
+                Ok(())
+            };
+            let mut found = stage.while_it_lives(steps).await;
+            let steps = async {
+                stage.edit(A, "r1", &[("name", text("the first"))]);
+                stage.edit(A, "r2", &[("name", text("the second"))]);
+                stage.stage.level().await
+            };
+            found.extend(stage.while_it_lives(steps).await);
+            found.extend(stage.expect("r1", "name", Some(&text("the first"))));
+            found.extend(stage.expect("r2", "name", Some(&text("the second"))));
+            found
+        })
+    };
+    (0..60).flat_map(one).collect()
+}
+
+#[test]
+fn a_kill_between_the_halves_of_a_swap_of_keys_confuses_nobody() {
+    finds("displaced_forgotten", killed_within_a_swap);
+}
+
+#[test]
+fn more_strangers_than_there_is_room_for_all_come_through() {
+    let test = || {
+        let mut world = world(2);
+        world.max_unidentified = 2;
+        told(world, async |stage| {
+            let tags: Vec<String> = (0..30).map(|number| format!("new {number}")).collect();
+            let steps = async {
+                stage.pause(1_000).await;
+                for tag in &tags {
+                    stage.insert(A, tag, &[("name", text(tag))]);
+                }
+                stage.stage.level().await
+            };
+            let mut found = stage.while_it_lives(steps).await;
+            let missing = tags.iter().filter(|tag| stage.count(B, tag) != 1);
+            found.extend(missing.map(|tag| wrong(format!("{tag} did not come through"))));
+            found
+        })
+    };
+    finds("spill_forgotten", test);
+}
+
+/// Everything that some kill of the engine while it asks after its records gets wrong.
+fn killed_while_sweeping() -> Vec<Violation> {
+    let kills = (0..400).step_by(4);
+    let one = |millis: u64| {
+        let mut world = with_records(world(2));
+        world.members[A].profile.call_ms_max = 60;
+        told(world, async |stage| {
+            stage.stage.systems[A].lose_feed();
+            stage.delete(A, "r2");
+            let steps = async {
+                stage.until_stopped().await?;
+                stage.ask(Request::Reread(PEOPLE)).await?;
+                stage.pause(millis).await;
+                Ok(())
+            };
+            let mut found = stage.while_it_lives(steps).await;
+            found.extend(stage.while_it_lives(stage.stage.level()).await);
+            if stage.count(B, "r2") != 0 {
+                found.push(wrong(format!("a delete in the gap was overlooked, with a kill after {millis} ms")));
+            }
+            found
+        })
+    };
+    kills.flat_map(one).collect()
+}
+
+#[test]
+fn a_kill_while_linked_records_are_asked_after_overlooks_none() {
+    finds("sweep_runs_ahead", killed_while_sweeping);
+}
+
+/// Everything that some kill between an observation of unknown order and its read gets wrong: the first edit after a read
+/// is such a one.
+fn killed_before_the_read() -> Vec<Violation> {
+    let one = |millis: u64| {
+        let mut world = world(2);
+        world.members[A].profile.vague_reads = true;
+        world.members[A].profile.call_ms_max = 60;
+        told(world, async |stage| {
+            let steps = async {
+                stage.pause(1_000).await;
+                stage.ask(Request::Reread(PEOPLE)).await?;
+                stage.stage.level().await?;
+                stage.edit(A, "r1", &[("amount", Value::Int(7)), ("name", text("edited"))]);
+                stage.pause(millis).await;
+                Ok(())
+            };
+            let mut found = stage.while_it_lives(steps).await;
+            found.extend(stage.while_it_lives(stage.stage.level()).await);
+            found.extend(stage.expect("r1", "name", Some(&text("edited"))));
+            found.extend(stage.expect("r1", "amount", Some(&Value::Int(7))));
+            found
+        })
+    };
+    (0..100).step_by(3).flat_map(one).collect()
+}
+
+#[test]
+fn what_cannot_be_ordered_is_read_although_a_kill_comes_first() {
+    finds("unordered_forgotten", killed_before_the_read);
+}

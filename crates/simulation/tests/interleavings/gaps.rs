@@ -1,0 +1,143 @@
+//! Feeds that are lost with something under way, and begin anew: what lies in the gap is told by reads alone.
+
+use super::{A, B, finds, gate, text, told, world};
+use concord_engine::link::SyncId;
+use concord_engine::review::Subject;
+use concord_engine::runtime::command::{Request, Resolution};
+use concord_simulation::checker::Violation;
+use concord_simulation::script::{Script, wrong};
+use concord_simulation::system::Gate;
+use concord_simulation::world::World;
+
+const PEOPLE: SyncId = SyncId(1);
+
+/// A world in which B's feed is slow: what has just been written there, it does not tell before the engine is killed.
+fn slow_to_tell() -> World {
+    let mut world = world(2);
+    world.members[B].profile.feed_delay_ms_max = 60_000;
+    world
+}
+
+/// The engine starts, stops at the gap, is told to read again, and becomes level.
+async fn read_again(stage: &Script) -> Vec<Violation> {
+    let steps = async {
+        stage.until_stopped().await?;
+        stage.ask(Request::Reread(PEOPLE)).await?;
+        stage.stage.level().await
+    };
+    stage.while_it_lives(steps).await
+}
+
+#[test]
+fn a_write_that_lies_in_an_accepted_gap_is_not_taken_for_an_edit() {
+    let test = || {
+        told(slow_to_tell(), async |stage| {
+            let steps = async {
+                stage.pause(1_000).await;
+                gate(stage, B, Gate::After);
+                stage.edit(A, "r1", &[("name", text("for a moment"))]);
+                stage.until_shown(B, "r1", "name", &text("for a moment")).await
+            };
+            let mut found = stage.while_it_lives(steps).await;
+            stage.stage.systems[B].lose_feed();
+            stage.edit(A, "r1", &[("name", text("ir1"))]);
+            gate(stage, B, Gate::Open);
+            found.extend(read_again(stage).await);
+            found.extend(stage.expect("r1", "name", Some(&text("ir1"))));
+            if stage.writes(A) > 0 {
+                found.push(wrong("our own write came back as an edit of b".to_owned()));
+            }
+            found
+        })
+    };
+    finds("gap_proves_absence", test);
+}
+
+#[test]
+fn a_create_that_lies_in_an_accepted_gap_is_bound_and_not_repeated() {
+    let found = told(slow_to_tell(), async |stage| {
+        let steps = async {
+            stage.pause(1_000).await;
+            gate(stage, B, Gate::After);
+            stage.insert(A, "new", &[("name", text("made once"))]);
+            stage.until_shown(B, "new", "name", &text("made once")).await
+        };
+        let mut found = stage.while_it_lives(steps).await;
+        stage.stage.systems[B].lose_feed();
+        gate(stage, B, Gate::Open);
+        found.extend(read_again(stage).await);
+        found.extend(stage.expect("new", "name", Some(&text("made once"))));
+        let doubled = [A, B].into_iter().filter(|member| stage.count(*member, "new") != 1);
+        found.extend(doubled.map(|member| wrong(format!("{} records of it at {member}", stage.count(member, "new")))));
+        found
+    });
+    assert!(found.is_empty(), "{found:#?}");
+}
+
+#[test]
+fn a_create_in_a_gap_that_nothing_would_find_is_for_a_person() {
+    let mut world = slow_to_tell();
+    world.matched = false;
+    let found = told(world, async |stage| {
+        let steps = async {
+            stage.pause(1_000).await;
+            gate(stage, B, Gate::After);
+            stage.insert(A, "new", &[("name", text("made once"))]);
+            stage.until_shown(B, "new", "name", &text("made once")).await
+        };
+        let mut found = stage.while_it_lives(steps).await;
+        stage.stage.systems[B].lose_feed();
+        gate(stage, B, Gate::Open);
+        found.extend(read_again(stage).await);
+        let doubled = |when: &str| {
+            let wrongly = [A, B].into_iter().filter(|member| stage.count(*member, "new") != 1);
+            let say = |member| wrong(format!("{} records of it at {member} {when}", stage.count(member, "new")));
+            wrongly.map(say).collect::<Vec<_>>()
+        };
+        found.extend(doubled("before a person spoke"));
+        let steps = async {
+            stage.pause(1_000).await;
+            let reviews = stage.reviews().await;
+            let asked = reviews.iter().find(|review| matches!(review.subject, Subject::Ambiguous { .. }));
+            let asked = asked.ok_or_else(|| wrong(format!("nobody is asked: {reviews:?}")))?;
+            stage.ask(Request::Resolve(asked.id, Resolution::Bind(0))).await?;
+            stage.stage.level().await?;
+            stage.edit(A, "new", &[("name", text("kept equal"))]);
+            stage.stage.level().await
+        };
+        found.extend(stage.while_it_lives(steps).await);
+        found.extend(doubled("after a person spoke"));
+        found.extend(stage.expect("new", "name", Some(&text("kept equal"))));
+        found.extend(stage.reviews().await.into_iter().map(|review| wrong(format!("still waits: {review:?}"))));
+        found
+    });
+    assert!(found.is_empty(), "{found:#?}");
+}
+
+#[test]
+fn a_system_restored_from_an_older_copy_has_its_say_again() {
+    let test = || {
+        told(world(2), async |stage| {
+            let steps = async {
+                for turn in 0..5 {
+                    stage.pause(1_000).await;
+                    stage.edit(A, "r1", &[("name", text(&format!("turn {turn}")))]);
+                }
+                stage.stage.level().await
+            };
+            let mut found = stage.while_it_lives(steps).await;
+            stage.stage.systems[A].restore(1);
+            stage.edit(A, "r1", &[("name", text("after the restore"))]);
+            found.extend(read_again(stage).await);
+            found.extend(stage.expect("r1", "name", Some(&text("after the restore"))));
+            let steps = async {
+                stage.edit(A, "r1", &[("name", text("and later"))]);
+                stage.stage.level().await
+            };
+            found.extend(stage.while_it_lives(steps).await);
+            found.extend(stage.expect("r1", "name", Some(&text("and later"))));
+            found
+        })
+    };
+    finds("old_life_versions_kept", test);
+}
