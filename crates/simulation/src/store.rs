@@ -71,6 +71,11 @@ impl Tables {
             self.last_review = self.last_review.max(review.id.0);
             self.reviews.insert(review.id, review.clone());
         }
+        for (id, at, how) in &transaction.closed_reviews {
+            if let Some(review) = self.reviews.get_mut(id) {
+                review.closed = Some((*at, how.clone()));
+            }
+        }
         for (name, value) in &transaction.settings {
             set(&mut self.settings, name.clone(), value.clone());
         }
