@@ -233,9 +233,11 @@ impl Checker<'_> {
         let made: Vec<(usize, &Step)> =
             user_steps(life).filter(|(_, step)| step.before.is_none() && step.after.is_some()).collect();
         let (deleter, delete) = deletes.first().copied()?;
-        // A record that was gone before the engine ever wrote to its counterparts may not have been known to be one.
+        // A record that was gone before the engine ever wrote to its counterparts may not have been known to be one: made by
+        // users of several members on their own, it is several records until then.
         let ours = |step: &Step| matches!(step.author, Author::Engine(_)) && step.at < delete.at;
-        if !self.world().users_wait && !life.iter().flatten().any(ours) {
+        let on_their_own = made.iter().any(|(member, _)| *member != deleter);
+        if (!self.world().users_wait || on_their_own) && !life.iter().flatten().any(ours) {
             return None;
         }
         let edits = || user_steps(life).filter(|(_, step)| step.before.is_some() && step.after.is_some());
