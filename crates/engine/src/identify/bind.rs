@@ -7,7 +7,7 @@ use crate::capture::Owner;
 use crate::change::Observation;
 use crate::error::{Code, Error, Result};
 use crate::ledger::{Entry, LedgerRow};
-use crate::link::{Life, Link, LinkId, MemberIndex, Pending, Shown, Standing};
+use crate::link::{Life, Link, LinkId, MemberIndex, Pending, Shown, Side, Standing};
 use crate::record::Key;
 use crate::review::{Review, Subject};
 use crate::rules::{InitialStrategy, SyncRules};
@@ -323,7 +323,7 @@ impl Core {
             Owner::Link(other) if other == id => {}
             Owner::Past | Owner::Unclear => return Ok(()),
             Owner::Link(other) => {
-                if self.may_join(desk, other, member) == Join::Later {
+                if self.may_join(desk, other, member) == Join::Later || self.ask_after_the_record(sync, &link, member) {
                     return Ok(());
                 }
                 let error =
@@ -348,6 +348,21 @@ impl Core {
         self.take_in_all(desk, arrived).await?;
         desk.touch(id);
         Ok(())
+    }
+
+    /// Before a person hears of a duplicate: the feed that is slow to tell may have lost the record that is to be made, the
+    /// other one being it made anew. Says whether it has to be read first, which is done once for every create.
+    fn ask_after_the_record(&mut self, sync: usize, link: &Link, member: MemberIndex) -> bool {
+        if link.sides.get(member).is_none_or(|side| side.misses > 1) {
+            return false;
+        }
+        let there = |side: &Side| side.standing == Standing::Present;
+        let holders: Vec<MemberIndex> =
+            link.sides.iter().enumerate().filter(|(_, side)| there(side)).map(|(holder, _)| holder).collect();
+        for holder in &holders {
+            self.want_read(sync, *holder, link.id);
+        }
+        !holders.is_empty()
     }
 
     pub(super) fn note_linked(&mut self, rules: &SyncRules, link: LinkId, member: MemberIndex, key: &Key) {
