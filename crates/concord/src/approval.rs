@@ -99,6 +99,17 @@ pub async fn approved(prepared: &Prepared, store: &dyn Store, plan: Option<&str>
     Err(Error::new(Code::PlanNotApproved, message))
 }
 
+/// Whether an approved plan lets a sync be read again that stopped at a gap: it speaks of the sync, and what it said would
+/// be done is what would be done now.
+pub async fn accepts_gap(prepared: &Prepared, store: &dyn Store, plan: &str, sync: &str) -> Result<bool> {
+    let kept = find(store, plan).await?;
+    let planned = kept.runs.iter().find(|run| run.sync == sync);
+    let running = prepared.syncs.iter().find(|running| running.rules.name.as_str() == sync);
+    let (Some(planned), Some(running)) = (planned, running) else { return Ok(false) };
+    still_holds(prepared, running, planned).await?;
+    Ok(true)
+}
+
 async fn still_holds(prepared: &Prepared, sync: &PreparedSync, planned: &FirstRun) -> Result<()> {
     let name = &sync.rules.name;
     if planned.config != sync.hash.to_string() {

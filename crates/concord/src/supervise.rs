@@ -14,6 +14,7 @@ use concord_engine::record::SystemName;
 use concord_engine::runtime::status::{Status, SyncStatus};
 use concord_engine::runtime::{Approvals, Handle, Options, Setup, engine};
 use concord_engine::store::Store;
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::TcpListener;
@@ -170,7 +171,8 @@ async fn run_engine(
     let running_engine = engine.run(stop.clone());
     tokio::pin!(running_engine);
     let around = async {
-        tokio::join!(pass_on(&handle, statuses, &waiting), deliver(&answerer, &running));
+        let gaps = accept_gaps(supervision.plan.as_deref(), &handle, &answerer, &running);
+        tokio::join!(pass_on(&handle, statuses, &waiting), deliver(&answerer, &running), gaps);
         Ok::<(), Error>(())
     };
     tokio::select! {
@@ -193,6 +195,36 @@ async fn run_engine(
 async fn deliver(answerer: &Answerer, running: &Running) {
     if let Err(error) = queue::deliver(answerer, running).await {
         tracing::warn!(error = %error.chain(), "decisions made while nothing ran could not be handed over");
+    }
+}
+
+/// Has the syncs read again that stop at a gap and of which the approved plan speaks, each once in an engine's life. Ends
+/// with the engine.
+async fn accept_gaps(plan: Option<&str>, handle: &Handle, answerer: &Answerer, running: &Running) {
+    let Some(plan) = plan else { return };
+    let gap = format!("stopped: {}", Code::FeedGap);
+    let mut status = handle.status.clone();
+    let mut looked_at: BTreeSet<String> = BTreeSet::new();
+    loop {
+        let present = status.borrow_and_update().clone();
+        for sync in present.syncs.into_iter().filter(|sync| sync.stage.starts_with(&gap)) {
+            if !looked_at.insert(sync.name.clone()) {
+                continue;
+            }
+            let accepted = approval::accepts_gap(&running.prepared, &*answerer.store, plan, &sync.name).await;
+            let said = match accepted {
+                Ok(false) => continue,
+                Ok(true) => answerer.read_again(running, &sync.name).await,
+                Err(error) => Err(error),
+            };
+            match said {
+                Ok(said) => tracing::info!(sync = %sync.name, %said, "the approved plan accepts the gap"),
+                Err(error) => tracing::warn!(sync = %sync.name, error = %error.chain(), "the gap is not accepted"),
+            }
+        }
+        if status.changed().await.is_err() {
+            return;
+        }
     }
 }
 

@@ -270,7 +270,7 @@ impl Core {
         asked: Vec<(LinkId, Key)>,
         result: Result<Vec<Presence>>,
     ) -> Result<()> {
-        let Some(airborne) = self.flights.get_mut(&id) else { return Ok(()) };
+        let Some(airborne) = self.flights.get_mut(&id).filter(|airborne| airborne.verifying) else { return Ok(()) };
         airborne.verifying = false;
         let (sync, member, hops) = (airborne.sync, airborne.flight.member, airborne.flight.hops);
         let intents = airborne.flight.intents.clone();
@@ -329,6 +329,7 @@ impl Core {
         self.block(sync, &mut doubted, member, &error);
         self.note_unproven(doubted.sync, member, link);
         desk.save(doubted);
+        desk.touch(link);
     }
 
     /// A record that shows what was planned was written.

@@ -302,6 +302,8 @@ impl Core {
             let error = Error::new(Code::GuardNeverHolds, "the record does not show what a read of it showed");
             self.block(sync, &mut link, member, &error);
             desk.save(link);
+            // What was seen of it while it flew has waited for this.
+            desk.touch(id);
             return;
         }
         let now = self.now();
@@ -424,6 +426,7 @@ impl Core {
             );
             self.block(sync, &mut link, member, &error);
             desk.save(link);
+            desk.touch(intent.link);
             return;
         }
         // The search decides what follows; should it never answer, the create is tried again.

@@ -93,6 +93,11 @@ impl Answerer {
         answered.await.map_err(|_| gone())?
     }
 
+    /// Has a sync read everything again, which accepts a gap in its feeds.
+    pub async fn read_again(&self, running: &Running, name: &str) -> Result<String> {
+        self.request(running, Request::Reread(SyncId(self.sync(name)?.id))).await
+    }
+
     async fn pause(&self, name: Option<&str>, pause: bool) -> Result<serde_json::Value> {
         let mut said = Vec::new();
         for sync in self.chosen(name)? {
@@ -116,8 +121,7 @@ impl Answerer {
         }
         let mut report = verify_all(&running.prepared, &*self.store, &*self.clock, name).await?;
         for sync in report.syncs.iter().filter(|sync| repair && !sync.is_equal()) {
-            let said = self.request(running, Request::Reread(SyncId(self.sync(&sync.name)?.id))).await?;
-            report.repairs.push(said);
+            report.repairs.push(self.read_again(running, &sync.name).await?);
         }
         plain(&report)
     }

@@ -56,3 +56,30 @@ fn an_approval_does_not_hold_for_another_configuration_or_other_records() {
     assert!(unknown.exit == 2 && unknown.err.contains("CON-5003"), "{unknown:?}");
     assert_eq!(world.erp.psql("SELECT count(*) FROM customers"), "15");
 }
+
+// Scenario 3: the slot is lost while nothing runs, with changes in the gap; only an approved plan reads over it.
+#[test]
+fn a_gap_is_accepted_by_the_plan_that_a_person_approves() {
+    let world = both_sides_filled();
+    let running = world.run(&["--auto-approve"]);
+    running.until_level();
+    running.stop();
+    let slots = "SELECT pg_drop_replication_slot(slot_name) FROM pg_replication_slots WHERE database = current_database()";
+    world.crm.psql(slots);
+    world
+        .crm
+        .psql("UPDATE accounts SET city = 'York' WHERE email = '3@x.example'; DELETE FROM accounts WHERE email = '4@x.example'");
+
+    let stopped = world.start(&[], &[]);
+    let stage = |stage: &str| stopped.status().is_some_and(|sync| sync["stage"].as_str().unwrap_or_default().starts_with(stage));
+    stopped.until("the gap is noticed", || stage("stopped: CON-2008"));
+    assert!(!world.is_equal(), "nothing is carried over a gap");
+    stopped.stop();
+
+    let id = world.json(&["plan", "FILE"])["plan"]["id"].as_str().unwrap().to_string();
+    let running = world.run(&["--approve", &id]);
+    running.until_level();
+    assert_eq!(world.erp.psql("SELECT town FROM customers WHERE mail = '3@x.example'"), "York");
+    assert_eq!(world.erp.psql("SELECT count(*) FROM customers WHERE mail = '4@x.example'"), "0");
+    running.stop();
+}

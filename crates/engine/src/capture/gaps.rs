@@ -147,6 +147,14 @@ impl Core {
             .filter(|(_, _, rules)| rules.system == *system)
             .map(|(sync, member, _)| (sync, member))
             .collect();
+        for airborne in self.flights.values_mut() {
+            let of_sync = self.syncs.get(airborne.sync).map(|state| state.rules.id);
+            if of_sync.is_some_and(|sync| members.contains(&(sync, airborne.flight.member))) {
+                // Whatever is being read of it is of the old life.
+                airborne.verifying = false;
+                airborne.fenced = false;
+            }
+        }
         self.forget_displaced(|address| members.contains(&(address.sync, address.member)));
         self.orphans.forget(|address| members.contains(&(address.sync, address.member)));
     }

@@ -157,10 +157,17 @@ impl Core {
                 None if known_there => {}
                 None if stands_at(&link, &one.address) => return Ok(true),
                 None => {
-                    self.want_read(one.sync, member, id);
+                    self.want_read_instead(one.sync, member, id);
                     return Ok(false);
                 }
                 Some(_) => return Ok(false),
+            }
+            // Told again: the record that went there is known there by now, and whoever is at its old key is another one.
+            let there = desk.slot(&one.address).and_then(|slot| slot.link).filter(|there| *there != id);
+            if let Some(there) = there.filter(|there| desk.link(*there).is_some_and(|link| stands_at(link, &one.address)))
+                && matches!(self.version_order(one, &known_version(desk, there, member)), Some(Ordering::Less | Ordering::Equal))
+            {
+                return Ok(false);
             }
             self.found_again(old);
             self.make_room(desk, id, &one.address).await?;

@@ -3,7 +3,7 @@
 
 use super::search::{Candidates, Find, FindKind, Stranger};
 use super::values::{distinct, link_match_value, shown_match_value};
-use crate::capture::Owner;
+use crate::capture::{Incoming, Owner};
 use crate::change::Observation;
 use crate::error::{Code, Error, Result};
 use crate::ledger::{Entry, LedgerRow};
@@ -14,6 +14,7 @@ use crate::rules::{InitialStrategy, SyncRules};
 use crate::runtime::core::Core;
 use crate::runtime::desk::{Desk, address};
 use crate::store::Address;
+use std::cmp::Ordering;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -124,6 +125,10 @@ impl Core {
             self.meet_reservation(desk, sync, member, item, &pending, id);
             return Ok(());
         }
+        if item.value.is_none() && self.may_come_of_doubt(sync, member) {
+            self.identify_later(sync, item.address);
+            return Ok(());
+        }
         if item.value.is_none()
             && let Some((other, key)) = self.perhaps_made(desk, rules, member, &pending).await?
         {
@@ -142,6 +147,10 @@ impl Core {
             }
             let Some(candidate) = found.pop() else { continue };
             let sight = crate::capture::incoming(rules, sync, other, candidate.clone(), self.now(), &self.store_id, true);
+            if self.is_another_by_now(desk, rules, &sight, item.value.as_ref()) {
+                self.identify_later(sync, item.address);
+                return Ok(());
+            }
             match self.owner(desk, &sight) {
                 Owner::Nobody => bound.push((other, candidate)),
                 // Found under a key that it has given up by now: looked for again when the feed has told.
@@ -225,6 +234,19 @@ impl Core {
                 !self.is_orphaned(&one) && shown_match_value(rules, other, cells).as_ref() == value
             })
             .collect()
+    }
+
+    /// Whether a candidate has been seen with another match value since the search: what was found is no more, and is
+    /// looked for again.
+    fn is_another_by_now(&self, desk: &Desk, rules: &SyncRules, sight: &Incoming, value: Option<&Vec<u8>>) -> bool {
+        let member = sight.pending.member;
+        let Some(slot) = desk.slot(&sight.address) else { return false };
+        let (version, cells) = match (&slot.pending, slot.link.and_then(|id| desk.link(id)).and_then(|it| it.sides.get(member))) {
+            (Some(Pending { version, shown: Shown::Present { cells, full: true, .. }, .. }), _) => (version, cells),
+            (None, Some(side)) if side.standing == Standing::Present => (&side.version, &side.base),
+            _ => return false,
+        };
+        self.version_order(sight, version) == Some(Ordering::Less) && shown_match_value(rules, member, cells).as_ref() != value
     }
 
     /// A record with the same match value is being created, or was found a moment ago.

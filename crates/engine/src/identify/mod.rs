@@ -84,7 +84,9 @@ impl Core {
             .collect();
         match self.syncs.get_mut(sync) {
             Some(state) if !creates.is_empty() => {
-                if !state.unidentified.queued.contains(&address) {
+                if state.unidentified.len() >= self.options.max_unidentified.saturating_mul(2) {
+                    state.spill.any = true;
+                } else if !state.unidentified.queued.contains(&address) {
                     state.unidentified.perhaps_ours.entry(address).or_insert(creates);
                 }
             }

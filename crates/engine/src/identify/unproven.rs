@@ -44,6 +44,17 @@ impl Core {
         Ok(())
     }
 
+    /// Whether a create at this member is under way of which the feed will tell nothing: its outcome comes first.
+    pub(super) fn may_come_of_doubt(&self, sync: usize, member: MemberIndex) -> bool {
+        let marks = self.connector(sync, member).is_some_and(|connector| connector.capabilities().marks);
+        self.flights.iter().any(|(id, airborne)| {
+            airborne.sync == sync
+                && airborne.flight.member == member
+                && !(marks && self.is_provable(sync, member, *id))
+                && airborne.flight.intents.iter().any(|intent| matches!(intent.write.operation, Operation::Create { .. }))
+        })
+    }
+
     /// The record, at another member, whose create may have made this stranger.
     pub(super) async fn perhaps_made(
         &mut self,

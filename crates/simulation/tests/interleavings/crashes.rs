@@ -57,7 +57,7 @@ fn killed_within_a_swap() -> Vec<Violation> {
         let mut world = natural(with_records(world(2)));
         world.members[B].keys = KeyKind::Serial;
         world.members[A].profile.feed_batch_max = 1;
-        world.fsync_ms_max = 5;
+        world.fsync_ms_max = 40;
         told(world, async |stage| {
             let steps = async {
                 stage.pause(1_000).await;
@@ -77,7 +77,7 @@ fn killed_within_a_swap() -> Vec<Violation> {
             found
         })
     };
-    (0..60).flat_map(one).collect()
+    (0..120).flat_map(one).collect()
 }
 
 #[test]

@@ -5,8 +5,9 @@ use super::support::{rules, text};
 use super::world::World;
 use crate::change::EditTime;
 use crate::clock::Moment;
-use crate::link::{Pending, Shown};
+use crate::link::{Link, LinkId, Pending, Shown, SyncId};
 use crate::reconcile::{Folded, Need, Outcome, decide, fold};
+use crate::record::Key;
 use crate::value::Value;
 use std::cmp::Ordering;
 
@@ -121,4 +122,14 @@ fn an_edit_and_its_revert_within_one_fold_come_to_nothing() {
         "name=Ada by a (FirstSeen)
         name=Gus by b (OnlyChange); a owes name",
     );
+}
+
+#[test]
+fn a_record_that_a_person_bound_is_read_before_anything_is_written_to_it() {
+    let world = world();
+    let mut link = Link::new(LinkId(1), SyncId(1), 1, 2, 2, 2);
+    link.sides[1].key = Some(Key(vec![Value::text("bound and not seen yet")]));
+    let pending = vec![Some(shows(&world, [Some("Ada"), Some("Rome")], 10)), None];
+    let outcome = decide(&world.rules, &link, &pending, None, Moment(1000), &mut 1);
+    assert_eq!(outcome, Outcome::Needs(Need::Read(vec![1])));
 }
