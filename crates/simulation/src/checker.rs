@@ -6,7 +6,7 @@ use crate::database::{Author, Database};
 use crate::describe;
 use crate::timeline::{Lives, Step, lives};
 use crate::world::{Decide, DeleteRule, EditRule, Flow, Purpose, Start, World};
-use concord_engine::ledger::{Entry, LedgerRow};
+use concord_engine::ledger::{Entry, LedgerRow, Rule};
 use concord_engine::link::Link;
 use concord_engine::record::{Key, Record};
 use concord_engine::review::{Review, Subject};
@@ -44,10 +44,15 @@ pub fn check(evidence: &Evidence<'_>) -> Vec<Violation> {
     let mut checker = Checker { evidence, lives, excused: BTreeMap::new(), in_question: BTreeSet::new(), found: Vec::new() };
     checker.excuse();
     checker.reviews_are_called_for();
+    checker.policies_are_followed();
     let tags: Vec<String> = checker.lives.keys().cloned().collect();
     for tag in tags {
         let Some(life) = checker.lives.get(&tag).cloned() else { continue };
         checker.one_record_once(&tag);
+        if checker.is_doubled(&tag) {
+            checker.doubles(&tag);
+            continue;
+        }
         checker.existence(&tag, &life);
         checker.convergence(&tag);
         checker.no_lost_update(&tag, &life);
@@ -96,7 +101,7 @@ impl Checker<'_> {
                     tags.extend(side.key.iter().flat_map(|key| self.tags_of(member, key)));
                 }
             }
-            if matches!(review.subject, Subject::Conflict { .. }) {
+            if matches!(review.subject, Subject::Conflict { .. } | Subject::Rejected { .. }) {
                 self.in_question.extend(tags.iter().cloned());
             }
             if review.closed.is_some() {
@@ -166,6 +171,28 @@ impl Checker<'_> {
         }
     }
 
+    /// What the ledger says of a conflict is what the policy says of it: whoever won by rank stands before whoever lost.
+    fn policies_are_followed(&mut self) {
+        let mut wrong = Vec::new();
+        for row in self.evidence.ledger.iter().filter(|row| row.entry == Entry::Lost) {
+            for entry in row.fields.iter().filter(|entry| entry.rule == Rule::Priority) {
+                let field = self.world().field(&entry.field).and_then(|field| self.world().fields.get(field));
+                let Some(Decide::Priority(order)) = field.and_then(|field| self.world().groups.get(field.group)) else {
+                    wrong.push(format!("{} has no priority, and {} lost by it", entry.field, self.name(row.member)));
+                    continue;
+                };
+                let rank = |member: usize| order.iter().position(|other| *other == member).unwrap_or(usize::MAX);
+                if rank(entry.from) >= rank(row.member) {
+                    let (won, lost) = (self.name(entry.from), self.name(row.member));
+                    wrong.push(format!("{}: {won} won over {lost}, and the order is {order:?}", entry.field));
+                }
+            }
+        }
+        for what in wrong {
+            self.blame("policy's winner", "all", what);
+        }
+    }
+
     /// The rows of a tag at a member, now.
     fn rows(&self, tag: &str, member: usize) -> Vec<&Record> {
         let Some(database) = self.evidence.databases.get(member) else { return Vec::new() };
@@ -177,10 +204,33 @@ impl Checker<'_> {
     fn one_record_once(&mut self, tag: &str) {
         for member in 0..self.members() {
             let rows = self.rows(tag, member).len();
-            if rows > 1 {
+            if rows > 1 && !self.is_doubled_by_users(tag, member) {
                 self.blame("4 one record, once", tag, format!("{rows} records of it at {}", self.name(member)));
             }
         }
+    }
+
+    /// Records that a person typed in twice: somebody is asked, or they are told apart by now.
+    fn doubles(&mut self, tag: &str) {
+        let twice = (0..self.members()).any(|member| self.rows(tag, member).len() > 1);
+        if twice && !self.excused.contains_key(tag) {
+            self.blame("one record, once (doubles)", tag, "two records of it at one member, and nobody is asked".to_owned());
+        }
+    }
+
+    /// Whether users made a record at a member that had one of the same tag already.
+    fn is_doubled_by_users(&self, tag: &str, member: usize) -> bool {
+        let Some(steps) = self.lives.get(tag).and_then(|life| life.get(member)) else { return false };
+        let mut rows = 0_usize;
+        steps.iter().any(|step| {
+            let by_user = matches!(step.author, Author::User(_)) && step.before.is_none();
+            rows = (rows + usize::from(step.after.is_some())).saturating_sub(usize::from(step.before.is_some()));
+            by_user && rows > 1
+        })
+    }
+
+    fn is_doubled(&self, tag: &str) -> bool {
+        (0..self.members()).any(|member| self.is_doubled_by_users(tag, member))
     }
 
     fn name(&self, member: usize) -> &'static str {
@@ -233,9 +283,7 @@ impl Checker<'_> {
         let made: Vec<(usize, &Step)> =
             user_steps(life).filter(|(_, step)| step.before.is_none() && step.after.is_some()).collect();
         let (deleter, delete) = deletes.first().copied()?;
-        // A record that was gone before the engine ever wrote to its counterparts may not have been known to be one.
-        let ours = |step: &Step| matches!(step.author, Author::Engine(_)) && step.at < delete.at;
-        if !self.world().users_wait && !life.iter().flatten().any(ours) {
+        if !self.was_known(life, deleter, delete, made.iter().all(|(member, _)| *member == deleter)) || self.in_question.contains(tag) {
             return None;
         }
         let edits = || user_steps(life).filter(|(_, step)| step.before.is_some() && step.after.is_some());
@@ -260,6 +308,16 @@ impl Checker<'_> {
             };
         }
         None
+    }
+
+    /// Whether the engine knew a record that was deleted to be the counterpart of others: one that was gone before the
+    /// engine had written it, or written of it, may not have been known.
+    fn was_known(&self, life: &Lives, deleter: usize, delete: &Step, made_there_alone: bool) -> bool {
+        let earlier = |step: &&Step| step.at < delete.at;
+        let ours = |step: &Step| matches!(step.author, Author::Engine(_));
+        let there = || life.get(deleter).into_iter().flatten().filter(earlier);
+        let loaded = self.world().users_wait && there().any(|step| step.author == Author::Initial);
+        loaded || there().any(ours) || (made_there_alone && life.iter().flatten().filter(earlier).any(ours))
     }
 
     fn has_triggers(&self) -> bool {

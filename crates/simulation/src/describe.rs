@@ -97,6 +97,7 @@ pub fn world(world: &World) -> Vec<String> {
         world.faults,
         world.users_wait
     )];
+    lines.push(format!("{:?}", world.further));
     for member in &world.members {
         lines.push(format!(
             "{}: {:?}, unique {}, {:?}, {:?}",

@@ -11,6 +11,7 @@ use concord_engine::connector::{Batch, Changes, Event, Limits};
 use concord_engine::error::{Code, Error, Result};
 use concord_engine::record::{Key, Record};
 use concord_engine::schema::Selection;
+use concord_engine::value::Value;
 use std::sync::Arc;
 
 /// A position: which slot, and behind which commit.
@@ -141,6 +142,10 @@ impl Stream {
         let selection = self.selection.as_ref().unwrap_or(&whole);
         let shown = project(selection, &state.database.key_field, &after.fields);
         let old_key = change.before.as_ref().map(|before| before.key.clone()).filter(|old| *old != after.key);
+        if system.profile.partial_inserts && change.before.is_none() {
+            let given = shown.into_iter().filter(|(name, value)| *name == state.database.key_field || *value != Value::Null);
+            return Some((after.key.clone(), old_key, Image::Partial(given.collect())));
+        }
         let mut random = Random::fork(number.wrapping_mul(31).wrapping_add(u64::from(ordinal)), system.name.as_str());
         let (true, Some(before), true) = (system.profile.partial_images, &change.before, random.percent(40)) else {
             return Some((after.key.clone(), old_key, Image::Full(shown)));

@@ -12,6 +12,7 @@ pub mod database;
 pub mod describe;
 pub mod faults;
 mod feed;
+pub mod further;
 pub mod hunt;
 pub mod random;
 mod rules;

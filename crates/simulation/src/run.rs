@@ -3,7 +3,7 @@
 
 use crate::checker::Violation;
 use crate::random::Random;
-use crate::stage::{End, Stage, returned};
+use crate::stage::{End, Kill, Stage, returned};
 use crate::users::{Numbers, User};
 use crate::world::World;
 use futures_util::future::join_all;
@@ -84,13 +84,16 @@ async fn lives(stage: &Stage, loaded: &Cell<bool>) -> End {
     if stage.world.users_wait {
         // Half the time the first load is killed as well.
         if stage.world.kills > 0 && random.percent(50) {
-            stage.live(Some((random.millis(0, 200), random.below(40)))).await;
+            let kill = Kill { after: random.millis(0, 200), at_write: false, polls: random.below(40) };
+            stage.live(Some(kill)).await;
         }
     } else {
         loaded.set(true);
     }
     for _ in 0..stage.world.kills {
-        let kill = (random.millis(0, span / stage.world.kills.max(1) * 3 / 2), random.below(30));
+        let after = random.millis(0, span / stage.world.kills.max(1) * 3 / 2);
+        let at_write = stage.world.further.kills_at_writes;
+        let kill = Kill { after, at_write, polls: if at_write { random.below(3) } else { random.below(30) } };
         if let end @ End::Returned(_) = stage.live(Some(kill)).await {
             return end;
         }

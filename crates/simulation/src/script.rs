@@ -3,7 +3,7 @@
 
 use crate::checker::Violation;
 use crate::database::{Author, KeyKind};
-use crate::stage::{End, Stage, returned};
+use crate::stage::{End, Kill, Stage, returned};
 use crate::users::{identity, tag_of};
 use crate::world::World;
 use concord_engine::record::{Key, Record};
@@ -188,7 +188,8 @@ impl Script {
 
     /// Runs the steps beside an engine that is killed after so many milliseconds, in the middle of whatever it does.
     pub async fn killed_after(&self, millis: u64, steps: impl Future<Output = Result<(), Violation>>) -> Vec<Violation> {
-        let (end, done) = tokio::join!(self.stage.live(Some((Duration::from_millis(millis), 0))), steps);
+        let (end, done) =
+            tokio::join!(self.stage.live(Some(Kill { after: Duration::from_millis(millis), at_write: false, polls: 0 })), steps);
         let mut found: Vec<Violation> = done.err().into_iter().collect();
         if !matches!(end, End::Killed) {
             found.push(returned(&end));

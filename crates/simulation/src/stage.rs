@@ -56,6 +56,17 @@ pub struct Stage {
     lives: Cell<u64>,
 }
 
+/// When a life of the engine is cut short.
+#[derive(Clone, Copy, Debug)]
+pub struct Kill {
+    /// Not before.
+    pub after: Duration,
+    /// Not before a write of the engine's has taken effect since then: what it was told of it, it has not yet taken in.
+    pub at_write: bool,
+    /// So many steps later.
+    pub polls: u64,
+}
+
 /// How a life of the engine ended.
 pub enum End {
     /// It was killed.
@@ -88,8 +99,8 @@ impl Stage {
         self.systems.get(member)
     }
 
-    /// One life of the engine: until it returns, or is killed at so many polls after a time.
-    pub async fn live(&self, kill: Option<(Duration, u64)>) -> End {
+    /// One life of the engine: until it returns, or is killed between two of its steps.
+    pub async fn live(&self, kill: Option<Kill>) -> End {
         let shutdown = CancellationToken::new();
         let setup = match self.setup().await {
             Ok(setup) => setup,
@@ -100,12 +111,16 @@ impl Stage {
         self.trace.note("engine", "starts");
         let end = {
             let mut running = Box::pin(engine.run(shutdown));
-            let (wait, mut polls) = kill.unwrap_or((Duration::MAX, 0));
+            let mut polls = kill.map_or(0, |kill| kill.polls);
             let mut steps = 0_u64;
-            let mut timer = pin!(tokio::time::sleep(wait));
+            let mut written: Option<u64> = None;
+            let mut timer = pin!(tokio::time::sleep(kill.map_or(Duration::MAX, |kill| kill.after)));
             std::future::poll_fn(|context| {
-                // Killed between two of its steps: the timer says when, the polls which.
-                if kill.is_some() && timer.as_mut().poll(context).is_ready() {
+                // The timer says when, a write perhaps, the polls which step.
+                if let Some(kill) = kill
+                    && (written.is_some() || timer.as_mut().poll(context).is_ready())
+                    && (!kill.at_write || self.written() > *written.get_or_insert_with(|| self.written()))
+                {
                     if polls == 0 {
                         return Poll::Ready(End::Killed);
                     }
@@ -168,6 +183,10 @@ impl Stage {
         let (answer, answered) = tokio::sync::oneshot::channel();
         handle.commands.send(Command { request, answer }).await.map_err(|_| gone())?;
         answered.await.map_err(|_| gone())?
+    }
+
+    fn written(&self) -> u64 {
+        self.systems.iter().map(|system| system.written()).sum()
     }
 
     fn is_level(&self) -> bool {

@@ -45,6 +45,10 @@ pub struct Profile {
     pub poison: Option<String>,
     /// Text that makes every read and every search fail which is about it.
     pub unreadable: Option<String>,
+    /// Whether the feed leaves out of an insert what was not given.
+    pub partial_inserts: bool,
+    /// How many commits behind a read are too close to be ordered against it, where reads are vague.
+    pub vague_by: u64,
 }
 
 impl Profile {
@@ -63,6 +67,8 @@ impl Profile {
             feed_batch_max: 100,
             poison: None,
             unreadable: None,
+            partial_inserts: false,
+            vague_by: 1,
         }
     }
 }
@@ -100,6 +106,8 @@ pub(crate) struct State {
     /// Up to which commit the feed has been handed out since it was last opened.
     pub handed_out: u64,
     /// Which calls are held: see [`System::hold`].
+    /// How many times the engine has committed something.
+    pub written: u64,
     pub gate: Gate,
 }
 
@@ -163,6 +171,7 @@ impl System {
             lingering: Vec::new(),
             reactions: Vec::new(),
             handed_out: 0,
+            written: 0,
             gate: Gate::Open,
         };
         Arc::new_cyclic(|me| {
@@ -219,6 +228,11 @@ impl System {
         state.handed_out = 0;
         state.slot = None;
         self.wake.notify_waiters();
+    }
+
+    /// How many times the engine has committed something here.
+    pub fn written(&self) -> u64 {
+        self.state().written
     }
 
     /// Makes every fault end, now and for good.
@@ -305,7 +319,9 @@ impl System {
 
     fn commit(&self, state: &mut State, draft: Draft, author: Author) -> Option<u64> {
         let now = self.clock.now();
+        let ours = matches!(author, Author::Engine(_));
         let number = state.database.commit_draft(draft, now, author)?;
+        state.written += u64::from(ours);
         let delay = state.random.millis(0, self.profile.feed_delay_ms_max);
         // Commits show in the feed in their order, however long each one takes.
         let shown = state.shown_at.last().copied().unwrap_or(now).max(now.plus(delay));
@@ -446,7 +462,7 @@ pub(crate) fn compare_versions(profile: &Profile, a: &Version, b: &Version) -> O
     // A commit may be told before reads can see it: of an event just behind a read it is not known whether the read saw
     // it. A later read answers that.
     let (read, event) = if a.2 { (a.0, b.0) } else { (b.0, a.0) };
-    if profile.vague_reads && a.2 != b.2 && event == read + 1 {
+    if profile.vague_reads && a.2 != b.2 && event > read && event <= read.saturating_add(profile.vague_by) {
         return None;
     }
     Some((a.0, a.1).cmp(&(b.0, b.1)))

@@ -54,6 +54,14 @@ pub fn fresh(kind: FieldKind, operation: u64, most: Option<usize>) -> Value {
     }
 }
 
+/// What users do in some worlds only.
+#[derive(Clone, Copy)]
+enum Further {
+    Revert,
+    Twin,
+    Double,
+}
+
 impl User<'_> {
     /// Works through the operations, with pauses.
     pub async fn work(mut self) {
@@ -71,6 +79,9 @@ impl User<'_> {
     }
 
     async fn operate(&mut self) {
+        if !self.world.further.is_plain_for_users() && self.random.percent(40) && self.operate_further().await {
+            return;
+        }
         match self.random.below(100) {
             0..=11 if self.world.inserts => self.insert_new(),
             12..=21 if self.world.inserts && self.world.matched => self.insert_shared(),
@@ -87,6 +98,64 @@ impl User<'_> {
             }
             _ => self.edit(),
         }
+    }
+
+    /// What only some worlds have; false: nothing of the kind here.
+    async fn operate_further(&mut self) -> bool {
+        let further = &self.world.further;
+        let kinds =
+            [(further.kills_at_writes, Further::Revert), (further.twins, Further::Twin), (further.doubles, Further::Double)];
+        let kinds: Vec<Further> = kinds.into_iter().filter(|(on, _)| *on).map(|(_, kind)| kind).collect();
+        match self.random.pick(&kinds) {
+            Some(Further::Revert) => self.edit_and_revert().await,
+            Some(Further::Twin) => self.twin().await,
+            Some(Further::Double) => self.double(),
+            None => return false,
+        }
+        true
+    }
+
+    /// Two people type in the same new record at two members at once; one of them may take it back.
+    async fn twin(&mut self) {
+        let (tag, home) = (self.numbers.tag(), self.member);
+        let others: Vec<usize> = (0..self.systems.len()).filter(|other| *other != home).collect();
+        let Some(other) = self.random.pick(&others).copied() else { return };
+        self.insert(&tag);
+        let wait = self.random.millis(0, 30);
+        tokio::time::sleep(wait).await;
+        self.member = other;
+        if !self.shows(&tag) {
+            self.insert(&tag);
+            if self.random.percent(50) {
+                let wait = self.random.millis(0, 150);
+                tokio::time::sleep(wait).await;
+                self.delete_tagged(&tag);
+            }
+        }
+        self.member = home;
+    }
+
+    /// The same person typed in twice.
+    fn double(&mut self) {
+        let tag = if self.random.percent(60) { Some(self.numbers.tag()) } else { None };
+        let tag = match tag {
+            Some(tag) => {
+                self.insert(&tag);
+                Some(tag)
+            }
+            None => self.any_row().and_then(|row| tag_of(self.world, self.member, &row.fields)),
+        };
+        if let Some(tag) = tag {
+            self.insert_as(&tag, &format!("{tag}x"));
+        }
+    }
+
+    fn delete_tagged(&mut self, tag: &str) {
+        let tagged = |row: &&Row| tag_of(self.world, self.member, &row.fields).as_deref() == Some(tag);
+        let Some(system) = self.system() else { return };
+        let Some(key) = system.look(|database| database.rows().find(tagged).map(|row| row.key.clone())) else { return };
+        let operation = self.numbers.operation();
+        self.transact(operation, |database, draft| database.delete(draft, &key));
     }
 
     fn transact(&self, operation: u64, work: impl FnOnce(&mut Database, &mut Draft) -> Result<(), Refusal>) {
@@ -199,8 +268,12 @@ impl User<'_> {
     }
 
     fn insert(&mut self, tag: &str) {
+        self.insert_as(tag, tag);
+    }
+
+    fn insert_as(&mut self, tag: &str, code: &str) {
         let operation = self.numbers.operation();
-        let key = Key(vec![Value::Text(tag.to_owned())]);
+        let key = Key(vec![Value::Text(code.to_owned())]);
         let fields = self.record(tag, operation, &key);
         self.transact(operation, |database, draft| database.insert(draft, &Author::User(operation), fields).map(|_| ()));
     }

@@ -2,6 +2,7 @@
 //! hand in a test. Said in the simulation's own words; `rules` puts them into the engine's.
 
 use crate::database::{KeyKind, Trigger};
+use crate::further::Further;
 use crate::random::Random;
 use crate::system::Profile;
 use concord_engine::record::FieldName;
@@ -172,6 +173,8 @@ pub struct World {
     pub deletes: bool,
     /// Whether users insert.
     pub inserts: bool,
+    /// Dimensions that are drawn from streams of their own.
+    pub further: Further,
 }
 
 /// The names of the systems.
@@ -228,6 +231,7 @@ impl World {
             max_unidentified: 20_000,
             deletes: true,
             inserts: true,
+            further: Further::default(),
         }
     }
 
@@ -242,6 +246,7 @@ impl World {
         world.draw_rules(&mut random);
         world.draw_triggers(&mut random);
         world.draw_contents(&mut random);
+        crate::further::draw(&mut world);
         world
     }
 
