@@ -158,7 +158,9 @@ impl Checker<'_> {
                     !(manual || world.start == Start::Person)
                 }
                 Subject::DeleteAgainstEdit { .. } => !deletes,
-                Subject::Rejected { .. } => !poison && !world.members.iter().any(|member| member.unique),
+                Subject::Rejected { .. } => {
+                    !poison && !world.further.doubles && !world.members.iter().any(|member| member.unique)
+                }
                 Subject::Loop { .. } => !triggered,
                 Subject::Ambiguous { .. } | Subject::Duplicate { .. } => false,
                 Subject::Exhausted { .. } => !review.code.ends_with("3022"),
@@ -204,7 +206,7 @@ impl Checker<'_> {
     fn one_record_once(&mut self, tag: &str) {
         for member in 0..self.members() {
             let rows = self.rows(tag, member).len();
-            if rows > 1 && !self.is_doubled_by_users(tag, member) {
+            if rows > 1 && !self.is_doubled(tag) {
                 self.blame("4 one record, once", tag, format!("{rows} records of it at {}", self.name(member)));
             }
         }
@@ -230,7 +232,7 @@ impl Checker<'_> {
     }
 
     fn is_doubled(&self, tag: &str) -> bool {
-        (0..self.members()).any(|member| self.is_doubled_by_users(tag, member))
+        self.world().further.doubles && (0..self.members()).any(|member| self.is_doubled_by_users(tag, member))
     }
 
     fn name(&self, member: usize) -> &'static str {
@@ -283,7 +285,9 @@ impl Checker<'_> {
         let made: Vec<(usize, &Step)> =
             user_steps(life).filter(|(_, step)| step.before.is_none() && step.after.is_some()).collect();
         let (deleter, delete) = deletes.first().copied()?;
-        if !self.was_known(life, deleter, delete, made.iter().all(|(member, _)| *member == deleter)) || self.in_question.contains(tag) {
+        if !self.was_known(life, deleter, delete, made.iter().all(|(member, _)| *member == deleter))
+            || self.in_question.contains(tag)
+        {
             return None;
         }
         let edits = || user_steps(life).filter(|(_, step)| step.before.is_some() && step.after.is_some());

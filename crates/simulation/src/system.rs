@@ -105,9 +105,9 @@ pub(crate) struct State {
     pub reactions: Vec<(Moment, Reaction)>,
     /// Up to which commit the feed has been handed out since it was last opened.
     pub handed_out: u64,
-    /// Which calls are held: see [`System::hold`].
     /// How many times the engine has committed something.
     pub written: u64,
+    /// Which calls are held: see [`System::hold`].
     pub gate: Gate,
 }
 
