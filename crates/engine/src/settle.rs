@@ -6,7 +6,7 @@ use crate::connector::{Operation, Outcome, WriteResult};
 use crate::error::{Class, Code, Error, Result};
 use crate::flight::Intent;
 use crate::ledger::{Entry, LedgerRow};
-use crate::link::{FlightId, Life, Link, LinkId, MemberIndex, Pending, Shown};
+use crate::link::{FlightId, Life, Link, LinkId, MemberIndex, Pending, Shown, Standing};
 use crate::reconcile::{Folded, Written, fold, settle};
 use crate::record::Record;
 use crate::rules::{Fallback, SyncRules};
@@ -148,6 +148,7 @@ impl Core {
         if let Some(state) = self.syncs.get_mut(sync) {
             state.meters.written(now, intent.edited);
         }
+        let told = returned.is_some();
         if let Some(key) = after.sides.get(member).and_then(|side| side.key.clone()) {
             let new = address(link.sync, member, &key);
             let old = link.sides.get(member).and_then(|side| side.key.as_ref()).map(|key| address(link.sync, member, key));
@@ -157,7 +158,7 @@ impl Core {
             }
             self.part_tombstone(desk, &new);
             desk.set_link(&new, Some(link.id), &mut self.transaction);
-            self.drop_what_is_older(desk, sync, member, &new, written);
+            self.drop_what_is_older(desk, sync, member, link.id, &new, written);
             let returned = returned.filter(|_| !crate::mutants::active("returned_value_ignored"));
             if let Some(returned) = returned {
                 self.fold_under(desk, &rules, &new, returned);
@@ -166,8 +167,14 @@ impl Core {
         if !after.sides.iter().any(|side| side.owes_life) {
             self.end_reservation(&rules, &after);
         }
+        // What is pending is looked at, and read where it leaves something out.
+        let incomplete = !told && !knows_everything(&rules, &after, member);
         desk.save(after);
         desk.touch(intent.link);
+        if incomplete {
+            // A create shows more than was given (defaults, fields of the member's own), and not all of it was returned.
+            self.want_read_instead(sync, member, intent.link);
+        }
         Ok(())
     }
 
@@ -177,6 +184,7 @@ impl Core {
         desk: &mut Desk,
         sync: usize,
         member: MemberIndex,
+        link: LinkId,
         address: &crate::store::Address,
         written: &Written<'_>,
     ) {
@@ -186,8 +194,14 @@ impl Core {
             return;
         }
         let Some(connector) = self.connector(sync, member) else { return };
-        if matches!(connector.compare(&pending.version, &written.version), Some(Ordering::Less | Ordering::Equal)) {
-            desk.set_pending(address, None);
+        match connector.compare(&pending.version, &written.version) {
+            Some(Ordering::Greater) => {}
+            Some(Ordering::Less | Ordering::Equal) => desk.set_pending(address, None),
+            // A read that may have been before the write shows what the write replaced: only another read can tell.
+            None => {
+                desk.set_pending(address, None);
+                self.want_read_instead(sync, member, link);
+            }
         }
     }
 
@@ -469,4 +483,11 @@ impl Core {
             self.transaction.reservations.push((link.sync, value, None));
         }
     }
+}
+
+/// Whether every mapped field of a member's record has been seen.
+fn knows_everything(rules: &SyncRules, link: &Link, member: MemberIndex) -> bool {
+    let Some(side) = link.sides.get(member).filter(|side| side.standing == Standing::Present) else { return true };
+    let mut fields = rules.fields.iter().zip(&side.base);
+    fields.all(|(field, cell)| cell.is_some() || field.members.get(member).is_none_or(Option::is_none))
 }

@@ -101,7 +101,7 @@ impl Checker<'_> {
                     tags.extend(side.key.iter().flat_map(|key| self.tags_of(member, key)));
                 }
             }
-            if matches!(review.subject, Subject::Conflict { .. }) {
+            if matches!(review.subject, Subject::Conflict { .. } | Subject::Rejected { .. }) {
                 self.in_question.extend(tags.iter().cloned());
             }
             if review.closed.is_some() {
@@ -158,7 +158,9 @@ impl Checker<'_> {
                     !(manual || world.start == Start::Person)
                 }
                 Subject::DeleteAgainstEdit { .. } => !deletes,
-                Subject::Rejected { .. } => !poison && !world.members.iter().any(|member| member.unique),
+                Subject::Rejected { .. } => {
+                    !poison && !world.further.doubles && !world.members.iter().any(|member| member.unique)
+                }
                 Subject::Loop { .. } => !triggered,
                 Subject::Ambiguous { .. } | Subject::Duplicate { .. } => false,
                 Subject::Exhausted { .. } => !review.code.ends_with("3022"),
@@ -204,7 +206,7 @@ impl Checker<'_> {
     fn one_record_once(&mut self, tag: &str) {
         for member in 0..self.members() {
             let rows = self.rows(tag, member).len();
-            if rows > 1 && !self.is_doubled_by_users(tag, member) {
+            if rows > 1 && !self.is_doubled(tag) {
                 self.blame("4 one record, once", tag, format!("{rows} records of it at {}", self.name(member)));
             }
         }
@@ -230,7 +232,7 @@ impl Checker<'_> {
     }
 
     fn is_doubled(&self, tag: &str) -> bool {
-        (0..self.members()).any(|member| self.is_doubled_by_users(tag, member))
+        self.world().further.doubles && (0..self.members()).any(|member| self.is_doubled_by_users(tag, member))
     }
 
     fn name(&self, member: usize) -> &'static str {
@@ -283,7 +285,9 @@ impl Checker<'_> {
         let made: Vec<(usize, &Step)> =
             user_steps(life).filter(|(_, step)| step.before.is_none() && step.after.is_some()).collect();
         let (deleter, delete) = deletes.first().copied()?;
-        if !self.was_known(life, deleter, delete, made.iter().all(|(member, _)| *member == deleter)) || self.was_held(tag) {
+        if !self.was_known(life, deleter, delete, made.iter().all(|(member, _)| *member == deleter))
+            || self.in_question.contains(tag)
+        {
             return None;
         }
         let edits = || user_steps(life).filter(|(_, step)| step.before.is_some() && step.after.is_some());
@@ -318,18 +322,6 @@ impl Checker<'_> {
         let there = || life.get(deleter).into_iter().flatten().filter(earlier);
         let loaded = self.world().users_wait && there().any(|step| step.author == Author::Initial);
         loaded || there().any(ours) || (made_there_alone && life.iter().flatten().filter(earlier).any(ours))
-    }
-
-    /// Whether anything of a record ever waited for a person: what waits is an edit that a delete has to beat.
-    fn was_held(&self, tag: &str) -> bool {
-        let held = |review: &&Review| matches!(review.subject, Subject::Conflict { .. } | Subject::Rejected { .. });
-        let mut links = self.evidence.reviews.iter().filter(held).filter_map(|review| review.link);
-        links.any(|id| {
-            let link = self.evidence.links.iter().find(|link| link.id == id);
-            link.into_iter()
-                .flat_map(|link| link.sides.iter().enumerate())
-                .any(|(member, side)| side.key.as_ref().is_some_and(|key| self.tags_of(member, key).contains(tag)))
-        })
     }
 
     fn has_triggers(&self) -> bool {

@@ -255,8 +255,10 @@ impl Core {
         let folded = match fold(&rules, older, one.pending.clone(), order) {
             Folded::Into(folded) => *folded,
             Folded::Dropped => return Ok(()),
-            // Two sights of a stranger that cannot be ordered: it is read by its key when it is looked for.
-            Folded::Unordered => one.pending,
+            Folded::Unordered => {
+                self.want_stranger_instead(one.sync, one.address, one.pending.key);
+                return Ok(());
+            }
         };
         desk.set_pending(&one.address, Some(folded));
         let tells_ours = self.connector(one.sync, one.address.member).is_some_and(|it| it.capabilities().marks);
