@@ -261,6 +261,10 @@ impl Core {
             }
         };
         desk.set_pending(&one.address, Some(folded));
+        let state = self.syncs.get_mut(one.sync).filter(|state| state.members.iter().any(|member| !member.load.is_done()));
+        if let Some(state) = state.filter(|_| !one.read) {
+            state.unidentified.tell(one.address.clone());
+        }
         let tells_ours = self.connector(one.sync, one.address.member).is_some_and(|it| it.capabilities().marks);
         if tells_ours && !one.read {
             // The feed says whose it is: had we made it, it would carry our mark.

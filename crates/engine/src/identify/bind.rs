@@ -171,8 +171,7 @@ impl Core {
                 },
             }
         }
-        let loading = self.syncs.get(sync).is_some_and(|state| state.members.iter().any(|member| !member.load.is_done()));
-        if into.is_none() && bound.is_empty() && loading && rules.initial.strategy == InitialStrategy::MatchOnly {
+        if into.is_none() && bound.is_empty() && self.is_only_to_be_matched(sync, &item.address) {
             desk.set_pending(&item.address, None);
             return Ok(());
         }
@@ -214,6 +213,16 @@ impl Core {
         self.take_in_all(desk, arrived).await?;
         desk.touch(id);
         Ok(())
+    }
+
+    /// Whether a stranger without a match is left alone: it was read, nobody is known to work on it, and the sync begins with
+    /// what both sides have in common, or with the present.
+    fn is_only_to_be_matched(&self, sync: usize, address: &Address) -> bool {
+        self.syncs.get(sync).is_some_and(|state| {
+            let loading = state.members.iter().any(|member| !member.load.is_done());
+            let matches_only = matches!(state.rules.initial.strategy, InitialStrategy::MatchOnly | InitialStrategy::FromNow);
+            loading && matches_only && !state.unidentified.told.contains(address)
+        })
     }
 
     /// Candidates that still stand: not deleted since the search, and equal in the match fields after smoothing.

@@ -8,7 +8,7 @@ mod unproven;
 mod values;
 
 pub(crate) use bind::Join;
-pub(crate) use search::{Candidates, Find};
+pub(crate) use search::{Candidates, FIND_LIMIT, Find};
 pub(crate) use unproven::Unproven;
 pub(crate) use values::link_match_value;
 
@@ -29,6 +29,8 @@ use std::time::Duration;
 pub(crate) struct Unidentified {
     queue: VecDeque<Address>,
     queued: BTreeSet<Address>,
+    /// Those that a feed has told of while everything is being read: somebody is at work on them.
+    told: BTreeSet<Address>,
     later: BTreeSet<(Moment, Address)>,
     collided: VecDeque<(MemberIndex, LinkId)>,
     /// Strangers that a write under way may have made, with the flights that must be over first.
@@ -44,6 +46,16 @@ impl Unidentified {
     pub fn len(&self) -> usize {
         let waiting = self.later.len().saturating_add(self.perhaps_ours.len());
         self.queue.len().saturating_add(waiting).saturating_add(self.collided.len())
+    }
+
+    /// A feed tells of a stranger, of which a reading may have told before.
+    pub fn tell(&mut self, address: Address) {
+        self.told.insert(address);
+    }
+
+    /// Everything has been read: who told of whom matters no longer.
+    pub fn loaded(&mut self) {
+        self.told.clear();
     }
 
     pub fn is_idle(&self) -> bool {

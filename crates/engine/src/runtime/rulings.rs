@@ -102,7 +102,7 @@ impl Core {
             };
             let mut followed = true;
             for ruling in &rulings {
-                followed = followed && self.decide_by(desk, sync, id, Some(ruling))?;
+                followed = followed && self.decide_by(desk, sync, id, Some(ruling), &Uniqueness::Waived)?;
             }
             if !followed {
                 continue;
