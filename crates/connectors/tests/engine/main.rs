@@ -18,6 +18,7 @@ mod deletes;
 mod echoes;
 mod gaps;
 mod keys;
+mod matches;
 mod pairs;
 mod schemas;
 mod values;
