@@ -134,6 +134,8 @@ impl Core {
             state.position = crate::change::Position::default();
             // Nothing is read before the feed carries changes again.
             state.state = "connecting".to_owned();
+            state.lost = None;
+            state.gap_accepted = false;
             state.retry_at = Some(now);
             for absence in state.absences.drain(..) {
                 self.reading.remove(&absence.link);
