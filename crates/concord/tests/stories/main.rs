@@ -13,9 +13,14 @@ mod command_line;
 mod conflict;
 mod demo;
 mod first_run;
+mod gateway;
 mod kill;
+mod monitoring;
 mod one_way;
+mod outage;
 #[path = "../../../connectors/tests/contract/servers/postgres.rs"]
 mod postgres;
+mod shapes;
+mod tour;
 mod two_way;
 mod world;

@@ -10,7 +10,7 @@ use crate::link::LinkId;
 use crate::record::{FeedName, FieldName, ObjectName, SystemName};
 use crate::rules::MemberRules;
 use crate::runtime::Options;
-use crate::runtime::core::{Core, Event, FeedReport, SyncState};
+use crate::runtime::core::{Core, Event, FeedReport};
 use crate::schema::Selection;
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -320,16 +320,6 @@ impl Core {
                 Class::Stop => format!("stopped: {error}"),
                 _ => format!("unreachable since {since}: {error}"),
             };
-        }
-    }
-
-    /// A gap that a person has accepted before it was found stops nobody.
-    async fn accept_if_asked(&mut self, system: &SystemName) -> Result<()> {
-        let is_asked = self.feeds.iter().any(|((of, _), state)| of == system && state.gap_accepted);
-        let concerned = |state: &SyncState| state.rules.members.iter().any(|member| member.system == *system);
-        match self.syncs.iter().position(concerned) {
-            Some(sync) if is_asked => self.go_on_behind_gap(sync).await,
-            _ => Ok(()),
         }
     }
 

@@ -78,7 +78,11 @@ impl Core {
                 has_gap |= feed.has_gap();
             }
         }
-        if has_gap { self.go_on_behind_gap(sync).await? } else { self.reread(sync) }
+        if has_gap {
+            self.go_on_behind_gap(sync).await?
+        } else {
+            self.reread(sync)
+        }
         Ok(format!("{} reads both sides again", rules.name))
     }
 
