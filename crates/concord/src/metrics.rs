@@ -1,10 +1,12 @@
 //! The status as Prometheus text, served on a loopback port. Rendered by hand from one plain value, so that what a
 //! monitor sees and what `concord status` shows cannot differ. Never served beyond this machine.
 
+use crate::answers::Answerer;
 use axum::Router;
 use axum::extract::State;
+use axum::http::StatusCode;
 use axum::http::header::CONTENT_TYPE;
-use axum::response::IntoResponse;
+use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use concord_engine::error::{Code, Error, Result};
 use concord_engine::runtime::status::Status;
@@ -24,17 +26,20 @@ pub async fn open(port: u16) -> Result<(TcpListener, SocketAddr)> {
 }
 
 /// Answers `GET /metrics` until told to stop.
-pub async fn serve(listener: TcpListener, status: watch::Receiver<Status>, shutdown: CancellationToken) {
-    let router = Router::new().route("/metrics", get(answer)).with_state(status);
+pub async fn serve(listener: TcpListener, answerer: watch::Receiver<Answerer>, shutdown: CancellationToken) {
+    let router = Router::new().route("/metrics", get(answer)).with_state(answerer);
     let server = axum::serve(listener, router).with_graceful_shutdown(shutdown.cancelled_owned());
     if let Err(error) = server.await {
         tracing::warn!(%error, "metrics are no longer served");
     }
 }
 
-async fn answer(State(status): State<watch::Receiver<Status>>) -> impl IntoResponse {
-    let text = render(&status.borrow());
-    ([(CONTENT_TYPE, "text/plain; version=0.0.4")], text)
+async fn answer(State(answerer): State<watch::Receiver<Answerer>>) -> Response {
+    let answerer = answerer.borrow().clone();
+    match answerer.status().await {
+        Ok(status) => ([(CONTENT_TYPE, "text/plain; version=0.0.4")], render(&status)).into_response(),
+        Err(error) => (StatusCode::SERVICE_UNAVAILABLE, format!("{error}\n")).into_response(),
+    }
 }
 
 /// One metric with its samples.
@@ -72,12 +77,13 @@ pub fn render(status: &Status) -> String {
 fn render_syncs(status: &Status, text: &mut String) {
     type Read = fn(&concord_engine::runtime::status::SyncStatus) -> f64;
     #[allow(clippy::cast_precision_loss, reason = "counters beyond 2^53 are not reached, and a metric is a float anyway")]
-    let metrics: [(&'static str, &str, &str, Read); 7] = [
+    let metrics: [(&'static str, &str, &str, Read); 8] = [
         ("concord_links", "gauge", "Records known, per sync.", |sync| sync.links as f64),
         ("concord_observed_total", "counter", "Changes seen since the start.", |sync| sync.observed as f64),
         ("concord_written_total", "counter", "Records written since the start.", |sync| sync.written as f64),
         ("concord_failed_total", "counter", "Writes that failed since the start.", |sync| sync.failed as f64),
         ("concord_rate", "gauge", "Records written per second, over the last ten seconds.", |sync| sync.rate),
+        ("concord_error_rate", "gauge", "Share of writes that failed in the last five minutes.", |sync| sync.error_rate),
         ("concord_review_open", "gauge", "Items that wait for a person.", |sync| sync.review as f64),
         ("concord_level", "gauge", "1 when nothing is left to do.", |sync| f64::from(u8::from(sync.level))),
     ];
@@ -87,18 +93,48 @@ fn render_syncs(status: &Status, text: &mut String) {
             metric.sample(&[("sync", &sync.name)], read(sync));
         }
     }
-    let mut latency =
-        Metric::open(text, "concord_latency_seconds", "summary", "Time from the commit of an edit to the commit of our write.");
+    let verified: Vec<_> = status.syncs.iter().filter_map(|sync| Some((&sync.name, sync.verified.as_ref()?))).collect();
+    let mut equal = Metric::open(text, "concord_verified_equal", "gauge", "1 when the last verification found both sides equal.");
+    for (name, last) in &verified {
+        equal.sample(&[("sync", name)], u8::from(last.equal));
+    }
+    let mut through = Metric::open(text, "concord_verified_timestamp_seconds", "gauge", "When the last verification began.");
+    for (name, last) in &verified {
+        if let Ok(moment) = last.through.parse::<jiff::Timestamp>() {
+            through.sample(&[("sync", name)], moment.as_second());
+        }
+    }
+    render_latency(status, text);
+}
+
+/// Latencies twice: as a histogram, which a monitor can add up over processes and time, and as quantiles since the start.
+fn render_latency(status: &Status, text: &mut String) {
+    let help = "Time from the commit of an edit to the commit of our write.";
+    let _ = Metric::open(text, "concord_latency_seconds", "histogram", help);
+    #[allow(clippy::cast_precision_loss, reason = "a bound in milliseconds fits a float exactly")]
+    for sync in &status.syncs {
+        let (name, count) = (escaped(&sync.name), sync.latency_ms.count);
+        for (bound, no_longer) in &sync.latency_histogram.at_most_ms {
+            let bound = *bound as f64 / 1000.0;
+            let _ = writeln!(text, "concord_latency_seconds_bucket{{sync=\"{name}\",le=\"{bound}\"}} {no_longer}");
+        }
+        let _ = writeln!(text, "concord_latency_seconds_bucket{{sync=\"{name}\",le=\"+Inf\"}} {count}");
+        let _ = writeln!(text, "concord_latency_seconds_sum{{sync=\"{name}\"}} {}", sync.latency_histogram.sum_ms / 1000.0);
+        let _ = writeln!(text, "concord_latency_seconds_count{{sync=\"{name}\"}} {count}");
+    }
+    let mut quantiles = Metric::open(
+        text,
+        "concord_latency_quantile_seconds",
+        "gauge",
+        "Quantiles of the same since the start; 1 is the longest.",
+    );
     for sync in &status.syncs {
         let latencies = sync.latency_ms;
         for (quantile, milliseconds) in
             [("0.5", latencies.p50), ("0.95", latencies.p95), ("0.99", latencies.p99), ("1", latencies.max)]
         {
-            latency.sample(&[("sync", &sync.name), ("quantile", quantile)], milliseconds / 1000.0);
+            quantiles.sample(&[("sync", &sync.name), ("quantile", quantile)], milliseconds / 1000.0);
         }
-    }
-    for sync in &status.syncs {
-        let _ = writeln!(text, "concord_latency_seconds_count{{sync=\"{}\"}} {}", escaped(&sync.name), sync.latency_ms.count);
     }
 }
 
@@ -140,13 +176,16 @@ fn render_feeds(status: &Status, text: &mut String) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use concord_engine::runtime::status::{FeedStatus, MemberStatus, Percentiles, SyncStatus};
+    use concord_engine::runtime::status::{FeedStatus, LastVerified, LatencyHistogram, MemberStatus, Percentiles, SyncStatus};
 
     fn status() -> Status {
         Status {
             syncs: vec![SyncStatus {
                 name: "acc\"ounts".into(),
                 written: 7,
+                error_rate: 0.125,
+                latency_histogram: LatencyHistogram { at_most_ms: vec![(2, 3), (5, 6)], sum_ms: 16.0 },
+                verified: Some(LastVerified { through: "2026-01-01T00:00:00Z".into(), equal: true, records: 7, differing: 0 }),
                 latency_ms: Percentiles { count: 7, p50: 2.0, p95: 3.0, p99: 4.0, max: 5.0 },
                 members: vec![MemberStatus {
                     system: "crm".into(),
@@ -183,7 +222,12 @@ mod tests {
         let text = render(&status());
         for expected in [
             "concord_written_total{sync=\"acc\\\"ounts\"} 7",
-            "concord_latency_seconds{sync=\"acc\\\"ounts\",quantile=\"0.99\"} 0.004",
+            "concord_latency_quantile_seconds{sync=\"acc\\\"ounts\",quantile=\"0.99\"} 0.004",
+            "concord_latency_seconds_bucket{sync=\"acc\\\"ounts\",le=\"0.005\"} 6",
+            "concord_latency_seconds_bucket{sync=\"acc\\\"ounts\",le=\"+Inf\"} 7",
+            "concord_latency_seconds_sum{sync=\"acc\\\"ounts\"} 0.016",
+            "concord_error_rate{sync=\"acc\\\"ounts\"} 0.125",
+            "concord_verified_timestamp_seconds{sync=\"acc\\\"ounts\"} 1767225600",
             "concord_owed{sync=\"acc\\\"ounts\",system=\"crm\",object=\"a\"} 3",
             "concord_feed_retained_bytes{system=\"crm\",feed=\"f\"} 1024",
             "concord_feed_lag_seconds{system=\"crm\",feed=\"f\"} 1.5",

@@ -6,7 +6,7 @@ use crate::secrets;
 use crate::terminal::Notice;
 use concord_connectors::settings::Asked;
 use concord_engine::config::{self, Config, ConfigHash, Diagnostic, Places, Severity};
-use concord_engine::connector::Connector;
+use concord_engine::connector::{self, Connector, Finding};
 use concord_engine::error::{Class, Code, Error, Result};
 use concord_engine::plan::{self, MemberFacts, MissingIndex, Subject};
 use concord_engine::record::{ObjectName, SystemName};
@@ -50,6 +50,7 @@ pub fn notice(diagnostic: &Diagnostic) -> Notice {
         },
         message: diagnostic.message.clone(),
         place: diagnostic.place.clone(),
+        because: None,
         remedy: diagnostic.remedy.clone(),
     }
 }
@@ -177,6 +178,49 @@ pub async fn prepare(written: &Written, store: &dyn Store, systems: &[(SystemNam
     let descriptions: Vec<Description> = prepared.syncs.iter().map(|sync| Description::of(&sync.rules)).collect();
     description::save(store, &descriptions).await?;
     Ok(prepared)
+}
+
+/// What each system says of the objects that take part: reach, privileges, settings, keys. Nothing is changed.
+pub async fn ask_systems(config: &Config, systems: &[(SystemName, Arc<dyn Connector>)]) -> Vec<Notice> {
+    let mut notices = Vec::new();
+    for (name, connector) in systems {
+        let members = config.syncs.iter().flat_map(|sync| sync.source.iter().chain(&sync.target));
+        let objects: Vec<_> = members.filter(|member| member.system == *name).map(|member| member.object_name()).collect();
+        match connector.check(&objects).await {
+            Ok(findings) => notices.extend(findings.iter().map(|finding| of_finding(name.as_str(), finding))),
+            Err(error) => notices.push(Notice::of(&if error.at.is_some() { error } else { error.at(name.as_str()) })),
+        }
+    }
+    notices
+}
+
+/// Adds notices, but for those of a lack that a system has been found to have: it is named with its remedy already.
+pub fn add_unknown(notices: &mut Vec<Notice>, more: Vec<Notice>) {
+    let named: Vec<Notice> = notices.iter().filter(|notice| notice.severity == "error").cloned().collect();
+    let is_known = |notice: &Notice| {
+        let is_same =
+            |known: &Notice| known.message == notice.message || (known.code == notice.code && known.place == notice.place);
+        named.iter().any(is_same)
+    };
+    notices.extend(more.into_iter().filter(|notice| !is_known(notice)));
+}
+
+/// A connector's finding as people see it.
+fn of_finding(system: &str, finding: &Finding) -> Notice {
+    let about = if finding.about == system { system.to_string() } else { format!("{system}, {}", finding.about) };
+    Notice {
+        code: finding.code.map_or(String::new(), |code| code.to_string()),
+        severity: match finding.severity {
+            connector::Severity::Fine => "fine",
+            connector::Severity::Advice => "advice",
+            connector::Severity::Warning => "warning",
+            connector::Severity::Problem => "error",
+        },
+        message: finding.message.clone(),
+        place: Some(about),
+        because: None,
+        remedy: finding.remedy.clone(),
+    }
 }
 
 async fn facts(prepared: &Prepared, system: &SystemName, object: &ObjectName) -> Result<MemberFacts> {

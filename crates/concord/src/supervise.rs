@@ -3,10 +3,11 @@
 //! good order and begins anew with all of them. Every task lives inside the one future.
 
 use crate::answers::description::{self};
-use crate::answers::{Answerer, Running, queue};
+use crate::answers::{Answerer, Release, Running, queue};
 use crate::approval;
 use crate::control::{self, Ask, Door};
 use crate::metrics;
+use crate::release;
 use crate::setup::{self, Prepared, Written};
 use concord_engine::clock::{Clock, Moment, SystemClock};
 use concord_engine::error::{Code, Error, Result};
@@ -15,10 +16,11 @@ use concord_engine::runtime::status::{Status, SyncStatus};
 use concord_engine::runtime::{Approvals, Handle, Options, Setup, engine};
 use concord_engine::store::Store;
 use std::collections::BTreeSet;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::TcpListener;
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
 /// The wait before systems that could not be asked are asked again, doubled up to the longest.
@@ -37,6 +39,8 @@ pub struct Supervision {
     pub written: Written,
     /// The store, locked for this process.
     pub store: Arc<dyn Store>,
+    /// Its folder.
+    pub folder: PathBuf,
     /// The syncs, as far as they are proven.
     pub prepared: Prepared,
     /// Whether every first run is approved beforehand.
@@ -66,7 +70,7 @@ pub async fn run(mut supervision: Supervision, shutdown: CancellationToken) -> R
     let (statuses, status) = watch::channel(Status::default());
     let around = shutdown.child_token();
     let control = serve_control(supervision.door.take(), answerer, around.clone());
-    let metrics = serve_metrics(supervision.metrics.take(), status.clone(), around.clone());
+    let metrics = serve_metrics(supervision.metrics.take(), answerers.subscribe(), around.clone());
     let ageing = age(Arc::clone(&store), supervision.retention, around.clone());
     let engines = async {
         let result = run_engines(supervision, &answerers, &statuses, &shutdown).await;
@@ -86,9 +90,9 @@ async fn serve_control(door: Option<Door>, answerer: watch::Receiver<Answerer>, 
     control::serve(door, answer, shutdown).await;
 }
 
-async fn serve_metrics(listener: Option<TcpListener>, status: watch::Receiver<Status>, shutdown: CancellationToken) {
+async fn serve_metrics(listener: Option<TcpListener>, answerer: watch::Receiver<Answerer>, shutdown: CancellationToken) {
     if let Some(listener) = listener {
-        metrics::serve(listener, status, shutdown).await;
+        metrics::serve(listener, answerer, shutdown).await;
     }
 }
 
@@ -117,6 +121,8 @@ enum Ended {
     Done,
     /// More syncs can run now.
     MoreToRun(Prepared),
+    /// Some systems are to be released.
+    Release(Release),
 }
 
 async fn run_engines(
@@ -130,8 +136,27 @@ async fn run_engines(
         match run_engine(&supervision, prepared, answerers, statuses, shutdown).await? {
             Ended::Done => return Ok(()),
             Ended::MoreToRun(prepared) => supervision.prepared = prepared,
+            Ended::Release(release) => {
+                supervision.prepared = let_go(&mut supervision, release).await?;
+                if supervision.written.config.syncs.is_empty() {
+                    tracing::info!("every sync is released: nothing is left to run");
+                    return Ok(());
+                }
+            }
         }
     }
+}
+
+/// Removes what was made in the systems asked for, and forgets the syncs that need them. What is left is proven anew.
+async fn let_go(supervision: &mut Supervision, asked: Release) -> Result<Prepared> {
+    let folder = supervision.folder.clone();
+    let store = Arc::clone(&supervision.store);
+    let open = setup::open_systems(&supervision.written.config, &*store, &folder).await?;
+    let released = release::release(&supervision.written, &*store, &open, &asked.systems).await;
+    supervision.written.config.syncs.retain(|sync| !sync.systems().iter().any(|system| asked.systems.contains(system)));
+    // Whoever asked may have gone; what was asked is done all the same.
+    let _ = asked.answer.send(released);
+    setup::prepare(&supervision.written, &*store, &open).await
 }
 
 async fn run_engine(
@@ -159,7 +184,9 @@ async fn run_engine(
     };
     let systems: Vec<(SystemName, _)> = prepared.systems.clone();
     let (handle, engine) = engine(setup);
-    let running = Running { commands: handle.commands.clone(), status: statuses.subscribe(), prepared: Arc::new(prepared) };
+    let (releases, mut release) = mpsc::channel(1);
+    let running =
+        Running { commands: handle.commands.clone(), status: statuses.subscribe(), prepared: Arc::new(prepared), releases };
     let answerer = Answerer {
         syncs: Arc::new(description::load(&*store).await?),
         store: Arc::clone(&store),
@@ -186,6 +213,11 @@ async fn run_engine(
             stop.cancel();
             running_engine.await?;
             return Ok(Ended::MoreToRun(more));
+        }
+        Some(release) = release.recv() => {
+            stop.cancel();
+            running_engine.await?;
+            return Ok(Ended::Release(release));
         }
     }
     running_engine.await.map(|()| Ended::Done)

@@ -53,6 +53,9 @@ pub struct Notice {
     pub message: String,
     /// `file:line:column`, or the system or object.
     pub place: Option<String>,
+    /// The failure behind it, where there is one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub because: Option<String>,
     /// What to do.
     pub remedy: String,
 }
@@ -65,6 +68,7 @@ impl Notice {
             severity: "error",
             message: error.message.clone(),
             place: error.at.clone(),
+            because: because(error),
             remedy: error.code.remedy().to_string(),
         }
     }
@@ -141,9 +145,29 @@ fn painted(colour: bool, style: Style, text: &str) -> String {
     if colour { format!("{}{text}\x1b[0m", style.sequence()) } else { text.to_string() }
 }
 
-/// A notice as text: code and message, place, the line with a caret below it, remedy.
+/// What stands behind an error, from the nearest to the first; each said once.
+fn because(error: &Error) -> Option<String> {
+    let mut source = std::error::Error::source(error)?;
+    let mut text = source.to_string();
+    while let Some(next) = source.source() {
+        let more = next.to_string();
+        if more.ends_with(&text) {
+            text = more;
+        } else if !text.contains(&more) {
+            text.push_str(&format!(": {more}"));
+        }
+        source = next;
+    }
+    Some(text)
+}
+
+/// A notice as text: code and message, place, the line with a caret below it, what is behind it, remedy. What is as it
+/// should be takes one line.
 fn render(notice: &Notice, colour: bool) -> String {
     let mut text = String::new();
+    if let ("fine", Some(place)) = (notice.severity, &notice.place) {
+        return format!("{}: {place}: {}\n", painted(colour, Style::Good, "fine"), notice.message);
+    }
     let label =
         if notice.code.is_empty() { notice.severity.to_string() } else { format!("{}[{}]", notice.severity, notice.code) };
     text.push_str(&format!("{}: {}\n", painted(colour, notice.style(), &label), painted(colour, Style::Strong, &notice.message)));
@@ -163,6 +187,9 @@ fn render(notice: &Notice, colour: bool) -> String {
                 painted(colour, notice.style(), &"^".repeat(excerpt.length))
             ));
         }
+    }
+    if let Some(because) = &notice.because {
+        text.push_str(&format!("{}because: {because}\n", painted(colour, Style::Dim, "  = ")));
     }
     if !notice.remedy.is_empty() {
         for (number, line) in notice.remedy.lines().enumerate() {
@@ -249,6 +276,7 @@ mod tests {
             severity: "error",
             message: "unknown key `sync_typ`".into(),
             place: Some(format!("{}:3:3", path.display())),
+            because: None,
             remedy: "Write `sync_type`.".into(),
         };
         let expected = format!(

@@ -128,7 +128,7 @@ codes! {
     /// Authentication failed.
     AuthenticationFailed = 2002, Stop, "Check the user name and where its secret comes from.";
     /// A privilege is missing.
-    PrivilegeMissing = 2003, Stop, "Run the statement named in the message as an administrator.";
+    PrivilegeMissing = 2003, Stop, "Run the statement named in the message as an administrator; `concord check --connect` names it where the message does not.";
     /// A server setting stands in the way.
     SettingWrong = 2004, Stop, "Change the setting named in the message and restart the server if it says so.";
     /// The object does not exist or cannot be seen.
@@ -138,7 +138,7 @@ codes! {
     /// A mapped field is not in the object.
     FieldMissing = 2007, Stop, "Correct the field's name in the mapping, or remove the mapping.";
     /// The feed cannot be resumed at the stored position.
-    FeedGap = 2008, Stop, "Changes may have been missed. Run `concord plan` to read both sides again, and approve the plan.";
+    FeedGap = 2008, Stop, "Changes may have been missed. `concord verify` lists what differs; `concord verify --repair` reads both sides again, merges what was missed, and lets the sync go on.";
     /// The schema of a mapped object changed in a way that the mapping does not survive.
     SchemaDrift = 2009, Stop, "Adapt the mapping to the new schema, then resume the sync.";
     /// The connector does not do this.

@@ -154,7 +154,7 @@ impl Core {
             closed: None,
             code: Code::MassDelete.to_string(),
             message: format!(
-                "{deletes} records of {object} went away within {:?}; none is deleted elsewhere before you say so",
+                "at least {deletes} records of {object} went away within {:?}; none is deleted elsewhere before you say so",
                 rules.guard.window
             ),
             subject: Subject::MassChange { member, deletes },

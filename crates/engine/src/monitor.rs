@@ -3,13 +3,15 @@
 use crate::clock::Moment;
 use crate::error::Result;
 use crate::runtime::core::{Core, Event};
-use crate::runtime::status::{FeedStatus, MemberStatus, Percentiles, Status, SyncStatus};
+use crate::runtime::status::{FeedStatus, LATENCY_BOUNDS_MS, LatencyHistogram, MemberStatus, Percentiles, Status, SyncStatus};
 use hdrhistogram::Histogram;
 use std::collections::VecDeque;
 use std::sync::Arc;
 
 /// The rate is that of the last so many seconds.
 const RATE_SECONDS: i64 = 10;
+/// The share of writes that failed is that of the last so many seconds.
+const ERROR_SECONDS: i64 = 300;
 
 /// Counters of one sync since the start.
 pub(crate) struct Meters {
@@ -18,7 +20,17 @@ pub(crate) struct Meters {
     failed: u64,
     /// Microseconds from commit to applied; three digits, up to an hour.
     latency: Option<Histogram<u64>>,
-    recent: VecDeque<(i64, u64)>,
+    /// How many took at most as long as each of [`LATENCY_BOUNDS_MS`], and their sum in microseconds.
+    latency_counts: [u64; LATENCY_BOUNDS_MS.len()],
+    latency_sum: u64,
+    recent: VecDeque<Second>,
+}
+
+/// What happened in one second.
+struct Second {
+    at: i64,
+    written: u64,
+    failed: u64,
 }
 
 impl Meters {
@@ -28,6 +40,8 @@ impl Meters {
             written: 0,
             failed: 0,
             latency: Histogram::new_with_bounds(1, 3_600_000_000, 3).ok(),
+            latency_counts: [0; LATENCY_BOUNDS_MS.len()],
+            latency_sum: 0,
             recent: VecDeque::new(),
         }
     }
@@ -36,33 +50,74 @@ impl Meters {
         self.observed = self.observed.saturating_add(1);
     }
 
-    pub fn failed(&mut self) {
+    pub fn failed(&mut self, now: Moment) {
         self.failed = self.failed.saturating_add(1);
+        self.count(now, 0, 1);
     }
 
     pub fn written(&mut self, now: Moment, edited: Moment) {
         self.written = self.written.saturating_add(1);
-        if edited != Moment::default()
-            && let Some(latency) = &mut self.latency
-        {
-            latency.saturating_record(u64::try_from(now.since(edited).as_micros()).unwrap_or(u64::MAX).max(1));
+        if edited != Moment::default() {
+            self.took(u64::try_from(now.since(edited).as_micros()).unwrap_or(u64::MAX).max(1));
         }
-        let second = now.micros().div_euclid(1_000_000);
-        match self.recent.back_mut() {
-            Some((last, count)) if *last == second => *count = count.saturating_add(1),
-            _ => self.recent.push_back((second, 1)),
+        self.count(now, 1, 0);
+    }
+
+    fn took(&mut self, micros: u64) {
+        if let Some(latency) = &mut self.latency {
+            latency.saturating_record(micros);
         }
-        while self.recent.front().is_some_and(|(first, _)| second.saturating_sub(*first) >= RATE_SECONDS) {
+        self.latency_sum = self.latency_sum.saturating_add(micros);
+        for (count, bound) in self.latency_counts.iter_mut().zip(LATENCY_BOUNDS_MS) {
+            if micros <= bound.saturating_mul(1_000) {
+                *count = count.saturating_add(1);
+            }
+        }
+    }
+
+    /// Adds to the present second's counts; those that are too old to matter go.
+    fn count(&mut self, now: Moment, written: u64, failed: u64) {
+        let at = now.micros().div_euclid(1_000_000);
+        while self.recent.front().is_some_and(|first| at.saturating_sub(first.at) >= ERROR_SECONDS) {
             self.recent.pop_front();
+        }
+        match self.recent.back_mut() {
+            // A clock that was set back goes on counting in the newest second.
+            Some(last) if last.at >= at => {
+                last.written = last.written.saturating_add(written);
+                last.failed = last.failed.saturating_add(failed);
+            }
+            _ => self.recent.push_back(Second { at, written, failed }),
         }
     }
 
     #[allow(clippy::cast_precision_loss, reason = "figures for people")]
     fn rate(&self, now: Moment) -> f64 {
-        let second = now.micros().div_euclid(1_000_000);
-        let recent: u64 =
-            self.recent.iter().filter(|(at, _)| second.saturating_sub(*at) < RATE_SECONDS).map(|(_, count)| count).sum();
-        recent as f64 / RATE_SECONDS as f64
+        let (written, _) = self.within(now, RATE_SECONDS);
+        written as f64 / RATE_SECONDS as f64
+    }
+
+    #[allow(clippy::cast_precision_loss, reason = "figures for people")]
+    fn error_rate(&self, now: Moment) -> f64 {
+        let (written, failed) = self.within(now, ERROR_SECONDS);
+        if failed == 0 { 0.0 } else { failed as f64 / written.saturating_add(failed) as f64 }
+    }
+
+    /// Written and failed in the last so many seconds.
+    fn within(&self, now: Moment, seconds: i64) -> (u64, u64) {
+        let at = now.micros().div_euclid(1_000_000);
+        let recent = self.recent.iter().filter(|second| at.saturating_sub(second.at) < seconds);
+        recent.fold((0, 0), |(written, failed), second| {
+            (written.saturating_add(second.written), failed.saturating_add(second.failed))
+        })
+    }
+
+    #[allow(clippy::cast_precision_loss, reason = "figures for people")]
+    fn histogram(&self) -> LatencyHistogram {
+        LatencyHistogram {
+            at_most_ms: LATENCY_BOUNDS_MS.into_iter().zip(self.latency_counts).collect(),
+            sum_ms: self.latency_sum as f64 / 1_000.0,
+        }
     }
 
     #[allow(clippy::cast_precision_loss, reason = "figures for people")]
@@ -129,7 +184,7 @@ impl Core {
                     owed: of(&counts.owed, index),
                     in_flight: u64::try_from(*in_flight).unwrap_or(u64::MAX),
                     reach: match (&state.down, trouble) {
-                        (Some((since, error)), _) => format!("since {since}: {error}"),
+                        (Some((since, error)), _) => format!("down since {since}: {error}"),
                         (None, Some(trouble)) => trouble,
                         (None, None) => "up".to_owned(),
                     },
@@ -146,8 +201,11 @@ impl Core {
             written: state.meters.written,
             failed: state.meters.failed,
             rate: state.meters.rate(now),
+            error_rate: state.meters.error_rate(now),
             review: counts.reviews,
             latency_ms: state.meters.percentiles(),
+            latency_histogram: state.meters.histogram(),
+            verified: None,
             members,
         })
     }
@@ -184,10 +242,30 @@ impl Core {
             && owed == 0
     }
 
-    /// For `once`: every feed has passed a fence that was set after the start, so whatever was committed before it has
-    /// been seen.
+    /// For `once`: every sync is level or cannot go on without a person, and every feed that can be read has passed a
+    /// fence that was set after the start, so whatever was committed before it has been seen.
     pub(crate) fn once_is_over(&self) -> bool {
-        self.feeds.values().all(|feed| feed.fences_passed > 0) && self.jobs_are_quiet()
+        let status = self.publish.borrow();
+        let ended = |(sync, status): (usize, &SyncStatus)| status.level || self.needs_a_person(sync);
+        status.syncs.iter().enumerate().all(ended)
+            && self.feeds.iter().all(|((system, _), feed)| feed.fences_passed > 0 || feed.is_stopped() || !self.is_read(system))
+            && self.jobs_are_quiet()
+    }
+
+    /// Whether the feeds of a system are read: not before a sync that needs them has been approved.
+    fn is_read(&self, system: &crate::record::SystemName) -> bool {
+        self.syncs.iter().any(|state| state.approved && state.rules.members.iter().any(|member| member.system == *system))
+    }
+
+    /// Whether a sync, or the feed of one of its systems, is stopped until somebody has put something right.
+    fn needs_a_person(&self, sync: usize) -> bool {
+        self.syncs.get(sync).is_some_and(|state| {
+            let stands = |system| self.feeds.iter().any(|((of, _), feed)| of == system && feed.is_stopped());
+            state.stopped.is_some()
+                || state.paused
+                || !state.approved
+                || state.rules.members.iter().any(|member| stands(&member.system))
+        })
     }
 
     pub(crate) fn ask_health(&mut self) {
@@ -250,4 +328,38 @@ fn stage(state: &crate::runtime::core::SyncState) -> String {
         return "comparing with what was known before a gap".to_owned();
     }
     if state.members.iter().any(|member| !member.load.is_done()) { "loading".to_owned() } else { "live".to_owned() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(seconds: i64) -> Moment {
+        Moment(seconds * 1_000_000)
+    }
+
+    #[test]
+    fn rates_forget_what_is_old() {
+        let mut meters = Meters::new(at(0));
+        meters.failed(at(100));
+        (0..3).for_each(|_| meters.written(at(100), at(99)));
+        assert_eq!((meters.error_rate(at(100)), meters.rate(at(100))), (0.25, 0.3));
+        meters.written(at(300), at(299));
+        assert_eq!((meters.error_rate(at(300)), meters.rate(at(300))), (0.2, 0.1));
+        assert_eq!((meters.error_rate(at(400)), meters.rate(at(400))), (0.0, 0.0));
+    }
+
+    #[test]
+    fn a_latency_counts_in_every_bucket_that_holds_it() {
+        let mut meters = Meters::new(at(0));
+        for micros in [900, 4_000, 60_000_000] {
+            meters.written(Moment(60_000_000 + micros), Moment(60_000_000));
+        }
+        // A value without a time of its edit was written, and took nobody knows how long.
+        meters.written(at(200), Moment::default());
+        let histogram = meters.histogram();
+        let within = |bound: u64| histogram.at_most_ms.iter().find(|(at, _)| *at == bound).unwrap().1;
+        assert_eq!([within(1), within(2), within(5), within(30_000), within(300_000)], [1, 1, 2, 2, 3]);
+        assert_eq!((histogram.sum_ms, meters.percentiles().count, meters.written), (60_004.9, 3, 4));
+    }
 }

@@ -315,7 +315,7 @@ impl Core {
         Ok(())
     }
 
-    fn ask_about_rewound(&mut self, sync: usize, member: MemberIndex, records: u64, older: u64, evidence: String, certain: bool) {
+    fn ask_about_rewound(&mut self, sync: usize, member: MemberIndex, records: u64, older: u64, evidence: String) {
         let Some(rules) = self.rules(sync) else { return };
         let id = self.new_review();
         let object = rules.members.get(member).map(|member| format!("{} {}", member.system, member.object)).unwrap_or_default();

@@ -352,8 +352,9 @@ impl Core {
             side.attempts = side.attempts.saturating_add(1);
             side.attempts
         });
+        let now = self.now();
         if let Some(state) = self.syncs.get_mut(sync) {
-            state.meters.failed();
+            state.meters.failed(now);
         }
         if attempts < rules.retry.max_attempts {
             let due = self.now().plus(self.jitter.part_of(rules.retry.delay(attempts)));
@@ -368,8 +369,9 @@ impl Core {
 
     fn reject(&mut self, desk: &mut Desk, sync: usize, member: MemberIndex, id: LinkId, error: &Error) {
         let (Some(link), Some(rules)) = (desk.link(id).cloned(), self.rules(sync)) else { return };
+        let now = self.now();
         if let Some(state) = self.syncs.get_mut(sync) {
-            state.meters.failed();
+            state.meters.failed(now);
         }
         self.fall_back(desk, sync, member, link, &rules, error);
     }

@@ -7,6 +7,7 @@ use concord_engine::ledger::{Entry, LedgerRow};
 use concord_engine::link::{Life, Link, LinkId, Standing, SyncId};
 use concord_engine::store::{LedgerQuery, LinkState};
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeSet;
 
 /// The life of a record in words.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -23,6 +24,8 @@ pub struct Explanation {
     pub agreed: Vec<AgreedField>,
     /// What happened, newest first.
     pub history: Vec<Happened>,
+    /// Other records that have this key in another system: as `SYSTEM:KEY`.
+    pub others: Vec<String>,
 }
 
 /// What a member shows.
@@ -95,14 +98,19 @@ impl Answerer {
             return Err(Error::new(Code::ArgumentWrong, message));
         }
         let id = SyncId(sync.id);
-        let by_key = LedgerQuery { sync: Some(id), key: Some(key.to_string()), link: None, limit };
-        let mut rows = self.store.ledger(by_key).await?;
-        let link = match rows.iter().find_map(|row| row.link) {
-            Some(link) => Some(link),
-            None => self.link_by_scan(id, key).await?,
+        let (member, key) = named_key(sync, key);
+        let mut found = self.links_called(id, key, limit).await?;
+        found.retain(|(at, _)| member.is_none_or(|member| member == *at));
+        // Two systems may well number two records alike: the first system's is told of, and the others are named.
+        let link = found.first().map(|(_, link)| *link);
+        let others = found.iter().filter(|(_, other)| Some(*other) != link);
+        let others: Vec<String> = others.map(|(member, _)| format!("{}:{key}", sync.member(*member))).collect();
+        let mut rows = match link {
+            Some(link) => self.store.ledger(LedgerQuery { sync: Some(id), link: Some(link), key: None, limit }).await?,
+            None => self.ledger_of(id, key, limit).await?,
         };
-        if let Some(link) = link {
-            rows = self.store.ledger(LedgerQuery { sync: Some(id), link: Some(link), key: None, limit }).await?;
+        if link.is_none() {
+            rows.retain(|row| member.is_none_or(|member| member == row.member));
         }
         let state = match link {
             Some(link) => self.store.links(vec![link]).await?.into_iter().next(),
@@ -111,25 +119,56 @@ impl Answerer {
         if rows.is_empty() && state.is_none() {
             return Err(Error::new(Code::RecordUnknown, format!("`{}` knows no record with the key `{key}`", sync.name)));
         }
-        Ok(explanation(sync, link, state.as_ref(), &rows, field))
+        Ok(Explanation { others, ..explanation(sync, link, state.as_ref(), &rows, field) })
     }
 
-    /// A record that was linked before the ledger's oldest row is found by looking at every link.
-    async fn link_by_scan(&self, sync: SyncId, key: &str) -> Result<Option<LinkId>> {
+    async fn ledger_of(&self, sync: SyncId, key: &str, limit: usize) -> Result<Vec<LedgerRow>> {
+        self.store.ledger(LedgerQuery { sync: Some(sync), key: Some(key.to_string()), link: None, limit }).await
+    }
+
+    /// The links in which a member has this key, or had it by the ledger, by member. The key that a record has now comes
+    /// before one that it once had.
+    async fn links_called(&self, sync: SyncId, key: &str, limit: usize) -> Result<Vec<(usize, LinkId)>> {
+        let rows = self.ledger_of(sync, key, limit).await?;
+        let told: BTreeSet<(usize, LinkId)> = rows.iter().filter_map(|row| Some((row.member, row.link?))).collect();
+        let states = self.store.links(told.iter().map(|(_, link)| *link).collect()).await?;
+        let mut found: Vec<(usize, LinkId)> = states.iter().flat_map(|state| members_called(&state.link, key)).collect();
+        if found.is_empty() {
+            found = self.links_by_scan(sync, key).await?;
+        }
+        found.extend(told.iter().filter(|(member, _)| !found.iter().any(|(known, _)| known == member)).collect::<Vec<_>>());
+        found.sort_unstable();
+        found.dedup();
+        Ok(found)
+    }
+
+    /// Records that were linked before the ledger's oldest row are found by looking at every link.
+    async fn links_by_scan(&self, sync: SyncId, key: &str) -> Result<Vec<(usize, LinkId)>> {
         const CHUNK: usize = 5_000;
         let mut after = LinkId(0);
+        let mut found = Vec::new();
         loop {
             let links = self.store.scan_links(sync, after, CHUNK).await?;
-            let has_key =
-                |link: &&Link| link.sides.iter().any(|side| side.key.as_ref().is_some_and(|own| own.to_string() == key));
-            if let Some(found) = links.iter().find(has_key) {
-                return Ok(Some(found.id));
-            }
+            found.extend(links.iter().flat_map(|link| members_called(link, key)));
             match links.last() {
                 Some(last) => after = last.id,
-                None => return Ok(None),
+                None => return Ok(found),
             }
         }
+    }
+}
+
+/// The members in which a link's record has this key.
+fn members_called(link: &Link, key: &str) -> Vec<(usize, LinkId)> {
+    let sides = link.sides.iter().enumerate();
+    sides.filter(|(_, side)| side.key.as_ref().is_some_and(|own| own.to_string() == key)).map(|(at, _)| (at, link.id)).collect()
+}
+
+/// A key as a person writes it: `SYSTEM:KEY` where the key alone is not enough.
+fn named_key<'a>(sync: &Description, key: &'a str) -> (Option<usize>, &'a str) {
+    match key.split_once(':').map(|(system, rest)| (sync.member_called(system), rest)) {
+        Some((Some(member), rest)) => (Some(member), rest),
+        _ => (None, key),
     }
 }
 
@@ -148,6 +187,7 @@ fn explanation(
         members: state.map_or(Vec::new(), |state| members(sync, state, &wanted)),
         agreed: state.map_or(Vec::new(), |state| agreed(sync, &state.link, &wanted)),
         history: rows.iter().filter_map(|row| happened(sync, row, field)).collect(),
+        others: Vec::new(),
     }
 }
 

@@ -6,6 +6,7 @@ pub mod description;
 pub mod explain;
 pub mod queue;
 pub mod review;
+pub mod verified;
 
 use crate::control::Ask;
 use crate::secrets;
@@ -13,10 +14,10 @@ use crate::setup::Prepared;
 use concord_engine::clock::Clock;
 use concord_engine::error::{Code, Error, Result};
 use concord_engine::link::SyncId;
+use concord_engine::record::SystemName;
 use concord_engine::runtime::command::{Command, Request};
 use concord_engine::runtime::status::{MemberStatus, Status, SyncStatus};
 use concord_engine::store::Store;
-use concord_engine::verify::{self, SyncVerification};
 use description::Description;
 use serde::Serialize;
 use std::sync::Arc;
@@ -31,6 +32,16 @@ pub struct Running {
     pub status: watch::Receiver<Status>,
     /// The syncs that run, and their systems.
     pub prepared: Arc<Prepared>,
+    /// Where it is asked that systems be released.
+    pub releases: mpsc::Sender<Release>,
+}
+
+/// Asks the process that runs to let go of systems.
+pub struct Release {
+    /// The systems.
+    pub systems: Vec<SystemName>,
+    /// Where the answer goes.
+    pub answer: oneshot::Sender<Result<Released>>,
 }
 
 /// Whoever answers.
@@ -61,8 +72,20 @@ impl Answerer {
                 secrets::keep(&*self.store, &name, sealed).await?;
                 plain(&Said { said: format!("kept: write {{\"secret\": \"{name}\"}} where it is needed") })
             }
-            Ask::Verify { sync, repair } => self.verify(sync.as_deref(), repair).await,
+            Ask::Verify { sync, repair } => plain(&verified::while_running(self, sync.as_deref(), repair).await?),
+            Ask::Release { systems } => plain(&self.release(systems).await?),
         }
+    }
+
+    async fn release(&self, systems: Vec<String>) -> Result<Released> {
+        let Some(running) = &self.running else {
+            return Err(Error::new(Code::ControlFailed, "the process is starting and takes no requests yet; try again"));
+        };
+        let (answer, answered) = oneshot::channel();
+        let systems = systems.into_iter().map(SystemName::from).collect();
+        let gone = || Error::new(Code::ControlFailed, "the process is stopping and takes no requests");
+        running.releases.send(Release { systems, answer }).await.map_err(|_| gone())?;
+        answered.await.map_err(|_| gone())?
     }
 
     /// The sync of this name.
@@ -112,31 +135,17 @@ impl Answerer {
         plain(&Said { said: said.join("\n") })
     }
 
-    async fn verify(&self, name: Option<&str>, repair: bool) -> Result<serde_json::Value> {
-        let Some(running) = &self.running else {
-            return Err(Error::new(Code::Internal, "a verification was asked of an answerer without systems"));
+    /// The engine's own status, or what the store tells while nothing runs; in both what the last verification found.
+    pub async fn status(&self) -> Result<Status> {
+        let mut status = match &self.running {
+            Some(running) => running.status.borrow().clone(),
+            None => self.status_at_rest().await?,
         };
-        if let Some(name) = name {
-            self.sync(name)?;
-        }
-        let mut report = verify_all(&running.prepared, &*self.store, &*self.clock, name).await?;
-        // A sync that stopped at a gap goes on by being read again, equal or not.
-        let at_a_gap = |name: &str| {
-            let gap = [Code::FeedGap, Code::FeedRewound].map(|code| format!("stopped: {code}"));
-            let status = running.status.borrow();
-            status.syncs.iter().any(|sync| sync.name == name && gap.iter().any(|gap| sync.stage.starts_with(gap.as_str())))
-        };
-        for sync in report.syncs.iter().filter(|sync| repair && (!sync.is_equal() || at_a_gap(&sync.name))) {
-            report.repairs.push(self.read_again(running, &sync.name).await?);
-        }
-        plain(&report)
+        verified::add_to(&mut status, &*self.store).await?;
+        Ok(status)
     }
 
-    /// The engine's own status, or what the store tells while nothing runs.
-    pub async fn status(&self) -> Result<Status> {
-        if let Some(running) = &self.running {
-            return Ok(running.status.borrow().clone());
-        }
+    async fn status_at_rest(&self) -> Result<Status> {
         let mut status = Status::default();
         for sync in self.syncs.iter() {
             let counts = self.store.counts(SyncId(sync.id)).await?;
@@ -167,23 +176,24 @@ impl Answerer {
     }
 }
 
-/// What a verification found.
+/// What became of a release.
 #[derive(Debug, Default, Serialize, serde::Deserialize)]
-pub struct Verified {
-    /// One per sync.
-    pub syncs: Vec<SyncVerification>,
-    /// What is done about it.
-    pub repairs: Vec<String>,
+pub struct Released {
+    /// The systems in which nothing of ours is left.
+    pub released: Vec<String>,
+    /// The others, and why.
+    pub failed: Vec<Failed>,
 }
 
-/// Verifies every sync, or the one of this name.
-pub async fn verify_all(prepared: &Prepared, store: &dyn Store, clock: &dyn Clock, name: Option<&str>) -> Result<Verified> {
-    let mut report = Verified::default();
-    for sync in prepared.syncs.iter().filter(|sync| name.is_none_or(|name| sync.rules.name.as_str() == name)) {
-        let connectors = prepared.connectors_of(&sync.rules)?;
-        report.syncs.push(verify::verify(&sync.rules, store, &connectors, clock).await?);
-    }
-    Ok(report)
+/// A system that could not be released.
+#[derive(Clone, Debug, Serialize, serde::Deserialize)]
+pub struct Failed {
+    /// The system.
+    pub system: String,
+    /// The stable code of why.
+    pub code: Code,
+    /// Why.
+    pub message: String,
 }
 
 /// An answer of one or more sentences.

@@ -4,7 +4,7 @@ use super::description::Description;
 use super::{Answerer, Running, queue};
 use crate::control::Decision;
 use concord_engine::error::{Code, Error, Result};
-use concord_engine::link::{ReviewId, SyncId};
+use concord_engine::link::{Link, LinkId, ReviewId, SyncId};
 use concord_engine::review::{Review, Subject};
 use concord_engine::runtime::command::{Request, Resolution};
 use concord_engine::schema::Type;
@@ -39,11 +39,12 @@ impl Answerer {
     pub(super) async fn review_list(&self, sync: Option<&str>, all: bool, limit: usize) -> Result<Vec<Item>> {
         let sync = sync.map(|name| self.sync(name)).transpose()?.map(|sync| SyncId(sync.id));
         let reviews = self.store.reviews(sync, !all, limit).await?;
-        Ok(reviews.iter().map(|review| self.item(review)).collect())
+        self.items(&reviews).await
     }
 
     pub(super) async fn review_show(&self, id: u64) -> Result<Item> {
-        Ok(self.item(&self.found(id).await?))
+        let items = self.items(&[self.found(id).await?]).await?;
+        items.into_iter().next().ok_or_else(|| Error::new(Code::UnknownReview, format!("there is no review item {id}")))
     }
 
     async fn found(&self, id: u64) -> Result<Review> {
@@ -108,7 +109,16 @@ impl Answerer {
         }
     }
 
-    fn item(&self, review: &Review) -> Item {
+    /// Reviews in words, each with the keys of the record that it is about.
+    async fn items(&self, reviews: &[Review]) -> Result<Vec<Item>> {
+        let mut ids: Vec<LinkId> = reviews.iter().flat_map(links_of).collect();
+        ids.sort_unstable();
+        ids.dedup();
+        let links = self.store.links(ids).await?.into_iter().map(|state| state.link).collect::<Vec<_>>();
+        Ok(reviews.iter().map(|review| self.item(review, &links)).collect())
+    }
+
+    fn item(&self, review: &Review, links: &[Link]) -> Item {
         let none =
             Description { id: 0, name: format!("sync {}", review.sync.0), members: vec![], fields: vec![], groups: vec![] };
         let sync = self.sync_of(review.sync).unwrap_or(&none);
@@ -117,13 +127,48 @@ impl Answerer {
             sync: sync.name.clone(),
             kind: kind(&review.subject).to_string(),
             code: review.code.clone(),
-            message: review.message.clone(),
+            message: without_code(&review.message, &review.code).to_string(),
             opened: review.opened.to_string(),
             closed: review.closed.as_ref().map(|(at, how)| format!("{at}: {how}")),
-            details: details(sync, &review.subject),
+            details: [records(sync, review, links), details(sync, &review.subject)].concat(),
             ways: if review.closed.is_some() { Vec::new() } else { ways(sync, review) },
         }
     }
+}
+
+/// The records that a review is about, as far as they are known: its own link's, and the one that stands in its way.
+fn links_of(review: &Review) -> Vec<LinkId> {
+    let in_the_way = match &review.subject {
+        Subject::Duplicate { linked, .. } => Some(*linked),
+        _ => None,
+    };
+    review.link.into_iter().chain(in_the_way).collect()
+}
+
+/// The code stands beside the message already.
+fn without_code<'a>(message: &'a str, code: &str) -> &'a str {
+    message.strip_prefix(code).map_or(message, |rest| rest.trim_start_matches([' ', ':']))
+}
+
+/// Which records it is about, and how to see their life.
+fn records(sync: &Description, review: &Review, links: &[Link]) -> Vec<(String, String)> {
+    let mut lines = Vec::new();
+    for id in links_of(review) {
+        let Some(link) = links.iter().find(|link| link.id == id) else { continue };
+        let keys: Vec<(String, String)> = link
+            .sides
+            .iter()
+            .enumerate()
+            .filter_map(|(member, side)| Some((side.key.as_ref()?.to_string(), sync.member(member))))
+            .collect();
+        let label = if review.link == Some(id) { "record" } else { "match is held by" };
+        let named: Vec<String> = keys.iter().map(|(key, system)| format!("{key} of {system}")).collect();
+        lines.push((label.to_string(), named.join(", ")));
+        if let Some((key, system)) = keys.first() {
+            lines.push(("its life".to_string(), format!("concord explain {} {system}:{key}", sync.name)));
+        }
+    }
+    lines
 }
 
 fn kind(subject: &Subject) -> &'static str {
@@ -156,7 +201,10 @@ fn details(sync: &Description, subject: &Subject) -> Vec<(String, String)> {
             line("deleted by", sync.member(*deleted_by)),
             line("edited by", edited_by.iter().map(|member| sync.member(*member)).collect::<Vec<_>>().join(", ")),
         ],
-        Subject::Rejected { member, fields } => vec![line("system", sync.member(*member)), line("fields", fields.join(", "))],
+        Subject::Rejected { member, fields } => {
+            let fields = (!fields.is_empty()).then(|| line("fields", fields.join(", ")));
+            std::iter::once(line("refused by", sync.member(*member))).chain(fields).collect()
+        }
         Subject::Ambiguous { member, key, other, candidates } => {
             let mut lines = vec![line("record", format!("{key} of {}", sync.member(*member)))];
             for (place, candidate) in candidates.iter().enumerate() {
@@ -164,11 +212,8 @@ fn details(sync: &Description, subject: &Subject) -> Vec<(String, String)> {
             }
             lines
         }
-        Subject::Duplicate { member, key, linked } => vec![
-            line("record", format!("{key} of {}", sync.member(*member))),
-            line("match is held by", format!("link {}", linked.0)),
-        ],
-        Subject::Exhausted { member } => vec![line("system", sync.member(*member))],
+        Subject::Duplicate { member, key, .. } => vec![line("record", format!("{key} of {}", sync.member(*member)))],
+        Subject::Exhausted { member } => vec![line("refused by", sync.member(*member))],
         Subject::Loop { group } => {
             vec![line("fields", sync.groups.get(*group).map_or(String::new(), |(_, fields)| fields.join(", ")))]
         }

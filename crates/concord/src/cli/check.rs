@@ -5,7 +5,6 @@ use crate::exit::Exit;
 use crate::setup;
 use crate::terminal::{Notice, Style};
 use clap::Args;
-use concord_engine::connector::{Finding, Severity};
 use concord_engine::error::{Class, Error, Result};
 use concord_engine::store::Store;
 use concord_engine::store::sqlite::{SqliteStore, StoreOptions};
@@ -57,29 +56,14 @@ async fn ask_systems(written: &setup::Written, context: &Context) -> Result<(Vec
         Err(_) => Arc::new(SqliteStore::in_memory(&StoreOptions::default())?),
     };
     let systems = setup::open_systems(&written.config, &*kept, &folder).await?;
-    let mut notices = Vec::new();
+    let (mut notices, prepared) =
+        tokio::join!(setup::ask_systems(&written.config, &systems), setup::prepare(written, &scratch, &systems));
     let mut exit = Exit::Fine;
-    for (name, connector) in &systems {
-        let objects: Vec<_> = written
-            .config
-            .syncs
-            .iter()
-            .flat_map(|sync| sync.source.iter().chain(&sync.target))
-            .filter(|member| member.system == *name)
-            .map(|member| member.object_name())
-            .collect();
-        match connector.check(&objects).await {
-            Ok(findings) => notices.extend(findings.iter().map(|finding| of_finding(name.as_str(), finding))),
-            Err(error) => notices.push(Notice::of(&if error.at.is_some() { error } else { error.at(name.as_str()) })),
-        }
-    }
     if notices.iter().any(|notice| notice.severity == "error") {
         exit = Exit::Environment;
     }
-    let prepared = setup::prepare(written, &scratch, &systems).await?;
-    // A system that cannot be asked has been named already.
-    let named: Vec<Notice> = notices.clone();
-    notices.extend(prepared.notices.into_iter().filter(|notice| !named.iter().any(|known| known.message == notice.message)));
+    let prepared = prepared?;
+    setup::add_unknown(&mut notices, prepared.notices);
     let is_mistake = |error: &Error| error.class() == Class::BadInput;
     if prepared.refused.iter().any(|(_, error)| is_mistake(error)) {
         exit = Exit::BadInput;
@@ -87,21 +71,4 @@ async fn ask_systems(written: &setup::Written, context: &Context) -> Result<(Vec
         exit = Exit::Environment;
     }
     Ok((notices, exit))
-}
-
-/// A connector's finding as people see it.
-fn of_finding(system: &str, finding: &Finding) -> Notice {
-    let about = if finding.about == system { system.to_string() } else { format!("{system}, {}", finding.about) };
-    Notice {
-        code: finding.code.map_or(String::new(), |code| code.to_string()),
-        severity: match finding.severity {
-            Severity::Fine => "fine",
-            Severity::Advice => "advice",
-            Severity::Warning => "warning",
-            Severity::Problem => "error",
-        },
-        message: finding.message.clone(),
-        place: Some(about),
-        remedy: finding.remedy.clone(),
-    }
 }

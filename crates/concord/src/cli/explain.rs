@@ -10,11 +10,13 @@ use concord_engine::error::Result;
 
 /// Tell the life of a record.
 #[derive(Debug, Args)]
-#[command(after_help = "Example:\n  concord explain accounts 4711\n  concord explain accounts 4711 phone")]
+#[command(
+    after_help = "Example:\n  concord explain accounts 4711\n  concord explain accounts 4711 phone\n  concord explain accounts erp:17"
+)]
 pub struct Explain {
     /// The sync.
     sync: String,
-    /// The record's key, in any of the systems; several columns as (a,b).
+    /// The record's key, in any of the systems, or as SYSTEM:KEY; several columns as (a,b).
     key: String,
     /// One field alone, by its canonical name.
     field: Option<String>,
@@ -62,6 +64,9 @@ fn render(found: &Explanation, terminal: &Terminal) -> String {
     for happened in &found.history {
         lines.push(format!("    {} {} {} {}", happened.at, happened.what, happened.member, happened.key));
         lines.extend(fields(happened));
+    }
+    for other in &found.others {
+        lines.push(format!("another record has this key: concord explain {} {other}", found.sync));
     }
     lines.join("\n")
 }

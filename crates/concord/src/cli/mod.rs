@@ -132,23 +132,8 @@ pub async fn run(cli: Cli) -> Exit {
             context.terminal.document(&serde_json::json!({ "error": notice }));
         }
         context.terminal.complain(&notice);
-        if let Some(source) = std::error::Error::source(&error) {
-            context.terminal.remark(&format!("  because: {}", chain(source)));
-        }
         Exit::of(&error)
     })
-}
-
-fn chain(mut source: &dyn std::error::Error) -> String {
-    let mut text = source.to_string();
-    while let Some(next) = source.source() {
-        let more = next.to_string();
-        if !text.contains(&more) {
-            text.push_str(&format!(": {more}"));
-        }
-        source = next;
-    }
-    text
 }
 
 impl Context {

@@ -40,13 +40,18 @@ pub async fn run(plan: &Plan, context: &Context) -> Result<Exit> {
     } else {
         setup::prepare(&written, &SqliteStore::in_memory(&StoreOptions::default())?, &systems).await?
     };
-    context.complain_all(&prepared.notices);
     if let Some((_, error)) = prepared.refused.first().or(prepared.waiting.first()) {
+        // Why, with the statement that puts it right where a system can tell.
+        let mut notices = setup::ask_systems(&written.config, &systems).await;
+        notices.retain(|notice| notice.severity == "error");
+        setup::add_unknown(&mut notices, prepared.notices.clone());
+        context.complain_all(&notices);
         if context.terminal.json {
-            context.terminal.document(&serde_json::json!({ "findings": prepared.notices }));
+            context.terminal.document(&serde_json::json!({ "findings": notices }));
         }
         return Ok(Exit::of(error));
     }
+    context.complain_all(&prepared.notices);
     let made = approval::make(&prepared, &*store, &SystemClock).await?;
     if is_kept {
         approval::keep(&*store, &made).await?;
@@ -54,9 +59,10 @@ pub async fn run(plan: &Plan, context: &Context) -> Result<Exit> {
     if context.terminal.json {
         let indexes: Vec<_> = prepared.syncs.iter().flat_map(|sync| &sync.indexes).collect();
         let findings = [written.notices, prepared.notices].concat();
+        let shown = serde_json::json!({ "id": made.id, "made": made.made.to_string(), "runs": made.runs });
         context
             .terminal
-            .document(&serde_json::json!({ "plan": made, "kept": is_kept, "indexes": indexes, "findings": findings }));
+            .document(&serde_json::json!({ "plan": shown, "kept": is_kept, "indexes": indexes, "findings": findings }));
     } else {
         context.terminal.line(&render(&made, &context.terminal));
         let files: Vec<String> = plan.files.iter().map(|file| file.display().to_string()).collect();
@@ -120,7 +126,7 @@ fn render_run(run: &FirstRun, terminal: &Terminal) -> Vec<String> {
     if run.review > 0 {
         lines.push(terminal.paint(Style::Careful, &format!("  {} will wait for a person (concord review list)", run.review)));
     }
-    lines.extend(run.samples.iter().map(sample));
+    lines.extend(samples(run));
     lines.extend(run.remapping.iter().flat_map(|remapping| render_remapping(remapping, terminal)));
     lines
 }
@@ -144,8 +150,26 @@ fn render_remapping(remapping: &Remapping, terminal: &Terminal) -> Vec<String> {
     lines
 }
 
-fn sample(sample: &Sample) -> String {
-    let kind = sample.kind.replace('_', " ");
+/// Samples of one kind that a person is shown; the JSON has them all.
+const SAMPLES_SHOWN: usize = 3;
+
+/// The samples, kind by kind in the order in which the kinds first occur.
+fn samples(run: &FirstRun) -> Vec<String> {
+    let mut kinds: Vec<&str> = Vec::new();
+    for sample in &run.samples {
+        if !kinds.contains(&sample.kind.as_str()) {
+            kinds.push(&sample.kind);
+        }
+    }
+    let of_kind = |kind: &str| run.samples.iter().filter(|sample| sample.kind == kind).take(SAMPLES_SHOWN).map(shown).collect();
+    let lines = kinds.into_iter().map(|kind| {
+        let shown: Vec<String> = of_kind(kind);
+        format!("    for example {}: {}", kind.replace('_', " "), shown.join(" · "))
+    });
+    lines.collect()
+}
+
+fn shown(sample: &Sample) -> String {
     let values: Vec<String> = sample
         .fields
         .iter()
@@ -155,5 +179,5 @@ fn sample(sample: &Sample) -> String {
         })
         .collect();
     let values = if values.is_empty() { String::new() } else { format!(" ({})", values.join(", ")) };
-    format!("    for example, {kind}: {} {}{values}", sample.system, sample.key)
+    format!("{} {}{values}", sample.system, sample.key)
 }

@@ -1,15 +1,17 @@
 //! `concord release`: removes what Concord made in the systems. What the store knows of records is kept; a later run begins
-//! with a plan, for changes in between were not seen.
+//! with a plan, for changes in between were not seen. The process that runs does it where one runs, and runs those
+//! syncs no longer; else this one.
 
 use super::Context;
-use crate::answers::description::commit;
+use crate::answers::Released;
+use crate::control::{self, Ask};
 use crate::exit::Exit;
+use crate::release;
 use crate::setup;
-use crate::terminal::Style;
+use crate::terminal::{Notice, Style};
 use clap::Args;
-use concord_engine::change::Position;
-use concord_engine::error::{Class, Error, Result};
-use concord_engine::store::{Store, Transaction};
+use concord_engine::error::{Class, Code, Error, Result};
+use concord_engine::record::SystemName;
 use std::path::PathBuf;
 
 /// Remove what Concord made in the systems.
@@ -25,54 +27,36 @@ pub struct Release {
 pub async fn run(release: &Release, context: &Context) -> Result<Exit> {
     let Some(written) = context.read(&release.files) else { return Ok(Exit::BadInput) };
     let folder = context.folder(Some(&written.config));
-    let store = setup::open_store(&folder)?;
-    let systems = setup::open_systems(&written.config, &*store, &folder).await?;
-    let mut failed: Option<Error> = None;
-    let mut released = Vec::new();
-    for (name, connector) in &systems {
-        let members = written.config.syncs.iter().flat_map(|sync| sync.source.iter().chain(&sync.target));
-        let mut objects: Vec<_> = members.filter(|member| member.system == *name).map(|member| member.object_name()).collect();
-        objects.sort();
-        objects.dedup();
-        match connector.release(&objects).await {
-            Ok(()) => released.push(name.clone()),
-            Err(error) => {
-                let error = if error.at.is_some() { error } else { error.at(name.as_str()) };
-                context.terminal.complain(&crate::terminal::Notice::of(&error));
-                // What can be put right by a person is reported before what may pass on its own.
-                if failed.as_ref().is_none_or(|known| known.class() == Class::Transient) {
-                    failed = Some(error);
-                }
-            }
+    let mut asked: Vec<SystemName> = written.config.syncs.iter().flat_map(|sync| sync.systems()).cloned().collect();
+    asked.sort();
+    asked.dedup();
+    let systems = asked.iter().map(ToString::to_string).collect();
+    let released: Released = match control::ask(&folder, &Ask::Release { systems }).await? {
+        Some(answer) => serde_json::from_value(answer).map_err(|error| {
+            Error::new(Code::ControlFailed, "the running process gave an answer that cannot be read").because(error)
+        })?,
+        None => {
+            let store = setup::open_store(&folder)?;
+            let open = setup::open_systems(&written.config, &*store, &folder).await?;
+            release::release(&written, &*store, &open, &asked).await?
         }
-    }
-    forget(&*store, &written, &released).await?;
+    };
+    Ok(tell(&released, context))
+}
+
+/// Prints what became of it. What can be put right by a person decides the exit before what may pass on its own.
+fn tell(released: &Released, context: &Context) -> Exit {
     if context.terminal.json {
-        let released: Vec<&str> = released.iter().map(|name| name.as_str()).collect();
-        context.terminal.document(&serde_json::json!({ "released": released, "ok": failed.is_none() }));
+        let (names, failed) = (&released.released, &released.failed);
+        context.terminal.document(&serde_json::json!({ "released": names, "failed": failed, "ok": failed.is_empty() }));
     } else {
-        for name in &released {
+        for name in &released.released {
             context.terminal.line(&format!("{} {name}", context.terminal.paint(Style::Good, "released")));
         }
     }
-    Ok(failed.map_or(Exit::Fine, |error| Exit::of(&error)))
-}
-
-/// The feeds that are gone begin anew one day, and their syncs with a first run.
-async fn forget(store: &dyn Store, written: &setup::Written, released: &[concord_engine::record::SystemName]) -> Result<()> {
-    let mut transaction = Transaction::default();
-    for (system, feed, _) in store.positions().await? {
-        if released.contains(&system) {
-            transaction.positions.push((system, feed, Position::default()));
-        }
-    }
-    for sync in &written.config.syncs {
-        if sync.systems().iter().any(|system| released.contains(system)) {
-            let id = store.sync_id(sync.name.as_str()).await?;
-            transaction.settings.push((format!("begun/{}", id.0), None));
-            let loads = store.settings(&format!("load/{}/", id.0)).await?;
-            transaction.settings.extend(loads.into_iter().map(|(name, _)| (name, None)));
-        }
-    }
-    commit(store, transaction).await
+    let errors: Vec<Error> =
+        released.failed.iter().map(|failed| Error::new(failed.code, failed.message.clone()).at(failed.system.clone())).collect();
+    errors.iter().for_each(|error| context.terminal.complain(&Notice::of(error)));
+    let worst = errors.iter().find(|error| error.class() != Class::Transient).or(errors.first());
+    worst.map_or(Exit::Fine, Exit::of)
 }

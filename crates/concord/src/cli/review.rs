@@ -142,13 +142,14 @@ fn show_list(items: &[Item], context: &Context) {
             vec![
                 item.id.to_string(),
                 item.sync.clone(),
+                if item.closed.is_some() { "closed".into() } else { "open".into() },
                 item.kind.clone(),
                 item.code.clone(),
                 item.opened.clone(),
                 item.message.clone(),
             ]
         });
-        terminal.line(&terminal.table(&["id", "sync", "kind", "code", "opened", "what"], rows));
+        terminal.line(&terminal.table(&["id", "sync", "state", "kind", "code", "opened", "what"], rows));
     }
 }
 
@@ -159,12 +160,12 @@ fn show_item(item: &Item, context: &Context) {
         return;
     }
     terminal.line(&format!("{} {} [{}]", terminal.paint(Style::Strong, &format!("review {}", item.id)), item.message, item.code));
-    terminal.line(&format!("  sync      {}\n  opened    {}", item.sync, item.opened));
-    if let Some(closed) = &item.closed {
-        terminal.line(&format!("  closed    {closed}"));
-    }
-    for (label, value) in &item.details {
-        terminal.line(&format!("  {label:<9} {value}"));
+    let mut lines = vec![("sync", item.sync.as_str()), ("opened", item.opened.as_str())];
+    lines.extend(item.closed.as_ref().map(|closed| ("closed", closed.as_str())));
+    lines.extend(item.details.iter().map(|(label, value)| (label.as_str(), value.as_str())));
+    let width = lines.iter().map(|(label, _)| label.chars().count()).max().unwrap_or(0);
+    for (label, value) in lines {
+        terminal.line(&format!("  {label:<width$}  {value}"));
     }
     if !item.ways.is_empty() {
         terminal.line("what you can do:");

@@ -48,8 +48,13 @@ pub async fn run(run: &Run, context: &Context) -> Result<Exit> {
     let folder = context.folder(Some(&written.config));
     let store = setup::open_store(&folder)?;
     let systems = setup::open_systems(&written.config, &*store, &folder).await?;
-    let prepared = setup::prepare(&written, &*store, &systems).await?;
-    context.complain_all(&prepared.notices);
+    // A lack that a person can put right is said with its statement before the first attempt fails on it.
+    let (mut notices, prepared) =
+        tokio::join!(setup::ask_systems(&written.config, &systems), setup::prepare(&written, &*store, &systems));
+    let prepared = prepared?;
+    notices.retain(|notice| notice.severity == "error");
+    setup::add_unknown(&mut notices, prepared.notices.clone());
+    context.complain_all(&notices);
     if let Some((_, error)) = prepared.refused.first() {
         return Ok(Exit::of(error));
     }
@@ -72,6 +77,7 @@ pub async fn run(run: &Run, context: &Context) -> Result<Exit> {
     let supervision = Supervision {
         written,
         store: Arc::clone(&store) as Arc<dyn Store>,
+        folder: folder.clone(),
         prepared,
         approve_all: run.auto_approve,
         plan: run.approve.clone(),

@@ -54,47 +54,64 @@ pub fn render(status: &Status, terminal: &Terminal) -> String {
 }
 
 fn render_sync(sync: &SyncStatus, terminal: &Terminal) -> String {
-    let style = if sync.stage.starts_with("stopped") {
-        Style::Bad
-    } else if sync.level {
-        Style::Good
-    } else {
-        Style::Careful
+    let (stage, reason) = split(&sync.stage);
+    let style = match stage {
+        "stopped" => Style::Bad,
+        _ if sync.level => Style::Good,
+        _ => Style::Careful,
     };
     let level = if sync.level { ", level" } else { "" };
     let mut lines = vec![format!(
         "{} {}{level}: {} records, {} seen, {} written, {} failed, {} in review",
         terminal.paint(Style::Strong, &sync.name),
-        terminal.paint(style, &sync.stage),
+        terminal.paint(style, stage),
         sync.links,
         sync.observed,
         sync.written,
         sync.failed,
         sync.review
     )];
+    lines.extend(reason.map(|reason| format!("  {reason}")));
     let latency = sync.latency_ms;
     if latency.count > 0 {
         lines.push(format!(
-            "  {:.1}/s · latency p50 {:.1} ms, p95 {:.1} ms, p99 {:.1} ms, most {:.1} ms",
-            sync.rate, latency.p50, latency.p95, latency.p99, latency.max
+            "  {:.1}/s · {:.1} % failed · latency p50 {:.1} ms, p95 {:.1} ms, p99 {:.1} ms, most {:.1} ms",
+            sync.rate,
+            sync.error_rate * 100.0,
+            latency.p50,
+            latency.p95,
+            latency.p99,
+            latency.max
         ));
     }
+    lines.push(match &sync.verified {
+        Some(last) if last.equal => format!("  verified through {}: {} records equal", last.through, last.records),
+        Some(last) => format!("  verified through {}: {} of {} differ", last.through, last.differing, last.records),
+        None => "  not verified yet (concord verify)".to_string(),
+    });
     let rows = sync.members.iter().map(|member| {
         vec![
             format!("  {}", member.system),
             member.object.clone(),
-            member.reach.clone(),
-            member.load.clone(),
+            split(&member.reach).0.to_string(),
+            if member.load.is_empty() { "-".to_string() } else { member.load.clone() },
             member.pending.to_string(),
             member.owed.to_string(),
             member.in_flight.to_string(),
         ]
     });
     lines.push(terminal.table(&["  system", "object", "reach", "first read", "pending", "owed", "in flight"], rows));
+    let troubles = sync.members.iter().filter_map(|member| {
+        let (what, why) = split(&member.reach);
+        let why = why.filter(|why| Some(*why) != reason)?;
+        Some(format!("  {} {} {what}: {why}", terminal.paint(Style::Careful, "trouble"), member.system))
+    });
+    lines.extend(troubles);
     lines.join("\n")
 }
 
 fn render_feeds(feeds: &[FeedStatus], terminal: &Terminal) -> String {
+    let or_none = |text: &str| if text.is_empty() { "-".to_string() } else { text.to_string() };
     let rows = feeds.iter().map(|feed| {
         let retained = match (feed.retained_bytes, feed.retained_bytes_max) {
             (Some(bytes), Some(most)) => format!("{} of {}", size(bytes), size(most)),
@@ -102,15 +119,25 @@ fn render_feeds(feeds: &[FeedStatus], terminal: &Terminal) -> String {
             (None, _) => "-".to_string(),
         };
         let lag = feed.lag_ms.map_or("-".to_string(), |lag| format!("{lag} ms"));
-        vec![format!("  {}", feed.system), feed.feed.clone(), feed.state.clone(), lag, retained, feed.position.clone()]
+        let state = split(&feed.state).0.to_string();
+        vec![format!("  {}", feed.system), or_none(&feed.feed), state, lag, retained, or_none(&feed.position)]
     });
-    let mut lines = vec![terminal.table(&["  system", "feed", "state", "lag", "kept back", "position"], rows)];
+    let mut lines = vec![terminal.table(&["  system", "feed", "state", "lag", "log kept", "position"], rows)];
     for feed in feeds {
         if let Some(warning) = &feed.warning {
             lines.push(format!("  {} {}: {warning}", terminal.paint(Style::Careful, "warning"), feed.system));
         }
     }
     lines.join("\n")
+}
+
+/// What is wrong in one word for a table, and the reason for a line of its own: `stopped: why` or `unreachable since
+/// then: why`.
+fn split(text: &str) -> (&str, Option<&str>) {
+    match text.split_once(": ") {
+        Some((what, why)) => (what, Some(why)),
+        None => (text, None),
+    }
 }
 
 /// Bytes for people.
@@ -136,6 +163,29 @@ mod tests {
     #[test]
     fn sizes_are_read_at_a_glance() {
         assert_eq!([size(512), size(1536), size(5 << 30)], ["512 B", "1.5 KiB", "5.0 GiB"]);
+    }
+
+    #[test]
+    fn a_reason_stands_on_a_line_of_its_own_and_once() {
+        let stopped = "stopped: CON-2008 the slot is gone".to_string();
+        let status = Status {
+            syncs: vec![SyncStatus {
+                name: "accounts".into(),
+                stage: stopped.clone(),
+                members: vec![
+                    MemberStatus { system: "crm".into(), reach: stopped.clone(), ..MemberStatus::default() },
+                    MemberStatus { system: "erp".into(), reach: "down since 9:00: no answer".into(), ..MemberStatus::default() },
+                ],
+                ..SyncStatus::default()
+            }],
+            feeds: vec![FeedStatus { system: "crm".into(), state: stopped, ..FeedStatus::default() }],
+        };
+        let text = render(&status, &Terminal::detect(true));
+        assert_eq!(text.matches("the slot is gone").count(), 1, "{text}");
+        assert!(
+            text.contains("accounts stopped: 0 records") && text.contains("  trouble erp down since 9:00: no answer"),
+            "{text}"
+        );
     }
 
     #[test]

@@ -1,7 +1,8 @@
 //! `concord verify`: both sides compared. The process that runs does it where one runs; else this one.
 
 use super::Context;
-use crate::answers::{Verified, verify_all};
+use crate::answers::verified::{self, Verified};
+use crate::approval;
 use crate::control::{self, Ask};
 use crate::exit::Exit;
 use crate::setup::{self, Prepared};
@@ -13,7 +14,7 @@ use concord_engine::record::SyncName;
 use concord_engine::runtime::command::{Command, Request};
 use concord_engine::runtime::{Approvals, Options, Setup, engine};
 use concord_engine::store::Store;
-use concord_engine::verify::{Difference, SyncVerification};
+use concord_engine::verify::Difference;
 use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -22,7 +23,8 @@ use tokio_util::sync::CancellationToken;
 
 /// Compare both sides.
 #[derive(Debug, Args)]
-#[command(after_help = "Example:\n  concord verify accounts.json\n  concord verify accounts.json --repair")]
+#[command(after_help = "Example:\n  concord verify accounts.json\n  concord verify accounts.json --repair\n\n\
+                        Exit codes: 0 both sides are equal, save for what waits in review; 1 they differ.")]
 pub struct Verify {
     /// Files, or folders of files; several merge in the order given.
     #[arg(required = true, value_name = "FILE")]
@@ -64,21 +66,25 @@ pub async fn run(verify: &Verify, context: &Context) -> Result<Exit> {
     } else {
         context.terminal.line(&render(&report, &context.terminal));
     }
-    let is_equal = report.syncs.iter().all(SyncVerification::is_equal);
-    Ok(if is_equal { Exit::Fine } else { Exit::Failure })
+    Ok(if report.is_equal() { Exit::Fine } else { Exit::Failure })
 }
 
 /// Verifies while nothing runs; a repair runs the engine until both sides are level, and looks again.
 async fn alone(prepared: &Prepared, store: Arc<dyn Store>, verify: &Verify) -> Result<Verified> {
     let name = verify.sync.as_deref();
-    let before = verify_all(prepared, &*store, &SystemClock, name).await?;
-    let differing: BTreeSet<SyncName> =
-        before.syncs.iter().filter(|sync| !sync.is_equal()).map(|sync| SyncName::from(sync.name.as_str())).collect();
+    let before = verified::all(prepared, &*store, &SystemClock, name).await?;
+    let differing: BTreeSet<SyncName> = before.differing().into_iter().map(SyncName::from).collect();
     if !verify.repair || differing.is_empty() {
         return Ok(before);
     }
+    for sync in prepared.syncs.iter().filter(|sync| differing.contains(&sync.rules.name)) {
+        if !approval::has_begun(&*store, sync).await? {
+            let message = format!("`{}` has never run: a repair cannot begin it", sync.rules.name);
+            return Err(Error::new(Code::PlanNotApproved, message));
+        }
+    }
     let repairs = repair(prepared, Arc::clone(&store), &differing).await?;
-    let after = verify_all(prepared, &*store, &SystemClock, name).await?;
+    let after = verified::all(prepared, &*store, &SystemClock, name).await?;
     Ok(Verified { repairs, ..after })
 }
 

@@ -88,6 +88,11 @@ pub enum Ask {
         /// Have what differs read and planned again.
         repair: bool,
     },
+    /// Remove what was made in these systems, and run their syncs no longer.
+    Release {
+        /// The systems.
+        systems: Vec<String>,
+    },
 }
 
 /// How a person decides a review item, in the words of the command line.

@@ -6,7 +6,7 @@ mod server;
 mod sides;
 mod view;
 
-use crate::answers::Verified;
+use crate::answers::verified::Verified;
 use crate::approval;
 use crate::cli::Context;
 use crate::control::{self, Ask};
@@ -104,6 +104,7 @@ async fn show(wanted: Wanted, context: &Context, folder: &Path, shutdown: &Cance
     let supervision = Supervision {
         written,
         store: Arc::clone(&store) as Arc<dyn Store>,
+        folder: store_folder.clone(),
         prepared,
         approve_all: false,
         plan: Some(plan.id),

@@ -1,6 +1,6 @@
 //! What the demo shows: a few lines that renew themselves on a terminal, one line a second elsewhere.
 
-use crate::answers::Verified;
+use crate::answers::verified::Verified;
 use crate::cli::Context;
 use crate::terminal::{Style, Terminal};
 use concord_engine::runtime::status::Status;

@@ -53,6 +53,32 @@ fn a_release_leaves_nothing_behind_and_a_later_run_asks_again() {
 }
 
 #[test]
+fn a_release_while_run_runs_leaves_nothing_behind_and_ends_the_run() {
+    let world = World::new(&json!({}));
+    world.crm.psql("INSERT INTO accounts (name, email) VALUES ('Alder', 'a@x.example')");
+    let running = world.run(&["--auto-approve"]);
+    running.until_level();
+    let released = world.concord(&["release", "FILE", "--json"]);
+    assert_eq!(released.exit, 0, "{released:?}");
+    let told: serde_json::Value = serde_json::from_str(&released.out).unwrap();
+    assert_eq!(told, json!({ "released": ["crm", "erp"], "failed": [], "ok": true }));
+    assert_eq!(running.end(), 0);
+    let made = "SELECT (SELECT count(*) FROM pg_replication_slots WHERE database = current_database()) + (SELECT count(*) FROM pg_publication)";
+    assert_eq!((world.crm.psql(made), world.erp.psql(made)), ("0".to_string(), "0".to_string()));
+    let refused = world.concord(&["run", "FILE", "--once"]);
+    assert!(refused.exit == 2 && refused.err.contains("CON-5002"), "{refused:?}");
+}
+
+#[test]
+fn a_repair_never_begins_a_sync_that_nobody_approved() {
+    let world = World::new(&json!({}));
+    world.crm.psql("INSERT INTO accounts (name, email) VALUES ('Alder', 'a@x.example')");
+    let refused = world.concord(&["verify", "FILE", "--repair"]);
+    assert!(refused.exit == 2 && refused.err.contains("CON-5002"), "{refused:?}");
+    assert_eq!(world.erp.psql("SELECT count(*) FROM customers"), "0");
+}
+
+#[test]
 fn an_edit_that_was_not_carried_over_yet_is_found_by_verify_and_repaired() {
     let world = World::new(&json!({}));
     world.crm.psql(
@@ -67,6 +93,21 @@ fn an_edit_that_was_not_carried_over_yet_is_found_by_verify_and_repaired() {
     let repaired = world.concord(&["verify", "FILE", "--repair"]);
     assert_eq!(repaired.exit, 0, "{repaired:?}");
     assert!(world.is_equal(), "{:?}", world.sides());
+}
+
+#[test]
+fn a_key_that_two_records_have_is_told_of_by_system() {
+    let world = World::new(&json!({}));
+    world.crm.psql("INSERT INTO accounts (id, name, email) VALUES (1, 'Alder', 'a@x.example'), (2, 'Blue', 'b@x.example')");
+    world.erp.psql("INSERT INTO customers (customer_no, company, mail) VALUES (1, 'Blue', 'b@x.example')");
+    world.erp.psql("SELECT setval('customers_customer_no_seq', 10)");
+    assert_eq!(world.concord(&["run", "FILE", "--once", "--auto-approve"]).exit, 0);
+    let of = |key: &str| world.json(&["explain", "accounts", key]);
+    let (plain, named) = (of("1"), of("erp:1"));
+    assert_eq!((&plain["members"][0]["values"][0][1], &plain["others"]), (&json!("Alder"), &json!(["erp:1"])), "{plain:#}");
+    assert_eq!((&named["members"][0]["values"][0][1], &named["members"][0]["key"]), (&json!("Blue"), &json!("2")), "{named:#}");
+    assert_eq!(of("11")["members"][0]["key"], "1");
+    assert_eq!(world.concord(&["explain", "accounts", "crm:11"]).exit, 2);
 }
 
 #[test]

@@ -14,10 +14,15 @@ mod conflict;
 mod demo;
 mod fields;
 mod first_run;
+mod gateway;
 mod kill;
 mod mapping;
+mod monitoring;
 mod one_way;
+mod outage;
 #[path = "../../../connectors/tests/contract/servers/postgres.rs"]
 mod postgres;
+mod shapes;
+mod tour;
 mod two_way;
 mod world;

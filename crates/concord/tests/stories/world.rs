@@ -22,7 +22,11 @@ impl World {
     /// Empty tables on both sides, and a sync between them with these settings over the usual ones.
     pub fn new(settings: &Value) -> World {
         let server: Arc<Server> = Server::shared();
-        let (crm, erp) = (server.database(), server.database());
+        World::between(server.database(), server.database(), settings)
+    }
+
+    /// The same in databases that the story has made.
+    pub fn between(crm: Database, erp: Database, settings: &Value) -> World {
         crm.psql(
             "CREATE TABLE accounts (id serial PRIMARY KEY, name text, email text UNIQUE, phone text, city text, \
              updated_at timestamptz NOT NULL DEFAULT now())",
@@ -37,11 +41,7 @@ impl World {
 
     /// Writes the configuration anew.
     pub fn configure(&self, settings: &Value) {
-        let connection = |database: &Database| {
-            let port = database.server.port();
-            json!({ "type": "postgres", "credentials": {
-                "host": "127.0.0.1", "port": port, "database": database.name, "username": "postgres", "sslmode": "disable" } })
-        };
+        let connection = |database: &Database| connection(database, database.server.port());
         let mut config = json!({
             "name": "accounts",
             "connections": { "crm": connection(&self.crm), "erp": connection(&self.erp) },
@@ -53,7 +53,7 @@ impl World {
                 { "source": "name", "target": "company" }, { "source": "email", "target": "mail" },
                 { "source": "phone", "target": "tel" }, { "source": "city", "target": "town" }
             ],
-            "process_settings": { "store": { "path": self.store() } }
+            "process_settings": { "store": { "path": self.store() }, "logging": { "directory": self.logs() } }
         });
         for (key, value) in settings.as_object().expect("settings are an object") {
             config[key] = value.clone();
@@ -69,6 +69,11 @@ impl World {
     /// The store's folder.
     pub fn store(&self) -> PathBuf {
         self.folder.path().join("store")
+    }
+
+    /// The folder of the log files.
+    pub fn logs(&self) -> PathBuf {
+        self.folder.path().join("logs")
     }
 
     /// The binary with the story's store.
@@ -125,6 +130,12 @@ impl World {
     }
 }
 
+/// How a database is reached, through this port.
+pub fn connection(database: &Database, port: u16) -> Value {
+    json!({ "type": "postgres", "credentials": {
+        "host": "127.0.0.1", "port": port, "database": database.name, "username": "postgres", "sslmode": "disable" } })
+}
+
 /// What a command said.
 #[derive(Debug)]
 pub struct Said {
@@ -163,6 +174,23 @@ impl Running<'_> {
     /// Waits until both sides hold the same and nothing is left to do.
     pub fn until_level(&self) {
         self.until("both sides are equal", || self.world.is_equal() && self.status().is_some_and(|sync| sync["level"] == true));
+    }
+
+    /// What the process has said on its standard error.
+    pub fn said(&self) -> String {
+        std::fs::read_to_string(&self.log).unwrap_or_default()
+    }
+
+    /// Waits until the process ends by itself, and returns its exit code.
+    pub fn end(mut self) -> i32 {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            if let Some(status) = self.child.try_wait().unwrap() {
+                return status.code().unwrap_or(-1);
+            }
+            assert!(Instant::now() < deadline, "the process does not end\n{}", tail(&self.log));
+            std::thread::sleep(Duration::from_millis(20));
+        }
     }
 
     /// Whether the process has ended.

@@ -207,3 +207,33 @@ fn properties(schema: &serde_json::Value, names: &mut BTreeSet<String>) {
 fn in_quotes(text: &str) -> impl Iterator<Item = &str> {
     text.split('`').skip(1).step_by(2)
 }
+
+/// The folder of each group of tests that docs/survives.md names.
+const TESTS: [(&str, &str); 4] = [
+    ("engine", "crates/connectors/tests/engine"),
+    ("stories", "crates/concord/tests/stories"),
+    ("postgres", "crates/connectors/tests/postgres"),
+    ("contract", "crates/connectors/tests/contract"),
+];
+
+#[test]
+fn every_test_that_the_documentation_names_is_there() {
+    let text = file("docs/survives.md");
+    let mut findings = Vec::new();
+    let mut named = 0;
+    for (group, folder) in TESTS {
+        let code: String = files(folder, ".rs").into_iter().map(|(_, text)| text).collect();
+        for piece in text.split(&format!("`{group}::")).skip(1) {
+            let name = piece.split('`').next().unwrap_or_default();
+            if name.is_empty() {
+                continue;
+            }
+            named += 1;
+            if !code.contains(&format!("fn {name}(")) {
+                findings.push(format!("docs/survives.md: there is no test {group}::{name}"));
+            }
+        }
+    }
+    assert!(named > 40, "only {named} tests are named");
+    none(findings);
+}

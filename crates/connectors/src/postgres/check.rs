@@ -61,7 +61,9 @@ impl Findings {
 
     /// Adds an error as what it is: a problem.
     pub fn failed(&mut self, about: &str, error: &Error) {
-        self.add(Severity::Problem, error.code, about, error.message.clone(), error.code.remedy());
+        // What is behind it tells a wrong host from a wrong port.
+        let because = std::error::Error::source(error).map_or(String::new(), |source| format!(": {source}"));
+        self.add(Severity::Problem, error.code, about, format!("{}{because}", error.message), error.code.remedy());
     }
 }
 

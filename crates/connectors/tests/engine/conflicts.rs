@@ -32,7 +32,6 @@ async fn at_once(story: &Story, left: &str, right: &str, right_first: bool) {
     story.settle().await;
 }
 
-// Scenario 14.
 #[tokio::test]
 async fn of_two_edits_of_one_field_the_later_one_wins_and_the_loser_is_in_the_ledger() {
     let mut story = story().await.started().await;
@@ -56,7 +55,7 @@ async fn of_two_edits_of_one_field_the_later_one_wins_and_the_loser_is_in_the_le
     story.stop().await;
 }
 
-// Scenario 14: one side stamps with minutes, the other with microseconds; compared at the coarser one, both edits are of
+// One side stamps with minutes, the other with microseconds; compared at the coarser one, both edits are of
 // the same minute, and the system that stands first wins, every time alike.
 #[tokio::test]
 async fn edits_within_the_coarser_clock_are_a_tie_that_the_first_system_wins() {
@@ -87,7 +86,6 @@ async fn edits_within_the_coarser_clock_are_a_tie_that_the_first_system_wins() {
     story.stop().await;
 }
 
-// Scenario 15.
 #[tokio::test]
 async fn edits_of_different_fields_both_survive_and_are_no_conflict() {
     let mut story = story().await.started().await;
@@ -100,7 +98,7 @@ async fn edits_of_different_fields_both_survive_and_are_no_conflict() {
     story.stop().await;
 }
 
-// Scenario 15, with the policy to ask: there is nothing to ask about.
+// With the policy to ask: there is nothing to ask about.
 #[tokio::test]
 async fn equal_edits_on_both_sides_are_no_conflict_even_where_a_person_decides() {
     let story = story().await.with(|rules| rules.groups.iter_mut().for_each(|group| group.policy = Policy::Manual));
@@ -113,7 +111,6 @@ async fn equal_edits_on_both_sides_are_no_conflict_even_where_a_person_decides()
     story.stop().await;
 }
 
-// Scenario 16.
 #[tokio::test]
 async fn an_address_that_both_sides_changed_in_parts_is_never_mixed() {
     let story = story().await.with(|rules| rules::group(rules, "address", &["street", "city"]));

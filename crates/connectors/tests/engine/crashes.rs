@@ -20,7 +20,6 @@ fn deafen(story: &Story) {
     story.taps[1].before_batch.close();
 }
 
-// Scenario 1.
 #[tokio::test]
 async fn a_kill_between_an_update_and_its_settling_writes_it_once() {
     let mut story = story().await;
@@ -35,7 +34,6 @@ async fn a_kill_between_an_update_and_its_settling_writes_it_once() {
     story.stop().await;
 }
 
-// Scenario 1.
 #[tokio::test]
 async fn a_kill_between_a_create_and_its_settling_makes_one_record() {
     let mut story = story().await;
@@ -53,7 +51,6 @@ async fn a_kill_between_a_create_and_its_settling_makes_one_record() {
     story.stop().await;
 }
 
-// Scenario 1.
 #[tokio::test]
 async fn a_kill_between_a_delete_and_its_settling_leaves_nothing_behind() {
     let mut story = story().await;
@@ -67,7 +64,7 @@ async fn a_kill_between_a_delete_and_its_settling_leaves_nothing_behind() {
     story.stop().await;
 }
 
-// Scenario 1: the write never left.
+// The write never left.
 #[tokio::test]
 async fn a_kill_between_the_intent_and_the_write_writes_it_after_the_restart() {
     let mut story = story().await;
@@ -82,7 +79,6 @@ async fn a_kill_between_the_intent_and_the_write_writes_it_after_the_restart() {
     story.stop().await;
 }
 
-// Scenario 2.
 #[tokio::test]
 async fn a_kill_between_durable_and_acknowledged_loses_nothing_and_repeats_nothing() {
     let mut story = story().await;
@@ -103,7 +99,7 @@ async fn a_kill_between_durable_and_acknowledged_loses_nothing_and_repeats_nothi
     story.stop().await;
 }
 
-// Scenario 2: the engine dies before what it has read is durable.
+// The engine dies before what it has read is durable.
 #[tokio::test]
 async fn a_kill_before_what_was_read_is_durable_has_it_read_again() {
     let mut story = story().await;

@@ -38,7 +38,6 @@ async fn at_once(policy: DeleteAgainstEdit, delete_first: bool) -> Story {
     story
 }
 
-// Scenario 12.
 #[tokio::test]
 async fn under_update_wins_an_edited_record_is_made_anew_where_it_was_deleted() {
     for delete_first in [true, false] {
@@ -51,7 +50,6 @@ async fn under_update_wins_an_edited_record_is_made_anew_where_it_was_deleted() 
     }
 }
 
-// Scenario 12.
 #[tokio::test]
 async fn under_delete_wins_an_edited_record_goes_and_its_edit_is_in_the_ledger() {
     for delete_first in [true, false] {
@@ -63,7 +61,6 @@ async fn under_delete_wins_an_edited_record_goes_and_its_edit_is_in_the_ledger()
     }
 }
 
-// Scenario 12.
 #[tokio::test]
 async fn under_manual_a_delete_against_an_edit_waits_for_a_person() {
     for (delete_first, keep) in [(true, true), (false, false)] {
@@ -82,7 +79,7 @@ async fn under_manual_a_delete_against_an_edit_waits_for_a_person() {
     }
 }
 
-// Scenario 12, in flight: the delete is on its way to B when B's user edits the record.
+// In flight: the delete is on its way to B when B's user edits the record.
 #[tokio::test]
 async fn an_edit_that_comes_before_our_delete_meets_the_policy() {
     for policy in [DeleteAgainstEdit::UpdateWins, DeleteAgainstEdit::DeleteWins, DeleteAgainstEdit::Manual] {
@@ -109,7 +106,7 @@ async fn an_edit_that_comes_before_our_delete_meets_the_policy() {
     }
 }
 
-// Scenario 12, in flight the other way: the edit is on its way to A when A's user deletes the record.
+// In flight the other way: the edit is on its way to A when A's user deletes the record.
 #[tokio::test]
 async fn a_delete_that_comes_before_our_update_meets_the_policy() {
     for policy in [DeleteAgainstEdit::UpdateWins, DeleteAgainstEdit::DeleteWins, DeleteAgainstEdit::Manual] {
@@ -192,7 +189,6 @@ async fn emptied(how: &str) -> (Story, concord_engine::link::ReviewId) {
     (story, review.id)
 }
 
-// Scenario 28.
 #[tokio::test]
 async fn a_mass_delete_is_let_through_only_by_a_person() {
     for how in ["DELETE FROM accounts", "TRUNCATE accounts"] {
@@ -207,7 +203,6 @@ async fn a_mass_delete_is_let_through_only_by_a_person() {
     }
 }
 
-// Scenario 28.
 #[tokio::test]
 async fn a_mass_delete_that_a_person_refuses_is_undone() {
     for how in ["DELETE FROM accounts", "TRUNCATE accounts"] {
@@ -226,7 +221,7 @@ async fn a_mass_delete_that_a_person_refuses_is_undone() {
     }
 }
 
-// Scenario 28: the question outlives the engine that asked it.
+// The question outlives the engine that asked it.
 #[tokio::test]
 async fn a_mass_delete_is_still_in_question_after_a_kill() {
     let (mut story, review) = emptied("DELETE FROM accounts").await;

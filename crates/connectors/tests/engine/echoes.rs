@@ -59,7 +59,6 @@ async fn a_record_that_a_trigger_of_the_file_takes_away_again_is_not_believed_in
     is_taken_away([file("left.db"), file("right.db")], table, &taker).await;
 }
 
-// Scenario 22.
 #[tokio::test]
 async fn writes_that_come_back_without_their_marks_are_known_by_their_values() {
     let story = stage().await;
@@ -88,7 +87,7 @@ async fn writes_that_come_back_without_their_marks_are_known_by_their_values() {
     story.stop().await;
 }
 
-// Scenario 22: the unmarked echo arrives before the answer of the write.
+// The unmarked echo arrives before the answer of the write.
 #[tokio::test]
 async fn unmarked_echoes_that_come_before_their_answers_are_known_by_their_values() {
     let story = stage().await;
@@ -157,7 +156,6 @@ async fn two_triggers_that_drive_each_other_on_are_brought_before_a_person() {
     story.stop().await;
 }
 
-// Scenario 26.
 #[tokio::test]
 async fn a_record_that_the_other_side_refuses_waits_alone_and_flows_once_repaired() {
     let strict = format!("{TABLE} ALTER TABLE accounts ADD CHECK (name <> 'poison');");

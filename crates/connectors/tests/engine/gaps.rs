@@ -52,7 +52,6 @@ async fn is_repaired_by_a_reread(story: &mut Story) {
     story.stop().await;
 }
 
-// Scenario 3.
 #[tokio::test]
 async fn a_slot_made_anew_while_nothing_ran_is_noticed_and_repaired_by_a_reread() {
     let mut story = story().await;
@@ -62,7 +61,6 @@ async fn a_slot_made_anew_while_nothing_ran_is_noticed_and_repaired_by_a_reread(
     is_repaired_by_a_reread(&mut story).await;
 }
 
-// Scenario 3.
 #[tokio::test]
 async fn a_slot_made_anew_under_a_running_engine_is_noticed_and_repaired_by_a_reread() {
     let mut story = story().await;
@@ -70,7 +68,7 @@ async fn a_slot_made_anew_under_a_running_engine_is_noticed_and_repaired_by_a_re
     is_repaired_by_a_reread(&mut story).await;
 }
 
-// Scenario 3: the stop outlives the engine.
+// The stop outlives the engine.
 #[tokio::test]
 async fn a_gap_is_still_a_gap_after_a_kill() {
     let mut story = story().await;
@@ -109,7 +107,6 @@ async fn hanging(story: &Story, sql: &str) -> (i32, tokio::task::JoinSet<()>) {
     (process, ends)
 }
 
-// Scenario 5.
 #[tokio::test]
 async fn a_commit_that_the_feed_tells_before_a_chunk_can_see_it_is_not_undone_by_the_chunk() {
     let mut story = waiting_for_a_standby().await;
@@ -137,7 +134,7 @@ async fn a_commit_that_the_feed_tells_before_a_chunk_can_see_it_is_not_undone_by
     story.stop().await;
 }
 
-// Scenario 5: a transaction that stays open over the read, and commits after it.
+// A transaction that stays open over the read, and commits after it.
 #[tokio::test]
 async fn a_transaction_that_commits_after_the_chunk_that_missed_it_has_the_last_word() {
     let mut story = story().await;

@@ -46,21 +46,19 @@ async fn both_survive(table: &str, key_change: &str, rows: &[&str], writes: usiz
     }
 }
 
-// Scenario 10.
 #[tokio::test]
 async fn a_natural_key_changed_on_one_side_and_a_field_on_the_other_both_survive() {
     let change = "UPDATE accounts SET email = 'anna@x.org' WHERE email = 'ann@x.org'";
     both_survive(NATURAL, change, &["anna@x.org|Anna", "bob@x.org|Bob"], 2).await;
 }
 
-// Scenario 10.
 #[tokio::test]
 async fn an_unmapped_key_changed_on_one_side_and_a_field_on_the_other_both_survive() {
     let change = "UPDATE accounts SET id = 500 WHERE email = 'ann@x.org'";
     both_survive(SERIAL, change, &["ann@x.org|Anna", "bob@x.org|Bob"], 1).await;
 }
 
-// Scenario 10: the engine is killed with the key change in flight.
+// The engine is killed with the key change in flight.
 #[tokio::test]
 async fn a_key_change_around_a_kill_makes_no_second_record() {
     let mut story = Story::tables(NATURAL).await.sync("accounts", &["email", "name"]).await.started().await;

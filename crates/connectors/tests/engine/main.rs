@@ -20,6 +20,7 @@ mod echoes;
 mod gaps;
 mod keys;
 mod mappings;
+mod matches;
 mod pairs;
 mod restores;
 mod schemas;

@@ -63,7 +63,7 @@ impl Files {
 /// A person is asked, once, and nothing has happened by then.
 async fn is_asked(story: &Story, before: usize) -> concord_engine::link::ReviewId {
     let review = story.review().await;
-    assert_eq!(review.code, "CON-3022", "{review:?}");
+    assert_eq!(review.code, "CON-3024", "{review:?}");
     let Subject::WentBack { member: 0, older, records, .. } = review.subject else { panic!("{review:?}") };
     assert_eq!((older, records), (33, 41), "30 names, a city of another record, one gone, one back");
     story.wait_for_stage("stopped").await;

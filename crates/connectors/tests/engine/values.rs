@@ -3,7 +3,6 @@
 
 use crate::support::{Story, rules};
 
-// Scenario 8.
 #[tokio::test]
 async fn a_large_value_that_an_update_leaves_untouched_is_never_taken_for_null() {
     let table = "CREATE TABLE accounts (id serial PRIMARY KEY, email text UNIQUE, name text, doc text);
@@ -62,7 +61,6 @@ async fn fine_and_coarse() -> Story {
     Story::servers(FINE, COARSE).await.sync("accounts", &fields).await
 }
 
-// Scenario 18.
 #[tokio::test]
 async fn values_that_the_other_side_holds_more_coarsely_are_written_once_and_come_to_rest() {
     let story = fine_and_coarse().await;
@@ -99,7 +97,6 @@ async fn values_that_the_other_side_holds_more_coarsely_are_written_once_and_com
     story.stop().await;
 }
 
-// Scenario 18.
 #[tokio::test]
 async fn a_value_that_does_not_fit_goes_to_review_unless_a_loss_is_declared() {
     let mut story = fine_and_coarse().await.started().await;

@@ -28,6 +28,10 @@ pub(crate) struct FeedState {
     /// Whether the last look found nothing new.
     pub idle: bool,
     pub failures: u32,
+    /// Whether a person has asked for both sides to be read again since it was last read: a gap is accepted by that.
+    pub gap_accepted: bool,
+    /// Since when it is not read, and why.
+    pub lost: Option<(Moment, Error)>,
     pub retry_at: Option<Moment>,
     pub health: crate::connector::FeedHealth,
     pub lag: Option<Duration>,
@@ -146,6 +150,16 @@ impl FeedState {
     pub fn is_open(&self) -> bool {
         matches!(self.state.as_str(), "reading" | "idle")
     }
+
+    /// Whether it was found that changes may be missing from it.
+    pub fn has_gap(&self) -> bool {
+        self.lost.as_ref().is_some_and(|(_, error)| error.code.is_gap())
+    }
+
+    /// Whether it goes on only after somebody has put something right.
+    pub fn is_stopped(&self) -> bool {
+        !self.is_open() && self.lost.as_ref().is_some_and(|(_, error)| error.class() == Class::Stop)
+    }
 }
 
 impl Core {
@@ -199,20 +213,38 @@ impl Core {
     pub(crate) async fn on_feed(&mut self, system: SystemName, report: FeedReport) -> Result<()> {
         match report {
             FeedReport::Prepared(feeds) => {
+                // A feed without a name stands for a system that was never prepared.
+                if let Some(unnamed) = self.feeds.remove(&(system.clone(), FeedName::from("")))
+                    && let Some((since, error)) = unnamed.lost
+                {
+                    tracing::info!(%system, %since, was = error.chain(), "system found again");
+                }
                 for feed in feeds {
                     self.prepared(&system, feed);
                 }
                 self.mark_begun(&system);
             }
             FeedReport::Open(feed) => {
-                if let Some(state) = self.feeds.get_mut(&(system, feed)) {
+                if let Some(state) = self.feeds.get_mut(&(system.clone(), feed.clone())) {
+                    if let Some((since, error)) = state.lost.take() {
+                        tracing::info!(%system, %feed, %since, was = error.chain(), "feed found again");
+                    }
                     state.state = "reading".to_owned();
                     state.failures = 0;
+                    state.gap_accepted = false;
                     state.retry_at = None;
                 }
                 self.ask_fences();
+                // The next look tells the new position and what the source keeps.
+                self.last_health = None;
             }
-            FeedReport::Lost(feed, error) => self.feed_lost(&system, feed, error),
+            FeedReport::Lost(feed, error) => {
+                let is_gap = error.code == Code::FeedGap;
+                self.feed_lost(&system, feed, error);
+                if is_gap {
+                    self.accept_if_asked(&system).await?;
+                }
+            }
         }
         Ok(())
     }
@@ -253,7 +285,6 @@ impl Core {
     pub(super) fn feed_lost(&mut self, system: &SystemName, feed: Option<FeedName>, error: Error) {
         let now = self.now();
         self.drop_fences(system);
-        tracing::warn!(%system, feed = feed.as_ref().map(FeedName::as_str), error = error.chain(), "feed lost");
         if error.code.is_gap() {
             for sync in &mut self.syncs {
                 if sync.rules.members.iter().any(|member| member.system == *system) {
@@ -271,15 +302,25 @@ impl Core {
         };
         let (min, max) = (self.options.reconnect_min, self.options.reconnect_max);
         for name in names {
-            let state = self.feeds.entry((system.clone(), name)).or_insert_with(unprepared);
+            let state = self.feeds.entry((system.clone(), name.clone())).or_insert_with(unprepared);
             state.failures = state.failures.saturating_add(1);
             state.idle = false;
+            // One line when it is lost and one whenever the reason changes; between them the status tells.
+            let is_news = state.lost.as_ref().is_none_or(|(_, known)| known.code != error.code);
+            if is_news {
+                let feed = (!name.as_str().is_empty()).then(|| name.as_str());
+                tracing::warn!(%system, feed, error = error.chain(), remedy = error.code.remedy(), "feed lost");
+            } else {
+                tracing::debug!(%system, feed = name.as_str(), error = error.chain(), "still lost");
+            }
+            let since = state.lost.as_ref().map_or(now, |(since, _)| *since);
+            state.lost = Some((since, error.clone()));
             let longest = min.saturating_mul(1 << state.failures.min(16)).min(max);
             let wait = error.retry_after.unwrap_or(longest / 2 + self.jitter.part_of(longest / 2));
             state.retry_at = (!error.code.is_gap()).then(|| now.plus(wait));
             state.state = match error.class() {
                 Class::Stop => format!("stopped: {error}"),
-                _ => format!("unreachable since {now}: {error}"),
+                _ => format!("unreachable since {since}: {error}"),
             };
         }
     }
@@ -298,8 +339,6 @@ impl Core {
                     state.retry_at = None;
                 }
             }
-            // A feed without a name stands for a system that was never prepared.
-            self.feeds.remove(&(system.clone(), FeedName::from("")));
             self.start_system(&system);
         }
     }
@@ -357,6 +396,8 @@ pub(super) fn unprepared() -> FeedState {
         state: "connecting".to_owned(),
         idle: false,
         failures: 0,
+        lost: None,
+        gap_accepted: false,
         retry_at: None,
         health: crate::connector::FeedHealth::default(),
         lag: None,

@@ -126,6 +126,16 @@ impl Core {
         Ok(going_on)
     }
 
+    /// A gap that a person has accepted before it was found stops nobody.
+    pub(super) async fn accept_if_asked(&mut self, system: &SystemName) -> Result<()> {
+        let is_asked = self.feeds.iter().any(|((of, _), state)| of == system && state.gap_accepted);
+        let concerned = |state: &SyncState| state.rules.members.iter().any(|member| member.system == *system);
+        match self.syncs.iter().position(concerned) {
+            Some(sync) if is_asked => self.go_on_behind_gap(sync).await,
+            _ => Ok(()),
+        }
+    }
+
     /// Whatever is remembered of a system's old life is let go of; its feeds begin anew.
     fn begin_life(&mut self, system: &SystemName) {
         let now = self.now();
@@ -141,6 +151,8 @@ impl Core {
             state.position = crate::change::Position::default();
             // Nothing is read before the feed carries changes again.
             state.state = "connecting".to_owned();
+            state.lost = None;
+            state.gap_accepted = false;
             state.retry_at = Some(now);
             for absence in state.absences.drain(..) {
                 self.reading.remove(&absence.link);

@@ -152,6 +152,11 @@ impl Core {
                 return Ok(());
             }
             match self.owner(desk, &sight) {
+                // A person is asked which record it belongs to: to bind it from this side would be a guess.
+                Owner::Nobody if self.parked.contains_key(&address(rules.id, other, &candidate.key)) => {
+                    self.ambiguous(sync, member, &item.address, &pending, other, vec![candidate.key]);
+                    return Ok(());
+                }
                 Owner::Nobody => bound.push((other, candidate)),
                 // Found under a key that it has given up by now: looked for again when the feed has told.
                 Owner::Past | Owner::Unclear => {
@@ -418,7 +423,10 @@ impl Core {
         other: MemberIndex,
         candidates: Vec<Key>,
     ) {
-        let message = format!("record {} has {} possible matches", pending.key, candidates.len());
+        let message = match candidates.as_slice() {
+            [only] => format!("record {} could be the one of the key {only}, which waits for a decision itself", pending.key),
+            several => format!("record {} has {} possible matches", pending.key, several.len()),
+        };
         let subject = Subject::Ambiguous { member, key: pending.key.clone(), other, candidates };
         self.park_stranger(sync, address, Code::MatchAmbiguous, message, subject);
     }

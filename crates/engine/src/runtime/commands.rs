@@ -72,19 +72,32 @@ impl Core {
         Ok(answer)
     }
 
-    /// Reads everything again. A gap is thereby accepted: the feed begins anew, and the re-read finds what was missed.
+    /// Reads everything again. A gap is thereby accepted, also one that a feed which is not open yet will be found to
+    /// have: the feed begins anew, and the re-read finds what was missed.
     async fn begin_reread(&mut self, id: SyncId) -> Result<String> {
         let sync = self.known_sync(id)?;
-        let gap = self.syncs.get(sync).and_then(|state| state.stopped.as_ref()).is_some_and(|error| error.code.is_gap());
-        if !gap {
-            self.reread(sync);
-        } else {
-            for other in self.accept_gap(sync).await? {
-                self.catch_up_with_people(other).await?;
+        let Some(rules) = self.rules(sync) else { return Ok(String::new()) };
+        let mut has_gap = false;
+        for ((system, _), feed) in &mut self.feeds {
+            if !feed.is_open() && rules.members.iter().any(|member| member.system == *system) {
+                feed.gap_accepted = true;
+                has_gap |= feed.has_gap();
             }
         }
-        let name = self.rules(sync).map(|rules| rules.name.to_string()).unwrap_or_default();
-        Ok(format!("{name} reads both sides again"))
+        if has_gap {
+            self.go_on_behind_gap(sync).await?
+        } else {
+            self.reread(sync)
+        }
+        Ok(format!("{} reads both sides again", rules.name))
+    }
+
+    /// Accepts the gaps of a sync, and lets whatever can go on do so.
+    pub(crate) async fn go_on_behind_gap(&mut self, sync: usize) -> Result<()> {
+        for other in self.accept_gap(sync).await? {
+            self.catch_up_with_people(other).await?;
+        }
+        Ok(())
     }
 
     async fn resolve(&mut self, id: ReviewId, resolution: &Resolution) -> Result<String> {
@@ -218,6 +231,10 @@ impl Core {
                 side.key = Some(key);
             }
             desk.set_link(&other, Some(id), &mut self.transaction);
+            // What was asked about the candidate is answered by this.
+            if let Some(review) = self.parked.remove(&other) {
+                self.close_review(sync, review, "bound with another record".to_owned());
+            }
             self.want_read(sync, member, id);
         }
         self.parked.remove(&there);

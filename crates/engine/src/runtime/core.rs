@@ -195,9 +195,9 @@ pub(crate) struct Core {
     pub events: mpsc::Sender<Event>,
     inbox: mpsc::Receiver<Event>,
     requests: mpsc::Receiver<Command>,
-    publish: watch::Sender<Status>,
+    pub publish: watch::Sender<Status>,
     durable: FuturesOrdered<DurableFuture>,
-    last_health: Option<Moment>,
+    pub last_health: Option<Moment>,
     saturated_since: Option<Moment>,
 }
 
@@ -444,8 +444,7 @@ impl Core {
             self.ask_health();
         }
         self.publish_status().await?;
-        let level = self.publish.borrow().syncs.iter().all(|sync| sync.level || sync.stage.starts_with("stopped"));
-        if self.options.once && level && self.once_is_over() {
+        if self.options.once && self.once_is_over() {
             return Ok(true);
         }
         self.turn_the_hours(now).await?;

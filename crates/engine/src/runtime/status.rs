@@ -31,10 +31,16 @@ pub struct SyncStatus {
     pub failed: u64,
     /// Records written in the last ten seconds, per second.
     pub rate: f64,
+    /// The share of writes that failed in the last five minutes, from 0 to 1.
+    pub error_rate: f64,
     /// Open review items.
     pub review: u64,
     /// Latency from the edit's commit to our write's, in milliseconds, since the start.
     pub latency_ms: Percentiles,
+    /// The same latencies as a histogram.
+    pub latency_histogram: LatencyHistogram,
+    /// What the last verification found, if there was one.
+    pub verified: Option<LastVerified>,
     /// One per member.
     pub members: Vec<MemberStatus>,
 }
@@ -77,6 +83,31 @@ pub struct FeedStatus {
     pub warning: Option<String>,
     /// How far behind the source the newest event was when it arrived, in milliseconds.
     pub lag_ms: Option<u64>,
+}
+
+/// The bounds of the latency histogram, in milliseconds.
+pub const LATENCY_BOUNDS_MS: [u64; 14] = [1, 2, 5, 10, 25, 50, 100, 250, 500, 1_000, 5_000, 30_000, 300_000, 3_600_000];
+
+/// Latencies by how long they took at most.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub struct LatencyHistogram {
+    /// A bound in milliseconds, and how many took no longer.
+    pub at_most_ms: Vec<(u64, u64)>,
+    /// The sum of all latencies, in milliseconds.
+    pub sum_ms: f64,
+}
+
+/// What the last verification of a sync found.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct LastVerified {
+    /// When it began: both sides were equal as of then, or differed.
+    pub through: String,
+    /// Whether they were equal, save for what waits in review or was under way.
+    pub equal: bool,
+    /// Records looked at.
+    pub records: u64,
+    /// How many differed, or stood on one side only.
+    pub differing: u64,
 }
 
 /// Percentiles of a distribution.

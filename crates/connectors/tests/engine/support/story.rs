@@ -292,6 +292,14 @@ impl Story {
         .await;
     }
 
+    /// Waits until as many writes to a member (0: left) are under way.
+    pub async fn in_flight(&self, member: usize, wanted: u64) {
+        wait_until(&format!("{wanted} writes under way to member {member}"), || async {
+            self.status().syncs.first().is_some_and(|sync| sync.members[member].in_flight == wanted)
+        })
+        .await;
+    }
+
     /// Waits until both feeds have been read as far as they go now.
     pub async fn fence(&self) {
         for (from, to) in [(&self.left, &self.right), (&self.right, &self.left)] {

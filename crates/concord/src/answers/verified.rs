@@ -1,0 +1,127 @@
+//! Verifications: asked of the process that runs or made by a command alone, and what the last one found, which the status
+//! tells. Compares and remembers; what is done about a difference is the engine's.
+
+use super::Answerer;
+use super::description::commit;
+use crate::setup::Prepared;
+use concord_engine::clock::Clock;
+use concord_engine::error::{Code, Error, Result};
+use concord_engine::runtime::status::{LastVerified, Status};
+use concord_engine::store::{Store, Transaction};
+use concord_engine::verify::{self, SyncVerification};
+use serde::{Deserialize, Serialize};
+use std::time::Duration;
+
+/// Settings of this prefix hold what the last verification of a sync found, by its name.
+const PREFIX: &str = "verified/";
+/// The longest wait until a repair has been carried out before both sides are compared again.
+const REPAIR_WAIT_MAX: Duration = Duration::from_secs(300);
+
+/// What a verification found.
+#[derive(Debug, Default, Serialize, Deserialize)]
+pub struct Verified {
+    /// One per sync: as it is after the repairs, where there were any.
+    pub syncs: Vec<SyncVerification>,
+    /// What was done about what differed.
+    pub repairs: Vec<String>,
+}
+
+impl Verified {
+    /// Whether nothing differs.
+    pub fn is_equal(&self) -> bool {
+        self.syncs.iter().all(SyncVerification::is_equal)
+    }
+
+    /// The names of the syncs that differ.
+    pub fn differing(&self) -> Vec<String> {
+        self.syncs.iter().filter(|sync| !sync.is_equal()).map(|sync| sync.name.clone()).collect()
+    }
+}
+
+/// Verifies every sync, or the one of this name, and remembers what was found.
+pub async fn all(prepared: &Prepared, store: &dyn Store, clock: &dyn Clock, name: Option<&str>) -> Result<Verified> {
+    let mut report = Verified::default();
+    for sync in prepared.syncs.iter().filter(|sync| name.is_none_or(|name| sync.rules.name.as_str() == name)) {
+        let connectors = prepared.connectors_of(&sync.rules)?;
+        report.syncs.push(verify::verify(&sync.rules, store, &connectors, clock).await?);
+    }
+    remember(store, &report).await?;
+    Ok(report)
+}
+
+/// Verifies while the engine runs in this process. A repair is waited for, within bounds, and looked at again.
+pub(super) async fn while_running(answerer: &Answerer, name: Option<&str>, repair: bool) -> Result<Verified> {
+    let Some(running) = &answerer.running else {
+        return Err(Error::new(Code::ControlFailed, "the process is starting and has no systems yet; try again"));
+    };
+    if let Some(name) = name {
+        answerer.sync(name)?;
+    }
+    let before = all(&running.prepared, &*answerer.store, &*answerer.clock, name).await?;
+    // A sync that stopped at a gap goes on by being read again, equal or not.
+    let differing: Vec<String> = before
+        .syncs
+        .iter()
+        .filter(|sync| !sync.is_equal() || is_at_a_gap(&running.status.borrow(), &sync.name))
+        .map(|sync| sync.name.clone())
+        .collect();
+    if !repair || differing.is_empty() {
+        return Ok(before);
+    }
+    let mut repairs = Vec::new();
+    for sync in &differing {
+        repairs.push(answerer.read_again(running, sync).await?);
+    }
+    let mut status = running.status.clone();
+    // The status that is there was published before the request.
+    status.mark_unchanged();
+    let levelled = async {
+        while status.changed().await.is_ok() {
+            let is_done = |sync: &concord_engine::runtime::status::SyncStatus| {
+                sync.level || sync.stage.starts_with("stopped") || !differing.contains(&sync.name)
+            };
+            if status.borrow_and_update().syncs.iter().all(is_done) {
+                return;
+            }
+        }
+    };
+    if tokio::time::timeout(REPAIR_WAIT_MAX, levelled).await.is_err() {
+        repairs.push("the repair is still under way: verify again later".into());
+    }
+    let after = all(&running.prepared, &*answerer.store, &*answerer.clock, name).await?;
+    Ok(Verified { repairs, ..after })
+}
+
+/// Whether a sync stopped because changes may be missing from one of its feeds.
+fn is_at_a_gap(status: &Status, name: &str) -> bool {
+    let gaps = [Code::FeedGap, Code::FeedRewound].map(|code| format!("stopped: {code}"));
+    status.syncs.iter().any(|sync| sync.name == name && gaps.iter().any(|gap| sync.stage.starts_with(gap.as_str())))
+}
+
+async fn remember(store: &dyn Store, report: &Verified) -> Result<()> {
+    let mut settings = Vec::new();
+    for sync in &report.syncs {
+        let last = LastVerified {
+            through: sync.through.clone(),
+            equal: sync.is_equal(),
+            records: sync.links,
+            differing: sync.differing.saturating_add(sync.unlinked.iter().sum()),
+        };
+        let bytes = serde_json::to_vec(&last)
+            .map_err(|error| Error::new(Code::Internal, "a verification cannot be written down").because(error))?;
+        settings.push((format!("{PREFIX}{}", sync.name), Some(bytes)));
+    }
+    commit(store, Transaction { settings, ..Transaction::default() }).await
+}
+
+/// Adds what the last verifications found to a status.
+pub(super) async fn add_to(status: &mut Status, store: &dyn Store) -> Result<()> {
+    for (name, bytes) in store.settings(PREFIX).await? {
+        let name = name.strip_prefix(PREFIX).unwrap_or(&name);
+        if let Some(sync) = status.syncs.iter_mut().find(|sync| sync.name == name) {
+            // What cannot be read is a later version's: it is as if nobody had verified yet.
+            sync.verified = serde_json::from_slice(&bytes).ok();
+        }
+    }
+    Ok(())
+}

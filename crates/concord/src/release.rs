@@ -1,0 +1,55 @@
+//! Lets go of systems: has their connectors remove what they made there, and forgets what a new beginning must not know.
+//! Used by the command where nothing runs and by the process that runs. What the store knows of records is kept.
+
+use crate::answers::description::commit;
+use crate::answers::{Failed, Released};
+use crate::setup::Written;
+use concord_engine::change::Position;
+use concord_engine::connector::Connector;
+use concord_engine::error::Result;
+use concord_engine::record::SystemName;
+use concord_engine::store::{Store, Transaction};
+use std::sync::Arc;
+
+/// Removes slots, publications, triggers and tables of ours from these systems. A system that cannot be reached is
+/// named, and hinders no other.
+pub async fn release(
+    written: &Written,
+    store: &dyn Store,
+    systems: &[(SystemName, Arc<dyn Connector>)],
+    asked: &[SystemName],
+) -> Result<Released> {
+    let mut done = Vec::new();
+    let mut failed = Vec::new();
+    for (name, connector) in systems.iter().filter(|(name, _)| asked.contains(name)) {
+        let members = written.config.syncs.iter().flat_map(|sync| sync.source.iter().chain(&sync.target));
+        let mut objects: Vec<_> = members.filter(|member| member.system == *name).map(|member| member.object_name()).collect();
+        objects.sort();
+        objects.dedup();
+        match connector.release(&objects).await {
+            Ok(()) => done.push(name.clone()),
+            Err(error) => failed.push(Failed { system: name.to_string(), code: error.code, message: error.message.clone() }),
+        }
+    }
+    forget(store, written, &done).await?;
+    Ok(Released { released: done.iter().map(ToString::to_string).collect(), failed })
+}
+
+/// The feeds that are gone begin anew one day, and their syncs with a first run.
+async fn forget(store: &dyn Store, written: &Written, released: &[SystemName]) -> Result<()> {
+    let mut transaction = Transaction::default();
+    for (system, feed, _) in store.positions().await? {
+        if released.contains(&system) {
+            transaction.positions.push((system, feed, Position::default()));
+        }
+    }
+    for sync in &written.config.syncs {
+        if sync.systems().iter().any(|system| released.contains(system)) {
+            let id = store.sync_id(sync.name.as_str()).await?;
+            transaction.settings.push((format!("begun/{}", id.0), None));
+            let loads = store.settings(&format!("load/{}/", id.0)).await?;
+            transaction.settings.extend(loads.into_iter().map(|(name, _)| (name, None)));
+        }
+    }
+    commit(store, transaction).await
+}

@@ -1,0 +1,108 @@
+//! What a monitor sees: metrics on a loopback port, log files with a level and an age, and what was last verified.
+
+use crate::world::World;
+use serde_json::{Value, json};
+use std::io::{Read, Write};
+use std::net::TcpStream;
+
+/// The metrics of a process that serves them, by name and labels.
+fn metrics(address: &str) -> Vec<(String, f64)> {
+    let mut stream = TcpStream::connect(address).unwrap();
+    stream.write_all(b"GET /metrics HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n").unwrap();
+    let mut text = String::new();
+    stream.read_to_string(&mut text).unwrap();
+    let (head, body) = text.split_once("\r\n\r\n").unwrap();
+    assert!(head.starts_with("HTTP/1.1 200") && head.contains("text/plain; version=0.0.4"), "{head}");
+    let samples = body.lines().filter(|line| !line.starts_with('#')).filter_map(|line| line.rsplit_once(' '));
+    samples.filter_map(|(name, value)| Some((name.to_string(), value.parse().ok()?))).collect()
+}
+
+fn value(metrics: &[(String, f64)], name: &str) -> f64 {
+    let found = metrics.iter().find(|(known, _)| known == name);
+    found.unwrap_or_else(|| panic!("{name} is not among {metrics:#?}")).1
+}
+
+#[test]
+fn metrics_tell_of_latency_errors_throughput_queues_and_retained_log() {
+    let world = World::new(&json!({ "error_handling": { "retry_strategy": { "max_attempts": 1 } } }));
+    world.erp.psql("ALTER TABLE customers ADD CHECK (town <> 'Nowhere')");
+    let running = world.run(&["--auto-approve", "--metrics-port", "0"]);
+    world.crm.psql(
+        "INSERT INTO accounts (name, email, city) VALUES ('Alder', 'a@x.example', 'Leeds'), ('Bad', 'b@x.example', 'Nowhere')",
+    );
+    running.until("one is carried over and one waits", || {
+        running.status().is_some_and(|sync| sync["written"] == 1 && sync["review"] == 1)
+    });
+    assert_eq!(world.concord(&["verify", "FILE"]).exit, 0);
+    let said = running.said();
+    let address = said.split("address=").nth(1).unwrap().split_whitespace().next().unwrap();
+    assert!(address.starts_with("127.0.0.1:"), "{address}");
+    running.until("the slot has been asked after", || {
+        metrics(address).iter().any(|(name, _)| name.starts_with("concord_feed_retained_bytes{system=\"erp\""))
+    });
+
+    let metrics = metrics(address);
+    let of = |name: &str| value(&metrics, &format!("{name}{{sync=\"accounts\"}}"));
+    assert_eq!((of("concord_written_total"), of("concord_failed_total"), of("concord_review_open")), (1.0, 1.0, 1.0));
+    assert_eq!((of("concord_error_rate"), of("concord_latency_seconds_count")), (0.5, 1.0));
+    assert!(of("concord_latency_seconds_sum") > 0.0);
+    assert_eq!(value(&metrics, "concord_latency_seconds_bucket{sync=\"accounts\",le=\"3600\"}"), 1.0);
+    assert_eq!(of("concord_verified_equal"), 1.0);
+    let pending = metrics.iter().find(|(name, _)| name.starts_with("concord_pending{sync=\"accounts\",system=\"crm\""));
+    assert_eq!(pending.map(|(_, value)| *value), Some(0.0));
+    running.stop();
+}
+
+#[test]
+fn a_status_tells_through_when_both_sides_are_verified_whether_something_runs_or_not() {
+    let world = World::new(&json!({}));
+    world.crm.psql("INSERT INTO accounts (name, email) VALUES ('Alder', 'a@x.example')");
+    assert_eq!(world.concord(&["run", "FILE", "--once", "--auto-approve"]).exit, 0);
+    let before = world.json(&["status"]);
+    assert_eq!(before["syncs"][0]["verified"], Value::Null, "{before:#}");
+    assert_eq!(world.concord(&["verify", "FILE"]).exit, 0);
+    let told = world.json(&["status"])["syncs"][0]["verified"].clone();
+    assert_eq!((&told["equal"], &told["records"]), (&json!(true), &json!(1)), "{told:#}");
+
+    let running = world.run(&[]);
+    world.crm.psql("INSERT INTO accounts (name, email) VALUES ('Blue', 'b@x.example')");
+    running.until_level();
+    assert_eq!(running.status().unwrap()["verified"], told, "a new start remembers");
+    assert_eq!(world.concord(&["verify", "FILE"]).exit, 0);
+    let again = running.status().unwrap()["verified"].clone();
+    assert!(again["records"] == 2 && again["through"].as_str() > told["through"].as_str(), "{again:#}");
+    running.stop();
+}
+
+#[test]
+fn log_files_have_the_level_asked_for_one_document_a_line_and_go_when_they_are_old() {
+    let world = World::new(&json!({}));
+    let logs = world.logs();
+    std::fs::create_dir_all(&logs).unwrap();
+    for day in 1..=9 {
+        std::fs::write(logs.join(format!("concord.2020-01-0{day}.log")), "{}\n").unwrap();
+    }
+    let text = std::fs::read_to_string(world.file()).unwrap();
+    let mut config: Value = serde_json::from_str(&text).unwrap();
+    config["process_settings"]["logging"] = json!({ "directory": logs, "level": "warn", "format": "json", "retention_days": 3 });
+    std::fs::write(world.file(), config.to_string()).unwrap();
+    let quiet = world.concord(&["run", "FILE", "--once", "--auto-approve"]);
+    assert_eq!((quiet.exit, quiet.err.as_str()), (0, ""), "nothing to warn of");
+    let files = || -> Vec<String> {
+        let names = std::fs::read_dir(&logs).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap());
+        let mut names: Vec<String> = names.collect();
+        names.sort();
+        names
+    };
+    assert_eq!(files().len(), 3, "{:?}", files());
+
+    let loud = world.concord(&["run", "FILE", "--once", "--log-level", "info"]);
+    assert_eq!(loud.exit, 0, "{loud:?}");
+    let newest = files().pop().unwrap();
+    let written = std::fs::read_to_string(logs.join(newest)).unwrap();
+    for text in [&loud.err, &written] {
+        let lines: Vec<Value> = text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+        let running = lines.iter().find(|line| line["fields"]["message"] == "running").expect(text);
+        assert_eq!((&running["level"], &running["fields"]["syncs"]), (&json!("INFO"), &json!("accounts")));
+    }
+}
