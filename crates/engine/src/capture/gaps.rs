@@ -112,8 +112,7 @@ impl Core {
         let mut going_on = Vec::new();
         for other in sharing {
             self.forget_versions(other).await?;
-            let in_gap =
-                |system: &SystemName| self.feeds.iter().any(|((of, _), feed)| of == system && is_gap(&feed.state));
+            let in_gap = |system: &SystemName| self.feeds.iter().any(|((of, _), feed)| of == system && is_gap(&feed.state));
             let still = self.rules(other).is_some_and(|rules| rules.members.iter().any(|member| in_gap(&member.system)));
             if let Some(state) = self.syncs.get_mut(other)
                 && state.stopped.as_ref().is_some_and(|error| error.code.is_gap())

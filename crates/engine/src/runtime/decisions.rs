@@ -112,7 +112,14 @@ impl Core {
         Ok(false)
     }
 
-    pub(crate) fn take_decision(&mut self, desk: &mut Desk, sync: usize, before: &Link, pending: &[Option<Pending>], decision: Decision) {
+    pub(crate) fn take_decision(
+        &mut self,
+        desk: &mut Desk,
+        sync: usize,
+        before: &Link,
+        pending: &[Option<Pending>],
+        decision: Decision,
+    ) {
         let Decision { mut link, changed, substantive, ledger, reviews, closed } = decision;
         for (address, _) in self.addresses(before) {
             // It was a stranger when a person was asked about it.
