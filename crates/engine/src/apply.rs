@@ -170,14 +170,15 @@ impl Core {
     }
 }
 
-/// When the newest edit that a write carries was made.
+/// When the newest edit that a write carries was made; nothing where no feed has told a time (a first read).
 fn edited_at(link: &Link, member: MemberIndex) -> Moment {
     if let Life::Deleted { at, .. } = link.life {
         return at;
     }
     let Some(side) = link.sides.get(member) else { return Moment::default() };
     let newest = |groups: &mut dyn Iterator<Item = usize>| {
-        groups.filter_map(|group| Some(link.groups.get(group)?.agreed.as_ref()?.time.at)).max().unwrap_or_default()
+        let times = groups.filter_map(|group| Some(link.groups.get(group)?.agreed.as_ref()?.time));
+        times.filter(|time| !time.estimated).map(|time| time.at).max().unwrap_or_default()
     };
     if side.owes.is_empty() { newest(&mut (0..link.groups.len())) } else { newest(&mut side.owes.iter().copied()) }
 }
