@@ -171,7 +171,7 @@ impl Core {
     }
 }
 
-/// When the newest edit that a write carries was made.
+/// When the newest edit that a write carries was made; nothing where no feed has told a time (a first read).
 fn edited_at(link: &Link, member: MemberIndex) -> Moment {
     if let Life::Deleted { at, .. } = link.life {
         return at;
@@ -180,7 +180,8 @@ fn edited_at(link: &Link, member: MemberIndex) -> Moment {
     // What a new mapping makes of an old edit tells nothing of how fast edits are carried.
     let newest = |groups: &mut dyn Iterator<Item = usize>| {
         let agreed = groups.filter_map(|group| link.groups.get(group)?.agreed.as_ref());
-        agreed.filter(|agreed| agreed.rule != Rule::NewMapping).map(|agreed| agreed.time.at).max().unwrap_or_default()
+        let told = agreed.filter(|agreed| agreed.rule != Rule::NewMapping && !agreed.time.estimated);
+        told.map(|agreed| agreed.time.at).max().unwrap_or_default()
     };
     if side.owes.is_empty() { newest(&mut (0..link.groups.len())) } else { newest(&mut side.owes.iter().copied()) }
 }

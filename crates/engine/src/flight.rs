@@ -32,6 +32,7 @@ pub struct Intent {
     pub write: Write,
     /// The link's decision number when it was planned.
     pub decision: u64,
-    /// When the newest edit that it carries was made, for the latency from commit to applied.
+    /// When the newest edit that it carries was made, for the latency from commit to applied; the zero moment where no
+    /// feed has told.
     pub edited: Moment,
 }
