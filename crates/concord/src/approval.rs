@@ -6,6 +6,7 @@ use crate::setup::{Prepared, PreparedSync};
 use concord_engine::clock::{Clock, Moment};
 use concord_engine::error::{Code, Error, Result};
 use concord_engine::plan::first_run::{FirstRun, first_run};
+use concord_engine::plan::remapping;
 use concord_engine::record::SyncName;
 use concord_engine::store::{Store, Transaction};
 use serde::{Deserialize, Serialize};
@@ -26,13 +27,14 @@ fn setting(id: &str) -> String {
     format!("plan/{id}")
 }
 
-/// Reads both sides of every sync and says what their first runs would do.
-pub async fn make(prepared: &Prepared, clock: &dyn Clock) -> Result<KeptPlan> {
+/// Reads both sides of every sync and says what their first runs would do, and what a changed mapping would.
+pub async fn make(prepared: &Prepared, store: &dyn Store, clock: &dyn Clock) -> Result<KeptPlan> {
     let mut runs = Vec::new();
-    for sync in &prepared.syncs {
-        runs.push(look(prepared, sync).await?);
-    }
     let made = clock.now();
+    for sync in &prepared.syncs {
+        let remapping = remapping(store, &sync.rules, made).await?;
+        runs.push(FirstRun { remapping, ..look(prepared, sync).await? });
+    }
     let content = serde_json::to_vec(&(made, &runs))
         .map_err(|error| Error::new(Code::Internal, "a plan cannot be written").because(error))?;
     // FNV-1a: an id that a person can type, different for plans that differ.
@@ -70,7 +72,13 @@ pub async fn has_begun(store: &dyn Store, sync: &PreparedSync) -> Result<bool> {
 /// # Errors
 /// `PlanNotApproved` names every sync whose first run nobody has approved; `PlanUnknown`; `PlanStale` where the
 /// configuration or the records are not what was approved.
-pub async fn approved(prepared: &Prepared, store: &dyn Store, plan: Option<&str>, all: bool) -> Result<BTreeSet<SyncName>> {
+pub async fn approved(
+    prepared: &Prepared,
+    store: &dyn Store,
+    clock: &dyn Clock,
+    plan: Option<&str>,
+    all: bool,
+) -> Result<BTreeSet<SyncName>> {
     let kept = match plan {
         Some(id) => Some(find(store, id).await?),
         None => None,
@@ -80,7 +88,10 @@ pub async fn approved(prepared: &Prepared, store: &dyn Store, plan: Option<&str>
     for sync in &prepared.syncs {
         let name = &sync.rules.name;
         let planned = kept.as_ref().and_then(|kept| kept.runs.iter().find(|run| run.sync == name.as_str()));
-        if all || sync.auto_approve || has_begun(store, sync).await? {
+        if all || sync.auto_approve {
+            approved.insert(name.clone());
+        } else if has_begun(store, sync).await? {
+            may_be_remapped(store, sync, planned, clock.now()).await?;
             approved.insert(name.clone());
         } else if let Some(planned) = planned {
             still_holds(prepared, sync, planned).await?;
@@ -97,6 +108,25 @@ pub async fn approved(prepared: &Prepared, store: &dyn Store, plan: Option<&str>
         None => format!("nobody has approved the first run of: {}", missing.join(", ")),
     };
     Err(Error::new(Code::PlanNotApproved, message))
+}
+
+/// A changed mapping that writes more than the guard lets through in one go needs the approval of a plan that says so.
+async fn may_be_remapped(store: &dyn Store, sync: &PreparedSync, planned: Option<&FirstRun>, now: Moment) -> Result<()> {
+    let Some(counted) = remapping(store, &sync.rules, now).await? else { return Ok(()) };
+    let approved =
+        planned.filter(|planned| planned.config == sync.hash.to_string()).and_then(|planned| planned.remapping.as_ref());
+    if !counted.exceeds(&sync.rules.guard) || approved.is_some_and(|approved| approved.is_like(&counted)) {
+        return Ok(());
+    }
+    let name = &sync.rules.name;
+    let updates: Vec<String> = counted.updates.iter().map(|(system, count)| format!("{count} records in `{system}`")).collect();
+    let message = format!(
+        "the mapping of `{name}` has changed ({}): it would rewrite {}, and send {} to review",
+        counted.fields.join(", "),
+        updates.join(" and "),
+        counted.review
+    );
+    Err(Error::new(if planned.is_some() { Code::PlanStale } else { Code::PlanNotApproved }, message))
 }
 
 async fn still_holds(prepared: &Prepared, sync: &PreparedSync, planned: &FirstRun) -> Result<()> {

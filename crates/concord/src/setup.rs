@@ -153,8 +153,13 @@ pub async fn prepare(written: &Written, store: &dyn Store, systems: &[(SystemNam
         let pointer = format!("/syncs/{index}");
         let id = store.sync_id(&name).await?;
         let subject = Subject { sync, pointer: &pointer, places: &written.places, facts: (&facts.0, &facts.1), id };
-        let compiled = plan::compile(&subject);
+        let mut compiled = plan::compile(&subject);
         prepared.notices.extend(compiled.findings.iter().map(notice));
+        for index in &mut compiled.indexes {
+            let schema = if index.object == facts.0.schema.object && index.system == source.system { &facts.0 } else { &facts.1 };
+            index.statement = prepared.connector(&index.system)?.index_statement(&schema.schema, &index.fields);
+            prepared.notices.push(notice(&plan::index_advice(&subject, index)));
+        }
         match compiled.rules {
             Some(mut rules) => {
                 rules.layout = plan::layout_of(store, &rules).await?;

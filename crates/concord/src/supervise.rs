@@ -144,7 +144,7 @@ async fn run_engine(
     let approvals = if supervision.approve_all {
         Approvals::All
     } else {
-        Approvals::Only(approval::approved(&prepared, &*store, supervision.plan.as_deref(), false).await?)
+        Approvals::Only(approval::approved(&prepared, &*store, &SystemClock, supervision.plan.as_deref(), false).await?)
     };
     let waiting: Vec<(String, Error)> = prepared.waiting.clone();
     let can_end = waiting.is_empty();

@@ -264,17 +264,17 @@ async fn a_file_put_back_from_a_copy_is_a_gap_even_when_it_has_grown_again() {
     let position = connector.fence(&feed.name).await.unwrap();
     std::fs::rename(&copy, file.path()).unwrap();
     let limits = Limits { max_events: 10, max_bytes: 1 << 20, max_wait: Duration::from_millis(50) };
-    assert_eq!(changes.next(limits).await.unwrap_err().code, Code::FeedGap, "an open feed notices");
+    assert_eq!(changes.next(limits).await.unwrap_err().code, Code::FeedRewound, "an open feed notices");
     let known = Feed { position: position.clone(), ..feed.clone() };
     assert_eq!(
         connector.prepare(std::slice::from_ref(&table), std::slice::from_ref(&known)).await.unwrap_err().code,
-        Code::FeedGap
+        Code::FeedRewound
     );
     // Numbers have caught up, and mean other changes.
     file.run("INSERT INTO t VALUES (4, 'x'); INSERT INTO t VALUES (5, 'y'); INSERT INTO t VALUES (6, 'z')");
     file.run("UPDATE _concord_changes SET at = at + 7 WHERE seq > (SELECT min(seq) + 1 FROM _concord_changes)");
-    assert_eq!(connector.prepare(std::slice::from_ref(&table), &[known]).await.unwrap_err().code, Code::FeedGap);
-    assert_eq!(connector.capture(&feed, &position).await.err().unwrap().code, Code::FeedGap);
+    assert_eq!(connector.prepare(std::slice::from_ref(&table), &[known]).await.unwrap_err().code, Code::FeedRewound);
+    assert_eq!(connector.capture(&feed, &position).await.err().unwrap().code, Code::FeedRewound);
 }
 
 #[tokio::test]

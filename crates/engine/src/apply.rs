@@ -6,6 +6,7 @@ use crate::clock::Moment;
 use crate::connector::{Connector, Operation, Write};
 use crate::error::{Code, Error, Result};
 use crate::flight::{Flight, Intent};
+use crate::ledger::Rule;
 use crate::link::{FlightId, Life, Link, LinkId, MemberIndex};
 use crate::record::Record;
 use crate::runtime::core::{Airborne, Core, Effect, Event};
@@ -176,8 +177,10 @@ fn edited_at(link: &Link, member: MemberIndex) -> Moment {
         return at;
     }
     let Some(side) = link.sides.get(member) else { return Moment::default() };
+    // What a new mapping makes of an old edit tells nothing of how fast edits are carried.
     let newest = |groups: &mut dyn Iterator<Item = usize>| {
-        groups.filter_map(|group| Some(link.groups.get(group)?.agreed.as_ref()?.time.at)).max().unwrap_or_default()
+        let agreed = groups.filter_map(|group| link.groups.get(group)?.agreed.as_ref());
+        agreed.filter(|agreed| agreed.rule != Rule::NewMapping).map(|agreed| agreed.time.at).max().unwrap_or_default()
     };
     if side.owes.is_empty() { newest(&mut (0..link.groups.len())) } else { newest(&mut side.owes.iter().copied()) }
 }

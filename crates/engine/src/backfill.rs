@@ -3,10 +3,10 @@
 //! went away unseen is noticed: absence from a scan alone is never a delete.
 
 use crate::capture::FeedState;
-use crate::connector::{Chunk, ChunkCursor};
+use crate::connector::{Chunk, ChunkCursor, Since};
 use crate::error::{Code, Error, Result};
 use crate::link::{LinkId, MemberIndex, Standing};
-use crate::rules::InitialStrategy;
+use crate::rules::{InitialStrategy, SyncRules};
 use crate::runtime::core::{Core, Event};
 use crate::runtime::desk::address;
 use crate::schema::Selection;
@@ -87,7 +87,7 @@ impl Core {
             let stored = self.store.setting(&load_setting(rules.id.0, member)).await?;
             let load = match stored.and_then(|bytes| postcard::from_bytes(&bytes).ok()) {
                 Some(load) => load,
-                None if rules.initial.strategy == InitialStrategy::FromNow => Load::default(),
+                None if is_left_alone(&rules, member) => Load::default(),
                 None => Load::begin(false),
             };
             if let Some(state) = self.member(sync, member) {
@@ -97,8 +97,9 @@ impl Core {
         Ok(())
     }
 
-    /// A mapping that has gained or changed a field since everything was last read: nothing is known of it, so everything
-    /// is read again, and what the members show for it is decided as in a first run.
+    /// A mapping that has gained a field since everything was last read: nothing is known of it, so everything is read
+    /// again, and what the members show for it is decided as in a first run. One that carries a field another way: what was
+    /// decided goes through it.
     pub(crate) async fn read_new_fields(&mut self, sync: usize) -> Result<()> {
         let Some((rules, begun)) = self.syncs.get(sync).map(|state| (Arc::clone(&state.rules), state.begun)) else {
             return Ok(());
@@ -109,11 +110,29 @@ impl Core {
         if stored.as_ref() == Some(&present) {
             return Ok(());
         }
-        if begun && stored.is_some() {
-            self.reread(sync);
+        if let Some(stored) = stored.filter(|_| begun) {
+            let (gains, remaps) = self.layout_changes(rules.id, &stored);
+            if gains {
+                self.reread(sync);
+            }
+            if remaps {
+                self.begin_remapping(sync);
+            }
         }
         self.transaction.settings.push((name, Some(present)));
         Ok(())
+    }
+
+    /// Whether the present layout knows fields that an earlier one does not, and whether it carries any another way.
+    fn layout_changes(&self, sync: crate::link::SyncId, number: &[u8]) -> (bool, bool) {
+        let Some((present, known)) = self.layouts.get(&sync) else { return (true, false) };
+        let at = |number: u32| known.get(usize::try_from(number).ok()?);
+        let stored = <[u8; 4]>::try_from(number).ok().map(u32::from_be_bytes);
+        match (stored.and_then(at), at(*present)) {
+            (Some(then), Some(now)) => (now.gains(then) || now.groups != then.groups, now.remaps(then)),
+            // An engine that was given its rules by hand: it keeps one layout.
+            _ => (true, false),
+        }
     }
 
     /// Changes that went by while a key or a mapped field was gone could not be told: the records are read again before
@@ -165,6 +184,9 @@ impl Core {
         let Some(id) = self.rules(sync).map(|rules| rules.id.0) else { return };
         let Some(bytes) = self.member(sync, member).and_then(|state| postcard::to_stdvec(&state.load).ok()) else { return };
         self.transaction.settings.push((load_setting(id, member), Some(bytes)));
+        if let Some(state) = self.syncs.get_mut(sync).filter(|state| state.members.iter().all(|member| member.load.is_done())) {
+            state.unidentified.loaded();
+        }
     }
 
     pub(crate) fn start_chunks(&mut self) {
@@ -221,9 +243,16 @@ impl Core {
             },
             false => selection,
         };
+        let since = self.read_since(sync, member);
         let generation = self.orphans.begin();
         self.jobs.spawn(async move {
-            let result = match tokio::time::timeout(timeout, connector.snapshot(&selection, &cursor, limit)).await {
+            let chunk = async {
+                match &since {
+                    Some(since) => connector.snapshot_since(&selection, &cursor, limit, since).await,
+                    None => connector.snapshot(&selection, &cursor, limit).await,
+                }
+            };
+            let result = match tokio::time::timeout(timeout, chunk).await {
                 Ok(result) => result,
                 Err(_) => Err(Error::new(Code::Unreachable, "a chunk was not read in time")),
             };
@@ -231,8 +260,21 @@ impl Core {
         });
     }
 
+    /// From when on records of a member count, where not all of them do. What changed before a sync that begins with the
+    /// present began is none of its business in a later reading either.
+    fn read_since(&self, sync: usize, member: MemberIndex) -> Option<Since> {
+        let state = self.syncs.get(sync)?;
+        let field = state.rules.members.get(member)?.edit_time_field.clone()?;
+        let at = match state.rules.initial.strategy {
+            InitialStrategy::FullLoad | InitialStrategy::MatchOnly => return None,
+            InitialStrategy::FromNow => state.begun_at?,
+            InitialStrategy::Since(at) => at,
+        };
+        Some(Since { field, at })
+    }
+
     /// Whether the feed carries every change of the object that a read now may miss.
-    fn changes_are_complete(&self, sync: usize, member: MemberIndex) -> bool {
+    pub(crate) fn changes_are_complete(&self, sync: usize, member: MemberIndex) -> bool {
         let Some(rules) = self.member_rules(sync, member) else { return false };
         let mut of_system = self.feeds.iter().filter(|((system, _), _)| *system == rules.system);
         of_system.any(|(_, feed)| feed.is_open() && self.carries(sync, member, feed))
@@ -297,9 +339,18 @@ impl Core {
             .records
             .into_iter()
             .map(|observation| crate::capture::incoming(&rules, sync, member, observation, now, &self.store_id, true))
-            .collect();
+            .collect::<Vec<_>>();
+        let read: Vec<_> = match rules.initial.strategy.makes_nothing() {
+            true => arrived.iter().map(|one| one.address.clone()).collect(),
+            false => Vec::new(),
+        };
         let mut desk = self.desk();
         self.take_in_all(&mut desk, arrived).await?;
+        for address in read.into_iter().filter(|address| desk.slot(address).is_some_and(|slot| slot.link.is_none())) {
+            if let Some(state) = self.syncs.get_mut(sync) {
+                state.unidentified.was_read(address);
+            }
+        }
         self.decide_touched(&mut desk, false).await?;
         desk.flush(&mut self.transaction);
         self.orphans.end(generation);
@@ -390,6 +441,16 @@ impl Core {
             self.save_load(sync, member);
         }
         Ok(())
+    }
+}
+
+/// Whether a first run reads nothing of a member: its records are linked when they are first seen to change.
+fn is_left_alone(rules: &SyncRules, member: MemberIndex) -> bool {
+    let tells_time = rules.members.get(member).is_some_and(|member| member.edit_time_field.is_some());
+    match rules.initial.strategy {
+        InitialStrategy::FullLoad | InitialStrategy::MatchOnly => false,
+        InitialStrategy::FromNow => true,
+        InitialStrategy::Since(_) => !tells_time,
     }
 }
 

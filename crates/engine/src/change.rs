@@ -3,6 +3,8 @@
 
 use crate::clock::Moment;
 use crate::record::{Key, ObjectName, Record};
+use crate::schema::Type;
+use crate::value::{TimestampTz, Value};
 use serde::{Deserialize, Serialize};
 
 /// A version of a record: the connector's own bytes, comparable only through
@@ -77,4 +79,20 @@ pub struct Observation {
     pub time: EditTime,
     /// Whose write it was, if it is ours.
     pub mark: Option<Mark>,
+}
+
+/// The time that a field's value says, and how fine it is in microseconds; `None` for a value that is no time.
+pub fn stamp(value: &Value, ty: Option<&Type>) -> Option<(Moment, u32)> {
+    let granularity = match ty {
+        Some(Type::TimestampTz { fraction_digits } | Type::Timestamp { fraction_digits }) => {
+            10_u32.saturating_pow(u32::from(6_u8.saturating_sub((*fraction_digits).min(6))))
+        }
+        _ => 1,
+    };
+    let at = match value {
+        Value::TimestampTz(stamp) => stamp.to_micros(),
+        Value::Timestamp(stamp) => stamp.at_offset(0).and_then(TimestampTz::to_micros),
+        _ => None,
+    }?;
+    Some((Moment(at), granularity))
 }

@@ -10,7 +10,8 @@
 //! retry on its own what the engine would not know of; it reconnects on the next call. **Errors** are classified
 //! where they are born, by the system's codes and never by their text.
 
-use crate::change::{EditTime, Mark, Observation, Position, Version};
+use crate::change::{EditTime, Mark, Observation, Position, Version, stamp};
+use crate::clock::Moment;
 use crate::error::{Error, Result};
 use crate::record::{FeedName, FieldName, Key, ObjectName, Record};
 use crate::schema::{Schema, Selection};
@@ -102,6 +103,23 @@ pub struct Limits {
     pub max_bytes: usize,
     /// The longest wait for a first event. Whatever has arrived is returned at once: a batch is never waited full.
     pub max_wait: Duration,
+}
+
+/// From when on records count, by a field of their own.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Since {
+    /// The field that says when a record was last changed.
+    pub field: FieldName,
+    /// The first moment that counts.
+    pub at: Moment,
+}
+
+impl Since {
+    /// Whether a record counts. One that does not say when it was changed does.
+    pub fn includes(&self, observation: &Observation) -> bool {
+        let value = observation.image.record().and_then(|record| record.get(self.field.as_str()));
+        value.and_then(|value| stamp(value, None)).is_none_or(|(changed, _)| changed >= self.at)
+    }
 }
 
 /// One event of a feed.
@@ -272,7 +290,9 @@ pub trait Connector: Send + Sync {
 
     /// Makes what capture needs (slot, publication, triggers) and says where each feed begins. Idempotent; objects may
     /// join or leave between calls. `known` are the feeds of an earlier run with their stored positions: one that
-    /// cannot be resumed there is [`Code::FeedGap`](crate::error::Code::FeedGap), never silently begun anew.
+    /// cannot be resumed there is [`Code::FeedGap`](crate::error::Code::FeedGap), or
+    /// [`Code::FeedRewound`](crate::error::Code::FeedRewound) where the system shows an earlier state than the one that was
+    /// read from it; never silently begun anew.
     /// A known feed with an empty position is one whose gap was accepted by a person: it begins anew.
     async fn prepare(&self, selections: &[Selection], known: &[Feed]) -> Result<Vec<Feed>>;
 
@@ -297,6 +317,14 @@ pub trait Connector: Send + Sync {
     /// Up to `limit` records in the order of the key, behind `from`.
     async fn snapshot(&self, selection: &Selection, from: &ChunkCursor, limit: usize) -> Result<Chunk>;
 
+    /// As [`Connector::snapshot`], but only records that changed since a time. A connector that can ask its system for
+    /// these alone does so.
+    async fn snapshot_since(&self, selection: &Selection, from: &ChunkCursor, limit: usize, since: &Since) -> Result<Chunk> {
+        let mut chunk = self.snapshot(selection, from, limit).await?;
+        chunk.records.retain(|observation| since.includes(observation));
+        Ok(chunk)
+    }
+
     /// Records by key; one answer per key, in the order asked.
     async fn read(&self, selection: &Selection, keys: &[Key]) -> Result<Vec<Presence>>;
 
@@ -313,6 +341,12 @@ pub trait Connector: Send + Sync {
     /// Writes a batch under one mark. One result per write. `Err` means that nothing at all was written and nothing
     /// will be; where that is not sure, the writes concerned are [`Outcome::Unknown`].
     async fn apply(&self, selection: &Selection, mark: &Mark, writes: &[Write]) -> Result<Vec<WriteResult>>;
+
+    /// The statement that makes an index by which records are found by these fields as [`Connector::find`] asks for them;
+    /// `None` where there is no such statement, or no index would serve.
+    fn index_statement(&self, _schema: &Schema, _fields: &[FieldName]) -> Option<String> {
+        None
+    }
 
     /// Removes whatever `prepare` made for these objects; with the last object, whatever it made at all.
     async fn release(&self, objects: &[ObjectName]) -> Result<()>;

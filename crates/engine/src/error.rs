@@ -119,6 +119,8 @@ codes! {
     PlanNameUnknown = 1813, BadInput, "Use the name of a member's system or role, of a field or of a group.";
     /// The sync is not a pair.
     PlanNotAPair = 1814, BadInput, "Write one sync per pair of systems, each with `source` and `target`.";
+    /// A member is not read at first, for it cannot tell what changed since: a warning.
+    PlanNotRead = 1815, BadInput, "Its records are linked when they are first seen to change. To read them, name a field that holds the time of an edit in `conflict_resolution.timestamp_field`.";
 
     // 20xx: systems and connectors.
     /// The system could not be reached or dropped the connection.
@@ -151,6 +153,8 @@ codes! {
     Busy = 2014, Transient, "Nothing to do: it is tried again. If it lasts, another process uses the same slot or lock.";
     /// The feed holds back so much of the source's log that it will soon be lost.
     FeedLagging = 2015, Stop, "Let the sync catch up, or raise the limit of retained log on the server.";
+    /// The feed cannot be resumed, for the system was put back to an earlier state: restored, or promoted without its last changes.
+    FeedRewound = 2016, Stop, "Look whether the restore is meant. Then have both sides read again (`concord verify --repair`): what is lost is counted first, and where it is much you are asked which side is right.";
 
     // 21xx: database servers.
     /// The server refused a statement for a reason that has no code of its own.
@@ -217,6 +221,8 @@ codes! {
     CreateUnproven = 3022, Rejected, "Look in the system named whether the record is there. If it is not, `concord review retry` makes it; if it is, `concord review ignore`, and link the two by a match field.";
     /// A record cannot be read.
     Unreadable = 3023, Rejected, "Correct in the system named what the reason says, then `concord review retry`.";
+    /// Many records of a member show an earlier state than they did: it went back in time.
+    WentBack = 3024, Stop, "Decide with `concord review resolve`: take the view of the restored system, or that of the other, from which what was lost is written back.";
 
     // 31xx: values and transformations.
     /// A text that should have been a value of some type is none.
@@ -277,6 +283,13 @@ codes! {
     DemoServerFailed = 5009, Stop, "Read the server's log named in the message, or run the demo on two files: `concord demo --help` says how.";
     /// A command's argument is wrong.
     ArgumentWrong = 5010, BadInput, "Correct the argument named; --help shows an example.";
+}
+
+impl Code {
+    /// Whether a feed cannot be resumed: changes may have been missed, or were lost.
+    pub fn is_gap(self) -> bool {
+        matches!(self, Code::FeedGap | Code::FeedRewound)
+    }
 }
 
 impl fmt::Display for Code {

@@ -47,6 +47,8 @@ pub enum Entry {
     Rejected(String),
     /// Failed, with the code.
     Failed(String),
+    /// Let through although a validation rule speaks against it, and what the rule says.
+    Warned(String),
 }
 
 /// One field of an outcome, in canonical terms.
@@ -88,4 +90,8 @@ pub enum Rule {
     NoLongerInConflict,
     /// `delete_vs_update: delete_wins`.
     DeleteWins,
+    /// Under a mapping that has been changed since: it is to be decided again before it counts.
+    OldMapping,
+    /// The mapping was changed: what was decided last went through the new one.
+    NewMapping,
 }

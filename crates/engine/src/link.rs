@@ -143,6 +143,12 @@ impl Link {
         }
     }
 
+    /// Whether something about this record was decided under a mapping that has changed since, and can be decided again now.
+    pub fn is_of_old_mapping(&self) -> bool {
+        let mut agreed = self.groups.iter().filter_map(|group| group.agreed.as_ref());
+        self.life == Life::Live && self.held.is_none() && agreed.any(|agreed| agreed.rule == Rule::OldMapping)
+    }
+
     /// Whether a write for this link is under way somewhere.
     pub fn in_flight(&self) -> bool {
         self.sides.iter().any(|side| side.flight.is_some())

@@ -27,6 +27,14 @@ impl Mapping {
         Mapping::default()
     }
 
+    /// What it does to a value, both ways, as a text that is the same for mappings that mean the same; empty for the mapping
+    /// that changes nothing.
+    pub fn meaning(&self) -> String {
+        let way = |pipeline: &Option<Pipeline>| pipeline.as_ref().map_or("", Pipeline::meaning).to_owned();
+        let parts = [way(&self.to), way(&self.from), self.nulls.meaning(), self.nulls_from.meaning()];
+        if parts.iter().all(String::is_empty) { String::new() } else { parts.join("|") }
+    }
+
     /// The canonical value of what a member shows; `None` when nothing flows (a null that is to be skipped).
     pub fn to_canonical(&self, value: &Value, record: impl FnOnce() -> Record) -> Result<Option<Value>> {
         let Some(value) = of_null(&self.nulls, value) else { return Ok(None) };

@@ -174,6 +174,8 @@ impl Core {
             && feeds_idle
             && state.members.iter().all(|member| member.load.is_done() && !member.reading && member.to_read.is_empty())
             && state.unidentified.is_idle()
+            && state.remapping.is_none()
+            && state.looks.is_idle()
             && self.doubtful_flights(sync) == 0
             && self.reading.is_empty()
             && !self.waits.values().any(|of| *of == sync)
@@ -240,6 +242,12 @@ fn stage(state: &crate::runtime::core::SyncState) -> String {
     }
     if !state.begun {
         return "preparing".to_owned();
+    }
+    if let Some(until) = state.shut_until {
+        return format!("waiting until {until}");
+    }
+    if !state.rewound.is_empty() {
+        return "comparing with what was known before a gap".to_owned();
     }
     if state.members.iter().any(|member| !member.load.is_done()) { "loading".to_owned() } else { "live".to_owned() }
 }

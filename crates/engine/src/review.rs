@@ -101,4 +101,15 @@ pub enum Subject {
         /// The record's key.
         key: Key,
     },
+    /// Many records of a member show an earlier state than they did: it went back in time.
+    WentBack {
+        /// The member.
+        member: MemberIndex,
+        /// How many of its records do.
+        older: u64,
+        /// Of how many.
+        records: u64,
+        /// What the connector says of it.
+        evidence: String,
+    },
 }

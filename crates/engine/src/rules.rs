@@ -1,6 +1,8 @@
 //! A sync as the engine runs it: every name resolved, every type known, every transformation compiled.
 //! Made by `plan` from a configuration and real schemas (or by a test, by hand); never changed while it runs.
 
+use crate::clock::Moment;
+use crate::config::Schedule;
 use crate::link::{FieldIndex, GroupIndex, MemberIndex, SyncId};
 use crate::map::Mapping;
 use crate::record::{FieldName, ObjectName, SyncName, SystemName};
@@ -50,6 +52,30 @@ pub struct SyncRules {
     pub estimate_wait: Duration,
     /// How long a deleted record's tombstone is kept.
     pub tombstones: Duration,
+    /// When changes are carried.
+    pub carrying: Carrying,
+}
+
+/// When changes are carried. They are recorded as they happen in any case.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Carrying {
+    /// As they happen.
+    AtOnce,
+    /// This long after the last time that everything had been carried.
+    Every(Duration),
+    /// At these times, until everything has been carried.
+    At(Schedule),
+}
+
+impl Carrying {
+    /// When changes are next carried, once everything has been.
+    pub fn next(&self, now: Moment) -> Option<Moment> {
+        match self {
+            Carrying::AtOnce => None,
+            Carrying::Every(interval) => Some(now.plus(*interval)),
+            Carrying::At(schedule) => schedule.next(now),
+        }
+    }
 }
 
 /// One member of a sync.
@@ -202,6 +228,15 @@ pub enum InitialStrategy {
     MatchOnly,
     /// Nothing is read: only changes from now on.
     FromNow,
+    /// What changed since then is read, by the field that tells the time of an edit; a member without one is not.
+    Since(Moment),
+}
+
+impl InitialStrategy {
+    /// Whether a record that is only read, and has no match, is made nowhere.
+    pub fn makes_nothing(&self) -> bool {
+        matches!(self, InitialStrategy::MatchOnly | InitialStrategy::FromNow)
+    }
 }
 
 /// Who wins where matched records differ and there is no base yet.

@@ -157,7 +157,7 @@ impl Checker<'_> {
                 Subject::Loop { .. } => !triggered,
                 Subject::Ambiguous { .. } | Subject::Duplicate { .. } => false,
                 Subject::Exhausted { .. } => !review.code.ends_with("3022"),
-                Subject::MassChange { .. } | Subject::Unreadable { .. } => true,
+                Subject::MassChange { .. } | Subject::Unreadable { .. } | Subject::WentBack { .. } => true,
             })
             .map(|review| (format!("review {}", review.id.0), format!("{} ({:?})", review.message, review.subject)))
             .collect();

@@ -6,8 +6,8 @@ use concord_engine::link::SyncId;
 use concord_engine::map::Mapping;
 use concord_engine::record::{FieldName, ObjectName, SyncName, SystemName};
 use concord_engine::rules::{
-    Authority, DeleteAgainstEdit, DeleteRules, Fallback, FieldRules, GroupRules, GuardRules, InitialRules, InitialStrategy,
-    LoopRules, MatchRule, MemberField, MemberRules, OnDelete, Policy, RetryRules, SyncRules, TargetEdits,
+    Authority, Carrying, DeleteAgainstEdit, DeleteRules, Fallback, FieldRules, GroupRules, GuardRules, InitialRules,
+    InitialStrategy, LoopRules, MatchRule, MemberField, MemberRules, OnDelete, Policy, RetryRules, SyncRules, TargetEdits,
 };
 use concord_engine::schema::{Field, Schema, Selection, Type};
 use concord_engine::transform::MatchKind;
@@ -165,5 +165,6 @@ pub fn sync_rules(world: &World, id: SyncId) -> SyncRules {
         parallelism: world.parallelism,
         estimate_wait: Duration::from_secs(30),
         tombstones: Duration::from_secs(30 * 86_400),
+        carrying: Carrying::AtOnce,
     }
 }

@@ -254,5 +254,6 @@ fn what(entry: &Entry) -> String {
         Entry::Held(why) => format!("held: {why}"),
         Entry::Rejected(why) => format!("rejected: {why}"),
         Entry::Failed(why) => format!("failed: {why}"),
+        Entry::Warned(why) => format!("let through, though {why}"),
     }
 }

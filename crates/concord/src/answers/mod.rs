@@ -115,7 +115,13 @@ impl Answerer {
             self.sync(name)?;
         }
         let mut report = verify_all(&running.prepared, &*self.store, &*self.clock, name).await?;
-        for sync in report.syncs.iter().filter(|sync| repair && !sync.is_equal()) {
+        // A sync that stopped at a gap goes on by being read again, equal or not.
+        let at_a_gap = |name: &str| {
+            let gap = [Code::FeedGap, Code::FeedRewound].map(|code| format!("stopped: {code}"));
+            let status = running.status.borrow();
+            status.syncs.iter().any(|sync| sync.name == name && gap.iter().any(|gap| sync.stage.starts_with(gap.as_str())))
+        };
+        for sync in report.syncs.iter().filter(|sync| repair && (!sync.is_equal() || at_a_gap(&sync.name))) {
             let said = self.request(running, Request::Reread(SyncId(self.sync(&sync.name)?.id))).await?;
             report.repairs.push(said);
         }

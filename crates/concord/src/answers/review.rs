@@ -18,7 +18,8 @@ pub struct Item {
     pub id: u64,
     /// The sync.
     pub sync: String,
-    /// `conflict`, `delete_against_edit`, `rejected`, `ambiguous`, `duplicate`, `exhausted`, `loop`, `mass_change`, `unreadable`.
+    /// `conflict`, `delete_against_edit`, `rejected`, `ambiguous`, `duplicate`, `exhausted`, `loop`, `mass_change`,
+    /// `unreadable`, `went_back`.
     pub kind: String,
     /// The stable code of why.
     pub code: String,
@@ -87,6 +88,10 @@ impl Answerer {
                 let member = sync.member_called(system).filter(|member| member == deleted_by || edited_by.contains(member));
                 member.map(Resolution::Take).ok_or_else(unfit)
             }
+            (Decision::Take { system }, Subject::WentBack { .. }) => {
+                sync.member_called(system).map(Resolution::Take).ok_or_else(unfit)
+            }
+            (_, Subject::WentBack { .. }) => Err(unfit()),
             (Decision::Give { values: given }, Subject::Conflict { fields, values, base, .. }) => {
                 let like = values.iter().map(|(_, values)| values).chain(base);
                 given_values(fields, &like.collect::<Vec<_>>(), given).map(Resolution::Give).map_err(wrong)
@@ -132,6 +137,7 @@ fn kind(subject: &Subject) -> &'static str {
         Subject::Loop { .. } => "loop",
         Subject::MassChange { .. } => "mass_change",
         Subject::Unreadable { .. } => "unreadable",
+        Subject::WentBack { .. } => "went_back",
     }
 }
 
@@ -170,6 +176,11 @@ fn details(sync: &Description, subject: &Subject) -> Vec<(String, String)> {
             vec![line("system", sync.member(*member)), line("deletes", deletes.to_string())]
         }
         Subject::Unreadable { member, key } => vec![line("record", format!("{key} of {}", sync.member(*member)))],
+        Subject::WentBack { member, older, records, evidence } => vec![
+            line("system", sync.member(*member)),
+            line("earlier", format!("{older} of {records} records")),
+            line("evidence", evidence.clone()),
+        ],
     }
 }
 
@@ -191,6 +202,14 @@ fn ways(sync: &Description, review: &Review) -> Vec<String> {
             ways
         }
         Subject::Duplicate { .. } => vec![format!("resolve {id} --create"), format!("retry {id}")],
+        // Nothing is ignored here: one of the sides is right.
+        Subject::WentBack { member, .. } => {
+            let others = (0..sync.members.len())
+                .filter(|other| other != member)
+                .map(|other| format!("{}   (what was lost is written back to {})", take(&other), sync.member(*member)));
+            let restored = format!("{}   (what it shows now counts as newly edited)", take(member));
+            return std::iter::once(restored).chain(others).collect();
+        }
         Subject::Rejected { .. }
         | Subject::Exhausted { .. }
         | Subject::Loop { .. }

@@ -8,6 +8,7 @@ use crate::terminal::{Style, Terminal};
 use clap::Args;
 use concord_engine::clock::SystemClock;
 use concord_engine::error::{Code, Result};
+use concord_engine::plan::Remapping;
 use concord_engine::plan::first_run::{FirstRun, Sample};
 use concord_engine::store::Store;
 use concord_engine::store::sqlite::{SqliteStore, StoreOptions};
@@ -46,7 +47,7 @@ pub async fn run(plan: &Plan, context: &Context) -> Result<Exit> {
         }
         return Ok(Exit::of(error));
     }
-    let made = approval::make(&prepared, &SystemClock).await?;
+    let made = approval::make(&prepared, &*store, &SystemClock).await?;
     if is_kept {
         approval::keep(&*store, &made).await?;
     }
@@ -96,6 +97,10 @@ fn render_run(run: &FirstRun, terminal: &Terminal) -> Vec<String> {
     lines.push(terminal.table(&["  system", "object", "records", "only here", "create", "update", "delete", "calls"], rows));
     lines.push(format!("  on both sides: {} matched, {} of them equal, {} ambiguous", run.matched, run.equal, run.ambiguous));
     for member in &run.members {
+        if member.left_alone > 0 {
+            let (system, count) = (&member.system, member.left_alone);
+            lines.push(format!("  {system}: {count} records are left alone; each is linked when it is first seen to change"));
+        }
         if member.unmatchable > 0 {
             lines.push(format!("  {}: {} records have no value to be matched by", member.system, member.unmatchable));
         }
@@ -116,6 +121,26 @@ fn render_run(run: &FirstRun, terminal: &Terminal) -> Vec<String> {
         lines.push(terminal.paint(Style::Careful, &format!("  {} will wait for a person (concord review list)", run.review)));
     }
     lines.extend(run.samples.iter().map(sample));
+    lines.extend(run.remapping.iter().flat_map(|remapping| render_remapping(remapping, terminal)));
+    lines
+}
+
+/// What a changed mapping would do to a sync that has been running.
+fn render_remapping(remapping: &Remapping, terminal: &Terminal) -> Vec<String> {
+    let updates: Vec<String> = remapping.updates.iter().map(|(system, count)| format!("{count} in {system}")).collect();
+    let fields = remapping.fields.join(", ");
+    let of = remapping.records;
+    let line = format!("  the mapping of {fields} has changed: of {of} records it would rewrite {}", updates.join(", "));
+    let mut lines = vec![terminal.paint(Style::Strong, &line)];
+    if remapping.review > 0 {
+        let line =
+            format!("  {} records hold values that the new mapping refuses; they will wait for a person", remapping.review);
+        lines.push(terminal.paint(Style::Careful, &line));
+    }
+    lines.extend(remapping.samples.iter().map(|sample| {
+        let fields: Vec<String> = sample.fields.iter().map(|(field, now, then)| format!("{field}: {now} → {then}")).collect();
+        format!("    for example, rewritten: {} {} ({})", sample.system, sample.key, fields.join(", "))
+    }));
     lines
 }
 

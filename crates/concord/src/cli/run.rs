@@ -9,6 +9,7 @@ use crate::metrics;
 use crate::setup;
 use crate::supervise::{self, Supervision};
 use clap::Args;
+use concord_engine::clock::SystemClock;
 use concord_engine::config::{self, Config};
 use concord_engine::error::{Code, Error, Result};
 use concord_engine::store::Store;
@@ -53,7 +54,7 @@ pub async fn run(run: &Run, context: &Context) -> Result<Exit> {
         return Ok(Exit::of(error));
     }
     // Refused before anything is made in any system.
-    approval::approved(&prepared, &*store, run.approve.as_deref(), run.auto_approve).await?;
+    approval::approved(&prepared, &*store, &SystemClock, run.approve.as_deref(), run.auto_approve).await?;
     let metrics = match metrics_port(run, &written.config)? {
         Some(port) => {
             let (listener, address) = metrics::open(port).await?;

@@ -96,7 +96,7 @@ async fn show(wanted: Wanted, context: &Context, folder: &Path, shutdown: &Cance
         context.complain_all(&prepared.notices);
         return Err(error.clone());
     }
-    let plan = approval::make(&prepared, &SystemClock).await?;
+    let plan = approval::make(&prepared, &*store, &SystemClock).await?;
     approval::keep(&*store, &plan).await?;
     view.step("The plan of the first run; nothing has been written yet:");
     view.quote(&crate::cli::render_plan(&plan, &context.terminal));

@@ -12,8 +12,10 @@
 mod command_line;
 mod conflict;
 mod demo;
+mod fields;
 mod first_run;
 mod kill;
+mod mapping;
 mod one_way;
 #[path = "../../../connectors/tests/contract/servers/postgres.rs"]
 mod postgres;

@@ -39,7 +39,7 @@ use client::Pool;
 use concord_engine::change::Observation;
 use concord_engine::change::{Mark, Position, Version};
 use concord_engine::connector::{
-    Capabilities, ChangeDetection, Changes, Chunk, ChunkCursor, Connector, Feed, FeedHealth, Finding, Presence, Write,
+    Capabilities, ChangeDetection, Changes, Chunk, ChunkCursor, Connector, Feed, FeedHealth, Finding, Presence, Since, Write,
     WriteResult,
 };
 use concord_engine::error::{Code, Error, Result};
@@ -236,7 +236,12 @@ impl Connector for PostgresConnector {
     }
 
     async fn snapshot(&self, selection: &Selection, from: &ChunkCursor, limit: usize) -> Result<Chunk> {
-        let chunk = snapshot::chunk(&self.shared, selection, from, limit).await;
+        let chunk = snapshot::chunk(&self.shared, selection, from, limit, None).await;
+        chunk.inspect_err(|error| self.shared.forget_if_stale(&selection.object, error))
+    }
+
+    async fn snapshot_since(&self, selection: &Selection, from: &ChunkCursor, limit: usize, since: &Since) -> Result<Chunk> {
+        let chunk = snapshot::chunk(&self.shared, selection, from, limit, Some(since)).await;
         chunk.inspect_err(|error| self.shared.forget_if_stale(&selection.object, error))
     }
 
@@ -259,6 +264,10 @@ impl Connector for PostgresConnector {
     async fn apply(&self, selection: &Selection, mark: &Mark, writes: &[Write]) -> Result<Vec<WriteResult>> {
         let results = apply::apply(&self.shared, selection, mark, writes).await;
         results.inspect_err(|error| self.shared.forget_if_stale(&selection.object, error))
+    }
+
+    fn index_statement(&self, schema: &Schema, fields: &[FieldName]) -> Option<String> {
+        schema::index_statement(&self.shared.name(&schema.object).ok()?, schema, fields)
     }
 
     async fn release(&self, objects: &[ObjectName]) -> Result<()> {

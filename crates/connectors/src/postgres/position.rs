@@ -1,5 +1,6 @@
 //! Where a feed has got to, with all that is needed to notice at the next start that it cannot be resumed there.
-//! Invariant 1: whatever does not fit is a [`Code::FeedGap`] in words, never a feed silently begun anew.
+//! Invariant 1: whatever does not fit is a [`Code::FeedGap`] (or [`Code::FeedRewound`], where the server itself is not where
+//! it was) in words, never a feed silently begun anew.
 
 use super::version::lsn_text;
 use concord_engine::change::Position;
@@ -68,14 +69,14 @@ impl SlotPosition {
     /// Whether the feed can be resumed here.
     pub fn verify(&self, server: &ServerIdentity, slot: Option<&SlotState>) -> Result<()> {
         if self.system_identifier != server.system_identifier {
-            return Err(gap(format!(
+            return Err(rewound(format!(
                 "this is another database cluster (system identifier {}, before {})",
                 server.system_identifier, self.system_identifier
             )));
         }
         self.verify_timeline(server)?;
         if server.flushed_lsn < self.lsn {
-            return Err(gap(format!(
+            return Err(rewound(format!(
                 "the server's log ends at {}, before our position {}: it was restored from an earlier state",
                 lsn_text(server.flushed_lsn),
                 lsn_text(self.lsn)
@@ -94,13 +95,13 @@ impl SlotPosition {
         let fork = server.forks.iter().find(|(timeline, _)| *timeline == self.timeline);
         match fork {
             Some((_, end)) if *end >= self.lsn => Ok(()),
-            Some((_, end)) => Err(gap(format!(
+            Some((_, end)) => Err(rewound(format!(
                 "the server was promoted at {} of timeline {}, but changes up to {} had been read from it: some of them are lost there",
                 lsn_text(*end),
                 self.timeline,
                 lsn_text(self.lsn)
             ))),
-            None => Err(gap(format!("timeline {} is not in the history of timeline {}", self.timeline, server.timeline))),
+            None => Err(rewound(format!("timeline {} is not in the history of timeline {}", self.timeline, server.timeline))),
         }
     }
 
@@ -131,6 +132,11 @@ impl SlotPosition {
 /// The error of a feed that cannot be resumed.
 pub fn gap(reason: impl Into<String>) -> Error {
     Error::new(Code::FeedGap, reason)
+}
+
+/// The error of a feed whose server shows an earlier state, or another, than the one that it was read from.
+fn rewound(reason: impl Into<String>) -> Error {
+    Error::new(Code::FeedRewound, reason)
 }
 
 /// Reads a timeline's history file: `timeline, place, reason` on each line.
@@ -193,17 +199,18 @@ mod tests {
         assert_eq!(code(ours.verify(&server(), Some(&SlotState { wal_status: Some("lost".into()), ..slot(10) }))), gap);
         assert_eq!(code(ours.verify(&server(), Some(&SlotState { plugin: "test_decoding".into(), ..slot(10) }))), gap);
         assert_eq!(code(ours.verify(&server(), Some(&SlotState { of_this_database: false, ..slot(10) }))), gap);
-        assert_eq!(code(ours.verify(&ServerIdentity { system_identifier: 8, ..server() }, Some(&slot(10)))), gap);
-        assert_eq!(code(ours.verify(&ServerIdentity { flushed_lsn: 999, ..server() }, Some(&slot(10)))), gap);
+        let rewound = Some(Code::FeedRewound);
+        assert_eq!(code(ours.verify(&ServerIdentity { system_identifier: 8, ..server() }, Some(&slot(10)))), rewound);
+        assert_eq!(code(ours.verify(&ServerIdentity { flushed_lsn: 999, ..server() }, Some(&slot(10)))), rewound);
     }
 
     #[test]
     fn a_promotion_is_survived_exactly_if_it_kept_all_that_we_had_read() {
         let promoted = |end| ServerIdentity { timeline: 3, forks: vec![(1, 500), (2, end)], ..server() };
         assert_eq!(code(position().verify(&promoted(1000), Some(&slot(10)))), None);
-        assert_eq!(code(position().verify(&promoted(999), Some(&slot(10)))), Some(Code::FeedGap));
+        assert_eq!(code(position().verify(&promoted(999), Some(&slot(10)))), Some(Code::FeedRewound));
         let foreign = ServerIdentity { timeline: 9, ..server() };
-        assert_eq!(code(position().verify(&foreign, Some(&slot(10)))), Some(Code::FeedGap));
+        assert_eq!(code(position().verify(&foreign, Some(&slot(10)))), Some(Code::FeedRewound));
     }
 
     #[test]

@@ -5,27 +5,42 @@ use super::Shared;
 use super::read::{SEEN, SEEN_COLUMNS, Seen, observation, record};
 use super::schema::Column;
 use super::types;
-use concord_engine::connector::{Chunk, ChunkCursor};
+use concord_engine::connector::{Chunk, ChunkCursor, Since};
 use concord_engine::error::{Code, Error, Result};
-use concord_engine::schema::Selection;
+use concord_engine::schema::{Selection, Type};
 use concord_engine::value::Value;
 
-/// The next records behind a cursor.
-pub async fn chunk(shared: &Shared, selection: &Selection, from: &ChunkCursor, limit: usize) -> Result<Chunk> {
+/// The next records behind a cursor; of these, where asked for, the ones that changed since a time.
+pub async fn chunk(
+    shared: &Shared,
+    selection: &Selection,
+    from: &ChunkCursor,
+    limit: usize,
+    since: Option<&Since>,
+) -> Result<Chunk> {
     let table = shared.table(&selection.object).await?;
     let shown = table.selected(selection)?;
     let key = table.key_columns()?;
     let behind = read_cursor(from, key.len())?;
     let printed: Vec<String> = shown.iter().map(|column| column.printed("t")).collect();
     let key_sql: Vec<String> = key.iter().map(|column| format!("t.{}", column.sql)).collect();
-    let condition = match &behind {
-        Some(_) => {
-            let given: Vec<String> =
-                key.iter().enumerate().map(|(place, column)| column.given(&format!("${}::text", place + 1))).collect();
-            format!("WHERE ({}) > ({})", key_sql.join(", "), given.join(", "))
-        }
-        None => String::new(),
-    };
+    let mut conditions = Vec::new();
+    if behind.is_some() {
+        let given: Vec<String> =
+            key.iter().enumerate().map(|(place, column)| column.given(&format!("${}::text", place + 1))).collect();
+        conditions.push(format!("({}) > ({})", key_sql.join(", "), given.join(", ")));
+    }
+    if let Some(since) = since {
+        let place = format!("t.{}", table.require(&since.field)?.sql);
+        // Compared with a time without a zone, the moment is taken in UTC, as everywhere.
+        let moment = format!("('epoch'::timestamptz + interval '1 microsecond' * {})", since.at.micros());
+        let moment = match table.require(&since.field)?.field.ty {
+            Type::Timestamp { .. } => format!("({moment} AT TIME ZONE 'UTC')"),
+            _ => moment,
+        };
+        conditions.push(format!("({place} IS NULL OR {place} >= {moment})"));
+    }
+    let condition = if conditions.is_empty() { String::new() } else { format!("WHERE {}", conditions.join(" AND ")) };
     let sql = format!(
         "SELECT {SEEN}, {} FROM {} AS t {condition} ORDER BY {} LIMIT {}",
         printed.join(", "),

@@ -185,6 +185,14 @@ impl Connector for SqliteConnector {
         self.writer.run(move |connection| apply::apply(connection, &selection, &mark, &writes)).await
     }
 
+    fn index_statement(&self, schema: &Schema, fields: &[FieldName]) -> Option<String> {
+        let table = schema.object.as_str();
+        let names: Vec<&str> = std::iter::once(table).chain(fields.iter().map(FieldName::as_str)).collect();
+        let columns: Vec<String> = fields.iter().map(|field| quoted(field.as_str())).collect();
+        let index = quoted(&names.join("_"));
+        (!columns.is_empty()).then(|| format!("CREATE INDEX {index} ON {} ({});", quoted(table), columns.join(", ")))
+    }
+
     async fn release(&self, objects: &[ObjectName]) -> Result<()> {
         let objects = objects.to_vec();
         self.writer.run(move |connection| capture::release(connection, &objects)).await

@@ -153,6 +153,7 @@ pub(super) fn last_place(connection: &Connection, database: Uuid) -> Result<Plac
 /// Proves that the feed can go on behind `place`: the row that it names must be there and be the same.
 pub(super) fn prove_resumable(connection: &Connection, place: Place) -> Result<()> {
     let gap = |message: &str| Err(Error::new(Code::FeedGap, message));
+    let rewound = |message: &str| Err(Error::new(Code::FeedRewound, message));
     match database(connection)? {
         None => return gap("the change table is not in the file: it was removed, or the file is another one"),
         Some(database) if database != place.database => {
@@ -166,10 +167,11 @@ pub(super) fn prove_resumable(connection: &Connection, place: Place) -> Result<(
         .map_err(|error| classify(error, "looking for the stored position"))?;
     match stamp {
         Some(stamp) if stamp == place.stamp => Ok(()),
-        Some(_) => gap("the change at the stored position is another one: the file was put back from a copy"),
-        None => {
-            gap("the change at the stored position is not there: the file was put back from a copy, or the change was removed")
+        Some(_) => rewound("the change at the stored position is another one: the file was put back from a copy"),
+        None if last_seq(connection)? < place.seq => {
+            rewound("the change at the stored position is not there yet: the file was put back from a copy")
         }
+        None => gap("the change at the stored position is not there: it was removed"),
     }
 }
 

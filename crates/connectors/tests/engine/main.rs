@@ -12,12 +12,16 @@
 mod server;
 mod support;
 
+mod beginnings;
 mod conflicts;
 mod crashes;
 mod deletes;
 mod echoes;
 mod gaps;
 mod keys;
+mod mappings;
 mod pairs;
+mod restores;
 mod schemas;
+mod unique;
 mod values;

@@ -224,10 +224,10 @@ async fn planned_anew(story: &mut Story, transformation: &str) {
     story.number_layouts().await;
 }
 
-// Scenario 21: what was agreed under the old rules is carried out as it was agreed; every edit from then on is mapped by the
-// new ones.
+// Scenario 21: what was agreed under the old rules and not written yet is planned again under the new ones, and so is what had
+// been written.
 #[tokio::test]
-async fn writes_in_flight_when_the_rules_change_are_carried_out_once_and_none_is_a_mixture() {
+async fn writes_in_flight_when_the_rules_change_are_planned_again_and_none_is_a_mixture() {
     let emptied = format!("{TABLES} DELETE FROM accounts;");
     let names = "SELECT string_agg(name, ',' ORDER BY email) FROM accounts";
     let mut story = Story::servers(TABLES, &emptied).await.sync("accounts", &["email", "name"]).await;
@@ -243,13 +243,15 @@ async fn writes_in_flight_when_the_rules_change_are_carried_out_once_and_none_is
     story.start().await;
     story.left.run("UPDATE accounts SET name = 'BOBBY' WHERE email = 'bob@x.org'").await;
     story.settle().await;
-    story.right_shows(names, "ANNA,bobby,CYD").await;
+    story.right_shows(names, "anna,bobby,cyd").await;
     story.left_shows(names, "Anna,BOBBY,Cyd").await;
-    assert_eq!(story.writes().await, 5, "{:#?}", story.ledger().await);
+    // Bob is written once or twice: his edit may come before he is planned anew, or behind that.
+    let writes = story.writes().await;
+    assert!((5..=6).contains(&writes), "{:#?}", story.ledger().await);
     story.left.run("UPDATE accounts SET name = name || '!'").await;
     story.settle().await;
     story.right_shows(names, "anna!,bobby!,cyd!").await;
-    assert_eq!(story.writes().await, 8, "{:#?}", story.ledger().await);
+    assert_eq!(story.writes().await, writes + 3, "{:#?}", story.ledger().await);
     assert!(story.reviews().await.is_empty());
     story.stop().await;
 }

@@ -238,12 +238,14 @@ impl Core {
     /// A sync has begun once the feeds of all its systems are there: from then on it needs no approval.
     pub(super) fn mark_begun(&mut self, _system: &SystemName) {
         let prepared = self.feeds.iter().filter(|((_, name), state)| !name.as_str().is_empty() && !state.objects.is_empty());
+        let now = self.clock.now();
         let ready: Vec<SystemName> = prepared.map(|((system, _), _)| system.clone()).collect();
         for sync in &mut self.syncs {
             let all = sync.rules.members.iter().all(|member| ready.contains(&member.system));
             if sync.approved && !sync.begun && all {
                 sync.begun = true;
-                self.transaction.settings.push((format!("begun/{}", sync.rules.id.0), Some(b"1".to_vec())));
+                sync.begun_at = Some(now);
+                self.transaction.settings.push((format!("begun/{}", sync.rules.id.0), Some(now.micros().to_be_bytes().to_vec())));
             }
         }
     }
@@ -252,7 +254,7 @@ impl Core {
         let now = self.now();
         self.drop_fences(system);
         tracing::warn!(%system, feed = feed.as_ref().map(FeedName::as_str), error = error.chain(), "feed lost");
-        if error.code == Code::FeedGap {
+        if error.code.is_gap() {
             for sync in &mut self.syncs {
                 if sync.rules.members.iter().any(|member| member.system == *system) {
                     sync.stopped = Some(error.clone());
@@ -274,7 +276,7 @@ impl Core {
             state.idle = false;
             let longest = min.saturating_mul(1 << state.failures.min(16)).min(max);
             let wait = error.retry_after.unwrap_or(longest / 2 + self.jitter.part_of(longest / 2));
-            state.retry_at = (error.code != Code::FeedGap).then(|| now.plus(wait));
+            state.retry_at = (!error.code.is_gap()).then(|| now.plus(wait));
             state.state = match error.class() {
                 Class::Stop => format!("stopped: {error}"),
                 _ => format!("unreachable since {now}: {error}"),

@@ -1,15 +1,13 @@
 //! An observation in the engine's terms: which sync and member it concerns, in the order of the sync's fields, with the
 //! time of its edit. Plain data from plain data; decides nothing.
 
-use crate::change::{EditTime, Image, Mark, Observation};
+use crate::change::{EditTime, Image, Mark, Observation, stamp};
 use crate::clock::Moment;
 use crate::link::{Cells, FlightId, MemberIndex, Pending, Shown};
 use crate::record::Record;
 use crate::rules::{MemberRules, SyncRules};
 use crate::runtime::desk::address;
-use crate::schema::Type;
 use crate::store::Address;
-use crate::value::{TimestampTz, Value};
 
 /// An observation in the engine's terms.
 pub(crate) struct Incoming {
@@ -80,19 +78,4 @@ pub(super) fn edit_time(member: Option<&MemberRules>, record: &Record, feed: Edi
     });
     let time = stamped.unwrap_or(feed);
     EditTime { at: time.at.min(now), ..time }
-}
-
-pub(super) fn stamp(value: &Value, ty: Option<&Type>) -> Option<(Moment, u32)> {
-    let granularity = match ty {
-        Some(Type::TimestampTz { fraction_digits } | Type::Timestamp { fraction_digits }) => {
-            10_u32.saturating_pow(u32::from(6_u8.saturating_sub((*fraction_digits).min(6))))
-        }
-        _ => 1,
-    };
-    let at = match value {
-        Value::TimestampTz(stamp) => stamp.to_micros(),
-        Value::Timestamp(stamp) => stamp.at_offset(0).and_then(TimestampTz::to_micros),
-        _ => None,
-    }?;
-    Some((Moment(at), granularity))
 }

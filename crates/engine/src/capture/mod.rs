@@ -259,6 +259,10 @@ impl Core {
             Folded::Unordered => one.pending,
         };
         desk.set_pending(&one.address, Some(folded));
+        if let Some(state) = self.syncs.get_mut(one.sync).filter(|_| !one.read) {
+            let loading = state.members.iter().any(|member| !member.load.is_done());
+            state.unidentified.tell(one.address.clone(), loading);
+        }
         let tells_ours = self.connector(one.sync, one.address.member).is_some_and(|it| it.capabilities().marks);
         if tells_ours && !one.read {
             // The feed says whose it is: had we made it, it would carry our mark.

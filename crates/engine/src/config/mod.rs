@@ -30,6 +30,7 @@ mod unbuilt;
 mod vocabulary;
 mod yaml;
 
+pub use cron::Schedule;
 pub use diagnostic::{Diagnostic, Severity, nearest};
 pub use hash::ConfigHash;
 pub use kinds::ConnectorKind;
@@ -50,7 +51,7 @@ pub use model::running::{
 };
 pub use model::secret::{Secret, SecretText, TextOrSecret};
 pub use model::sync::{Filter, FilterShare, MatchField, Normalizer, OnDelete, SyncConfig, SyncType, TargetEdits};
-pub use model::transformation::{CastType, Transformation};
+pub use model::transformation::{CastType, Rest, Transformation};
 pub use model::validation::{Limit, OnError, Rule, ValidationRule};
 pub use node::Places;
 pub use schema::json_schema;

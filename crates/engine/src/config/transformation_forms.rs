@@ -8,8 +8,8 @@ use super::node::{Entry, Kind, Node, Table, take};
 fn argument_names(name: &str) -> &'static [&'static str] {
     match name {
         "format_phone" => &["region"],
-        "split" => &["separator", "index"],
-        "join" => &["separator"],
+        "split" => &["separator", "index", "rest"],
+        "join" => &["separator", "rest"],
         "map" => &["values", "default"],
         "cast" => &["to"],
         "date_format" => &["to", "from"],

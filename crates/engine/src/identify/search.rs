@@ -20,7 +20,7 @@ use std::sync::Arc;
 /// Strangers in one search.
 pub(super) const FIND_BATCH: usize = 500;
 /// The most candidates asked for: two are already too many.
-pub(super) const FIND_LIMIT: usize = 5;
+pub(crate) const FIND_LIMIT: usize = 5;
 
 /// A search at the other members.
 pub(crate) struct Find {

@@ -80,7 +80,8 @@ pub struct Compiled {
     pub rules: Option<SyncRules>,
     /// Everything that was found.
     pub findings: Vec<Diagnostic>,
-    /// Indexes that would help, where the configuration asks for that advice.
+    /// Indexes that would help, where the configuration asks for that advice. The connectors phrase their statements, and
+    /// [`super::index_advice`] makes findings of them.
     pub indexes: Vec<MissingIndex>,
 }
 
@@ -92,17 +93,6 @@ pub fn compile(subject: &Subject<'_>) -> Compiled {
         Some(rules) if subject.sync.performance_settings.index_recommendation => missing(rules),
         _ => Vec::new(),
     };
-    for index in &indexes {
-        let names: Vec<&str> = index.fields.iter().map(FieldName::as_str).collect();
-        let message =
-            format!("`{}` of `{}` has no index on {} ({})", index.object, index.system, names.join(", "), index.purpose);
-        notes.warning(
-            "",
-            Code::PlanIndexMissing,
-            message,
-            "Make an index on these fields; without it every look-up reads the whole table.",
-        );
-    }
     let rules = if notes.has_errors() { None } else { rules };
     Compiled { rules, findings: notes.all, indexes }
 }
@@ -126,7 +116,8 @@ fn rules(subject: &Subject<'_>, notes: &mut Notes<'_>) -> Option<SyncRules> {
     let groups = policies::groups(subject, &drafts, notes);
     let match_on = policies::match_on(subject, &drafts, notes);
     let validation = policies::validation(subject, &drafts, notes);
-    let members = (0..2).map(|member| member_rules(subject, member, &drafts, notes)).collect();
+    let members: Vec<MemberRules> = (0..2).map(|member| member_rules(subject, member, &drafts, notes)).collect();
+    policies::tells_since(subject, &members, notes);
     if notes.has_errors() {
         return None;
     }
@@ -151,6 +142,7 @@ fn rules(subject: &Subject<'_>, notes: &mut Notes<'_>) -> Option<SyncRules> {
         parallelism: usize::try_from(sync.performance_settings.parallelism).unwrap_or(1).max(1),
         estimate_wait: ESTIMATE_WAIT,
         tombstones: TOMBSTONES,
+        carrying: policies::carrying(sync),
     })
 }
 

@@ -31,6 +31,8 @@ pub(super) struct Draft {
     pub required: bool,
     /// The place of what was written about it, below the sync.
     pub path: String,
+    /// Whether it is one of several fields that are one on the other side.
+    pub is_part: bool,
 }
 
 impl Drafts {
@@ -88,8 +90,11 @@ pub(super) fn flows(sync: &SyncConfig) -> (bool, bool) {
 pub(super) fn draft(subject: &Subject<'_>, pairs: &[Pair<'_>], notes: &mut Notes<'_>) -> Drafts {
     let mut drafts = Drafts { all: Vec::with_capacity(pairs.len()) };
     for pair in pairs {
-        for piece in pieces(pair) {
-            if let Some(draft) = one(subject, pair, &piece, &drafts, notes) {
+        let pieces = pieces(pair);
+        let names: Vec<String> = pieces.iter().map(|piece| canonical_name(piece, &drafts)).collect();
+        for (piece, name) in pieces.iter().zip(&names) {
+            let Some(steps) = steps_of(subject, pair, piece, &names, notes) else { continue };
+            if let Some(draft) = one(subject, pair, piece, (name, steps), &drafts, notes) {
                 drafts.all.push(draft);
             }
         }
@@ -98,7 +103,7 @@ pub(super) fn draft(subject: &Subject<'_>, pairs: &[Pair<'_>], notes: &mut Notes
 }
 
 /// One source field with one target field. A field that is joined from several, or split into several, is one piece
-/// for each of them, all in one group: they change hands together.
+/// for each of them, all in one group: they change hands together. The side that has one field shows it in every piece.
 struct Piece<'a> {
     source: &'a Field,
     target: &'a Field,
@@ -129,10 +134,15 @@ fn pieces<'a>(pair: &Pair<'a>) -> Vec<Piece<'a>> {
     }
 }
 
-fn one(subject: &Subject<'_>, pair: &Pair<'_>, piece: &Piece<'_>, earlier: &Drafts, notes: &mut Notes<'_>) -> Option<Draft> {
+fn one(
+    subject: &Subject<'_>,
+    pair: &Pair<'_>,
+    piece: &Piece<'_>,
+    (name, steps): (&str, Steps),
+    earlier: &Drafts,
+    notes: &mut Notes<'_>,
+) -> Option<Draft> {
     let mapping = pair.mapping;
-    let name = canonical_name(piece, earlier);
-    let steps = steps_of(subject, pair, piece, notes)?;
     let mut way = directions(subject, pair, piece, earlier, notes);
     if let (true, Some(reason)) = (way.to_source, &steps.one_way) {
         way.to_source = false;
@@ -190,15 +200,12 @@ fn one(subject: &Subject<'_>, pair: &Pair<'_>, piece: &Piece<'_>, earlier: &Draf
         owner: mapping.and_then(|mapping| owner(subject, mapping, &pair.path, notes)),
         members: vec![
             Some(member(piece.source, source_mapping, way.to_target, way.to_source)),
-            // The first of several joined fields carries the whole.
-            piece
-                .part
-                .is_none_or(|part| !part.joined || part.number == 0)
-                .then(|| member(piece.target, target_mapping, way.to_source, way.to_target)),
+            Some(member(piece.target, target_mapping, way.to_source, way.to_target)),
         ],
         required: mapping.is_some_and(|mapping| mapping.required),
         path: pair.path.clone(),
-        name,
+        is_part: piece.part.is_some(),
+        name: name.to_owned(),
     })
 }
 
@@ -233,14 +240,13 @@ fn owner(subject: &Subject<'_>, mapping: &FieldMapping, path: &str, notes: &mut 
     found
 }
 
-fn steps_of(subject: &Subject<'_>, pair: &Pair<'_>, piece: &Piece<'_>, notes: &mut Notes<'_>) -> Option<Steps> {
-    let names = |fields: &[&Field]| fields.iter().map(|field| field.name.clone()).collect::<Vec<_>>();
+fn steps_of(subject: &Subject<'_>, pair: &Pair<'_>, piece: &Piece<'_>, names: &[String], notes: &mut Notes<'_>) -> Option<Steps> {
     let written = pair.mapping.map_or(&[][..], |mapping| mapping.transformation.as_slice());
     let format = &subject.sync.mapping_options.timestamp_format;
     let made = match piece.part {
         None => super::steps::single(written, &piece.source.ty, &piece.target.ty, format),
-        Some(part) if part.joined => super::steps::joined(written, &names(&pair.source)),
-        Some(part) => super::steps::split(written, part.number),
+        Some(part) if part.joined => super::steps::joined(written, names, part.number),
+        Some(part) => super::steps::split(written, names, part.number),
     };
     match made {
         Ok(steps) => Some(steps),

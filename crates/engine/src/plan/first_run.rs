@@ -4,6 +4,7 @@
 
 mod tally;
 
+use super::remapping::Remapping;
 use crate::config::ConfigHash;
 use crate::connector::{ChunkCursor, Connector};
 use crate::error::{Code, Error, Result};
@@ -44,6 +45,9 @@ pub struct FirstRun {
     pub review: u64,
     /// Samples of what was found.
     pub samples: Vec<Sample>,
+    /// What a mapping that has changed since the sync first ran would do to the records that are known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub remapping: Option<Remapping>,
 }
 
 /// What the first run would do to one member.
@@ -57,6 +61,9 @@ pub struct MemberPlan {
     pub records: u64,
     /// Records that are only here.
     pub only_here: u64,
+    /// Records that the first run does not read, nor any record that it reads matches: they are linked when they change.
+    #[serde(default)]
+    pub left_alone: u64,
     /// Records that have no value to be matched by.
     pub unmatchable: u64,
     /// Records whose values cannot be carried over as they are.

@@ -1,9 +1,11 @@
 //! Numbers for layouts: links keep their values in the order of the canonical fields and their decisions in the order of
 //! the field groups, and a mapping may gain and lose both. A layout keeps its number for the life of the store, and what
 //! was kept in an old one is brought into the present one when it is next looked at. What the old one did not know is
-//! unknown, never null: it is read, and decided as in a first run.
+//! unknown, never null: it is read, and decided as in a first run. What was decided under a mapping that has changed since
+//! is marked so, and decided again before it counts.
 
 use crate::error::{Code, Error, Result};
+use crate::ledger::Rule;
 use crate::link::{Agreed, Cells, Group, Link, Pending, Shown, SyncId};
 use crate::rules::SyncRules;
 use crate::store::{Store, Transaction};
@@ -18,6 +20,9 @@ pub struct Layout {
     pub groups: Vec<Vec<String>>,
     /// What each member calls each field; `None` where it does not have it.
     pub members: Vec<Vec<Option<String>>>,
+    /// What each member's mapping of each field does to a value; empty lists in layouts that were kept without.
+    #[serde(default)]
+    pub mappings: Vec<Vec<String>>,
 }
 
 impl Layout {
@@ -30,7 +35,44 @@ impl Layout {
             members: (0..rules.members.len())
                 .map(|member| (0..rules.fields.len()).map(|field| Some(rules.at(member, field)?.name.to_string())).collect())
                 .collect(),
+            mappings: (0..rules.members.len())
+                .map(|member| {
+                    let mapping = |field| rules.at(member, field).map(|at| at.mapping.meaning()).unwrap_or_default();
+                    (0..rules.fields.len()).map(mapping).collect()
+                })
+                .collect(),
         }
+    }
+
+    /// Whether a member shows a field that `old` does not know of it.
+    pub fn gains(&self, old: &Layout) -> bool {
+        (0..self.members.len()).any(|member| {
+            (0..self.fields.len()).any(|field| {
+                let shown = self.members.get(member).and_then(|names| names.get(field)).is_some_and(Option::is_some);
+                shown && self.old_place(old, member, field).is_none()
+            })
+        })
+    }
+
+    /// Whether a value of a field that both know goes another way than in `old`.
+    pub fn remaps(&self, old: &Layout) -> bool {
+        self.fields.iter().any(|field| self.remaps_field(old, field))
+    }
+
+    /// The fields whose values go another way than in `old`.
+    pub fn remapped_fields(&self, old: &Layout) -> Vec<String> {
+        self.fields.iter().filter(|field| self.remaps_field(old, field)).cloned().collect()
+    }
+
+    /// Whether a field goes another way than in `old`, at any of the members that have it in both.
+    fn remaps_field(&self, old: &Layout, name: &str) -> bool {
+        let Some(field) = self.place(name) else { return false };
+        (0..self.members.len()).any(|member| {
+            let Some(place) = self.old_place(old, member, field) else { return false };
+            let now = self.mappings.get(member).and_then(|mappings| mappings.get(field));
+            let then = old.mappings.get(member).and_then(|mappings| mappings.get(place));
+            then.is_some() && now != then
+        })
     }
 
     fn place(&self, field: &str) -> Option<usize> {
@@ -71,6 +113,17 @@ impl Layout {
 
     /// A group as it was; one whose fields were decided apart before is undecided, unless all of them were.
     fn adopt_group(&self, old: &Layout, fields: &[String], link: &Link) -> Group {
+        let mut group = self.regroup(old, fields, link);
+        if fields.iter().any(|field| self.remaps_field(old, field))
+            // What a person left to differ is left so until somebody changes it.
+            && let Some(agreed) = group.agreed.as_mut().filter(|agreed| agreed.rule != Rule::LeftAsItIs)
+        {
+            agreed.rule = Rule::OldMapping;
+        }
+        group
+    }
+
+    fn regroup(&self, old: &Layout, fields: &[String], link: &Link) -> Group {
         if let Some(same) = old.groups.iter().position(|group| group == fields) {
             return link.groups.get(same).cloned().unwrap_or_default();
         }

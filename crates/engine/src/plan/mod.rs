@@ -10,10 +10,12 @@ mod layout;
 mod notes;
 mod pairing;
 mod policies;
+mod remapping;
 mod steps;
 #[cfg(test)]
 mod tests;
 
 pub use compile::{Compiled, MemberFacts, Subject, compile};
-pub use indexes::MissingIndex;
+pub use indexes::{MissingIndex, index_advice};
 pub use layout::{Layout, layout_of, layouts};
+pub use remapping::{Remapping, Rewritten, remapping};

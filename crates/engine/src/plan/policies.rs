@@ -5,13 +5,15 @@ use super::compile::Subject;
 use super::fields::{Draft, Drafts, canonical_type};
 use super::notes::Notes;
 use super::steps;
-use crate::config::{self, Normalizer, Strategy, SyncConfig, Winner, nearest};
+use crate::clock::Moment;
+use crate::config::{self, Normalizer, Schedule, Strategy, SyncConfig, Winner, nearest};
 use crate::error::Code;
 use crate::link::{FieldIndex, GroupIndex};
 use crate::rules::{
-    Authority, DeleteAgainstEdit, DeleteRules, Fallback, GroupRules, GuardRules, InitialRules, InitialStrategy, LoopRules,
-    MatchRule, OnDelete, Policy, RetryRules, TargetEdits,
+    Authority, Carrying, DeleteAgainstEdit, DeleteRules, Fallback, GroupRules, GuardRules, InitialRules, InitialStrategy,
+    LoopRules, MatchRule, MemberRules, OnDelete, Policy, RetryRules, TargetEdits,
 };
+use crate::schema::Type;
 use crate::transform::MatchKind;
 use crate::validate::Rule;
 use std::time::Duration;
@@ -116,7 +118,7 @@ pub(super) fn match_on(subject: &Subject<'_>, drafts: &Drafts, notes: &mut Notes
             field_unknown(&path, written.field.as_str(), drafts, notes);
             continue;
         };
-        let on_both = drafts.all.get(field).is_some_and(|draft| draft.members.iter().all(Option::is_some));
+        let on_both = drafts.all.get(field).is_some_and(|draft| !draft.is_part && draft.members.iter().all(Option::is_some));
         if !on_both {
             let message = format!("`{}` is not a field of both sides, so records cannot be matched by it", written.field);
             notes.error(&path, Code::PlanMatchUnusable, message, Code::PlanMatchUnusable.remedy());
@@ -146,7 +148,7 @@ fn kind(normalizer: Normalizer) -> MatchKind {
 fn implicit_match(subject: &Subject<'_>, drafts: &Drafts) -> Vec<MatchRule> {
     for member in 0..2 {
         let key = &subject.schema(member).key;
-        let carried = |draft: &Draft| draft.members.iter().all(Option::is_some);
+        let carried = |draft: &Draft| !draft.is_part && draft.members.iter().all(Option::is_some);
         let fields: Option<Vec<FieldIndex>> = key
             .iter()
             .map(|name| {
@@ -165,8 +167,8 @@ fn implicit_match(subject: &Subject<'_>, drafts: &Drafts) -> Vec<MatchRule> {
 /// Both sides hold records and nothing tells which are the same: refused, with the fields that would do.
 fn needs_match(subject: &Subject<'_>, drafts: &Drafts, notes: &mut Notes<'_>) {
     let holds_records = |count: Option<u64>| count.is_none_or(|count| count > 0);
-    let reads_both = subject.sync.initial_sync.strategy != config::InitialStrategy::FromNow;
-    if !(reads_both && holds_records(subject.facts.0.count) && holds_records(subject.facts.1.count)) {
+    // However little is read at first: an edit of a record that was not makes a second one of it elsewhere.
+    if !(holds_records(subject.facts.0.count) && holds_records(subject.facts.1.count)) {
         return;
     }
     let proposals = match_proposals(subject, drafts);
@@ -198,7 +200,7 @@ fn match_proposals(subject: &Subject<'_>, drafts: &Drafts) -> Vec<String> {
         })
     };
     let mut ranked: Vec<(u8, &str)> = Vec::new();
-    for draft in drafts.all.iter().filter(|draft| draft.members.iter().all(Option::is_some)) {
+    for draft in drafts.all.iter().filter(|draft| !draft.is_part && draft.members.iter().all(Option::is_some)) {
         let is_telling =
             ["mail", "code", "number", "external", "uuid"].iter().any(|word| draft.name.to_lowercase().contains(word));
         let rank = match (unique_at(draft, 0), unique_at(draft, 1)) {
@@ -226,7 +228,13 @@ pub(super) fn validation(subject: &Subject<'_>, drafts: &Drafts, notes: &mut Not
     for (index, written) in subject.sync.validation_rules.iter().enumerate() {
         let path = format!("/validation_rules/{index}");
         match drafts.called(written.field.as_str()).and_then(|field| drafts.all.get(field)) {
-            Some(draft) => take(steps::rule(written, &draft.name), &path, notes),
+            Some(draft) => {
+                let mut mappings = subject.sync.field_mappings.iter().filter(|mapping| mapping.default.is_some());
+                let of_field =
+                    mappings.find(|mapping| mapping.source.iter().chain(&mapping.target).any(|name| *name == written.field));
+                let default = of_field.and_then(|mapping| mapping.default.as_ref());
+                take(steps::rule(written, &draft.name, default), &path, notes);
+            }
             None => field_unknown(&format!("{path}/field"), written.field.as_str(), drafts, notes),
         }
     }
@@ -266,13 +274,40 @@ pub(super) fn initial(subject: &Subject<'_>, notes: &mut Notes<'_>) -> Option<In
         config::InitialStrategy::FullLoad => InitialStrategy::FullLoad,
         config::InitialStrategy::MatchOnly => InitialStrategy::MatchOnly,
         config::InitialStrategy::FromNow => InitialStrategy::FromNow,
-        config::InitialStrategy::Since => {
-            let message = "`since` is not built yet: everything is read";
-            notes.warning("/initial_sync/strategy", Code::ConfigNotBuilt, message, Code::ConfigNotBuilt.remedy());
-            InitialStrategy::FullLoad
-        }
+        config::InitialStrategy::Since => InitialStrategy::Since(since(subject)?),
     };
     Some(InitialRules { strategy, authority })
+}
+
+/// The moment that `since` names, where some member can tell what changed since then.
+fn since(subject: &Subject<'_>) -> Option<Moment> {
+    let written = subject.sync.initial_sync.since.as_deref()?;
+    let day = || written.parse::<jiff::civil::Date>().ok()?.to_zoned(jiff::tz::TimeZone::UTC).ok();
+    let at = written.parse::<jiff::Timestamp>().ok().or_else(|| day().map(|day| day.timestamp()))?;
+    Some(Moment(at.as_microsecond()))
+}
+
+/// Which members can tell what changed `since`: those with a field that holds the time of an edit.
+pub(super) fn tells_since(subject: &Subject<'_>, members: &[MemberRules], notes: &mut Notes<'_>) {
+    if subject.sync.initial_sync.strategy != config::InitialStrategy::Since {
+        return;
+    }
+    let is_time = |member: &MemberRules| {
+        let field = member.edit_time_field.as_ref().and_then(|field| member.schema.field(field.as_str()));
+        field.is_some_and(|field| matches!(field.ty, Type::Timestamp { .. } | Type::TimestampTz { .. }))
+    };
+    let told: Vec<&MemberRules> = members.iter().filter(|member| is_time(member)).collect();
+    let remedy = "Name the field that holds the time of an edit in `conflict_resolution.timestamp_field`: a timestamp.";
+    if told.is_empty() {
+        let message = "`since` needs a field that tells when a record was changed, and neither side has one";
+        notes.error("/initial_sync/strategy", Code::ConfigMissing, message, remedy);
+        return;
+    }
+    for (place, member) in members.iter().enumerate().filter(|(_, member)| member.outward && !is_time(member)) {
+        let system = subject.system_name(place);
+        let message = format!("`{}` of `{system}` cannot tell what changed since: nothing of it is read at first", member.object);
+        notes.warning("/initial_sync/since", Code::PlanNotRead, message, Code::PlanNotRead.remedy());
+    }
 }
 
 pub(super) fn loops(sync: &SyncConfig) -> LoopRules {
@@ -281,6 +316,17 @@ pub(super) fn loops(sync: &SyncConfig) -> LoopRules {
         enabled: written.enabled,
         window: Duration::from_secs(written.detection_window_seconds),
         max: written.max_update_count,
+    }
+}
+
+/// When changes are carried. A schedule that cannot be understood was refused before.
+pub(super) fn carrying(sync: &SyncConfig) -> Carrying {
+    let written = &sync.ongoing_sync;
+    let schedule = written.schedule.as_deref().and_then(|schedule| Schedule::parse(schedule).ok());
+    match (written.mode, schedule) {
+        (config::OngoingMode::Polling, _) => Carrying::Every(Duration::from_secs(written.polling_interval_seconds)),
+        (config::OngoingMode::Scheduled, Some(schedule)) => Carrying::At(schedule),
+        (config::OngoingMode::RealTime | config::OngoingMode::Scheduled, _) => Carrying::AtOnce,
     }
 }
 

@@ -3,10 +3,9 @@
 
 use super::notes::Notes;
 use crate::config::{
-    CastType, FieldMapping, HandleNulls, Limit, OnError, SyncConfig, TimestampFormat, Transformation, ValidationRule,
+    CastType, FieldMapping, HandleNulls, Limit, OnError, Rest, SyncConfig, TimestampFormat, Transformation, ValidationRule,
 };
 use crate::error::Code;
-use crate::record::FieldName;
 use crate::schema::Type;
 use crate::transform::{Context, Inverse, NullPolicy, Pipeline, TransformSpec};
 use crate::validate::{self, RuleSpec};
@@ -41,7 +40,7 @@ pub(super) struct Steps {
 pub(super) fn single(written: &[Transformation], from: &Type, to: &Type, format: &TimestampFormat) -> Result<Steps, String> {
     let mut specs: Vec<TransformSpec> = written.iter().map(spec).collect::<Result<_, _>>()?;
     if written.is_empty() {
-        specs.extend(timestamp_step(from, to, format)?);
+        specs.extend(timestamp_step(from, to, format));
     }
     let context = Context { source: Some(from.clone()), target: Some(to.clone()), region: None };
     let pipeline = Pipeline::compile(&specs, &context).map_err(|error| error.message)?;
@@ -55,40 +54,97 @@ pub(super) fn single(written: &[Transformation], from: &Type, to: &Type, format:
     Ok(Steps { forth, back, at_source: false, lossy, one_way })
 }
 
-/// Several source fields to one target field: the first of them carries the whole, the others change with it.
-pub(super) fn joined(written: &[Transformation], fields: &[FieldName]) -> Result<Steps, String> {
-    let names: Vec<&str> = fields.iter().map(FieldName::as_str).collect();
+/// Several source fields to one target field. Each of them shows the whole at the target, and takes its own part of it on
+/// the way back. `fields` are their canonical names.
+pub(super) fn joined(written: &[Transformation], fields: &[String], part: usize) -> Result<Steps, String> {
     let specs = written
         .iter()
         .map(|step| match step {
-            Transformation::Join { separator } => {
-                Ok(TransformSpec::with("join", json!({ "separator": separator, "fields": names })))
+            Transformation::Join { separator, .. } => Ok(joining(separator, fields)),
+            other => spec(other),
+        })
+        .collect::<Result<Vec<_>, String>>()?;
+    let forth = several(&specs)?;
+    let (separator, rest, behind) = match written {
+        [Transformation::Join { separator, rest }, behind @ ..] if !separator.is_empty() => (separator, rest, behind),
+        [Transformation::Join { .. }, ..] => {
+            return Ok(without_way_back(forth, false, "`join` without a separator cannot be split"));
+        }
+        _ => return Ok(without_way_back(forth, false, "only what begins with `join` can be told apart again")),
+    };
+    let behind = several(&behind.iter().map(spec).collect::<Result<Vec<_>, _>>()?)?;
+    let Some(undone) = undone(&behind) else { return Ok(without_way_back(forth, false, "a step behind `join` has no way back")) };
+    let back = undone.then(several(&[part_of(separator, part, fields.len(), *rest)])?);
+    Ok(Steps {
+        lossy: forth.allows_lossy_fit(),
+        forth: Way::Through(forth),
+        back: Way::Through(back),
+        at_source: false,
+        one_way: None,
+    })
+}
+
+/// One source field to several target fields: each takes its part, and the parts make the whole on the way back. `fields`
+/// are the canonical names of the parts.
+pub(super) fn split(written: &[Transformation], fields: &[String], part: usize) -> Result<Steps, String> {
+    let specs = written
+        .iter()
+        .map(|step| match step {
+            Transformation::Split { separator, index: None, rest } => {
+                Ok(part_of(separator, part, fields.len(), Some(rest.unwrap_or(Rest::Last))))
             }
             other => spec(other),
         })
         .collect::<Result<Vec<_>, String>>()?;
-    one_way(&specs, false)
+    let forth = several(&specs)?;
+    let Some((Transformation::Split { separator, index: None, .. }, before)) = written.split_last() else {
+        return Ok(without_way_back(forth, true, "only what ends with `split` can be put together again"));
+    };
+    let before = several(&before.iter().map(spec).collect::<Result<Vec<_>, _>>()?)?;
+    let Some(undone) = undone(&before) else { return Ok(without_way_back(forth, true, "a step before `split` has no way back")) };
+    let back = several(&[joining(separator, fields)])?.then(undone);
+    Ok(Steps {
+        lossy: forth.allows_lossy_fit(),
+        forth: Way::Through(forth),
+        back: Way::Through(back),
+        at_source: true,
+        one_way: None,
+    })
 }
 
-/// One source field to several target fields: each takes its part.
-pub(super) fn split(written: &[Transformation], part: usize) -> Result<Steps, String> {
-    let specs = written
-        .iter()
-        .map(|step| match step {
-            Transformation::Split { separator, index: None } => {
-                Ok(TransformSpec::with("split", json!({ "separator": separator, "index": part })))
-            }
-            other => spec(other),
-        })
-        .collect::<Result<Vec<_>, String>>()?;
-    one_way(&specs, true)
+fn joining(separator: &str, fields: &[String]) -> TransformSpec {
+    TransformSpec::with("join", json!({ "separator": separator, "fields": fields }))
 }
 
-fn one_way(specs: &[TransformSpec], at_source: bool) -> Result<Steps, String> {
-    let pipeline = Pipeline::compile(specs, &Context::default()).map_err(|error| error.message)?;
-    let lossy = pipeline.allows_lossy_fit();
-    let reason = "of several fields that become one, or one that becomes several, none can be told on the way back".to_string();
-    Ok(Steps { forth: Way::Through(pipeline), back: Way::None, at_source, lossy, one_way: Some(reason) })
+fn part_of(separator: &str, part: usize, of: usize, rest: Option<Rest>) -> TransformSpec {
+    let rest = rest.map(|rest| match rest {
+        Rest::First => "first",
+        Rest::Last => "last",
+    });
+    TransformSpec::with("split", json!({ "separator": separator, "index": part, "of": of, "rest": rest }))
+}
+
+fn several(specs: &[TransformSpec]) -> Result<Pipeline, String> {
+    Pipeline::compile(specs, &Context::default()).map_err(|error| error.message)
+}
+
+/// What undoes a pipeline; nothing, for one whose results are taken as they are.
+fn undone(pipeline: &Pipeline) -> Option<Pipeline> {
+    match pipeline.inverse() {
+        Inverse::Exact(back) => Some(back),
+        Inverse::Normaliser => Some(Pipeline::default()),
+        Inverse::None(_) => None,
+    }
+}
+
+fn without_way_back(forth: Pipeline, at_source: bool, why: &str) -> Steps {
+    Steps {
+        lossy: forth.allows_lossy_fit(),
+        forth: Way::Through(forth),
+        back: Way::None,
+        at_source,
+        one_way: Some(why.to_owned()),
+    }
 }
 
 /// A transformation in the catalogue's terms.
@@ -100,17 +156,19 @@ fn spec(step: &Transformation) -> Result<TransformSpec, String> {
         | Transformation::Uppercase {}
         | Transformation::TitleCase {} => Json::Null,
         Transformation::FormatPhone { region } => named([("region", region.clone().map(Json::from))]),
-        Transformation::Split { separator, index } => {
+        Transformation::Split { separator, index, .. } => {
             named([("separator", Some(separator.clone().into())), ("index", index.map(Json::from))])
         }
-        Transformation::Join { separator } => named([("separator", Some(separator.clone().into()))]),
+        Transformation::Join { separator, .. } => named([("separator", Some(separator.clone().into()))]),
         Transformation::Map { values, default } => {
             named([("table", Some(Json::Object(values.clone()))), ("otherwise", default.clone())])
         }
         Transformation::Cast { to } => named([("type", Some(type_name(*to).into()))]),
-        Transformation::DateFormat { to, from } => {
-            named([("to", pattern(to)?.map(Json::from)), ("from", pattern(from)?.map(Json::from))])
-        }
+        Transformation::DateFormat { to, from } => match (pattern(to), pattern(from)) {
+            // Dates stand in texts as in ISO 8601 anyway.
+            (None, None) => return Ok(TransformSpec::new("none")),
+            (to, from) => named([("to", to.map(Json::from)), ("from", from.map(Json::from))]),
+        },
         Transformation::Expression { expression, inverse } => {
             named([("expression", Some(expression.clone().into())), ("inverse", inverse.clone().map(Json::from))])
         }
@@ -140,28 +198,26 @@ fn type_name(ty: CastType) -> &'static str {
 }
 
 /// The pattern of a timestamp format; `None` for ISO 8601, which every text form of a timestamp is in anyway.
-fn pattern(format: &TimestampFormat) -> Result<Option<String>, String> {
+fn pattern(format: &TimestampFormat) -> Option<String> {
     match format {
-        TimestampFormat::Iso8601 => Ok(None),
-        TimestampFormat::EpochSeconds => Ok(Some("%s".into())),
-        TimestampFormat::EpochMillis => {
-            Err("milliseconds since 1970 have no pattern; use an `expression`, or `epoch_seconds`".into())
-        }
-        TimestampFormat::Pattern(pattern) => Ok(Some(pattern.clone())),
+        TimestampFormat::Iso8601 => None,
+        TimestampFormat::EpochSeconds => Some("epoch_seconds".into()),
+        TimestampFormat::EpochMillis => Some("epoch_millis".into()),
+        TimestampFormat::Pattern(pattern) => Some(pattern.clone()),
     }
 }
 
 /// Where one side holds timestamps and the other text, the text is in the format that `timestamp_format` names.
-fn timestamp_step(from: &Type, to: &Type, format: &TimestampFormat) -> Result<Option<TransformSpec>, String> {
+fn timestamp_step(from: &Type, to: &Type, format: &TimestampFormat) -> Option<TransformSpec> {
     let is_time = |ty: &Type| matches!(ty, Type::Date | Type::Timestamp { .. } | Type::TimestampTz { .. });
     let is_text = |ty: &Type| matches!(ty, Type::Text { .. });
     let argument = match (is_time(from) && is_text(to), is_text(from) && is_time(to)) {
         (true, _) => "to",
         (_, true) => "from",
-        _ => return Ok(None),
+        _ => return None,
     };
-    let Some(pattern) = pattern(format)? else { return Ok(None) };
-    Ok(Some(TransformSpec::with("date_format", named([(argument, Some(pattern.into()))]))))
+    let pattern = pattern(format)?;
+    Some(TransformSpec::with("date_format", named([(argument, Some(pattern.into()))])))
 }
 
 /// What a null of one side means to the other.
@@ -205,8 +261,9 @@ fn value_of(json: &Json, ty: &Type) -> Option<Value> {
     fit(&value, ty).without_loss(&value)
 }
 
-/// A rule in the validation stage's terms, compiled for the canonical field of this name.
-pub(super) fn rule(written: &ValidationRule, field: &str) -> Result<validate::Rule, String> {
+/// A rule in the validation stage's terms, compiled for the canonical field of this name. `default` is that of the field's
+/// mapping, for a rule that has none of its own.
+pub(super) fn rule(written: &ValidationRule, field: &str, default: Option<&Json>) -> Result<validate::Rule, String> {
     let limit = |limit: &Option<Limit>| {
         limit.as_ref().map(|limit| match limit {
             Limit::Number(number) => Json::Number(number.clone()),
@@ -221,7 +278,7 @@ pub(super) fn rule(written: &ValidationRule, field: &str) -> Result<validate::Ru
         ("values", values),
         ("expression", written.expression.clone().map(Json::from)),
         ("region", written.region.clone().map(Json::from)),
-        ("default", written.default.clone()),
+        ("default", written.default.clone().or_else(|| default.filter(|_| written.on_error == OnError::UseDefault).cloned())),
     ]);
     let on_error = match written.on_error {
         OnError::RejectRecord => validate::OnError::RejectRecord,

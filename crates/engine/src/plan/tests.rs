@@ -1,12 +1,13 @@
 //! Configurations proven against schemas made by hand: what was written goes in, rules or findings come out.
 
 use super::compile::{Compiled, MemberFacts, Subject, compile};
+use crate::clock::Moment;
 use crate::config::{ChangeDetection as Detection, ConnectorKind, Document, Severity, parse};
 use crate::connector::{Capabilities, ChangeDetection};
 use crate::error::Code;
 use crate::link::SyncId;
 use crate::record::Record;
-use crate::rules::{Policy, SyncRules};
+use crate::rules::{InitialStrategy, Policy, SyncRules};
 use crate::schema::{Field, Schema, Type};
 use crate::value::Value;
 
@@ -193,17 +194,140 @@ fn a_table_of_values_is_read_backwards_on_the_way_back() {
     assert_eq!(mapping.to_canonical(&Value::text("I"), Record::new).unwrap(), Some(Value::text("inactive")));
 }
 
+fn joined(transformation: &str) -> Compiled {
+    let settings = format!(
+        r#""match_on": ["email"], "field_mappings": [ {{ "source": "email", "target": "E-Mail" }},
+        {{ "source": ["name", "city"], "target": "company", "transformation": {transformation} }} ]"#
+    );
+    compiled(&settings, crm(), erp())
+}
+
+fn record(fields: &[(&str, &str)]) -> Record {
+    fields.iter().map(|(name, value)| ((*name).into(), Value::text(*value))).collect()
+}
+
+/// What each of the fields 1 and 2 takes of a text that a member shows.
+fn parts(rules: &SyncRules, member: usize, text: &str) -> Option<[Value; 2]> {
+    let part = |field| {
+        let mapping = &rules.at(member, field).unwrap().mapping;
+        mapping.to_canonical(&Value::text(text), Record::new).ok().flatten()
+    };
+    Some([part(1)?, part(2)?])
+}
+
 #[test]
-fn joined_fields_change_hands_together_and_flow_to_the_target_only() {
-    let settings = r#""match_on": ["email"], "field_mappings": [ { "source": "email", "target": "E-Mail" },
-        { "source": ["name", "city"], "target": "company", "transformation": { "join": { "separator": ", " } } } ]"#;
-    let rules = rules(settings);
+fn joined_fields_change_hands_together_and_are_told_apart_on_the_way_back() {
+    let rules = joined(r#"{ "join": { "separator": ", " } }"#).rules.unwrap();
     assert_eq!(rules.groups[rules.fields[1].group].fields, [1, 2]);
-    let at_target = rules.at(1, 1).unwrap();
-    let record: Record = [("name".into(), Value::text("Ada")), ("city".into(), Value::text("Leeds"))].into_iter().collect();
-    let joined = at_target.mapping.from_canonical(&Value::text("Ada"), || record).unwrap();
-    assert_eq!(joined, Some(Value::text("Ada, Leeds")));
-    assert!(rules.at(1, 2).is_none() && !rules.at(0, 1).unwrap().inward);
+    let ada = record(&[("name", "Ada"), ("city", "Leeds")]);
+    for field in [1, 2] {
+        let shown = rules.at(1, field).unwrap().mapping.from_canonical(&Value::Null, || ada.clone()).unwrap();
+        assert_eq!(shown, Some(Value::text("Ada, Leeds")));
+        assert!(rules.at(0, field).unwrap().inward && rules.at(1, field).unwrap().outward);
+    }
+    assert_eq!(parts(&rules, 1, "Ada, Leeds"), Some([Value::text("Ada"), Value::text("Leeds")]));
+    assert_eq!(parts(&rules, 1, "Ada"), None, "which of the two it is nobody can tell");
+    assert_eq!(parts(&rules, 1, "Ada, of, Leeds"), None);
+}
+
+#[test]
+fn what_is_left_over_goes_where_the_mapping_says() {
+    let first = joined(r#"{ "name": "join", "rest": "first" }"#).rules.unwrap();
+    assert_eq!(parts(&first, 1, "Ada Marie King"), Some([Value::text("Ada Marie"), Value::text("King")]));
+    assert_eq!(parts(&first, 1, "King"), Some([Value::Null, Value::text("King")]));
+    let last = joined(r#"{ "name": "join", "rest": "last" }"#).rules.unwrap();
+    assert_eq!(parts(&last, 1, "Ada van Dyke"), Some([Value::text("Ada"), Value::text("van Dyke")]));
+    assert_eq!(parts(&last, 1, "Ada"), Some([Value::text("Ada"), Value::Null]));
+}
+
+#[test]
+fn steps_behind_a_join_are_undone_before_it_and_one_without_a_way_back_makes_it_one_way() {
+    let rules = joined(r#"["join", "uppercase"]"#).rules.unwrap();
+    assert_eq!(parts(&rules, 1, "ADA LEEDS"), Some([Value::text("ADA"), Value::text("LEEDS")]));
+    for one_way in [r#"["join", { "expression": "value ~ '!'" }]"#, r#"{ "expression": "name ~ city" }"#] {
+        let compiled = joined(one_way);
+        assert_eq!(found(&compiled, Severity::Warning)[0].0, Code::PlanOneWayField, "{one_way}");
+        let rules = compiled.rules.unwrap();
+        assert!((1..=2).all(|field| !rules.at(0, field).unwrap().inward && rules.at(1, field).unwrap().inward));
+    }
+}
+
+#[test]
+fn a_split_field_is_put_together_again_and_nothing_of_it_is_dropped() {
+    let settings = r#""match_on": ["email"], "field_mappings": [ { "source": "email", "target": "E-Mail" },
+        { "source": "name", "target": ["company", "tel"], "transformation": ["trim", { "split": " " }] } ]"#;
+    let rules = rules(settings);
+    assert_eq!(rules.fields.iter().map(|field| field.name.as_str()).collect::<Vec<_>>(), ["email", "company", "tel"]);
+    assert_eq!(parts(&rules, 0, " Ada Marie King "), Some([Value::text("Ada"), Value::text("Marie King")]));
+    let ada = record(&[("company", "Ada"), ("tel", "King")]);
+    for field in [1, 2] {
+        let at_source = rules.at(0, field).unwrap();
+        assert!(at_source.inward && at_source.outward);
+        assert_eq!(at_source.mapping.from_canonical(&Value::Null, || ada.clone()).unwrap(), Some(Value::text("Ada King")));
+    }
+}
+
+#[test]
+fn every_form_of_a_timestamp_in_a_text_field_is_written_and_read_back() {
+    let mut source = crm();
+    source.fields.push(field("changed", Type::TimestampTz { fraction_digits: 6 }));
+    for (format, written) in [
+        ("epoch_millis", "1709209800500"),
+        ("epoch_seconds", "1709209800.5"),
+        ("%Y-%m-%d %H:%M:%S%.f %z", "2024-02-29 12:30:00.5 +0000"),
+    ] {
+        let settings = format!(
+            r#""match_on": ["email"], "mapping_options": {{ "timestamp_format": "{format}" }}, "field_mappings": [
+            {{ "source": "email", "target": "E-Mail" }}, {{ "source": "changed", "target": "company" }} ]"#
+        );
+        let rules = compiled(&settings, source.clone(), erp()).rules.unwrap();
+        let moment = Value::parse_as("2024-02-29T12:30:00.5Z", &Type::TimestampTz { fraction_digits: 6 }).unwrap();
+        let mapping = &rules.at(1, 1).unwrap().mapping;
+        assert_eq!(mapping.from_canonical(&moment, Record::new).unwrap(), Some(Value::text(written)));
+        assert_eq!(mapping.to_canonical(&Value::text(written), Record::new).unwrap(), Some(moment));
+    }
+}
+
+#[test]
+fn a_rule_uses_the_default_of_its_field_s_mapping_where_it_has_none() {
+    let settings = r#""match_on": ["email"], "field_mappings": [
+        { "source": "email", "target": "E-Mail" }, { "source": "city", "target": "company", "default": "Leeds" } ],
+        "validation_rules": [{ "field": "city", "rule": "one_of", "values": ["Leeds", "York"], "on_error": "use_default" }]"#;
+    let rules = rules(settings);
+    let checked = crate::validate::validate(&rules.validation, &record(&[("city", "Atlantis")]));
+    assert_eq!(checked.record.get("city"), Some(&Value::text("Leeds")));
+}
+
+#[test]
+fn records_are_not_matched_by_a_part_of_a_field() {
+    let settings = r#""match_on": ["name"], "field_mappings": [
+        { "source": ["name", "city"], "target": "company", "transformation": "join" } ]"#;
+    let compiled = compiled(settings, crm(), erp());
+    assert!(found(&compiled, Severity::Error).iter().any(|(code, _)| *code == Code::PlanMatchUnusable));
+}
+
+#[test]
+fn a_beginning_by_time_needs_a_member_that_tells_time_and_says_which_does_not() {
+    let since = |field: &str| {
+        format!(
+            r#"{MAPPED}, "initial_sync": {{ "strategy": "since", "since": "2026-01-01" }},
+            "conflict_resolution": {{ "strategy": "last_write_wins", "timestamp_field": "{field}" }}"#
+        )
+    };
+    let neither = compiled(&since("phone"), crm(), erp());
+    assert!(found(&neither, Severity::Error).contains(&(Code::ConfigMissing, "/syncs/0/initial_sync/strategy".into())));
+    let mut source = crm();
+    source.fields.push(field("changed", Type::TimestampTz { fraction_digits: 6 }));
+    let compiled = compiled(&since("changed"), source, erp());
+    assert!(found(&compiled, Severity::Warning).contains(&(Code::PlanNotRead, "/syncs/0/initial_sync/since".into())));
+    let rules = compiled.rules.unwrap();
+    assert_eq!(rules.initial.strategy, InitialStrategy::Since(Moment(1_767_225_600_000_000)));
+}
+
+#[test]
+fn a_beginning_with_the_present_needs_a_match_rule_as_well() {
+    let settings = r#""initial_sync": "from_now", "field_mappings": [{ "source": "name", "target": "company" }]"#;
+    assert!(found(&compiled(settings, crm(), erp()), Severity::Error).iter().any(|(code, _)| *code == Code::PlanMatchNeeded));
 }
 
 #[test]

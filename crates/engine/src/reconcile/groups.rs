@@ -1,8 +1,9 @@
 //! What is agreed about each field group, and who owes a write of it.
 
 use super::contend::{Contender, Verdict, judge};
+use super::verdict::Verification;
 use super::work::Work;
-use super::{Choice, Need, Ruling};
+use super::{Choice, Need, Ruling, Uniqueness};
 use crate::change::EditTime;
 use crate::clock::Moment;
 use crate::error::{Code, Error};
@@ -11,7 +12,6 @@ use crate::link::{Agreed, GroupIndex, Held, MemberIndex, Standing};
 use crate::map::{canonical_record, member_record, wanted};
 use crate::review::Subject;
 use crate::rules::{Authority, Policy, TargetEdits};
-use crate::validate;
 use crate::value::Value;
 
 /// How a group came out of a look at it.
@@ -25,8 +25,9 @@ enum Settled {
 }
 
 impl Work<'_> {
-    pub fn decide_groups(&mut self) -> Result<(), Need> {
-        let verdicts = self.validate_changes();
+    pub fn decide_groups(&mut self, unique: &Uniqueness) -> Result<(), Need> {
+        let verdicts = self.validate_changes(unique)?;
+        self.note_warnings(&verdicts);
         let mut decided = vec![false; self.rules.groups.len()];
         for group in 0..self.rules.groups.len() {
             let settled = self.settle_group(group, &verdicts)?;
@@ -66,13 +67,13 @@ impl Work<'_> {
         }
     }
 
-    fn present(&self) -> Vec<MemberIndex> {
+    pub(super) fn present(&self) -> Vec<MemberIndex> {
         self.members().filter(|&member| self.standing(member) == Standing::Present && !self.is_gone(member)).collect()
     }
 
     /// What a member's group is in canonical terms: the fields that flow from it as it shows them, the others as agreed.
     /// `Ok(None)`: it has nothing to say about it.
-    fn canonical(&self, member: MemberIndex, group: GroupIndex) -> Result<Option<Vec<Value>>, Error> {
+    pub(super) fn canonical(&self, member: MemberIndex, group: GroupIndex) -> Result<Option<Vec<Value>>, Error> {
         let agreed = self.before.groups.get(group).and_then(|group| group.agreed.as_ref());
         let shown = self.shown.get(member).cloned().unwrap_or_default();
         let mut values = Vec::new();
@@ -123,45 +124,6 @@ impl Work<'_> {
         canonical_record(self.rules, &cells)
     }
 
-    /// Validation of every member's changed record, in canonical terms: repairs by field, and the sentence of a reject.
-    fn validate_changes(&self) -> Vec<Verification> {
-        self.members().map(|member| self.validate_member(member)).collect()
-    }
-
-    fn validate_member(&self, member: MemberIndex) -> Verification {
-        let mut verification = Verification::default();
-        let held_here = self
-            .link
-            .groups
-            .iter()
-            .any(|group| group.held.as_ref().is_some_and(|held| held.contenders.iter().any(|(other, ..)| *other == member)));
-        if self.rules.validation.is_empty() || !(self.any_flowing_change(member) || held_here || self.revived) {
-            return verification;
-        }
-        let mut cells = vec![None; self.rules.fields.len()];
-        for group in 0..self.rules.groups.len() {
-            let Ok(Some(values)) = self.canonical(member, group) else { continue };
-            for (&field, value) in self.rules.group_fields(group).iter().zip(values) {
-                if let Some(cell) = cells.get_mut(field) {
-                    *cell = Some(value);
-                }
-            }
-        }
-        let outcome = validate::validate(&self.rules.validation, &canonical_record(self.rules, &cells));
-        for repair in &outcome.repairs {
-            if let Some(field) = self.rules.field(repair.field.as_str()) {
-                verification.repairs.push((field, repair.to.clone()));
-            }
-        }
-        if !outcome.rejects.is_empty() {
-            let sentences: Vec<String> =
-                outcome.rejects.iter().map(|reject| format!("{}: {}", reject.field, reject.message)).collect();
-            verification.reject =
-                Some((sentences.join("; "), outcome.rejects.iter().map(|reject| reject.field.to_string()).collect()));
-        }
-        verification
-    }
-
     /// The members whose values contend for a group: those that changed it, those whose change is held, and the agreed
     /// value where a member that still owes a write of it has changed it. `Err` holds the group.
     fn contenders(&self, group: GroupIndex, verdicts: &[Verification]) -> Result<Vec<Contender>, Box<Settled>> {
@@ -197,6 +159,8 @@ impl Work<'_> {
                     }
                 }
                 Ok(None) => {}
+                // It has come to show what another's value is written as, though nobody could tell that value from it.
+                Err(_) if (held.is_none() || changed) && self.shows_what_another_has(member, group, agreed) => {}
                 Err(error) => {
                     let fields = self.group_names(group);
                     contenders.push(Contender { member, values: vec![Value::Null; fields.len()], time, hops });
@@ -232,6 +196,14 @@ impl Work<'_> {
         }
     }
 
+    /// Whether a member shows exactly what it would be made to show for the agreed value, or for what another member shows.
+    fn shows_what_another_has(&self, member: MemberIndex, group: GroupIndex, agreed: Option<&Agreed>) -> bool {
+        let others = self.present().into_iter().filter(|other| *other != member);
+        let mut shown = others.filter_map(|other| self.canonical(other, group).ok().flatten());
+        agreed.is_some_and(|agreed| agreed.from != member && self.shows(member, group, &agreed.values))
+            || shown.any(|values| self.shows(member, group, &values))
+    }
+
     fn group_names(&self, group: GroupIndex) -> Vec<String> {
         self.rules.group_fields(group).iter().filter_map(|&field| Some(self.rules.fields.get(field)?.name.clone())).collect()
     }
@@ -249,6 +221,9 @@ impl Work<'_> {
         let Some(agreed) = self.before.groups.get(group).and_then(|state| state.agreed.clone()) else {
             return self.settle_first(group, contenders);
         };
+        if contenders.is_empty() && self.is_of_old_mapping(group) {
+            return Ok(self.settle_under_new_mapping(group, agreed, verdicts));
+        }
         if contenders.is_empty() {
             return Ok(self.settle_against_the_flow(group));
         }
@@ -266,7 +241,7 @@ impl Work<'_> {
         if let Some(place) = self.common_value(group, &contenders) {
             let winner = contenders.get(place).cloned();
             // Where the members were left to differ, what is agreed is not what they show: any change is news to the others.
-            let same_as_agreed = agreed.rule != Rule::LeftAsItIs
+            let same_as_agreed = !matches!(agreed.rule, Rule::LeftAsItIs | Rule::OldMapping)
                 && winner.as_ref().is_some_and(|winner| self.same(group, &winner.values, &agreed.values));
             return Ok(match winner {
                 Some(winner) if !same_as_agreed => Settled::Agreed { winner, rule: Rule::OnlyChange, losers: Vec::new() },
@@ -282,6 +257,29 @@ impl Work<'_> {
             return Ok(self.conflict(group, contenders));
         }
         self.contest(group, contenders)
+    }
+
+    /// Nobody has changed the group, but its mapping is another one now: what was decided last stands, as the member that it
+    /// came from shows it.
+    fn settle_under_new_mapping(&self, group: GroupIndex, agreed: Agreed, verdicts: &[Verification]) -> Settled {
+        let Agreed { from: member, time, hops, values, .. } = agreed;
+        let mut winner = Contender { member, values, time, hops };
+        if !self.present().contains(&member) {
+            return Settled::Agreed { winner, rule: Rule::NewMapping, losers: Vec::new() };
+        }
+        let verdict = verdicts.get(member);
+        let refused = match (self.canonical(member, group), verdict.and_then(|verdict| verdict.reject.clone())) {
+            (Err(error), _) => Some((error.code, error.message, self.group_names(group))),
+            (Ok(_), Some((message, fields))) => Some((Code::ValidationFailed, message, fields)),
+            (Ok(_), None) => None,
+        };
+        if let Some((code, message, fields)) = refused {
+            return Settled::Held { contenders: vec![winner], code, message, subject: Subject::Rejected { member, fields } };
+        }
+        if let Some(verdict) = verdict {
+            winner.values = verdict.repaired(self.rules.group_fields(group), winner.values);
+        }
+        Settled::Agreed { winner, rule: Rule::NewMapping, losers: Vec::new() }
     }
 
     /// Whether the group is held on its own account and nobody has changed it since: it was held for a reason that is not
@@ -605,25 +603,6 @@ impl Work<'_> {
                 Err(_) => true,
             }
         })
-    }
-}
-
-/// What validation said of one member's record.
-#[derive(Default)]
-struct Verification {
-    repairs: Vec<(usize, Value)>,
-    reject: Option<(String, Vec<String>)>,
-}
-
-impl Verification {
-    /// The group's values with the repairs put in.
-    fn repaired(&self, fields: &[usize], mut values: Vec<Value>) -> Vec<Value> {
-        for (field, value) in fields.iter().zip(values.iter_mut()) {
-            if let Some((_, repaired)) = self.repairs.iter().find(|(other, _)| other == field) {
-                value.clone_from(repaired);
-            }
-        }
-        values
     }
 }
 

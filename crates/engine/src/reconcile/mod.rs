@@ -11,7 +11,9 @@ mod fold;
 mod groups;
 mod life;
 mod patch;
+mod remap;
 mod settle;
+mod verdict;
 mod work;
 
 #[cfg(test)]
@@ -24,11 +26,12 @@ pub(crate) use work::held_by;
 
 use crate::clock::Moment;
 use crate::ledger::LedgerRow;
-use crate::link::{GroupIndex, Link, MemberIndex, Pending, ReviewId};
+use crate::link::{FieldIndex, GroupIndex, Link, MemberIndex, Pending, ReviewId};
 use crate::review::Review;
 use crate::rules::SyncRules;
 use crate::value::Value;
 use work::Work;
+pub(crate) use work::overlay;
 
 /// What a person decided; planned from the current state like everything else.
 #[derive(Clone, Debug, PartialEq)]
@@ -73,8 +76,19 @@ pub enum Need {
     Wait(Moment),
     /// The record that this member shows is a new one under an old key.
     NewLink(MemberIndex),
+    /// Whether other records have these values of these fields, which must be unique.
+    Look(Vec<(FieldIndex, Value)>),
     /// A person.
     Person,
+}
+
+/// What is known about values that must be unique.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Uniqueness {
+    /// For these values of these fields it is known whether another record has them.
+    Known(Vec<(FieldIndex, Value, bool)>),
+    /// A person has spoken: nobody is asked.
+    Waived,
 }
 
 /// A link after a decision, and what is to be remembered of how it came about.
@@ -94,8 +108,7 @@ pub struct Decision {
     pub closed: Vec<(ReviewId, String)>,
 }
 
-/// Decides about a link from what its members were seen to show (`pending`, one per member, each newer than that
-/// member's base). `next_review` is the number that the next review item gets; it grows.
+/// As [`decide_knowing`], of a link about whose unique values nothing is known yet.
 pub fn decide(
     rules: &SyncRules,
     link: &Link,
@@ -104,9 +117,25 @@ pub fn decide(
     now: Moment,
     next_review: &mut u64,
 ) -> Outcome {
+    decide_knowing(rules, link, pending, ruling, &Uniqueness::Known(Vec::new()), now, next_review)
+}
+
+/// Decides about a link from what its members were seen to show (`pending`, one per member, each newer than that
+/// member's base). `next_review` is the number that the next review item gets; it grows.
+pub fn decide_knowing(
+    rules: &SyncRules,
+    link: &Link,
+    pending: &[Option<Pending>],
+    ruling: Option<&Ruling>,
+    unique: &Uniqueness,
+    now: Moment,
+    next_review: &mut u64,
+) -> Outcome {
     if link.held.is_some_and(|hold| hold.sticky) && !life::ends_hold(link, ruling) {
         return Outcome::Needs(Need::Person);
     }
+    let remapped = link.is_of_old_mapping().then(|| remap::remapped(rules, link));
+    let link = remapped.as_ref().unwrap_or(link);
     let mut work = match Work::new(rules, link, pending, ruling, now, next_review) {
         Ok(work) => work,
         Err(need) => return Outcome::Needs(need),
@@ -116,7 +145,7 @@ pub fn decide(
         life::Next::Done => return Outcome::Decided(Box::new(work.finish())),
         life::Next::Needs(need) => return Outcome::Needs(need),
     }
-    if let Err(need) = work.decide_groups() {
+    if let Err(need) = work.decide_groups(unique) {
         return Outcome::Needs(need);
     }
     Outcome::Decided(Box::new(work.finish()))

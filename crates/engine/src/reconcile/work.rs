@@ -317,7 +317,7 @@ pub(super) fn pending_of(pending: &[Option<Pending>], member: MemberIndex) -> Op
 }
 
 /// Puts every known cell of `newer` over `cells`.
-pub(super) fn overlay(cells: &mut Cells, newer: &Cells) {
+pub(crate) fn overlay(cells: &mut Cells, newer: &Cells) {
     if cells.len() < newer.len() {
         cells.resize(newer.len(), None);
     }

@@ -48,8 +48,14 @@ impl Core {
     async fn resume(&mut self, id: SyncId) -> Result<String> {
         let sync = self.known_sync(id)?;
         if let Some(state) = self.syncs.get_mut(sync) {
-            if state.stopped.as_ref().is_some_and(|error| error.code == Code::FeedGap) {
-                return Err(Error::new(Code::FeedGap, "changes may have been missed: the records must be read again first"));
+            match state.stopped.as_ref().map(|error| error.code) {
+                Some(code) if code.is_gap() => {
+                    return Err(Error::new(code, "changes may have been missed: the records must be read again first"));
+                }
+                Some(Code::WentBack) => {
+                    return Err(Error::new(Code::WentBack, "a side went back in time: decide the review item first"));
+                }
+                _ => {}
             }
             state.stopped = None;
         }
@@ -69,7 +75,7 @@ impl Core {
     /// Reads everything again. A gap is thereby accepted: the feed begins anew, and the re-read finds what was missed.
     async fn begin_reread(&mut self, id: SyncId) -> Result<String> {
         let sync = self.known_sync(id)?;
-        let gap = self.syncs.get(sync).and_then(|state| state.stopped.as_ref()).is_some_and(|error| error.code == Code::FeedGap);
+        let gap = self.syncs.get(sync).and_then(|state| state.stopped.as_ref()).is_some_and(|error| error.code.is_gap());
         if !gap {
             self.reread(sync);
         } else {
@@ -92,6 +98,7 @@ impl Core {
         }
         let sync = self.known_sync(review.sync)?;
         match review.subject.clone() {
+            Subject::WentBack { member, .. } => self.resolve_went_back(sync, member, resolution)?,
             Subject::MassChange { member, .. } => {
                 self.resolve_mass_change(sync, member, resolution).await?;
                 let active = self.syncs.get(sync).is_some_and(super::core::SyncState::active);
@@ -261,7 +268,9 @@ impl Core {
     /// Whether no job that could change a record is under way.
     pub(crate) fn jobs_are_quiet(&self) -> bool {
         self.flights.is_empty()
-            && self.syncs.iter().all(|state| state.unidentified.is_idle() && state.members.iter().all(|member| !member.reading))
+            && self.syncs.iter().all(|state| {
+                state.unidentified.is_idle() && state.looks.is_idle() && state.members.iter().all(|member| !member.reading)
+            })
     }
 }
 

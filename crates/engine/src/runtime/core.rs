@@ -45,6 +45,12 @@ pub(crate) enum Event {
     Chunked { sync: usize, member: MemberIndex, epoch: u64, generation: u64, result: Result<Chunk> },
     /// What the records show that were written by a flight of which the feed proves nothing.
     Verified { flight: FlightId, asked: Vec<(LinkId, Key)>, result: Result<Vec<Presence>> },
+    /// Records of a member that may have gone back in time were read.
+    Rewound { sync: usize, member: MemberIndex, asked: Vec<(LinkId, Key)>, result: Result<Vec<Presence>> },
+    /// It was looked who has values that must be unique.
+    Looked { sync: usize, asked: Vec<crate::unique::Look>, result: Result<crate::unique::Holders> },
+    /// The next records that were decided under an old mapping.
+    Remap { sync: usize },
     /// A fence for flights of unknown outcome.
     Fenced { system: SystemName, feed: FeedName, result: Result<Position> },
     /// How a feed does.
@@ -76,6 +82,8 @@ pub(crate) enum Effect {
 pub(crate) struct SyncState {
     pub rules: Arc<SyncRules>,
     pub paused: bool,
+    /// Until when changes are only recorded, where they are not carried as they happen.
+    pub shut_until: Option<Moment>,
     /// Why it stopped, if it did.
     pub stopped: Option<Error>,
     /// Whether an object of it had a schema that changes could not be told in: they are read again before it goes on.
@@ -83,7 +91,11 @@ pub(crate) struct SyncState {
     /// Whether its first load may run (approved, or begun before).
     pub approved: bool,
     pub begun: bool,
+    /// When it did, where that was kept.
+    pub begun_at: Option<Moment>,
     pub members: Vec<MemberState>,
+    /// Members that may have gone back in time: nothing is decided until that is cleared up.
+    pub rewound: BTreeMap<MemberIndex, crate::rewound::Rewound>,
     pub unidentified: Unidentified,
     /// Flights below this one may have been told of while this sync was left out.
     pub proven_from: u64,
@@ -91,13 +103,17 @@ pub(crate) struct SyncState {
     pub parked: super::bounds::Parked,
     /// What was left in the store for want of room.
     pub spill: super::bounds::Spill,
+    pub looks: crate::unique::Looks,
     pub meters: Meters,
+    /// The last record that was looked at since the mapping changed; `None` when all have been.
+    pub remapping: Option<LinkId>,
+    pub remapping_runs: bool,
 }
 
 impl SyncState {
     /// Whether decisions are made and written now.
     pub fn active(&self) -> bool {
-        self.approved && !self.paused && self.stopped.is_none()
+        self.approved && !self.paused && self.stopped.is_none() && self.rewound.is_empty() && self.shut_until.is_none()
     }
 }
 
@@ -212,15 +228,21 @@ impl Core {
             members: rules.members.iter().map(|_| MemberState { maybe_owing: true, ..MemberState::default() }).collect(),
             rules: Arc::new(rules),
             paused: false,
+            shut_until: None,
             stopped: None,
             drifted: false,
             approved: false,
             begun: false,
+            begun_at: None,
+            rewound: BTreeMap::new(),
             unidentified: Unidentified::default(),
             proven_from: 0,
             parked: super::bounds::Parked::default(),
             spill: super::bounds::Spill::default(),
+            looks: crate::unique::Looks::default(),
             meters: Meters::new(started),
+            remapping: None,
+            remapping_runs: false,
         });
         Core {
             syncs: syncs.collect(),
@@ -348,6 +370,9 @@ impl Core {
                 self.on_chunked(sync, member, epoch, generation, result).await?
             }
             Event::Verified { flight, asked, result } => self.on_verified(flight, asked, result).await?,
+            Event::Rewound { sync, member, asked, result } => self.on_rewound(sync, member, asked, result).await?,
+            Event::Looked { sync, asked, result } => self.on_looked(sync, asked, result).await?,
+            Event::Remap { sync } => self.on_remap(sync).await?,
             Event::Fenced { system, feed, result } => self.on_fenced(system, feed, result).await?,
             Event::Health { system, feed, result } => self.on_health(&system, &feed, result),
             Event::Acknowledged { system, feed } => {
@@ -397,7 +422,10 @@ impl Core {
     pub async fn start_jobs(&mut self) -> Result<()> {
         self.start_reads().await?;
         self.start_finds().await?;
+        self.start_looks();
+        self.start_rewound().await?;
         self.start_chunks();
+        self.start_remapping();
         Ok(())
     }
 
@@ -417,7 +445,18 @@ impl Core {
         }
         self.publish_status().await?;
         let level = self.publish.borrow().syncs.iter().all(|sync| sync.level || sync.stage.starts_with("stopped"));
-        Ok(self.options.once && level && self.once_is_over())
+        if self.options.once && level && self.once_is_over() {
+            return Ok(true);
+        }
+        self.turn_the_hours(now).await?;
+        self.commit();
+        self.start_jobs().await?;
+        Ok(false)
+    }
+
+    /// Whether nothing was left to do for a sync when its status was last published.
+    pub(crate) fn is_level_now(&self, sync: usize) -> bool {
+        self.publish.borrow().syncs.get(sync).is_some_and(|sync| sync.level)
     }
 
     async fn publish_status(&mut self) -> Result<()> {
@@ -493,16 +532,21 @@ impl Core {
         let Some(state) = self.syncs.get(sync) else { return Ok(()) };
         let id = state.rules.id.0;
         let approved = self.approvals.includes(&state.rules.name);
-        let begun = self.store.setting(&format!("begun/{id}")).await?.is_some();
+        let begun_at = self.store.setting(&format!("begun/{id}")).await?;
+        let begun = begun_at.is_some();
         let paused = self.store.setting(&format!("paused/{id}")).await?.is_some();
         if let Some(state) = self.syncs.get_mut(sync) {
             state.begun = begun;
+            state.begun_at = begun_at.and_then(|bytes| Some(Moment(i64::from_be_bytes(bytes.try_into().ok()?))));
             state.approved = begun || approved;
             state.paused = paused;
         }
         self.restore_proven(sync).await?;
         self.forget_versions(sync).await?;
+        self.open_or_shut(sync);
         self.restore_loads(sync).await?;
+        self.restore_remapping(sync).await?;
+        self.restore_rewound(sync).await?;
         self.read_new_fields(sync).await?;
         let drifted = self.store.setting(&crate::capture::drift_setting(id)).await?.is_some();
         self.make_up_for_drift(sync, drifted);

@@ -7,7 +7,7 @@ use crate::clock::Moment;
 use crate::error::{Code, Error, Result};
 use crate::guard::Verdict;
 use crate::link::{Link, LinkId, MemberIndex, Pending, Shown};
-use crate::reconcile::{Decision, Need, Outcome, Patch, Ruling, decide, patch};
+use crate::reconcile::{Decision, Need, Outcome, Patch, Ruling, Uniqueness, decide_knowing, patch};
 use crate::review::{Review, Subject};
 use crate::rules::SyncRules;
 use crate::runtime::bounds::{READING_MAX, STEP, WAITS_MAX};
@@ -41,14 +41,20 @@ impl Core {
     /// Decides about one link and sends what follows on its way. A link that is being written or read waits: its
     /// observations stay pending, and what people said about it stays noted.
     pub(crate) async fn decide_link(&mut self, desk: &mut Desk, id: LinkId) -> Result<()> {
+        self.decide_link_knowing(desk, id, &Uniqueness::Known(Vec::new())).await
+    }
+
+    /// As [`Core::decide_link`], with what was found out about values that must be unique.
+    pub(crate) async fn decide_link_knowing(&mut self, desk: &mut Desk, id: LinkId, unique: &Uniqueness) -> Result<()> {
         let Some(sync) = desk.link(id).and_then(|link| self.sync_of(link.sync)) else { return Ok(()) };
         let flies = desk.link(id).is_some_and(Link::in_flight) && !crate::mutants::active("two_flights_per_link");
         let active = self.syncs.get(sync).is_some_and(super::core::SyncState::active);
-        if !active || flies || self.reading.contains(&id) {
+        let looked_for = self.syncs.get(sync).is_some_and(|state| state.looks.awaits(id));
+        if !active || flies || looked_for || self.reading.contains(&id) {
             return Ok(());
         }
         self.follow_noted(desk, sync, id).await?;
-        let decided = !self.reading.contains(&id) && self.decide_by(desk, sync, id, None)?;
+        let decided = !self.reading.contains(&id) && self.decide_by(desk, sync, id, None, unique)?;
         match (decided, desk.link(id).cloned(), self.rules(sync)) {
             (true, Some(link), Some(rules)) => self.dispatch(desk, &rules, sync, link),
             _ => Ok(()),
@@ -57,7 +63,14 @@ impl Core {
 
     /// Decides about a link that is free, by a person's ruling where there is one. Says whether it came to a decision:
     /// `false` leaves everything pending, for the link must first be read, or waits for a time or a person.
-    pub(super) fn decide_by(&mut self, desk: &mut Desk, sync: usize, id: LinkId, ruling: Option<&Ruling>) -> Result<bool> {
+    pub(super) fn decide_by(
+        &mut self,
+        desk: &mut Desk,
+        sync: usize,
+        id: LinkId,
+        ruling: Option<&Ruling>,
+        unique: &Uniqueness,
+    ) -> Result<bool> {
         let (Some(link), Some(rules)) = (desk.link(id).cloned(), self.rules(sync)) else { return Ok(false) };
         let pending = desk.pending(&link);
         let mut ruling = ruling;
@@ -71,11 +84,11 @@ impl Core {
                 Some(Verdict::Undo) => ruling = Some(&Ruling::Life { keep: true }),
             }
         }
-        if pending.iter().all(Option::is_none) && ruling.is_none() {
+        if pending.iter().all(Option::is_none) && ruling.is_none() && !link.is_of_old_mapping() {
             return Ok(true);
         }
         let now = self.now();
-        match decide(&rules, &link, &pending, ruling, now, &mut self.next_review) {
+        match decide_knowing(&rules, &link, &pending, ruling, unique, now, &mut self.next_review) {
             Outcome::Decided(decision) => {
                 self.take_decision(desk, sync, &link, &pending, *decision);
                 return Ok(true);
@@ -88,6 +101,7 @@ impl Core {
                     None => members.into_iter().for_each(|member| self.want_read(sync, member, id)),
                 }
             }
+            Outcome::Needs(Need::Look(values)) => self.want_look(sync, id, values),
             Outcome::Needs(Need::Wait(_)) if self.waits.len() >= WAITS_MAX => self.spill(sync),
             Outcome::Needs(Need::Wait(until)) => {
                 self.waits.insert((until, id), sync);
@@ -98,7 +112,14 @@ impl Core {
         Ok(false)
     }
 
-    fn take_decision(&mut self, desk: &mut Desk, sync: usize, before: &Link, pending: &[Option<Pending>], decision: Decision) {
+    pub(crate) fn take_decision(
+        &mut self,
+        desk: &mut Desk,
+        sync: usize,
+        before: &Link,
+        pending: &[Option<Pending>],
+        decision: Decision,
+    ) {
         let Decision { mut link, changed, substantive, ledger, reviews, closed } = decision;
         for (address, _) in self.addresses(before) {
             // It was a stranger when a person was asked about it.

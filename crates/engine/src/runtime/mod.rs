@@ -2,6 +2,7 @@
 //! an orderly stop. Nothing here decides about records: see the stages.
 
 pub(crate) mod bounds;
+mod carrying;
 pub mod command;
 pub(crate) mod commands;
 pub(crate) mod core;

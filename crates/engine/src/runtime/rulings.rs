@@ -10,7 +10,7 @@ use super::desk::Desk;
 use crate::error::{Code, Error, Result};
 use crate::guard::Verdict;
 use crate::link::{Link, LinkId, MemberIndex, ReviewId, Shown, Standing};
-use crate::reconcile::{Choice, Ruling};
+use crate::reconcile::{Choice, Ruling, Uniqueness};
 use crate::review::{Review, Subject};
 use std::collections::BTreeMap;
 
@@ -102,7 +102,7 @@ impl Core {
             };
             let mut followed = true;
             for ruling in &rulings {
-                followed = followed && self.decide_by(desk, sync, id, Some(ruling))?;
+                followed = followed && self.decide_by(desk, sync, id, Some(ruling), &Uniqueness::Waived)?;
             }
             if !followed {
                 continue;

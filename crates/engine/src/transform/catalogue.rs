@@ -4,6 +4,7 @@
 use super::arguments::Arguments;
 use super::expression::Expression;
 use super::step::{MapTable, Step};
+use super::text::Rest;
 use super::{Context, TransformSpec, dates, parse_region, parse_type};
 use crate::error::{Code, Error, Result};
 use crate::value::Value;
@@ -142,6 +143,8 @@ pub const CATALOGUE: &[Transformation] = &[
         arguments: &[
             argument("separator", "text", true, "What stands between the parts."),
             argument("index", "whole number", false, "Which part: 0 is the first, -1 the last. Null where there is none."),
+            argument("of", "whole number", false, "How many parts there are in all; what is left over goes to one of them."),
+            argument("rest", "text", false, "With `of`: `first` or `last` takes what is left over; without, it is refused."),
         ],
         way_back: "`join` with the same separator; one-way where `index` takes one part.",
         idempotent: false,
@@ -149,7 +152,20 @@ pub const CATALOGUE: &[Transformation] = &[
         example: example(r#"{"separator": ";"}"#, r#""red;green""#, r#"["red", "green"]"#),
         compile: |arguments, _| {
             let separator = separator(arguments)?;
-            Ok(Some(Step::Split { separator, index: arguments.whole("index")? }))
+            let index = arguments.whole("index")?;
+            let Some(of) = arguments.whole("of")? else { return Ok(Some(Step::Split { separator, index })) };
+            let place = |number: i64| usize::try_from(number).map_err(|_| arguments.error("counts its parts from 0"));
+            let (part, of) = (place(index.unwrap_or(0))?, place(of)?);
+            if part >= of {
+                return Err(arguments.error("has an `index` that is not below `of`"));
+            }
+            let rest = match arguments.text("rest")? {
+                None => Rest::Refused,
+                Some("first") => Rest::First,
+                Some("last") => Rest::Last,
+                Some(_) => return Err(arguments.error("has `first` or `last` in `rest`")),
+            };
+            Ok(Some(Step::SplitPart { separator, part, of, rest }))
         },
     },
     Transformation {

@@ -98,9 +98,13 @@ fn read_iso(text: &str) -> Option<Value> {
     date().or_else(local).or_else(|| TimestampTz::parse(text).ok().map(Value::TimestampTz))
 }
 
-/// The transformation `date_format`.
+/// The transformation `date_format`. A pattern is one of strftime's, or `epoch_seconds` or `epoch_millis`, which numbers
+/// follow as well as texts.
 pub(super) fn date_format(value: &Value, from: Option<&str>, to: Option<&str>) -> Result<Value> {
     let moment = match (value.as_text(), from) {
+        (None, Some(pattern)) if matches!(value, Value::Int(_) | Value::UInt(_) | Value::Decimal(_)) => {
+            read_pattern(&value.to_plain_text().unwrap_or_default(), pattern)?
+        }
         (Some(text), Some(pattern)) => read_pattern(text, pattern)?,
         (Some(text), None) => read_iso(text).ok_or_else(|| failed("`date_format`: the text is no date in ISO 8601"))?,
         (None, _) => value.clone(),
@@ -126,6 +130,11 @@ pub(super) fn check_pattern(pattern: &str) -> std::result::Result<(), String> {
 }
 
 fn write_pattern(value: &Value, pattern: &str) -> Result<String> {
+    match pattern {
+        "epoch_seconds" => return epoch_decimal(value, 9),
+        "epoch_millis" => return epoch_decimal(value, 6),
+        _ => {}
+    }
     let wrong = || failed("`date_format`: the pattern asks for what the value does not have, or the year is beyond 9999");
     let civil = |local: Timestamp| match local {
         Timestamp::At { date: Date::Day { year, month, day }, nanos } => {
@@ -152,6 +161,11 @@ fn write_pattern(value: &Value, pattern: &str) -> Result<String> {
 }
 
 fn read_pattern(text: &str, pattern: &str) -> Result<Value> {
+    match pattern {
+        "epoch_seconds" => return from_epoch(text, 9),
+        "epoch_millis" => return from_epoch(text, 6),
+        _ => {}
+    }
     let wrong = || failed("`date_format`: the text does not follow the pattern");
     let broken = strtime::parse(pattern, text).map_err(|_| wrong())?;
     if broken.offset().is_some() || broken.timestamp().is_some() {

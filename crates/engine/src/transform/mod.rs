@@ -71,6 +71,8 @@ pub struct Context {
 #[derive(Clone, Debug, Default)]
 pub struct Pipeline {
     steps: Vec<Step>,
+    /// What it was compiled from, as text: the same for pipelines that mean the same.
+    meaning: String,
 }
 
 /// What a two-way sync does with a value on its way back.
@@ -101,7 +103,25 @@ impl Pipeline {
             };
             steps.extend(catalogue::compile(spec, &context)?);
         }
-        Ok(Pipeline { steps })
+        let region = context.region.as_ref().filter(|_| !steps.is_empty());
+        let meaning = match (steps.is_empty(), serde_json::to_string(&(specs, region))) {
+            (false, Ok(text)) => text,
+            _ => String::new(),
+        };
+        Ok(Pipeline { steps, meaning })
+    }
+
+    /// What it does to a value, as a text that tells whether two pipelines mean the same, today and in a later version.
+    pub fn meaning(&self) -> &str {
+        &self.meaning
+    }
+
+    /// These steps, and then those of another.
+    pub fn then(mut self, other: Pipeline) -> Pipeline {
+        let meanings = [self.meaning, other.meaning];
+        self.meaning = meanings.into_iter().filter(|meaning| !meaning.is_empty()).collect::<Vec<_>>().join(", then ");
+        self.steps.extend(other.steps);
+        self
     }
 
     /// The value after every step.
@@ -124,7 +144,10 @@ impl Pipeline {
             }
         }
         match (back.is_empty(), self.steps.is_empty()) {
-            (false, _) | (_, true) => Inverse::Exact(Pipeline { steps: back }),
+            (false, _) | (_, true) => {
+                let meaning = if back.is_empty() { String::new() } else { format!("back through {}", self.meaning) };
+                Inverse::Exact(Pipeline { steps: back, meaning })
+            }
             (true, false) => Inverse::Normaliser,
         }
     }

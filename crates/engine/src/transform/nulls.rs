@@ -17,6 +17,18 @@ pub enum NullPolicy {
     Empty,
 }
 
+impl NullPolicy {
+    /// The policy as a text that is the same for policies that mean the same; empty for the usual one.
+    pub fn meaning(&self) -> String {
+        match self {
+            NullPolicy::Preserve => String::new(),
+            NullPolicy::Skip => "skip".to_owned(),
+            NullPolicy::Default(value) => format!("default {}", serde_json::to_string(value).unwrap_or_default()),
+            NullPolicy::Empty => "empty".to_owned(),
+        }
+    }
+}
+
 /// The value under the policy; `None` when the field is to be left out.
 pub fn apply_null_policy(value: Value, policy: &NullPolicy, target: &Type) -> Option<Value> {
     match (value, policy) {

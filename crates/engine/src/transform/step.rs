@@ -18,6 +18,7 @@ pub(crate) enum Step {
     Uppercase,
     TitleCase,
     Split { separator: String, index: Option<i64> },
+    SplitPart { separator: String, part: usize, of: usize, rest: text::Rest },
     Join { separator: String },
     JoinFields { separator: String, fields: Vec<String> },
     Map(Arc<MapTable>),
@@ -59,6 +60,7 @@ impl Step {
             (Step::Uppercase, _) => Ok(text::on_text(value, str::to_uppercase)),
             (Step::TitleCase, _) => Ok(text::on_text(value, text::title_case)),
             (Step::Split { separator, index }, _) => text::split(value, separator, *index),
+            (Step::SplitPart { separator, part, of, rest }, _) => text::split_part(value, separator, *part, *of, *rest),
             (Step::Join { separator }, _) => text::join(value, separator),
             (Step::Cast { ty, .. }, _) => cast(value, ty),
             (Step::DateFormat { from, to, .. }, _) => dates::date_format(value, from.as_deref(), to.as_deref()),
@@ -72,6 +74,7 @@ impl Step {
             }
             Step::Split { separator, index: None } => StepInverse::Exact(Step::Join { separator: separator.clone() }),
             Step::Split { .. } => none("`split` with `index` keeps one part only; the others are unknown on the way back"),
+            Step::SplitPart { .. } => none("one part of a text does not tell the whole of it"),
             Step::Join { separator } => StepInverse::Exact(Step::Split { separator: separator.clone(), index: None }),
             Step::JoinFields { .. } => none("`join` of several fields cannot tell them apart again"),
             Step::Map(table) => table.inverse(),
@@ -90,7 +93,7 @@ impl Step {
     pub(super) fn is_lossy(&self) -> bool {
         match self {
             Step::FormatPhone { .. } | Step::Trim | Step::Lowercase | Step::Uppercase | Step::TitleCase => true,
-            Step::Cast { .. } | Step::JoinFields { .. } | Step::Split { index: Some(_), .. } => true,
+            Step::Cast { .. } | Step::JoinFields { .. } | Step::SplitPart { .. } | Step::Split { index: Some(_), .. } => true,
             Step::Split { .. } | Step::Join { .. } => false,
             Step::Map(_) | Step::DateFormat { .. } | Step::Expression { .. } => matches!(self.inverse(), StepInverse::None(_)),
         }

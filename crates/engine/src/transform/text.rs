@@ -44,6 +44,38 @@ pub(super) fn split(value: &Value, separator: &str, index: Option<i64>) -> Resul
     Ok(place.and_then(|place| parts.get(place)).map_or(Value::Null, |part| Value::text(*part)))
 }
 
+/// Which of the fields takes what is left over when a text has more parts than there are fields.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Rest {
+    /// None: such a text, and one with fewer parts, cannot be told apart.
+    Refused,
+    /// The first; the parts are counted from the end.
+    First,
+    /// The last; the parts are counted from the beginning.
+    Last,
+}
+
+/// The part of a text that goes to the field of this number, of so many fields. Null where there is none.
+pub(super) fn split_part(value: &Value, separator: &str, part: usize, of: usize, rest: Rest) -> Result<Value> {
+    let text = value.as_text().ok_or_else(|| failed(format!("`split` needs text; this is {}", value.kind())))?;
+    if text.is_empty() {
+        return Ok(Value::Null);
+    }
+    let found = match rest {
+        Rest::Last => text.splitn(of, separator).nth(part),
+        Rest::First => of.checked_sub(part + 1).and_then(|from_end| text.rsplitn(of, separator).nth(from_end)),
+        Rest::Refused => {
+            let parts: Vec<&str> = text.split(separator).collect();
+            if parts.len() != of {
+                let said = format!("the text has {} parts and there are {of} fields for them; say with `rest`", parts.len());
+                return Err(failed(format!("{said} which of them takes what is left over")));
+            }
+            parts.get(part).copied()
+        }
+    };
+    Ok(found.map_or(Value::Null, Value::text))
+}
+
 /// The parts of a list as one text. Refuses what could not be split again: a null, a part with the separator inside,
 /// a list of one empty part.
 pub(super) fn join(value: &Value, separator: &str) -> Result<Value> {

@@ -43,6 +43,8 @@ pub struct Server {
     port: u16,
     keeper: Child,
     databases: AtomicU32,
+    /// Whether it was started by other hands than the keeper's since.
+    restarted: std::sync::atomic::AtomicBool,
 }
 
 /// A database of one test.
@@ -79,7 +81,8 @@ impl Server {
         assert!(made.status.success(), "initdb: {}", String::from_utf8_lossy(&made.stderr));
         configure(directory.path(), &data, port, options);
         let keeper = keep(&data, directory.path());
-        let server = Server { directory, port, keeper, databases: AtomicU32::new(0) };
+        let restarted = std::sync::atomic::AtomicBool::new(false);
+        let server = Server { directory, port, keeper, databases: AtomicU32::new(0), restarted };
         server.wait_until_ready();
         server
     }
@@ -124,6 +127,33 @@ impl Server {
         }
     }
 
+    /// Stops the server, copies its files, and starts it again.
+    pub fn back_up(&self) {
+        self.while_stopped("rm -rf \"$1.copy\" && cp -a \"$1\" \"$1.copy\"");
+    }
+
+    /// Stops the server, puts its files back as they were copied, and starts it again.
+    pub fn restore(&self) {
+        self.while_stopped("rm -rf \"$1\" && cp -a \"$1.copy\" \"$1\"");
+    }
+
+    fn while_stopped(&self, script: &str) {
+        let data = self.directory.path().join("data");
+        self.control(&["stop", "-m", "fast", "-w"]);
+        let done = as_server(Path::new("sh")).args(["-c", script, "sh"]).arg(&data).status().unwrap();
+        assert!(done.success());
+        self.restarted.store(true, Ordering::SeqCst);
+        let log = self.directory.path().join("log.again").display().to_string();
+        self.control(&["start", "-w", "-l", &log]);
+        self.wait_until_ready();
+    }
+
+    fn control(&self, arguments: &[&str]) {
+        let mut command = as_server(&binaries().join("pg_ctl"));
+        let done = command.args(arguments).arg("-D").arg(self.directory.path().join("data")).stdout(Stdio::null()).status();
+        assert!(done.unwrap().success(), "pg_ctl {arguments:?}");
+    }
+
     /// A new database.
     pub fn database(self: &Arc<Self>) -> Database {
         let name = format!("test_{}", self.databases.fetch_add(1, Ordering::Relaxed));
@@ -135,6 +165,11 @@ impl Server {
 impl Drop for Server {
     /// Closing the keeper's input makes it stop the server; the directory goes after it.
     fn drop(&mut self) {
+        if self.restarted.load(Ordering::SeqCst) {
+            let data = self.directory.path().join("data");
+            let mut stop = as_server(&binaries().join("pg_ctl"));
+            let _ = stop.args(["stop", "-m", "immediate", "-D"]).arg(data).stdout(Stdio::null()).status();
+        }
         drop(self.keeper.stdin.take());
         let _ = self.keeper.wait();
     }

@@ -61,6 +61,7 @@ pub async fn pair(id: SyncId, systems: &[(SystemName, Arc<dyn Connector>)], obje
         parallelism: 4,
         estimate_wait: Duration::from_secs(2),
         tombstones: Duration::from_secs(30 * 86_400),
+        carrying: Carrying::AtOnce,
     }
 }
 
@@ -124,6 +125,15 @@ pub fn transformed(rules: &mut SyncRules, member: usize, name: &str, transformat
     let at = rules.fields[index].members[member].as_mut().unwrap();
     let context = Context { source: Some(at.ty.clone()), ..Context::default() };
     at.mapping.to = Some(Pipeline::compile(&[TransformSpec::new(transformation)], &context).unwrap());
+}
+
+/// Has a member show the others' values through a transformation; none where it is empty.
+pub fn written_as(rules: &mut SyncRules, member: usize, name: &str, transformation: &str) {
+    let index = rules.field(name).unwrap();
+    let at = rules.fields[index].members[member].as_mut().unwrap();
+    let steps: Vec<TransformSpec> =
+        (!transformation.is_empty()).then(|| TransformSpec::new(transformation)).into_iter().collect();
+    at.mapping.from = (!steps.is_empty()).then(|| Pipeline::compile(&steps, &Context::default()).unwrap());
 }
 
 /// The type of a field at a member.

@@ -105,6 +105,13 @@ impl Server {
         let session = database.session().await;
         Server { database, session, name }
     }
+
+    /// The same database, after its server was started again.
+    pub async fn again(server: &Arc<server::Server>, database: &str, name: &'static str) -> Server {
+        let database = server::Database { server: Arc::clone(server), name: database.to_owned() };
+        let session = database.session().await;
+        Server { database, session, name }
+    }
 }
 
 #[async_trait::async_trait]

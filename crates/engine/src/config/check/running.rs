@@ -4,7 +4,7 @@ use super::{Checker, Subject};
 use crate::config::cron;
 use crate::config::diagnostic::Diagnostic;
 use crate::config::model::failures::Channel;
-use crate::config::model::running::{InitialStrategy, OngoingMode, RolloutStage};
+use crate::config::model::running::{InitialStrategy, OngoingMode, OngoingSync, RolloutStage};
 use crate::config::model::sync::{Filter, SyncConfig};
 use crate::error::Code;
 
@@ -48,6 +48,11 @@ fn beginning(checker: &mut Checker<'_>, sync: &SyncConfig, at: &str) {
 }
 
 fn schedule(checker: &mut Checker<'_>, sync: &SyncConfig, at: &str) {
+    let interval = sync.ongoing_sync.polling_interval_seconds;
+    if sync.ongoing_sync.mode != OngoingMode::Polling && interval != OngoingSync::default().polling_interval_seconds {
+        let pointer = format!("{at}/ongoing_sync/polling_interval_seconds");
+        checker.idle(&pointer, "`polling_interval_seconds` is only used by the mode `polling`: changes are told as they happen");
+    }
     let pointer = format!("{at}/ongoing_sync/schedule");
     match (sync.ongoing_sync.mode, &sync.ongoing_sync.schedule) {
         (OngoingMode::Scheduled, None) => {

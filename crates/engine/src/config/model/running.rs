@@ -84,7 +84,7 @@ impl JsonSchema for Authority {
 pub struct OngoingSync {
     /// When changes are carried.
     pub mode: OngoingMode,
-    /// How often a poller asks, and how often a push feed is compared with the records themselves.
+    /// How often changes are carried, in the mode `polling`.
     #[schemars(range(min = 1))]
     pub polling_interval_seconds: u64,
     /// When a scheduled sync runs (cron: minute, hour, day of month, month, day of week; UTC).
@@ -105,7 +105,7 @@ pub enum OngoingMode {
     /// As they happen.
     #[default]
     RealTime,
-    /// At each poll.
+    /// Every `polling_interval_seconds`.
     Polling,
     /// When `schedule` says.
     Scheduled,

@@ -25,7 +25,7 @@ pub enum Transformation {
     Uppercase {},
     /// Text with each word's first letter in upper case.
     TitleCase {},
-    /// One text into parts: to several targets in their order (the last takes the rest), or one part to one target.
+    /// One text into parts: to several targets in their order, or one part to one target.
     Split {
         /// What stands between the parts.
         #[serde(default = "blank")]
@@ -34,12 +34,19 @@ pub enum Transformation {
         /// Which part goes to the one target: 0 is the first, -1 the last.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         index: Option<i64>,
+        /// Which of several targets takes what is left over: the last, unless it is said otherwise.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        rest: Option<Rest>,
     },
     /// Several source fields into one text.
     Join {
         /// What stands between the parts.
         #[serde(default = "blank")]
         separator: String,
+        /// Which of the source fields takes what is left over on the way back; without it, a text that has not as many parts
+        /// as there are fields goes to review on the way back.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        rest: Option<Rest>,
     },
     /// A table of values.
     Map {
@@ -91,6 +98,16 @@ impl Transformation {
             Transformation::Expression { .. } => "expression",
         }
     }
+}
+
+/// Which of several fields takes what is left over of a text.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Rest {
+    /// The first: `Ada Marie King` is `Ada Marie` and `King`.
+    First,
+    /// The last: `Ada van Dyke` is `Ada` and `van Dyke`.
+    Last,
 }
 
 /// A type that a value can be cast to.

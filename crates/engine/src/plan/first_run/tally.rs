@@ -4,7 +4,7 @@
 use super::{FirstRun, MemberPlan, SAMPLES_MAX};
 use crate::change::Observation;
 use crate::config::ConfigHash;
-use crate::connector::Connector;
+use crate::connector::{Connector, Since};
 use crate::link::{FieldIndex, MemberIndex};
 use crate::map;
 use crate::record::Record;
@@ -26,6 +26,8 @@ struct Held {
     /// How many records of each side have this fingerprint; more than two count as two.
     here: u8,
     there: u8,
+    /// Whether one of them is read at first, and not only met.
+    recent: bool,
     /// One per field.
     fields: Box<[u32]>,
     /// How each field differs from the other side's; set by the first match.
@@ -100,12 +102,16 @@ impl<'a> Tally<'a> {
             return;
         }
         let key = observation.key.to_string();
+        let recent = self.is_read(member, observation);
         self.count(member, |plan| plan.records += 1);
-        if looked.is_unfit {
+        if looked.is_unfit && recent {
             self.count(member, |plan| plan.unfit += 1);
             self.sample("unfit", member, &key, &looked, &[]);
         }
         let Some(fingerprint) = looked.fingerprint else {
+            if !recent {
+                return self.count(member, |plan| plan.left_alone += 1);
+            }
             self.count(member, |plan| {
                 plan.unmatchable += 1;
                 plan.only_here += 1;
@@ -114,31 +120,51 @@ impl<'a> Tally<'a> {
             return;
         };
         if member == self.held_member {
-            let fresh = Held { here: 0, there: 0, fields: looked.fields, differs: None };
+            let fresh = Held { here: 0, there: 0, recent: false, fields: looked.fields, differs: None };
             let held = self.held.entry(fingerprint).or_insert(fresh);
             held.here = held.here.saturating_add(1).min(2);
+            held.recent |= recent;
         } else {
-            self.meet(member, fingerprint, &key, &looked);
+            self.meet(member, fingerprint, &key, &looked, recent);
         }
     }
 
-    fn meet(&mut self, member: MemberIndex, fingerprint: u128, key: &str, looked: &Looked) {
+    /// Whether the first run reads a record, or only meets it when it looks for the match of another.
+    fn is_read(&self, member: MemberIndex, observation: &Observation) -> bool {
+        match self.rules.initial.strategy {
+            InitialStrategy::FullLoad | InitialStrategy::MatchOnly => true,
+            InitialStrategy::FromNow => false,
+            InitialStrategy::Since(at) => {
+                let field = self.rules.members.get(member).and_then(|member| member.edit_time_field.clone());
+                field.is_some_and(|field| Since { field, at }.includes(observation))
+            }
+        }
+    }
+
+    fn meet(&mut self, member: MemberIndex, fingerprint: u128, key: &str, looked: &Looked, recent: bool) {
         let Some(held) = self.held.get_mut(&fingerprint) else {
+            if !recent {
+                return self.count(member, |plan| plan.left_alone += 1);
+            }
             // The held side is complete by now: this record is alone.
             self.count(member, |plan| plan.only_here += 1);
             self.sample("only_here", member, key, looked, &[]);
             return;
         };
         held.there = held.there.saturating_add(1).min(2);
+        held.recent |= recent;
+        let recent = held.recent;
         if held.here != 1 || held.there != 1 {
-            self.sample("ambiguous", member, key, looked, &[]);
+            if recent {
+                self.sample("ambiguous", member, key, looked, &[]);
+            }
             return;
         }
         let differs: Box<[Differs]> = held.fields.iter().zip(&looked.fields).map(|(held, other)| differ(*held, *other)).collect();
         let fields: Vec<FieldIndex> =
             differs.iter().enumerate().filter(|(_, differs)| **differs != Differs::No).map(|(field, _)| field).collect();
         held.differs = Some(differs);
-        if !fields.is_empty() {
+        if !fields.is_empty() && recent {
             self.sample("differs", member, key, looked, &fields);
         }
     }
@@ -149,6 +175,10 @@ impl<'a> Tally<'a> {
         let held = std::mem::take(&mut self.held);
         for record in held.values() {
             match (record.here, record.there) {
+                (ours, theirs) if !record.recent => {
+                    self.count(here, |plan| plan.left_alone += u64::from(ours));
+                    self.count(1 - here, |plan| plan.left_alone += u64::from(theirs));
+                }
                 (1, 1) => self.matched(record.differs.as_deref().unwrap_or(&[])),
                 (_, 0) => self.count(here, |plan| plan.only_here += u64::from(record.here)),
                 _ => {
@@ -230,7 +260,8 @@ impl<'a> Tally<'a> {
             let flows = |member: MemberIndex, outward: bool| {
                 self.rules.members.get(member).is_some_and(|member| if outward { member.outward } else { member.inward })
             };
-            let makes = self.rules.initial.strategy == InitialStrategy::FullLoad && flows(1 - place, true) && flows(place, false);
+            let makes = matches!(self.rules.initial.strategy, InitialStrategy::FullLoad | InitialStrategy::Since(_));
+            let makes = makes && flows(1 - place, true) && flows(place, false);
             plan.creates = if makes { other } else { 0 };
             let most = connectors.get(place).map_or(1, |connector| connector.capabilities().max_batch);
             let batch = u64::try_from(most.min(self.rules.batch_size)).unwrap_or(1).max(1);

@@ -12,8 +12,10 @@ mod loops;
 mod losses;
 #[cfg(feature = "failpoints")]
 mod planted;
+mod remapping;
 mod returns;
 mod rulings;
 mod script;
 mod support;
+mod unique;
 mod world;

@@ -3,13 +3,16 @@
 //!
 //! `a edits name=Ada at 20 grain 10 estimated partial`, `a secretly edits …` (not told yet), `a tells` (the feed's next
 //! event), `a reads`, `a deletes at 20`, `now 50`, `decide`, `write`,
-//! `rule name take a | give x | leave`, `rule keep | bury | release`.
+//! `rule name take a | give x | leave`, `rule keep | bury | release`, `mapping b name writes uppercase` (or `reads`; `none`
+//! takes it away): a person changes the mapping. `taken name Ada yes` (or `no`): whether another record has the value.
 
+use super::support::{at, pipeline};
 use super::world::{World, letter, show};
 use crate::change::EditTime;
 use crate::clock::Moment;
 use crate::ledger::Entry;
 use crate::link::{Life, Standing};
+use crate::plan::Layout;
 use crate::reconcile::{Choice, Decision, Need, Ruling};
 use crate::rules::SyncRules;
 use crate::value::Value;
@@ -45,6 +48,11 @@ fn run(world: &mut World, line: &str, told: &mut String) {
             let writes = if world.writes.is_empty() { "no write".to_owned() } else { world.writes.join("; ") };
             writeln!(told, "{writes}").unwrap();
         }
+        ["mapping", member, field, way, transformation] => remap(world, index(member), field, way, transformation),
+        ["taken", name, value, "yes" | "no"] => {
+            let field = world.rules.field(name).unwrap();
+            world.unique.push((field, value_of(value), words[3] == "yes"));
+        }
         [member, "tells"] => world.deliver(index(member)),
         [member, "reads"] => world.read(index(member)),
         [member, "secretly", rest @ ..] => act(world, index(member), rest),
@@ -56,6 +64,22 @@ fn run(world: &mut World, line: &str, told: &mut String) {
             }
         }
         [] => {}
+    }
+}
+
+fn remap(world: &mut World, member: usize, field: &str, way: &str, transformation: &str) {
+    let then = Layout::of(&world.rules);
+    let pipeline = (transformation != "none").then(|| pipeline(transformation));
+    let mapping = &mut at(&mut world.rules, member, field).mapping;
+    match way {
+        "writes" => mapping.from = pipeline,
+        "reads" => mapping.to = pipeline,
+        _ => panic!("a mapping reads or writes"),
+    }
+    let now = Layout::of(&world.rules);
+    world.link = now.adopt(&then, &world.link, world.link.layout);
+    for pending in world.pending.iter_mut().flatten() {
+        *pending = now.adopt_pending(&then, pending, pending.layout);
     }
 }
 
@@ -119,6 +143,11 @@ fn decide(world: &mut World, ruling: Option<&Ruling>, told: &mut String) {
         Err(Need::Wait(until)) => writeln!(told, "wait until {}", until.micros()).unwrap(),
         Err(Need::NewLink(member)) => writeln!(told, "{} is a new record", letter(member)).unwrap(),
         Err(Need::Person) => told.push_str("a person must speak\n"),
+        Err(Need::Look(asks)) => {
+            let asks: Vec<String> =
+                asks.iter().map(|(field, value)| format!("{}={}", world.rules.fields[*field].name, show(value))).collect();
+            writeln!(told, "look for {}", asks.join(", ")).unwrap();
+        }
         Err(Need::Read(members)) => writeln!(told, "read {members:?}").unwrap(),
     }
 }
@@ -149,6 +178,7 @@ fn tell(world: &World, before: &crate::link::Link, decision: &Decision, told: &m
                 said.push(format!("{} lost {}", letter(row.member), fields.join(",")));
             }
             Entry::Skipped(why) => said.push(format!("skipped {why}")),
+            Entry::Warned(why) => said.push(format!("warned {why}")),
             other => panic!("not of a decision: {other:?}"),
         }
     }

@@ -3,8 +3,8 @@
 use crate::link::SyncId;
 use crate::map::Mapping;
 use crate::rules::{
-    Authority, DeleteAgainstEdit, DeleteRules, Fallback, FieldRules, GroupRules, GuardRules, InitialRules, InitialStrategy,
-    LoopRules, MemberField, MemberRules, OnDelete, Policy, RetryRules, SyncRules, TargetEdits,
+    Authority, Carrying, DeleteAgainstEdit, DeleteRules, Fallback, FieldRules, GroupRules, GuardRules, InitialRules,
+    InitialStrategy, LoopRules, MemberField, MemberRules, OnDelete, Policy, RetryRules, SyncRules, TargetEdits,
 };
 use crate::schema::{Field, Schema, Selection, Type};
 use crate::transform::{Context, Pipeline, TransformSpec};
@@ -46,6 +46,7 @@ pub fn rules(members: usize, fields: &[&str]) -> SyncRules {
         parallelism: 1,
         estimate_wait: Duration::from_micros(100),
         tombstones: Duration::from_secs(3600),
+        carrying: Carrying::AtOnce,
     }
 }
 

@@ -7,7 +7,9 @@ use crate::connector::Operation;
 use crate::ledger::LedgerRow;
 use crate::link::{Cells, Link, LinkId, Pending, ReviewId, Shown, Standing};
 use crate::map::{member_record, wanted};
-use crate::reconcile::{Decision, Folded, Need, Outcome, Patch, Ruling, Written, decide, fold, patch, refine_times, settle};
+use crate::reconcile::{
+    Decision, Folded, Need, Outcome, Patch, Ruling, Uniqueness, Written, decide_knowing, fold, patch, refine_times, settle,
+};
 use crate::record::{Key, Record};
 use crate::review::Review;
 use crate::rules::SyncRules;
@@ -36,6 +38,8 @@ pub struct World {
     pub ledger: Vec<LedgerRow>,
     pub open: BTreeMap<ReviewId, Review>,
     pub writes: Vec<String>,
+    /// Which values other records are known to have, or not to have.
+    pub unique: Vec<(usize, Value, bool)>,
 }
 
 impl World {
@@ -56,6 +60,7 @@ impl World {
             ledger: Vec::new(),
             open: BTreeMap::new(),
             writes: Vec::new(),
+            unique: Vec::new(),
             rules,
         }
     }
@@ -182,8 +187,11 @@ impl World {
 
     fn decide_twice(&mut self, ruling: Option<&Ruling>) -> Outcome {
         let mut again = self.next_review;
-        let first = decide(&self.rules, &self.link, &self.pending, ruling, Moment(self.now), &mut self.next_review);
-        let second = decide(&self.rules, &self.link, &self.pending, ruling, Moment(self.now), &mut again);
+        let unique = if ruling.is_some() { Uniqueness::Waived } else { Uniqueness::Known(self.unique.clone()) };
+        let now = Moment(self.now);
+        let (rules, link, pending) = (&self.rules, &self.link, &self.pending);
+        let first = decide_knowing(rules, link, pending, ruling, &unique, now, &mut self.next_review);
+        let second = decide_knowing(rules, link, pending, ruling, &unique, now, &mut again);
         assert_eq!((&first, self.next_review), (&second, again), "the same input decided differently");
         first
     }
@@ -204,7 +212,8 @@ impl World {
     fn assert_nothing_comes_of_nothing(&self) {
         let none = vec![None; self.records.len()];
         let mut next = self.next_review;
-        match decide(&self.rules, &self.link, &none, None, Moment(self.now), &mut next) {
+        let unique = Uniqueness::Known(self.unique.clone());
+        match decide_knowing(&self.rules, &self.link, &none, None, &unique, Moment(self.now), &mut next) {
             Outcome::Decided(again) => {
                 assert!(!again.changed, "deciding again with nothing pending changed\n{:?}\nto\n{:?}", self.link, again.link);
                 assert!(again.ledger.is_empty() && again.closed.is_empty());

@@ -1,0 +1,43 @@
+//! When changes are carried: a sync that does not carry them as they happen is shut when everything has been carried, and
+//! opened when it is next due. Changes go on being recorded meanwhile, as in a pause.
+
+use super::core::Core;
+use crate::clock::Moment;
+use crate::error::Result;
+use crate::rules::Carrying;
+
+impl Core {
+    /// What a sync begins with: a schedule is waited for, unless the engine is to end when everything is carried.
+    pub(crate) fn open_or_shut(&mut self, sync: usize) {
+        let (now, once) = (self.now(), self.options.once);
+        let Some(state) = self.syncs.get_mut(sync) else { return };
+        state.shut_until = match state.rules.carrying {
+            Carrying::At(schedule) if !once => schedule.next(now).or(Some(Moment(i64::MAX))),
+            _ => None,
+        };
+    }
+
+    /// Shuts syncs that have carried everything, and opens those that are due.
+    pub(crate) async fn turn_the_hours(&mut self, now: Moment) -> Result<()> {
+        for sync in 0..self.syncs.len() {
+            let is_level = self.is_level_now(sync);
+            let Some(state) = self.syncs.get_mut(sync) else { continue };
+            if state.rules.carrying == Carrying::AtOnce {
+                continue;
+            }
+            match state.shut_until {
+                Some(until) if until <= now => {
+                    state.shut_until = None;
+                    for member in &mut state.members {
+                        member.maybe_owing = true;
+                    }
+                    self.restore_pending(sync).await?;
+                }
+                Some(_) => {}
+                None if is_level => state.shut_until = state.rules.carrying.next(now).or(Some(Moment(i64::MAX))),
+                None => {}
+            }
+        }
+        Ok(())
+    }
+}
