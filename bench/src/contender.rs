@@ -115,6 +115,16 @@ impl Running {
         }
     }
 
+    /// What its store takes on the disk, in megabytes; 0 for a contender without one.
+    pub fn store_mb(&self) -> f64 {
+        let Running::Concord(concord) = self else { return 0.0 };
+        let files = std::fs::read_dir(concord.directory.path().join("store")).into_iter().flatten().flatten();
+        let bytes: u64 = files.filter_map(|file| Some(file.metadata().ok()?.len())).sum();
+        #[expect(clippy::cast_precision_loss, reason = "a figure for people")]
+        let megabytes = bytes as f64 / f64::from(1 << 20);
+        megabytes
+    }
+
     /// The end of its log, for a failure's message.
     pub fn log(&self) -> String {
         match self {

@@ -4,6 +4,7 @@
 mod contender;
 mod latency;
 mod measure;
+mod outage;
 mod process;
 mod report;
 mod server;
@@ -43,6 +44,9 @@ struct Arguments {
     /// Where latest.md and latest.json are written; with --quick nowhere unless given.
     #[arg(long, value_name = "FOLDER")]
     results: Option<PathBuf>,
+    /// Measure memory instead: so many changes at one side while the other cannot be reached, then its return.
+    #[arg(long, value_name = "CHANGES")]
+    outage: Option<u64>,
     /// Records in the table; each is edited once for a catch-up.
     #[arg(long, value_parser = clap::value_parser!(i32).range(1_000..=10_000_000))]
     rows: Option<i32>,
@@ -87,6 +91,12 @@ async fn stopped() -> Result<()> {
 async fn bench(arguments: &Arguments) -> Result<()> {
     let size = size(arguments);
     let places = Places { concord: binary(arguments)?, directory: arguments.directory.clone() };
+    if let Some(changes) = arguments.outage {
+        let before = usage::machine_load()?;
+        let outage = outage::run(size.rows, changes, &places).await?;
+        println!("{}", outage::markdown(&outage, [before, usage::machine_load()?]));
+        return Ok(());
+    }
     let mut contenders = vec![Contender::Concord];
     if !arguments.alone {
         if server::has_pglogical() {

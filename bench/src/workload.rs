@@ -122,11 +122,15 @@ fn share(pair: &Pair, side: usize, writer: usize) -> Result<Vec<i32>> {
 
 /// Edits every record but the probes once, each at its side. Answers how many were edited.
 pub async fn edit_everything(pair: &Pair, edits: Edits) -> Result<u64> {
+    let (left, right) = tokio::try_join!(edit_everything_at(pair, LEFT, edits), edit_everything_at(pair, RIGHT, edits))?;
+    Ok(left + right)
+}
+
+/// Edits every record of one side but the probes once. Answers how many were edited.
+pub async fn edit_everything_at(pair: &Pair, side: usize, edits: Edits) -> Result<u64> {
     let mut writers = Vec::new();
-    for side in [LEFT, RIGHT] {
-        for writer in 0..WRITERS_PER_SIDE {
-            writers.push(edit_share(pair, side, share(pair, side, writer)?, edits));
-        }
+    for writer in 0..WRITERS_PER_SIDE {
+        writers.push(edit_share(pair, side, share(pair, side, writer)?, edits));
     }
     Ok(futures_util::future::try_join_all(writers).await?.into_iter().sum())
 }

@@ -18,6 +18,11 @@ mod terminal;
 use clap::Parser;
 use std::process::ExitCode;
 
+/// Records are many small pieces of memory, made on one thread and let go on another.
+#[cfg(unix)]
+#[global_allocator]
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
+
 fn main() -> ExitCode {
     // Before anything can open a connection: another crate would install a provider of its own choice.
     if rustls::crypto::aws_lc_rs::default_provider().install_default().is_err() {

@@ -22,6 +22,7 @@ use std::time::Duration;
 use tokio::net::TcpListener;
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::{AbortOnDropHandle, TaskTracker};
 
 /// The wait before systems that could not be asked are asked again, doubled up to the longest.
 const RETRY_FIRST: Duration = Duration::from_secs(1);
@@ -195,7 +196,11 @@ async fn run_engine(
     };
     answerers.send_replace(answerer.clone());
     let stop = shutdown.child_token();
-    let running_engine = engine.run(stop.clone());
+    // On a thread of its own kind: what it hands to its systems' tasks, and they to it, then needs no other thread to wake.
+    let task = AbortOnDropHandle::new(TaskTracker::new().spawn(engine.run(stop.clone())));
+    let running_engine = async move {
+        task.await.unwrap_or_else(|error| Err(Error::new(Code::Internal, "the engine ended abnormally").because(error)))
+    };
     tokio::pin!(running_engine);
     let around = async {
         let gaps = accept_gaps(supervision.plan.as_deref(), &handle, &answerer, &running);

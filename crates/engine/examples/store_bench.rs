@@ -80,7 +80,7 @@ fn first(numbers: &[u64]) -> Transaction {
 /// A change of a known record: its link and a ledger row.
 fn again(numbers: &[u64], decision: u64) -> Transaction {
     Transaction {
-        links: numbers.iter().map(|number| link(*number, decision)).collect(),
+        links: numbers.iter().map(|number| link(*number, decision).into()).collect(),
         ledger: numbers.iter().map(|number| ledger_row(*number, decision)).collect(),
         ..Transaction::default()
     }

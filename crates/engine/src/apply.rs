@@ -90,7 +90,8 @@ impl Core {
                 let mark = Mark { store: self.store_id.clone(), sync: rules.name.to_string(), intent: flight.id.0, hops };
                 let writes = flight.intents.iter().map(|intent| intent.write.clone()).collect();
                 self.effects.push(Effect::Launch(Launch { flight: flight.id, connector, selection, mark, writes }));
-                self.transaction.opened.push(flight.clone());
+                let flight = Arc::new(flight);
+                self.transaction.opened.push(Arc::clone(&flight));
                 if let Some(state) = self.member(sync, member) {
                     state.flying = state.flying.saturating_add(1);
                 }
@@ -152,7 +153,7 @@ impl Core {
     async fn put_off_the_busy(&mut self, sync: usize, member: MemberIndex, due: Vec<LinkId>) -> Result<Vec<LinkId>> {
         let later = self.now().plus(BUSY_PAUSE);
         let mut desk = self.desk();
-        desk.load_links(&*self.store, due.clone()).await?;
+        desk.load_links(&self.store, due.clone()).await?;
         let mut free = Vec::with_capacity(due.len());
         for id in due {
             let Some(mut link) = desk.link(id).cloned() else { continue };

@@ -396,7 +396,7 @@ impl Core {
         let mut desk = self.desk();
         for observation in chunk.records {
             let there = address(id, member, &observation.key);
-            desk.load(&*self.store, vec![there.clone()]).await?;
+            desk.load(&self.store, vec![there.clone()]).await?;
             let link = desk.slot(&there).and_then(|slot| slot.link);
             self.unreadable(&mut desk, sync, member, observation.key, link, error);
         }

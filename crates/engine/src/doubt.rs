@@ -21,7 +21,8 @@ impl Core {
     pub(crate) async fn restore_flights(&mut self) -> Result<()> {
         for flight in self.store.flights().await? {
             let Some(sync) = self.sync_of(flight.sync) else { continue };
-            self.flights.insert(flight.id, Airborne { flight, sync, in_doubt: true, fenced: false, verifying: false });
+            self.flights
+                .insert(flight.id, Airborne { flight: Arc::new(flight), sync, in_doubt: true, fenced: false, verifying: false });
         }
         Ok(())
     }
@@ -176,7 +177,7 @@ impl Core {
         }
         self.commit();
         let mut desk = self.desk();
-        desk.load_links(&*self.store, links.clone()).await?;
+        desk.load_links(&self.store, links.clone()).await?;
         let sights = passed.into_iter().map(|absence| absence.sight).collect();
         self.take_in_all(&mut desk, sights).await?;
         for link in links {
@@ -192,13 +193,14 @@ impl Core {
         let Some(airborne) = self.flights.get(&id) else { return Ok(()) };
         let (sync, member, hops) = (airborne.sync, airborne.flight.member, airborne.flight.hops);
         let taken = crate::mutants::active("unknown_taken_for_success");
-        if !(taken || connector.capabilities().marks && self.is_provable(sync, member, id)) {
+        let proves = connector.capabilities().marks && self.is_provable(sync, member, id);
+        if !taken && !proves {
             return self.verify_by_read(id, connector).await;
         }
         let intents = airborne.flight.intents.clone();
         self.commit();
         let mut desk = self.desk();
-        desk.load_links(&*self.store, intents.iter().map(|intent| intent.link).collect()).await?;
+        desk.load_links(&self.store, intents.iter().map(|intent| intent.link).collect()).await?;
         let open: Vec<_> = intents
             .into_iter()
             .filter(|intent| {
@@ -240,7 +242,7 @@ impl Core {
         let Some(selection) = self.member_rules(sync, member).map(|rules| rules.selection.clone()) else { return Ok(()) };
         self.commit();
         let mut desk = self.desk();
-        desk.load_links(&*self.store, intents.iter().map(|intent| intent.link).collect()).await?;
+        desk.load_links(&self.store, intents.iter().map(|intent| intent.link).collect()).await?;
         let asked: Vec<(LinkId, Key)> = intents
             .into_iter()
             .filter(|intent| is_open(&desk, intent.link, member, id))
@@ -285,7 +287,7 @@ impl Core {
         };
         let mut shown: BTreeMap<LinkId, Presence> = asked.into_iter().map(|(link, _)| link).zip(shown).collect();
         let mut desk = self.desk();
-        desk.load_links(&*self.store, intents.iter().map(|intent| intent.link).collect()).await?;
+        desk.load_links(&self.store, intents.iter().map(|intent| intent.link).collect()).await?;
         for intent in intents.into_iter().filter(|intent| is_open(&desk, intent.link, member, id)).collect::<Vec<_>>() {
             let presence = shown.remove(&intent.link);
             let written = presence.and_then(|presence| self.shows_the_write(sync, member, &intent, presence, hops));

@@ -298,7 +298,7 @@ impl Core {
             let Some((last, _)) = rows.last() else { return Ok(()) };
             after = Some(last.clone());
             let mut desk = self.desk();
-            desk.load(&*self.store, rows.iter().map(|(address, _)| address.clone()).collect()).await?;
+            desk.load(&self.store, rows.iter().map(|(address, _)| address.clone()).collect()).await?;
             for (address, pending) in rows.into_iter().filter(|(address, _)| address.member == member) {
                 if desk.slot(&address).is_some_and(|slot| slot.link.is_none()) {
                     self.forget_stranger(&mut desk, sync, &address).await?;

@@ -63,8 +63,8 @@ impl Core {
             let keys = link.sides.iter().enumerate();
             keys.filter_map(|(member, side)| Some(address(id, member, side.key.as_ref()?))).collect::<Vec<_>>()
         });
-        desk.load(&*self.store, addresses.collect()).await?;
-        desk.load_links(&*self.store, links.iter().map(|link| link.id).collect()).await?;
+        desk.load(&self.store, addresses.collect()).await?;
+        desk.load_links(&self.store, links.iter().map(|link| link.id).collect()).await?;
         for link in links {
             desk.touch(link.id);
         }

@@ -188,8 +188,8 @@ impl Core {
             (state.retry_at, state.failures, state.down) = (None, 0, None);
         }
         let mut desk = self.desk();
-        desk.load(&*self.store, asked.iter().map(|(_, key)| address(rules.id, member, key)).collect()).await?;
-        desk.load_links(&*self.store, asked.iter().map(|(link, _)| *link).collect()).await?;
+        desk.load(&self.store, asked.iter().map(|(_, key)| address(rules.id, member, key)).collect()).await?;
+        desk.load_links(&self.store, asked.iter().map(|(link, _)| *link).collect()).await?;
         for ((id, _), presence) in asked.into_iter().zip(found) {
             let Some(link) = desk.link(id).filter(|link| !link.in_flight()).cloned() else { continue };
             match &mut rewound.step {
@@ -236,11 +236,12 @@ impl Core {
         presence: &Presence,
     ) -> Result<()> {
         // What was seen before and waits is among what was lost: it is decided first.
-        let pending = desk.pending(&link);
-        if pending.iter().any(Option::is_some)
-            && let Outcome::Decided(decision) = decide(rules, &link, &pending, None, self.now(), &mut self.next_review)
-        {
-            self.take_decision(desk, sync, &link, &pending, *decision);
+        let pending = desk.lift_pending(&link);
+        match decide(rules, &link, &pending, None, self.now(), &mut self.next_review) {
+            Outcome::Decided(decision) if pending.iter().any(Option::is_some) => {
+                self.take_decision(desk, sync, &link, &pending, *decision);
+            }
+            _ => desk.lay_back(&link, pending),
         }
         let Some(mut link) = desk.link(link.id).cloned() else { return Ok(()) };
         let inward = rules.members.get(member).is_some_and(|member| member.inward);
@@ -291,7 +292,7 @@ impl Core {
             }
             Step::Comparing { some, .. } => {
                 let mut desk = self.desk();
-                desk.load_links(&*self.store, some.clone()).await?;
+                desk.load_links(&self.store, some.clone()).await?;
                 for id in some {
                     if let Some(link) = desk.link(id).cloned() {
                         self.forget_version(&mut desk, link, member);

@@ -27,14 +27,18 @@ impl Core {
         crate::failpoint::pass("applied_before_settle");
         let Some(airborne) = self.flights.get(&id) else { return Ok(()) };
         let (sync, member) = (airborne.sync, airborne.flight.member);
-        let intents = airborne.flight.intents.clone();
-        let hops = airborne.flight.hops;
+        let flight = Arc::clone(&airborne.flight);
+        let (intents, hops) = (&flight.intents, flight.hops);
         if let Some(state) = self.member(sync, member) {
             state.flying = state.flying.saturating_sub(1);
         }
         let results = match result {
             Ok(results) => {
                 self.member_is_up(sync, member);
+                let quick = self.options.saturation_patience / 10;
+                if self.now().since(flight.opened) < quick {
+                    self.saturated_since = None;
+                }
                 results
             }
             Err(error) if error.class() == Class::UnknownOutcome => {
@@ -47,9 +51,9 @@ impl Core {
         };
         let mut outcomes: BTreeMap<u64, Outcome> = results.into_iter().map(|result| (result.id, result.outcome)).collect();
         let mut desk = self.desk();
-        desk.load_links(&*self.store, intents.iter().map(|intent| intent.link).collect()).await?;
+        desk.load_links(&self.store, intents.iter().map(|intent| intent.link).collect()).await?;
         let mut in_doubt = false;
-        for intent in &intents {
+        for intent in intents {
             let open = desk.link(intent.link).and_then(|link| link.sides.get(member)).is_some_and(|side| side.flight == Some(id));
             if !open {
                 // The feed has told of it already.
@@ -136,7 +140,7 @@ impl Core {
         intent: &Intent,
         written: &Written<'_>,
     ) -> Result<()> {
-        let (Some(link), Some(rules)) = (desk.link(intent.link).cloned(), self.rules(sync)) else { return Ok(()) };
+        let (Some(link), Some(rules)) = (desk.shared(intent.link), self.rules(sync)) else { return Ok(()) };
         let now = self.now();
         let (mut after, row, returned) = settle(&rules, &link, member, written, now);
         if let Some(side) = after.sides.get(member)
@@ -152,7 +156,7 @@ impl Core {
         if let Some(key) = after.sides.get(member).and_then(|side| side.key.clone()) {
             let new = address(link.sync, member, &key);
             let old = link.sides.get(member).and_then(|side| side.key.as_ref()).map(|key| address(link.sync, member, key));
-            desk.load(&*self.store, vec![new.clone()]).await?;
+            desk.load(&self.store, vec![new.clone()]).await?;
             if old.is_some_and(|old| old != new) {
                 self.carry_pending(desk, &link, member, &key);
             }
@@ -222,9 +226,9 @@ impl Core {
     /// transaction as the position. What the feed tells afterwards is news.
     pub(crate) async fn settle_echo(&mut self, desk: &mut Desk, id: LinkId, flight: FlightId, one: Incoming) -> Result<()> {
         let (sync, member) = (one.sync, one.pending.member);
-        let Some(airborne) = self.flights.get(&flight) else { return Ok(()) };
-        let hops = airborne.flight.hops;
-        let Some(intent) = airborne.flight.intents.iter().find(|intent| intent.link == id).cloned() else { return Ok(()) };
+        let Some(airborne) = self.flights.get(&flight).map(|airborne| Arc::clone(&airborne.flight)) else { return Ok(()) };
+        let hops = airborne.hops;
+        let Some(intent) = airborne.intents.iter().find(|intent| intent.link == id) else { return Ok(()) };
         let gone = matches!(one.pending.shown, Shown::Gone { .. });
         let deletes = matches!(intent.write.operation, Operation::Delete { .. });
         if gone != deletes {
@@ -242,7 +246,7 @@ impl Core {
             version: one.pending.version.clone(),
             hops,
         };
-        self.settle_written(desk, sync, member, &intent, &written).await?;
+        self.settle_written(desk, sync, member, intent, &written).await?;
         self.land_if_empty(desk, flight).await
     }
 
@@ -256,7 +260,7 @@ impl Core {
         let Some(airborne) = self.flights.get(&id).filter(|airborne| airborne.in_doubt) else { return Ok(()) };
         let member = airborne.flight.member;
         let links: Vec<LinkId> = airborne.flight.intents.iter().map(|intent| intent.link).collect();
-        desk.load_links(&*self.store, links.clone()).await?;
+        desk.load_links(&self.store, links.clone()).await?;
         let open = links
             .iter()
             .any(|link| desk.link(*link).and_then(|link| link.sides.get(member)).is_some_and(|side| side.flight == Some(id)));
@@ -282,7 +286,7 @@ impl Core {
                 _ => None,
             })
             .collect();
-        desk.load_links(&*self.store, creates.iter().map(|(id, _)| *id).collect()).await?;
+        desk.load_links(&self.store, creates.iter().map(|(id, _)| *id).collect()).await?;
         let open: Vec<(LinkId, Record)> = creates
             .into_iter()
             .filter(|(id, _)| {

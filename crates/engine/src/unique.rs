@@ -119,9 +119,9 @@ impl Core {
         let mut desk = self.desk();
         let there: Vec<Address> =
             holders.iter().flatten().flatten().map(|(member, key)| address(rules.id, *member, key)).collect();
-        desk.load(&*self.store, there).await?;
+        desk.load(&self.store, there).await?;
         let links = claimed.values().copied().chain(asked.iter().map(|look| look.link)).collect();
-        desk.load_links(&*self.store, links).await?;
+        desk.load_links(&self.store, links).await?;
         for (look, holders) in asked.into_iter().zip(holders) {
             self.decide_looked(&mut desk, &rules, sync, look, holders, &mut claimed).await?;
         }

@@ -44,7 +44,7 @@ fn numbered(number: u64) -> Transaction {
         fields: vec![],
     };
     Transaction {
-        links: vec![link],
+        links: vec![link.into()],
         keys: vec![(address(number), Some(LinkId(number)))],
         ledger: vec![row],
         settings: vec![("last".to_owned(), Some(number.to_be_bytes().to_vec()))],

@@ -11,21 +11,21 @@ use concord_engine::ledger::LedgerRow;
 use concord_engine::link::{FlightId, Link, LinkId, MemberIndex, Pending, ReviewId, SyncId};
 use concord_engine::record::{FeedName, Key, SystemName};
 use concord_engine::review::Review;
-use concord_engine::store::{Address, Counts, Identity, LedgerQuery, LinkState, Lookup, Store, Transaction};
+use concord_engine::store::{Address, Counts, Identity, LedgerQuery, LinkState, Lookup, Recalled, Store, Transaction};
 use std::collections::BTreeMap;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::{Notify, oneshot};
 
 #[derive(Clone, Default)]
 struct Tables {
     syncs: Vec<String>,
     positions: BTreeMap<(SystemName, FeedName), Position>,
-    links: BTreeMap<LinkId, Link>,
+    links: BTreeMap<LinkId, Arc<Link>>,
     keys: BTreeMap<Address, LinkId>,
     pending: BTreeMap<Address, Pending>,
     owed: BTreeMap<(SyncId, MemberIndex, LinkId), Moment>,
     reservations: BTreeMap<(SyncId, Vec<u8>), LinkId>,
-    flights: BTreeMap<FlightId, Flight>,
+    flights: BTreeMap<FlightId, Arc<Flight>>,
     ledger: Vec<LedgerRow>,
     reviews: BTreeMap<ReviewId, Review>,
     settings: BTreeMap<String, Vec<u8>>,
@@ -41,7 +41,7 @@ impl Tables {
         }
         for link in &transaction.links {
             self.last_link = self.last_link.max(link.id.0);
-            self.links.insert(link.id, link.clone());
+            self.links.insert(link.id, Arc::clone(link));
         }
         for link in &transaction.forgotten {
             self.links.remove(link);
@@ -62,7 +62,7 @@ impl Tables {
         }
         for flight in &transaction.opened {
             self.last_flight = self.last_flight.max(flight.id.0);
-            self.flights.insert(flight.id, flight.clone());
+            self.flights.insert(flight.id, Arc::clone(flight));
         }
         for flight in &transaction.closed {
             self.flights.remove(flight);
@@ -215,26 +215,41 @@ impl Store for MemoryStore {
     }
 
     async fn lookup(&self, addresses: Vec<Address>) -> Result<Vec<Lookup>> {
-        self.look(|tables| {
-            let lookup = |address: &Address| Lookup {
-                link: tables.keys.get(address).copied(),
-                pending: tables.pending.get(address).cloned(),
-            };
-            addresses.iter().map(lookup).collect()
-        })
+        self.look(|tables| addresses.iter().map(|address| lookup(tables, address)).collect())
     }
 
     async fn links(&self, ids: Vec<LinkId>) -> Result<Vec<LinkState>> {
         self.look(|tables| {
             let links = ids.iter().filter_map(|id| tables.links.get(id));
-            links.map(|link| LinkState { link: link.clone(), pending: pending_of(tables, link) }).collect()
+            links.map(|link| LinkState { link: Link::clone(link), pending: pending_of(tables, link) }).collect()
+        })
+    }
+
+    async fn recall(&self, addresses: Vec<Address>, ids: Vec<LinkId>) -> Result<Recalled> {
+        self.look(|tables| {
+            let mut recalled = Recalled::default();
+            let (mut addresses, mut ids) = (addresses, ids);
+            while !addresses.is_empty() || !ids.is_empty() {
+                for address in std::mem::take(&mut addresses) {
+                    let lookup = lookup(tables, &address);
+                    ids.extend(lookup.link.filter(|id| !recalled.links.contains_key(id)));
+                    recalled.slots.insert(address, lookup);
+                }
+                for id in std::mem::take(&mut ids) {
+                    let Some(link) = tables.links.get(&id) else { continue };
+                    let of_link = addresses_of(link).into_iter().flatten();
+                    addresses.extend(of_link.filter(|address| !recalled.slots.contains_key(address)));
+                    recalled.links.insert(id, Arc::clone(link));
+                }
+            }
+            recalled
         })
     }
 
     async fn scan_links(&self, sync: SyncId, after: LinkId, limit: usize) -> Result<Vec<Link>> {
         self.look(|tables| {
             let links = tables.links.range((std::ops::Bound::Excluded(after), std::ops::Bound::Unbounded));
-            links.map(|(_, link)| link).filter(|link| link.sync == sync).take(limit).cloned().collect()
+            links.map(|(_, link)| link).filter(|link| link.sync == sync).take(limit).map(|link| Link::clone(link)).collect()
         })
     }
 
@@ -264,7 +279,7 @@ impl Store for MemoryStore {
     }
 
     async fn flights(&self) -> Result<Vec<Flight>> {
-        self.look(|tables| tables.flights.values().cloned().collect())
+        self.look(|tables| tables.flights.values().map(|flight| Flight::clone(flight)).collect())
     }
 
     async fn setting(&self, name: &str) -> Result<Option<Vec<u8>>> {
@@ -354,9 +369,15 @@ fn count<T>(items: impl Iterator<Item = T>) -> u64 {
 }
 
 fn pending_of(tables: &Tables, link: &Link) -> Vec<Option<Pending>> {
-    let find = |(member, key): (MemberIndex, &Option<Key>)| {
-        let address = Address { sync: link.sync, member, key: key.as_ref()?.encode() };
-        tables.pending.get(&address).cloned()
-    };
-    link.sides.iter().map(|side| &side.key).enumerate().map(find).collect()
+    addresses_of(link).into_iter().map(|address| tables.pending.get(&address?).cloned()).collect()
+}
+
+fn addresses_of(link: &Link) -> Vec<Option<Address>> {
+    let address =
+        |(member, key): (MemberIndex, &Option<Key>)| Some(Address { sync: link.sync, member, key: key.as_ref()?.encode() });
+    link.sides.iter().map(|side| &side.key).enumerate().map(address).collect()
+}
+
+fn lookup(tables: &Tables, address: &Address) -> Lookup {
+    Lookup { link: tables.keys.get(address).copied(), pending: tables.pending.get(address).cloned() }
 }

@@ -19,10 +19,14 @@ use concord_engine::record::{Key, ObjectName};
 use concord_engine::schema::{Schema, Type};
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::time::Duration;
 use tokio::time::{Instant, timeout_at};
 
 /// Microseconds from 1970-01-01 to 2000-01-01, where PostgreSQL begins to count.
 const POSTGRES_EPOCH_MICROS: i64 = 946_684_800_000_000;
+/// How long rows wait for the commit that follows them: the server sends whole transactions, and a batch that ends with
+/// one costs a durable step less than two that break it.
+const COMMIT_WAIT_MAX: Duration = Duration::from_millis(5);
 
 /// Opens the feed behind a position, after verifying that it can be resumed there.
 pub async fn open(shared: &Arc<Shared>, feed: &Feed, from: &Position) -> Result<Box<dyn Changes>> {
@@ -138,9 +142,15 @@ impl SlotChanges {
         events > 0 && (events >= limits.max_events || self.batch_bytes >= limits.max_bytes)
     }
 
-    /// Takes the next step: waits for it only while there is nothing to hand out. `false`: none came.
+    /// Takes the next step: waits for it while there is nothing to hand out, or only part of a transaction, whose rest is
+    /// on its way. `false`: none came.
     async fn take_step(&mut self, deadline: Instant) -> bool {
-        let step = if self.batch.events.is_empty() && self.failed.is_none() {
+        let deadline = match (self.failed.is_none(), self.batch.events.is_empty(), self.transaction.is_some()) {
+            (true, true, _) => Some(deadline),
+            (true, false, true) => Some(deadline.min(Instant::now() + COMMIT_WAIT_MAX)),
+            _ => None,
+        };
+        let step = if let Some(deadline) = deadline {
             match timeout_at(deadline, self.source.next()).await {
                 Ok(step) => step,
                 Err(_) => return false,

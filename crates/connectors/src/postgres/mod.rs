@@ -2,7 +2,8 @@
 //! snapshots. This file holds the connector's state and hands each call to the file that owns it; it decides nothing.
 //!
 //! [`config`] and [`client`] reach the server, [`schema`] and [`types`] know its tables, [`prepare`], [`capture`] and
-//! [`release`] own the feed, [`snapshot`] and [`read`] show records, [`apply`] and [`fence`] write them.
+//! [`release`] own the feed, [`snapshot`] and [`read`] show records, [`apply`] and [`fence`] write
+//! them, each batch in one [`transaction`].
 
 mod apply;
 mod batch;
@@ -29,6 +30,7 @@ mod slot;
 mod snapshot;
 mod stream;
 mod tls;
+mod transaction;
 mod types;
 mod version;
 

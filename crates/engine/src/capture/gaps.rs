@@ -10,6 +10,7 @@ use crate::record::SystemName;
 use crate::runtime::bounds::STEP;
 use crate::runtime::core::{Core, SyncState};
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 /// What is known of a system's present life.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
@@ -207,7 +208,7 @@ impl Core {
                         side.version = Version::default();
                     }
                 }
-                self.transaction.links.push(link);
+                self.transaction.links.push(Arc::new(link));
             }
             self.commit();
         }

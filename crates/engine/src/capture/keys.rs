@@ -140,7 +140,7 @@ impl Core {
         // A record that was pushed off its key a moment ago (two records that swap keys) is known by where it was.
         let displaced = self.displaced.get(old).copied();
         if let Some(id) = displaced {
-            desk.load_links(&*self.store, vec![id]).await?;
+            desk.load_links(&self.store, vec![id]).await?;
         }
         if let Some(id) = displaced.or(slot.link)
             && let Some(link) = desk.link(id).cloned()

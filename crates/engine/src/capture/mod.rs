@@ -27,6 +27,7 @@ use crate::runtime::bounds::DEFERRED_MAX;
 use crate::runtime::core::{Core, Effect};
 use crate::runtime::desk::Desk;
 use std::cmp::Ordering;
+use std::sync::Arc;
 use tokio::sync::OwnedSemaphorePermit;
 
 impl Core {
@@ -81,7 +82,7 @@ impl Core {
                 self.spill(sync);
             }
         }
-        desk.load_links(&*self.store, deferred.clone()).await?;
+        desk.load_links(&self.store, deferred.clone()).await?;
         for link in deferred {
             desk.touch(link);
         }
@@ -102,16 +103,30 @@ impl Core {
         Ok(())
     }
 
-    /// Moves a feed's position, in the transaction that makes everything before it durable.
+    /// Moves a feed's position, in the transaction that makes everything before it durable, or in a later one: a position
+    /// by itself (an echo, a feed without news) is not worth a durable step of its own, and waits for the next that there
+    /// is, or for housekeeping.
     fn advance(&mut self, key: &(SystemName, FeedName), position: Position) {
         let Some(state) = self.feeds.get_mut(key) else { return };
         if state.position == position {
             return;
         }
-        state.position = position.clone();
-        let (system, feed) = key.clone();
-        self.transaction.positions.push((system.clone(), feed.clone(), position.clone()));
-        self.effects.push(Effect::Acknowledge { system, feed, position });
+        state.position = position;
+        self.advanced.insert(key.clone());
+    }
+
+    /// Puts the positions that have moved into the present transaction; the sources are told when it is durable.
+    pub(crate) fn take_positions(&mut self) {
+        for (system, feed) in std::mem::take(&mut self.advanced) {
+            let Some(state) = self.feeds.get(&(system.clone(), feed.clone())) else { continue };
+            let position = state.position.clone();
+            if position.0.is_empty() {
+                // Its gap was accepted meanwhile, and it begins anew.
+                continue;
+            }
+            self.transaction.positions.push((system.clone(), feed.clone(), position.clone()));
+            self.effects.push(Effect::Acknowledge { system, feed, position });
+        }
     }
 
     /// Hands an observation to every sync that it concerns.
@@ -123,16 +138,22 @@ impl Core {
         read: bool,
         arrived: &mut Vec<Incoming>,
     ) {
-        for (index, sync) in self.syncs.iter_mut().enumerate() {
-            if !sync.begun {
-                continue;
-            }
+        let mut takers = Vec::with_capacity(1);
+        for (index, sync) in self.syncs.iter_mut().enumerate().filter(|(_, sync)| sync.begun) {
             for (member, rules) in sync.rules.members.iter().enumerate() {
                 if rules.system == *system && rules.object == observation.object {
                     sync.meters.observed();
-                    arrived.push(incoming(&sync.rules, index, member, observation.clone(), now, &self.store_id, read));
+                    takers.push((index, member, Arc::clone(&sync.rules)));
                 }
             }
+        }
+        // Most observations concern one sync, which takes them whole.
+        let last = takers.pop();
+        for (index, member, rules) in takers {
+            arrived.push(incoming(&rules, index, member, observation.clone(), now, &self.store_id, read));
+        }
+        if let Some((index, member, rules)) = last {
+            arrived.push(incoming(&rules, index, member, observation, now, &self.store_id, read));
         }
     }
 
@@ -140,7 +161,7 @@ impl Core {
     pub(crate) async fn take_in_all(&mut self, desk: &mut Desk, arrived: Vec<Incoming>) -> Result<()> {
         let addresses =
             arrived.iter().flat_map(|one| std::iter::once(one.address.clone()).chain(one.old_address.clone())).collect();
-        desk.load(&*self.store, addresses).await?;
+        desk.load(&self.store, addresses).await?;
         for one in arrived {
             self.take_in(desk, one).await?;
         }
@@ -177,10 +198,14 @@ impl Core {
         }
         let was_read = one.read;
         let (standing, base_version) = (side.standing, side.version.clone());
-        let known = side.base.clone();
+        let Some(rules) = self.rules(one.sync) else { return Ok(()) };
+        let incomplete = rules
+            .fields
+            .iter()
+            .zip(&side.base)
+            .any(|(field, cell)| cell.is_none() && field.members.get(member).is_some_and(Option::is_some));
         let older = desk.slot(&one.address).and_then(|slot| slot.pending.clone());
         let order = self.version_order(&one, older.as_ref().map_or(&base_version, |older| &older.version));
-        let Some(rules) = self.rules(one.sync) else { return Ok(()) };
         if !one.read && !matches!(self.version_order(&one, &base_version), Some(Ordering::Greater) | None) {
             let mut refined = link.clone();
             if refine_agreed(&rules, &mut refined, &one.pending) {
@@ -188,11 +213,6 @@ impl Core {
                 desk.touch(id);
             }
         }
-        let incomplete = rules
-            .fields
-            .iter()
-            .zip(&known)
-            .any(|(field, cell)| cell.is_none() && field.members.get(member).is_some_and(Option::is_some));
         let newly_gone = matches!(one.pending.shown, Shown::Gone { .. })
             && standing == Standing::Present
             && one.echo_of.is_none()

@@ -53,7 +53,7 @@ impl Core {
         self.load_candidates(&mut desk, &rules, sync, &find, &candidates).await?;
         match find.kind {
             FindKind::Strangers { member, items } => {
-                desk.load(&*self.store, items.iter().map(|item| item.address.clone()).collect()).await?;
+                desk.load(&self.store, items.iter().map(|item| item.address.clone()).collect()).await?;
                 let values: Vec<Vec<u8>> = items.iter().filter_map(|item| item.value.clone()).collect();
                 let reserved = self.store.reserved(rules.id, values.clone()).await?;
                 let mut reservations: BTreeMap<Vec<u8>, LinkId> =
@@ -61,7 +61,7 @@ impl Core {
                 if crate::mutants::active("reservation_ignored") {
                     reservations.clear();
                 }
-                desk.load_links(&*self.store, reservations.values().copied().collect()).await?;
+                desk.load_links(&self.store, reservations.values().copied().collect()).await?;
                 for item in items {
                     let found: Vec<Vec<Observation>> = candidates
                         .iter()
@@ -73,7 +73,7 @@ impl Core {
             FindKind::Collided { link } => {
                 let member = find.others.first().copied().unwrap_or_default();
                 let found: Vec<Observation> = candidates.into_iter().flatten().flatten().collect();
-                desk.load_links(&*self.store, vec![link]).await?;
+                desk.load_links(&self.store, vec![link]).await?;
                 self.bind_collided(&mut desk, &rules, sync, member, link, found).await?;
             }
         }
@@ -95,7 +95,7 @@ impl Core {
         for (other, rows) in find.others.iter().zip(candidates) {
             addresses.extend(rows.iter().flatten().map(|observation| address(rules.id, *other, &observation.key)));
         }
-        desk.load(&*self.store, addresses).await
+        desk.load(&self.store, addresses).await
     }
 
     #[allow(clippy::too_many_arguments, reason = "one stranger with everything that its identity is decided from")]

@@ -93,7 +93,7 @@ impl Core {
     pub(super) async fn find_strangers(&mut self, sync: usize, member: MemberIndex, batch: Vec<Address>) -> Result<()> {
         let Some(rules) = self.rules(sync) else { return Ok(()) };
         let mut desk = self.desk();
-        desk.load(&*self.store, batch.clone()).await?;
+        desk.load(&self.store, batch.clone()).await?;
         let others: Vec<MemberIndex> = (0..rules.members.len()).filter(|other| *other != member).collect();
         let mut rows: Vec<Vec<Vec<Value>>> = vec![Vec::new(); others.len()];
         let mut items = Vec::new();
@@ -143,7 +143,7 @@ impl Core {
     pub(super) async fn find_collided(&mut self, sync: usize, member: MemberIndex, id: LinkId) -> Result<()> {
         let Some(rules) = self.rules(sync) else { return Ok(()) };
         let mut desk = self.desk();
-        desk.load_links(&*self.store, vec![id]).await?;
+        desk.load_links(&self.store, vec![id]).await?;
         let Some(link) = desk.link(id).filter(|link| !link.in_flight()) else { return Ok(()) };
         let Patch::Write(Operation::Create { image, .. }) = patch(&rules, link, member) else { return Ok(()) };
         let key: Option<Vec<Value>> = rules
@@ -229,7 +229,7 @@ impl Core {
         let mut desk = self.desk();
         match find.kind {
             FindKind::Strangers { member, items } => {
-                desk.load(&*self.store, items.iter().map(|item| item.address.clone()).collect()).await?;
+                desk.load(&self.store, items.iter().map(|item| item.address.clone()).collect()).await?;
                 for item in items {
                     let key = desk.slot(&item.address).and_then(|slot| slot.pending.as_ref()).map(|pending| pending.key.clone());
                     if let Some(key) = key {
@@ -239,7 +239,7 @@ impl Core {
             }
             FindKind::Collided { link } => {
                 let member = find.others.first().copied().unwrap_or_default();
-                desk.load_links(&*self.store, vec![link]).await?;
+                desk.load_links(&self.store, vec![link]).await?;
                 if let Some(mut link) = desk.link(link).cloned() {
                     let refused = Error::new(Code::TargetRejected, "what stands in the way of the record cannot be looked for");
                     self.block(sync, &mut link, member, &refused.because(error.clone()));

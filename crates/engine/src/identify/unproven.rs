@@ -67,7 +67,7 @@ impl Core {
         let creates: Vec<LinkId> = self.unproven.range(range).map(|(_, _, link)| *link).collect();
         let Shown::Present { cells, .. } = &stranger.shown else { return Ok(None) };
         let shown = crate::map::member_record(rules, member, cells);
-        desk.load_links(&*self.store, creates.clone()).await?;
+        desk.load_links(&self.store, creates.clone()).await?;
         for id in creates {
             let open = desk.link(id).filter(|link| {
                 let side = link.sides.get(member);

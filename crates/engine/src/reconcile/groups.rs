@@ -8,7 +8,7 @@ use crate::change::EditTime;
 use crate::clock::Moment;
 use crate::error::{Code, Error};
 use crate::ledger::{Entry, FieldEntry, Rule};
-use crate::link::{Agreed, GroupIndex, Held, MemberIndex, Standing};
+use crate::link::{Agreed, Cells, GroupIndex, Held, MemberIndex, Standing};
 use crate::map::{canonical_record, member_record, wanted};
 use crate::review::Subject;
 use crate::rules::{Authority, Policy, TargetEdits};
@@ -75,14 +75,15 @@ impl Work<'_> {
     /// `Ok(None)`: it has nothing to say about it.
     pub(super) fn canonical(&self, member: MemberIndex, group: GroupIndex) -> Result<Option<Vec<Value>>, Error> {
         let agreed = self.before.groups.get(group).and_then(|group| group.agreed.as_ref());
-        let shown = self.shown.get(member).cloned().unwrap_or_default();
+        let nothing = Cells::new();
+        let shown = self.shown.get(member).map_or(&nothing, |shown| &**shown);
         let mut values = Vec::new();
         let mut says_something = false;
         for (place, &field) in self.rules.group_fields(group).iter().enumerate() {
             let known = agreed.and_then(|agreed| agreed.values.get(place)).cloned();
             let own = match (self.rules.at(member, field), self.value(member, field)) {
                 (Some(at), Some(value)) if self.rules.flows_from(member, field) => {
-                    at.mapping.to_canonical(value, || member_record(self.rules, member, &shown))?
+                    at.mapping.to_canonical(value, || member_record(self.rules, member, shown))?
                 }
                 _ => None,
             };

@@ -2,7 +2,7 @@
 //! so far. Life and groups are decided upon it in turn; `finish` moves the bases.
 
 use super::{Decision, Need, Ruling};
-use crate::change::EditTime;
+use crate::change::{EditTime, Version};
 use crate::clock::Moment;
 use crate::ledger::{Entry, FieldEntry, LedgerRow, Rule};
 use crate::link::{Cells, FieldIndex, GroupIndex, Link, LinkHold, MemberIndex, Pending, ReviewId, Shown, Side, Standing};
@@ -10,6 +10,7 @@ use crate::map::cell;
 use crate::review::{Review, Subject};
 use crate::rules::SyncRules;
 use crate::value::Value;
+use std::borrow::Cow;
 
 pub(super) struct Work<'a> {
     pub rules: &'a SyncRules,
@@ -19,7 +20,7 @@ pub(super) struct Work<'a> {
     pub link: Link,
     pub pending: &'a [Option<Pending>],
     /// What each member shows now: pending over base.
-    pub shown: Vec<Cells>,
+    pub shown: Vec<Cow<'a, Cells>>,
     pub ruling: Option<&'a Ruling>,
     pub now: Moment,
     pub next_review: &'a mut u64,
@@ -43,14 +44,14 @@ impl<'a> Work<'a> {
         let mut shown = Vec::with_capacity(before.sides.len());
         let mut unread = Vec::new();
         for (member, side) in before.sides.iter().enumerate() {
-            let mut cells = side.base.clone();
+            let mut cells = Cow::Borrowed(&side.base);
             let newer = pending_of(pending, member);
             if let Some(Pending { shown: Shown::Present { cells: newer, anew, .. }, .. }) = newer {
                 // A record made anew shows nothing of the one that was deleted under its key.
                 if *anew || side.standing == Standing::Gone {
-                    cells.fill(None);
+                    cells.to_mut().fill(None);
                 }
-                overlay(&mut cells, newer);
+                overlay(cells.to_mut(), newer);
             }
             // A member of which a mapped field is not known has a say that has not been heard.
             let gone = newer.is_some_and(|newer| matches!(newer.shown, Shown::Gone { .. }));
@@ -60,7 +61,7 @@ impl<'a> Work<'a> {
                 let complete = rules
                     .fields
                     .iter()
-                    .zip(&cells)
+                    .zip(cells.iter())
                     .all(|(field, cell)| cell.is_some() || field.members.get(member).is_none_or(Option::is_none));
                 if !complete {
                     unread.push(member);
@@ -281,7 +282,7 @@ impl<'a> Work<'a> {
         self.balance_reviews();
         for member in self.members() {
             let Some(pending) = self.pending(member) else { continue };
-            let shown = self.shown.get(member).cloned().unwrap_or_default();
+            let shown = self.shown.get_mut(member).map(std::mem::take).unwrap_or_default();
             let Some(side) = self.link.sides.get_mut(member) else { continue };
             side.version = pending.version.clone();
             if side.key.as_ref() != Some(&pending.key) {
@@ -290,10 +291,10 @@ impl<'a> Work<'a> {
             side.attempts = 0;
             match &pending.shown {
                 Shown::Present { .. } => {
-                    if side.base != shown {
+                    if side.base != *shown {
                         side.misses = 0;
                     }
-                    side.base = shown;
+                    side.base = shown.into_owned();
                     side.standing = match side.standing {
                         Standing::Absent | Standing::Gone => Standing::Present,
                         standing => standing,
@@ -308,15 +309,25 @@ impl<'a> Work<'a> {
             }
         }
         let changed = self.link != *self.before;
-        let mut same_versions = self.link.clone();
-        for (side, before) in same_versions.sides.iter_mut().zip(&self.before.sides) {
-            side.version.clone_from(&before.version);
-        }
-        let substantive = same_versions != *self.before;
+        let substantive = changed && self.differs_beyond_versions();
         if substantive {
             self.link.decision = self.before.decision.saturating_add(1);
         }
         Decision { link: self.link, changed, substantive, ledger: self.ledger, reviews: self.reviews, closed: self.closed }
+    }
+}
+
+impl Work<'_> {
+    fn differs_beyond_versions(&mut self) -> bool {
+        let swap = |link: &mut Link, versions: Vec<Version>| -> Vec<Version> {
+            let sides = link.sides.iter_mut().zip(versions);
+            sides.map(|(side, version)| std::mem::replace(&mut side.version, version)).collect()
+        };
+        let before = self.before.sides.iter().map(|side| side.version.clone()).collect();
+        let now = swap(&mut self.link, before);
+        let differs = self.link != *self.before;
+        swap(&mut self.link, now);
+        differs
     }
 }
 

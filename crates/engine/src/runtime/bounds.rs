@@ -126,7 +126,7 @@ impl Core {
 
     async fn look_at_pending(&mut self, sync: usize, addresses: Vec<Address>) -> Result<()> {
         let mut desk = self.desk();
-        desk.load(&*self.store, addresses.clone()).await?;
+        desk.load(&self.store, addresses.clone()).await?;
         for address in addresses {
             let link: Option<LinkId> = desk.slot(&address).and_then(|slot| slot.link);
             match link {

@@ -140,7 +140,7 @@ impl Core {
             return Ok(closed(review.id, resolution));
         };
         let mut desk = self.desk();
-        desk.load_links(&*self.store, vec![id]).await?;
+        desk.load_links(&self.store, vec![id]).await?;
         let Some(link) = desk.link(id) else {
             self.close_review(sync, review.id, "the record is no longer known".to_owned());
             return Ok(format!("the record of review item {} is no longer known", review.id.0));
@@ -177,7 +177,7 @@ impl Core {
             }
             Resolution::Ignore => {
                 let mut desk = self.desk();
-                desk.load(&*self.store, vec![there.clone()]).await?;
+                desk.load(&self.store, vec![there.clone()]).await?;
                 desk.set_pending(&there, None);
                 self.parked.remove(&there);
                 desk.flush(&mut self.transaction);
@@ -207,7 +207,7 @@ impl Core {
         let there = address(rules.id, member, key);
         let other = with.as_ref().map(|(other, key)| address(rules.id, *other, key));
         let mut desk = self.desk();
-        desk.load(&*self.store, std::iter::once(there.clone()).chain(other.clone()).collect()).await?;
+        desk.load(&self.store, std::iter::once(there.clone()).chain(other.clone()).collect()).await?;
         if desk.slot(&there).is_none_or(|slot| slot.link.is_some() || slot.pending.is_none()) {
             return Err(Error::new(Code::BadResolution, "the record is linked by now, or gone"));
         }

@@ -4,6 +4,7 @@
 
 use super::command::Command;
 use super::desk::{Desk, Layouts};
+use super::memory::Memory;
 use super::reads::Wanted;
 use super::status::Status;
 use super::{Approvals, Options, Setup};
@@ -19,7 +20,7 @@ use crate::link::{FlightId, LinkId, MemberIndex, ReviewId, SyncId};
 use crate::monitor::Meters;
 use crate::record::{FeedName, Key, SystemName};
 use crate::rules::{MemberRules, SyncRules};
-use crate::store::{Address, Store, Transaction};
+use crate::store::{Address, Transaction};
 use futures_util::stream::{FuturesOrdered, StreamExt};
 use std::collections::{BTreeMap, BTreeSet};
 use std::pin::Pin;
@@ -140,12 +141,15 @@ pub(crate) struct MemberState {
 
 type DurableFuture = Pin<Box<dyn Future<Output = (Result<()>, Vec<Effect>)> + Send>>;
 
+/// The longest that a busy engine goes without a new status.
+const STATUS_DELAY_MAX: Duration = Duration::from_secs(1);
+
 /// The engine's one deciding task.
 pub(crate) struct Core {
     pub syncs: Vec<SyncState>,
     pub systems: BTreeMap<SystemName, Arc<dyn Connector>>,
     pub feeds: BTreeMap<(SystemName, FeedName), FeedState>,
-    pub store: Arc<dyn Store>,
+    pub store: Memory,
     pub clock: Arc<dyn Clock>,
     pub options: Options,
     approvals: Approvals,
@@ -184,6 +188,8 @@ pub(crate) struct Core {
     pub rulings: super::rulings::Noted,
     /// Deletes of strangers, while a read that may have seen them is under way.
     pub orphans: crate::capture::Orphans,
+    /// Feeds whose positions have moved since they were last made durable.
+    pub advanced: BTreeSet<(SystemName, FeedName)>,
     /// What the present event makes durable.
     pub transaction: Transaction,
     /// What follows when it is.
@@ -198,12 +204,13 @@ pub(crate) struct Core {
     pub publish: watch::Sender<Status>,
     durable: FuturesOrdered<DurableFuture>,
     pub last_health: Option<Moment>,
-    saturated_since: Option<Moment>,
+    last_status: Option<Moment>,
+    pub saturated_since: Option<Moment>,
 }
 
 /// A flight under way.
 pub(crate) struct Airborne {
-    pub flight: Flight,
+    pub flight: Arc<Flight>,
     pub sync: usize,
     /// Whether the call has come back (or belonged to an earlier run) and what is left of it is in doubt.
     pub in_doubt: bool,
@@ -248,7 +255,7 @@ impl Core {
             syncs: syncs.collect(),
             systems: setup.systems.into_iter().collect(),
             feeds: BTreeMap::new(),
-            store: setup.store,
+            store: Memory::new(setup.store, setup.options.memory_bytes),
             clock: setup.clock,
             jitter: Jitter::new(setup.options.jitter_seed),
             lives: BTreeMap::new(),
@@ -271,6 +278,7 @@ impl Core {
             parked: BTreeMap::new(),
             rulings: super::rulings::Noted::new(),
             orphans: crate::capture::Orphans::default(),
+            advanced: BTreeSet::new(),
             transaction: Transaction::default(),
             effects: Vec::new(),
             loading: BTreeMap::new(),
@@ -282,6 +290,7 @@ impl Core {
             publish,
             durable: FuturesOrdered::new(),
             last_health: None,
+            last_status: None,
             saturated_since: None,
         }
     }
@@ -334,6 +343,7 @@ impl Core {
             return false;
         }
         let now = self.now();
+        // Counted from the last flight that came back soon: a quick target is worth waiting for.
         let since = *self.saturated_since.get_or_insert(now);
         now.since(since) < self.options.saturation_patience
     }
@@ -351,6 +361,8 @@ impl Core {
             }
         }
         self.jobs.shutdown().await;
+        self.take_positions();
+        self.commit();
         while let Some((result, _)) = self.durable.next().await {
             result?;
         }
@@ -388,9 +400,17 @@ impl Core {
     pub fn commit(&mut self) {
         self.take_off();
         self.keep_counts();
+        if !self.transaction.is_empty() {
+            self.take_positions();
+        }
         let transaction = std::mem::take(&mut self.transaction);
         let effects = std::mem::take(&mut self.effects);
         if transaction.is_empty() && effects.is_empty() {
+            return;
+        }
+        // With nothing to make durable, what follows waits for what came before, and not for the disk.
+        if transaction.is_empty() {
+            self.durable.push_back(Box::pin(async move { (Ok(()), effects) }));
             return;
         }
         if crate::mutants::active("acknowledged_before_durable") {
@@ -437,12 +457,18 @@ impl Core {
         self.take_up_wishes().await?;
         self.take_up_spilled().await?;
         self.pay_debts(now).await?;
+        self.take_positions();
         self.commit();
         self.start_jobs().await?;
         if self.last_health.is_none_or(|last| now.since(last) >= self.options.health_interval) {
             self.last_health = Some(now);
             self.ask_health();
         }
+        // A status looks into the store, and waits while events do, but not for long.
+        if !self.inbox.is_empty() && self.last_status.is_some_and(|last| now.since(last) < STATUS_DELAY_MAX) {
+            return Ok(false);
+        }
+        self.last_status = Some(now);
         self.publish_status().await?;
         if self.options.once && self.once_is_over() {
             return Ok(true);

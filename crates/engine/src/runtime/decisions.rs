@@ -55,7 +55,7 @@ impl Core {
         }
         self.follow_noted(desk, sync, id).await?;
         let decided = !self.reading.contains(&id) && self.decide_by(desk, sync, id, None, unique)?;
-        match (decided, desk.link(id).cloned(), self.rules(sync)) {
+        match (decided, desk.shared(id), self.rules(sync)) {
             (true, Some(link), Some(rules)) => self.dispatch(desk, &rules, sync, link),
             _ => Ok(()),
         }
@@ -71,13 +71,14 @@ impl Core {
         ruling: Option<&Ruling>,
         unique: &Uniqueness,
     ) -> Result<bool> {
-        let (Some(link), Some(rules)) = (desk.link(id).cloned(), self.rules(sync)) else { return Ok(false) };
-        let pending = desk.pending(&link);
+        let (Some(link), Some(rules)) = (desk.shared(id), self.rules(sync)) else { return Ok(false) };
+        let pending = desk.lift_pending(&link);
         let mut ruling = ruling;
         if self.is_guarded(sync, &link, &pending) && !matches!(ruling, Some(Ruling::Life { .. })) {
             match self.verdict_on(sync, &link, &pending) {
                 None => {
                     self.park(sync, &link, &pending);
+                    desk.lay_back(&link, pending);
                     return Ok(false);
                 }
                 Some(Verdict::LetThrough) => {}
@@ -88,12 +89,16 @@ impl Core {
             return Ok(true);
         }
         let now = self.now();
-        match decide_knowing(&rules, &link, &pending, ruling, unique, now, &mut self.next_review) {
+        let need = match decide_knowing(&rules, &link, &pending, ruling, unique, now, &mut self.next_review) {
             Outcome::Decided(decision) => {
                 self.take_decision(desk, sync, &link, &pending, *decision);
                 return Ok(true);
             }
-            Outcome::Needs(Need::Read(members)) => {
+            Outcome::Needs(need) => need,
+        };
+        let mut parts = None;
+        match need {
+            Need::Read(members) => {
                 let unreadable = members.iter().find(|member| self.unreadable_links.contains(&(id, **member)));
                 match unreadable.and_then(|member| link.sides.get(*member)).and_then(|side| side.blocked) {
                     Some(_) => self.park(sync, &link, &pending),
@@ -101,13 +106,17 @@ impl Core {
                     None => members.into_iter().for_each(|member| self.want_read(sync, member, id)),
                 }
             }
-            Outcome::Needs(Need::Look(values)) => self.want_look(sync, id, values),
-            Outcome::Needs(Need::Wait(_)) if self.waits.len() >= WAITS_MAX => self.spill(sync),
-            Outcome::Needs(Need::Wait(until)) => {
+            Need::Look(values) => self.want_look(sync, id, values),
+            Need::Wait(_) if self.waits.len() >= WAITS_MAX => self.spill(sync),
+            Need::Wait(until) => {
                 self.waits.insert((until, id), sync);
             }
-            Outcome::Needs(Need::NewLink(member)) => self.part_from_tombstone(desk, sync, &link, member)?,
-            Outcome::Needs(Need::Person) => self.park(sync, &link, &pending),
+            Need::NewLink(member) => parts = Some(member),
+            Need::Person => self.park(sync, &link, &pending),
+        }
+        desk.lay_back(&link, pending);
+        if let Some(member) = parts {
+            self.part_from_tombstone(desk, sync, &link, member)?;
         }
         Ok(false)
     }
@@ -121,7 +130,8 @@ impl Core {
         decision: Decision,
     ) {
         let Decision { mut link, changed, substantive, ledger, reviews, closed } = decision;
-        for (address, _) in self.addresses(before) {
+        let addresses = if self.parked.is_empty() { Vec::new() } else { self.addresses(before) };
+        for (address, _) in addresses {
             // It was a stranger when a person was asked about it.
             if let Some(review) = self.parked.remove(&address) {
                 self.close_review(sync, review, "the record belongs to another one by now".to_owned());
@@ -130,7 +140,7 @@ impl Core {
         if let Some(state) = self.syncs.get_mut(sync) {
             state.parked.take(before.id);
         }
-        desk.clear_pending(before);
+        desk.clear_lifted(before, pending);
         if !crate::mutants::active("loser_not_recorded") {
             self.transaction.ledger.extend(ledger);
         }
@@ -155,42 +165,51 @@ impl Core {
     }
 
     /// Sends what is owed on its way: into a flight where the member can be written now, into the list of debts otherwise.
-    pub(crate) fn dispatch(&mut self, desk: &mut Desk, rules: &Arc<SyncRules>, sync: usize, mut link: Link) -> Result<()> {
-        let before = link.clone();
-        for member in 0..link.sides.len() {
-            let Some(side) = link.sides.get(member) else { continue };
-            let later = side.queued && side.due > self.now();
-            if side.flight.is_some() || later || !(side.is_owing() || side.queued) {
-                continue;
-            }
-            if side.blocked.is_some() {
-                self.strike_debt(&mut link, member);
-                continue;
-            }
-            match patch(rules, &link, member) {
-                Patch::Nothing => {
-                    if let Some(side) = link.sides.get_mut(member) {
-                        side.owes.clear();
-                        side.owes_life = false;
-                    }
-                    self.strike_debt(&mut link, member);
-                }
-                Patch::Waits => self.strike_debt(&mut link, member),
-                Patch::Rejected(error) => self.block(sync, &mut link, member, &error),
-                Patch::Write(operation) if self.can_fly(sync, member) => {
-                    self.strike_debt(&mut link, member);
-                    self.board(sync, &mut link, member, operation);
-                }
-                Patch::Write(_) => {
-                    let now = self.now();
-                    self.owe_later(sync, &mut link, member, now);
-                }
-            }
+    pub(crate) fn dispatch(&mut self, desk: &mut Desk, rules: &Arc<SyncRules>, sync: usize, link: Arc<Link>) -> Result<()> {
+        let now = self.now();
+        let due: Vec<MemberIndex> = (0..link.sides.len()).filter(|member| is_due(&link, *member, now)).collect();
+        if due.is_empty() {
+            return Ok(());
         }
-        if link != before {
+        let mut link = Arc::unwrap_or_clone(link);
+        let mut changed = false;
+        for member in due {
+            changed |= self.dispatch_to(rules, sync, &mut link, member, now);
+        }
+        if changed {
             desk.save(link);
         }
         Ok(())
+    }
+
+    /// Sends what one member is owed on its way; says whether that changed the link.
+    fn dispatch_to(&mut self, rules: &Arc<SyncRules>, sync: usize, link: &mut Link, member: MemberIndex, now: Moment) -> bool {
+        let Some(side) = link.sides.get(member) else { return false };
+        let queued = side.queued;
+        if side.blocked.is_some() {
+            self.strike_debt(link, member);
+            return queued;
+        }
+        match patch(rules, link, member) {
+            Patch::Nothing => {
+                if let Some(side) = link.sides.get_mut(member) {
+                    side.owes.clear();
+                    side.owes_life = false;
+                }
+                self.strike_debt(link, member);
+            }
+            Patch::Waits => {
+                self.strike_debt(link, member);
+                return queued;
+            }
+            Patch::Rejected(error) => self.block(sync, link, member, &error),
+            Patch::Write(operation) if self.can_fly(sync, member) => {
+                self.strike_debt(link, member);
+                self.board(sync, link, member, operation);
+            }
+            Patch::Write(_) => self.owe_later(sync, link, member, now),
+        }
+        true
     }
 
     /// Takes a side off the list of debts.
@@ -309,7 +328,7 @@ impl Core {
         // The store is read: it must know what this event has decided so far.
         self.commit();
         let mut desk = self.desk();
-        desk.load_links(&*self.store, ids.clone()).await?;
+        desk.load_links(&self.store, ids.clone()).await?;
         for id in ids {
             desk.touch(id);
         }
@@ -336,4 +355,12 @@ impl Core {
         let now = self.now();
         self.transaction.closed_reviews.push((id, now, how));
     }
+}
+
+/// Whether something owed to a member is to be looked at now.
+fn is_due(link: &Link, member: MemberIndex, now: Moment) -> bool {
+    link.sides.get(member).is_some_and(|side| {
+        let later = side.queued && side.due > now;
+        side.flight.is_none() && !later && (side.is_owing() || side.queued)
+    })
 }

@@ -2,10 +2,11 @@
 //! read, written back in one transaction; nothing of it outlives the event.
 
 use crate::error::Result;
-use crate::link::{Link, LinkId, MemberIndex, Pending, SyncId};
+use crate::link::{Link, LinkId, MemberIndex, Pending, Side, SyncId};
 use crate::plan::Layout;
 use crate::record::Key;
-use crate::store::{Address, Store, Transaction};
+use crate::runtime::memory::Memory;
+use crate::store::{Address, Recalled, Transaction};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
@@ -16,6 +17,8 @@ pub(crate) struct Slot {
     pub pending: Option<Pending>,
     /// Whether the pending observation differs from what the store holds.
     changed: bool,
+    /// Whether the store is known to hold nothing pending here.
+    is_clear: bool,
 }
 
 /// Every layout of every sync, and which is the present one.
@@ -26,7 +29,7 @@ pub(crate) type Layouts = BTreeMap<SyncId, (u32, Vec<Layout>)>;
 pub(crate) struct Desk {
     layouts: Arc<Layouts>,
     slots: BTreeMap<Address, Slot>,
-    links: BTreeMap<LinkId, Link>,
+    links: BTreeMap<LinkId, Arc<Link>>,
     dirty: BTreeSet<LinkId>,
     /// Links to look at before the event is over, in the order in which they were touched.
     touched: Vec<LinkId>,
@@ -43,7 +46,7 @@ impl Desk {
     }
 
     /// A link in its sync's present layout.
-    fn present(&mut self, link: Link) -> Link {
+    fn present(&mut self, link: Arc<Link>) -> Arc<Link> {
         let Some((number, known)) = self.layouts.get(&link.sync).filter(|(number, _)| *number != link.layout) else {
             return link;
         };
@@ -51,7 +54,7 @@ impl Desk {
         let (Some(now), Some(then)) = (at(*number), at(link.layout)) else { return link };
         let adopted = now.adopt(then, &link, *number);
         self.dirty.insert(adopted.id);
-        adopted
+        Arc::new(adopted)
     }
 
     /// A pending observation in its sync's present layout.
@@ -67,40 +70,42 @@ impl Desk {
     }
 
     /// Brings these addresses and the links behind them onto the desk, with everything pending about those links.
-    pub async fn load(&mut self, store: &dyn Store, addresses: Vec<Address>) -> Result<()> {
+    pub async fn load(&mut self, memory: &Memory, addresses: Vec<Address>) -> Result<()> {
         let mut wanted: Vec<Address> = addresses.into_iter().filter(|address| !self.slots.contains_key(address)).collect();
         wanted.sort_unstable();
         wanted.dedup();
         if wanted.is_empty() {
             return Ok(());
         }
-        let found = store.lookup(wanted.clone()).await?;
-        let mut ids: BTreeSet<LinkId> = BTreeSet::new();
-        for (address, lookup) in wanted.into_iter().zip(found) {
-            ids.extend(lookup.link);
-            let pending = lookup.pending.map(|pending| self.present_pending(pending));
-            self.slots.insert(address, Slot { link: lookup.link, pending, changed: false });
-        }
-        self.load_links(store, ids.into_iter().collect()).await
+        self.lay_out(memory.recall(wanted, Vec::new()).await?);
+        Ok(())
     }
 
     /// Brings these links onto the desk, with everything pending about them.
-    pub async fn load_links(&mut self, store: &dyn Store, ids: Vec<LinkId>) -> Result<()> {
+    pub async fn load_links(&mut self, memory: &Memory, ids: Vec<LinkId>) -> Result<()> {
         let wanted: Vec<LinkId> = ids.into_iter().filter(|id| !self.links.contains_key(id)).collect();
         if wanted.is_empty() {
             return Ok(());
         }
-        for state in store.links(wanted).await? {
-            for (member, (side, pending)) in state.link.sides.iter().zip(state.pending).enumerate() {
-                let Some(key) = &side.key else { continue };
-                let pending = pending.map(|pending| self.present_pending(pending));
-                let slot = Slot { link: Some(state.link.id), pending, changed: false };
-                self.slots.entry(address(state.link.sync, member, key)).or_insert(slot);
-            }
-            let link = self.present(state.link);
-            self.links.insert(link.id, link);
-        }
+        self.lay_out(memory.recall(Vec::new(), wanted).await?);
         Ok(())
+    }
+
+    /// What is on the desk already is newer.
+    fn lay_out(&mut self, recalled: Recalled) {
+        for (address, lookup) in recalled.slots {
+            if !self.slots.contains_key(&address) {
+                let is_clear = lookup.pending.is_none();
+                let pending = lookup.pending.map(|pending| self.present_pending(pending));
+                self.slots.insert(address, Slot { link: lookup.link, pending, changed: false, is_clear });
+            }
+        }
+        for (id, link) in recalled.links {
+            if !self.links.contains_key(&id) {
+                let link = self.present(link);
+                self.links.insert(id, link);
+            }
+        }
     }
 
     pub fn slot(&self, address: &Address) -> Option<&Slot> {
@@ -108,18 +113,23 @@ impl Desk {
     }
 
     pub fn link(&self, id: LinkId) -> Option<&Link> {
-        self.links.get(&id)
+        self.links.get(&id).map(Arc::as_ref)
+    }
+
+    /// A link, to be kept while the desk goes on.
+    pub fn shared(&self, id: LinkId) -> Option<Arc<Link>> {
+        self.links.get(&id).cloned()
     }
 
     /// Puts a link back, to be written.
     pub fn save(&mut self, link: Link) {
         self.dirty.insert(link.id);
-        self.links.insert(link.id, link);
+        self.links.insert(link.id, Arc::new(link));
     }
 
     /// Shows a link as it is now to whoever looks at it during the event, without having it written.
     pub fn show(&mut self, link: Link) {
-        self.links.insert(link.id, link);
+        self.links.insert(link.id, Arc::new(link));
     }
 
     pub fn set_pending(&mut self, address: &Address, pending: Option<Pending>) {
@@ -151,37 +161,52 @@ impl Desk {
     }
 
     /// What is pending about a link, one per member.
-    pub fn pending(&self, link: &Link) -> Vec<Option<Pending>> {
-        link.sides
-            .iter()
-            .enumerate()
-            .map(|(member, side)| {
-                let key = side.key.as_ref()?;
-                let slot = self.slots.get(&address(link.sync, member, key))?;
-                (slot.link == Some(link.id)).then(|| slot.pending.clone()).flatten()
-            })
-            .collect()
+    pub fn pending(&self, link: &Link) -> Vec<Option<&Pending>> {
+        let of_side = |(member, side): (MemberIndex, &Side)| {
+            let slot = self.slots.get(&address(link.sync, member, side.key.as_ref()?))?;
+            slot.pending.as_ref().filter(|_| slot.link == Some(link.id))
+        };
+        link.sides.iter().enumerate().map(of_side).collect()
     }
 
-    /// Clears what is pending about a link.
-    pub fn clear_pending(&mut self, link: &Link) {
-        for (member, side) in link.sides.iter().enumerate() {
-            if let Some(key) = &side.key {
-                let address = address(link.sync, member, key);
-                if self.slots.get(&address).is_some_and(|slot| slot.link == Some(link.id)) {
-                    self.set_pending(&address, None);
-                }
+    /// Takes what is pending about a link, one per member, off the desk, to be decided about: it is cleared or laid back.
+    pub fn lift_pending(&mut self, link: &Link) -> Vec<Option<Pending>> {
+        (0..link.sides.len()).map(|member| self.slot_of(link, member)?.pending.take()).collect()
+    }
+
+    /// Lays back what was lifted.
+    pub fn lay_back(&mut self, link: &Link, lifted: Vec<Option<Pending>>) {
+        for (member, pending) in lifted.into_iter().enumerate() {
+            if let Some(slot) = self.slot_of(link, member) {
+                slot.pending = pending;
             }
         }
+    }
+
+    /// What was lifted has been taken into account.
+    pub fn clear_lifted(&mut self, link: &Link, lifted: &[Option<Pending>]) {
+        for (member, _) in lifted.iter().enumerate().filter(|(_, pending)| pending.is_some()) {
+            if let Some(slot) = self.slot_of(link, member) {
+                slot.changed = true;
+            }
+        }
+    }
+
+    /// The slot under a side's key, if that key is the link's.
+    fn slot_of(&mut self, link: &Link, member: MemberIndex) -> Option<&mut Slot> {
+        let key = link.sides.get(member)?.key.as_ref()?;
+        self.slots.get_mut(&address(link.sync, member, key)).filter(|slot| slot.link == Some(link.id))
     }
 
     /// Writes back whatever changed.
     pub fn flush(&mut self, transaction: &mut Transaction) {
         for (address, slot) in &mut self.slots {
-            if slot.changed {
+            // What came and was taken into account within one event was never stored, and need not be cleared.
+            if slot.changed && !(slot.is_clear && slot.pending.is_none()) {
                 transaction.pending.push((address.clone(), slot.pending.clone()));
-                slot.changed = false;
+                slot.is_clear = slot.pending.is_none();
             }
+            slot.changed = false;
         }
         for id in std::mem::take(&mut self.dirty) {
             transaction.links.extend(self.links.get(&id).cloned());

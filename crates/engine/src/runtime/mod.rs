@@ -8,6 +8,7 @@ pub(crate) mod commands;
 pub(crate) mod core;
 pub(crate) mod decisions;
 pub(crate) mod desk;
+pub(crate) mod memory;
 pub(crate) mod reads;
 pub(crate) mod rulings;
 pub mod status;
@@ -86,8 +87,11 @@ pub struct Options {
     pub tick: Duration,
     /// How often the feeds' health is asked for.
     pub health_interval: Duration,
-    /// How long a saturated target may hold back capture before its debts go to the store.
+    /// How long a saturated target may hold back capture before its debts go to the store, counted from the last flight
+    /// that came back within a tenth of it.
     pub saturation_patience: Duration,
+    /// About the most memory for records that were lately at work, which then cost no look into the store.
+    pub memory_bytes: usize,
     /// Stop when everything is level.
     pub once: bool,
 }
@@ -107,6 +111,7 @@ impl Default for Options {
             tick: Duration::from_millis(100),
             health_interval: Duration::from_secs(5),
             saturation_patience: Duration::from_secs(2),
+            memory_bytes: 16 << 20,
             once: false,
         }
     }

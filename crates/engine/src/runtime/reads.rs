@@ -159,7 +159,7 @@ impl Core {
         for ((sync, member), links) in std::mem::take(&mut self.wanted_links) {
             let Some(id) = self.rules(sync).map(|rules| rules.id) else { continue };
             let mut desk = self.desk();
-            desk.load_links(&*self.store, links.iter().copied().collect()).await?;
+            desk.load_links(&self.store, links.iter().copied().collect()).await?;
             for link in links {
                 let key = desk.link(link).and_then(|link| link.sides.get(member)).and_then(|side| side.key.clone());
                 match (key, self.member(sync, member)) {
@@ -245,7 +245,7 @@ impl Core {
             return Ok(());
         }
         let mut desk = self.desk();
-        desk.load_links(&*self.store, asked.iter().filter_map(|wanted| wanted.link).collect()).await?;
+        desk.load_links(&self.store, asked.iter().filter_map(|wanted| wanted.link).collect()).await?;
         for wanted in asked {
             self.unreadable(&mut desk, sync, member, wanted.key, wanted.link, error);
         }
@@ -373,7 +373,7 @@ impl Core {
             self.wish_is_met(sync, member, Unread::Link(*link));
         }
         let mut desk = self.desk();
-        desk.load_links(&*self.store, links.clone()).await?;
+        desk.load_links(&self.store, links.clone()).await?;
         self.take_in_all(&mut desk, arrived).await?;
         for (link, error) in forbidden {
             self.note_unreadable(link, member);

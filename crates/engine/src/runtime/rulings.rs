@@ -180,7 +180,7 @@ impl Core {
             let Some((last, _)) = rows.last() else { break };
             after = Some(last.clone());
             let mut desk = self.desk();
-            desk.load(&*self.store, rows.iter().map(|(address, _)| address.clone()).collect()).await?;
+            desk.load(&self.store, rows.iter().map(|(address, _)| address.clone()).collect()).await?;
             for (address, pending) in rows {
                 let Some(link) = desk.slot(&address).and_then(|slot| slot.link) else { continue };
                 let gone = address.member == member && matches!(pending.shown, Shown::Gone { .. });

@@ -15,6 +15,8 @@ use crate::link::{FlightId, Link, LinkId, MemberIndex, Pending, ReviewId, SyncId
 use crate::record::{FeedName, SystemName};
 use crate::review::Review;
 use async_trait::async_trait;
+use std::collections::BTreeMap;
+use std::sync::Arc;
 use tokio::sync::oneshot;
 
 /// The address of a member's record in the store: sync, member and the key's bytes (see `Key::encode`).
@@ -34,7 +36,7 @@ pub struct Transaction {
     /// Feeds' new positions (empty position: the gap was accepted, begin anew).
     pub positions: Vec<(SystemName, FeedName, Position)>,
     /// Links to write, new or changed.
-    pub links: Vec<Link>,
+    pub links: Vec<Arc<Link>>,
     /// Links to forget (expired tombstones), with the keys that point at them.
     pub forgotten: Vec<LinkId>,
     /// Which link a member's record belongs to; `None` takes the key away.
@@ -46,7 +48,7 @@ pub struct Transaction {
     /// Match values in the course of being created somewhere; `None` clears.
     pub reservations: Vec<(SyncId, Vec<u8>, Option<LinkId>)>,
     /// Flights opened.
-    pub opened: Vec<Flight>,
+    pub opened: Vec<Arc<Flight>>,
     /// Flights of which every intent is closed.
     pub closed: Vec<FlightId>,
     /// Outcomes.
@@ -94,6 +96,15 @@ pub struct LinkState {
     pub link: Link,
     /// Pending observations under the sides' keys, in the order of the sides.
     pub pending: Vec<Option<Pending>>,
+}
+
+/// What the store holds about some records.
+#[derive(Clone, Debug, Default)]
+pub struct Recalled {
+    /// What is known under addresses: those asked for, and those of the links below.
+    pub slots: BTreeMap<Address, Lookup>,
+    /// The links asked for and those behind the addresses, as far as they are there.
+    pub links: BTreeMap<LinkId, Arc<Link>>,
 }
 
 /// Numbers to go on from after a start.
@@ -154,6 +165,9 @@ pub trait Store: Send + Sync {
     async fn lookup(&self, addresses: Vec<Address>) -> Result<Vec<Lookup>>;
     /// Links with their pending observations, in the order asked; a link that is not there is left out.
     async fn links(&self, ids: Vec<LinkId>) -> Result<Vec<LinkState>>;
+    /// Everything about the records under these addresses and of these links, in one look: the links behind the
+    /// addresses, and what is known under every key of every link.
+    async fn recall(&self, addresses: Vec<Address>, ids: Vec<LinkId>) -> Result<Recalled>;
     /// Up to `limit` links of a sync with a number above `after`, in the order of the numbers.
     async fn scan_links(&self, sync: SyncId, after: LinkId, limit: usize) -> Result<Vec<Link>>;
     /// Up to `limit` pending observations of a sync behind `after`, in the order of the addresses.

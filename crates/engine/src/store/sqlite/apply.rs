@@ -11,6 +11,7 @@ use crate::link::{Life, Link, LinkId, MemberIndex, Pending, SyncId};
 use crate::review::Review;
 use crate::store::{Address, Transaction};
 use rusqlite::{OptionalExtension, params};
+use std::sync::Arc;
 
 /// A transaction with its bodies made: the costly half, done by whoever submits.
 pub(super) struct Encoded {
@@ -25,13 +26,13 @@ pub(super) struct Encoded {
 impl Encoded {
     pub(super) fn new(transaction: Transaction) -> Result<Encoded> {
         Ok(Encoded {
-            links: transaction.links.iter().map(encode).collect::<Result<_>>()?,
+            links: transaction.links.iter().map(|link| encode(&**link)).collect::<Result<_>>()?,
             pending: transaction
                 .pending
                 .iter()
                 .map(|(_, pending)| pending.as_ref().map(encode).transpose())
                 .collect::<Result<_>>()?,
-            opened: transaction.opened.iter().map(encode).collect::<Result<_>>()?,
+            opened: transaction.opened.iter().map(|flight| encode(&**flight)).collect::<Result<_>>()?,
             ledger: transaction.ledger.iter().map(ledger_body).collect::<Result<_>>()?,
             reviews: transaction.reviews.iter().map(encode).collect::<Result<_>>()?,
             transaction,
@@ -89,7 +90,7 @@ fn positions(database: &Database, transaction: &Transaction) -> Result<()> {
     Ok(())
 }
 
-fn links(database: &mut Database, links: &[Link], bodies: &[Vec<u8>]) -> Result<()> {
+fn links(database: &mut Database, links: &[Arc<Link>], bodies: &[Vec<u8>]) -> Result<()> {
     if links.is_empty() {
         return Ok(());
     }

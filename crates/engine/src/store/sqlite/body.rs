@@ -5,12 +5,17 @@ use crate::error::{Code, Error, Result};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+/// Room for most bodies, so that they are not moved while they are made.
+const BODY_BYTES: usize = 768;
+
 /// The format of every body written today.
 const FORMAT: u8 = 1;
 
 /// A record as a body.
 pub(super) fn encode<T: Serialize>(record: &T) -> Result<Vec<u8>> {
-    postcard::to_extend(record, vec![FORMAT])
+    let mut body = Vec::with_capacity(BODY_BYTES);
+    body.push(FORMAT);
+    postcard::to_extend(record, body)
         .map_err(|error| Error::new(Code::Internal, "a record could not be encoded for the store").because(error))
 }
 

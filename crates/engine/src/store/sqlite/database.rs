@@ -98,8 +98,15 @@ impl Database {
 
     /// Looks at the store, at what is in the open transaction too.
     pub(super) fn read<T>(&mut self, work: impl FnOnce(&mut Database) -> Result<T>) -> Result<T> {
-        if !self.read_only {
+        if self.in_transaction {
             return work(self).map_err(|error| error.at(self.at.clone()));
+        }
+        if !self.read_only {
+            // One transaction for all that the answer is made of: each would take and give back the file's locks.
+            self.run("BEGIN")?;
+            let outcome = work(self);
+            self.run("COMMIT")?;
+            return outcome.map_err(|error| error.at(self.at.clone()));
         }
         // Another process writes: one transaction, so that every part of the answer is of one moment.
         self.run("BEGIN")?;

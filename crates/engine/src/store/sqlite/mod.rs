@@ -16,7 +16,7 @@ mod writer;
 #[cfg(test)]
 mod tests;
 
-use super::{Address, Counts, Identity, LedgerQuery, LinkState, Lookup, Store, Transaction};
+use super::{Address, Counts, Identity, LedgerQuery, LinkState, Lookup, Recalled, Store, Transaction};
 use crate::change::Position;
 use crate::clock::Moment;
 use crate::error::{Code, Error, Result};
@@ -181,6 +181,10 @@ impl Store for SqliteStore {
 
     async fn links(&self, ids: Vec<LinkId>) -> Result<Vec<LinkState>> {
         self.read(move |database| reads::links(database, &ids)).await
+    }
+
+    async fn recall(&self, addresses: Vec<Address>, ids: Vec<LinkId>) -> Result<Recalled> {
+        self.read(move |database| reads::recall(database, addresses, ids)).await
     }
 
     async fn scan_links(&self, sync: SyncId, after: LinkId, limit: usize) -> Result<Vec<Link>> {

@@ -12,10 +12,11 @@ use crate::ledger::LedgerRow;
 use crate::link::{Link, LinkId, MemberIndex, Pending, ReviewId, SyncId};
 use crate::record::{FeedName, SystemName};
 use crate::review::Review;
-use crate::store::{Address, Counts, Identity, LedgerQuery, LinkState, Lookup};
+use crate::store::{Address, Counts, Identity, LedgerQuery, LinkState, Lookup, Recalled};
 use rusqlite::{CachedStatement, OptionalExtension, Params, Row, params};
 use serde::de::DeserializeOwned;
 use std::cmp::Ordering;
+use std::sync::Arc;
 
 pub(super) fn identity(database: &mut Database) -> Result<Identity> {
     let store =
@@ -47,18 +48,9 @@ pub(super) fn positions(database: &mut Database) -> Result<Vec<(SystemName, Feed
 }
 
 pub(super) fn lookup(database: &mut Database, addresses: &[Address]) -> Result<Vec<Lookup>> {
-    let mut link = database.connection.prepare_cached("SELECT link FROM keys WHERE sync = ?1 AND member = ?2 AND key = ?3")?;
+    let mut owner = owner_by_address(database)?;
     let mut pending = pending_by_address(database)?;
-    let mut found = Vec::with_capacity(addresses.len());
-    for address in addresses {
-        let place = params![address.sync.0, to_sql(address.member)?, address.key];
-        let link: Option<i64> = link.query_row(place, |row| row.get(0)).optional()?;
-        found.push(Lookup {
-            link: link.map(|link| from_sql(link).map(LinkId)).transpose()?,
-            pending: one_body(&mut pending, place)?,
-        });
-    }
-    Ok(found)
+    addresses.iter().map(|address| look_up(&mut owner, &mut pending, address)).collect()
 }
 
 pub(super) fn links(database: &mut Database, ids: &[LinkId]) -> Result<Vec<LinkState>> {
@@ -77,6 +69,42 @@ pub(super) fn links(database: &mut Database, ids: &[LinkId]) -> Result<Vec<LinkS
         states.push(LinkState { link, pending: shown });
     }
     Ok(states)
+}
+
+pub(super) fn recall(database: &mut Database, addresses: Vec<Address>, ids: Vec<LinkId>) -> Result<Recalled> {
+    let mut owner = owner_by_address(database)?;
+    let mut pending = pending_by_address(database)?;
+    let mut link_body = database.connection.prepare_cached("SELECT body FROM links WHERE id = ?1")?;
+    let mut recalled = Recalled::default();
+    let (mut addresses, mut ids) = (addresses, ids);
+    // Keys lead to links and links to keys: at most two turns, but for a key that is another link's.
+    while !addresses.is_empty() || !ids.is_empty() {
+        for address in std::mem::take(&mut addresses) {
+            if recalled.slots.contains_key(&address) {
+                continue;
+            }
+            let lookup = look_up(&mut owner, &mut pending, &address)?;
+            ids.extend(lookup.link);
+            recalled.slots.insert(address, lookup);
+        }
+        for id in std::mem::take(&mut ids) {
+            if recalled.links.contains_key(&id) {
+                continue;
+            }
+            let Some(link) = one_body::<Link>(&mut link_body, [to_sql(id.0)?])? else { continue };
+            for (member, side) in link.sides.iter().enumerate() {
+                addresses.extend(side.key.as_ref().map(|key| Address { sync: link.sync, member, key: key.encode() }));
+            }
+            recalled.links.insert(id, Arc::new(link));
+        }
+    }
+    Ok(recalled)
+}
+
+fn look_up(owner: &mut CachedStatement<'_>, pending: &mut CachedStatement<'_>, address: &Address) -> Result<Lookup> {
+    let place = params![address.sync.0, to_sql(address.member)?, address.key];
+    let link: Option<i64> = owner.query_row(place, |row| row.get(0)).optional()?;
+    Ok(Lookup { link: link.map(|link| from_sql(link).map(LinkId)).transpose()?, pending: one_body(pending, place)? })
 }
 
 pub(super) fn scan_links(database: &mut Database, sync: SyncId, after: LinkId, rows: usize) -> Result<Vec<Link>> {
@@ -214,6 +242,11 @@ pub(super) fn counts(database: &mut Database, sync: SyncId) -> Result<Counts> {
         reviews: counters.of_sync(Counter::OpenReviews, sync)?,
         ledger: counters.of_sync(Counter::Ledger, sync)?,
     })
+}
+
+fn owner_by_address(database: &Database) -> Result<CachedStatement<'_>> {
+    let statement = "SELECT link FROM keys WHERE sync = ?1 AND member = ?2 AND key = ?3";
+    Ok(database.connection.prepare_cached(statement)?)
 }
 
 fn pending_by_address(database: &Database) -> Result<CachedStatement<'_>> {

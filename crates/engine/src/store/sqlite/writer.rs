@@ -19,6 +19,9 @@ const GROUP_LENGTH_MAX: usize = 256;
 /// How long a group may grow while calls keep coming, unless a commit takes longer than that by itself.
 const GROUP_TIME_MAX: Duration = Duration::from_millis(2);
 
+/// How many commits go by between two looks at a log that is far from its quarter.
+const COMMITS_A_LOOK: u32 = 8;
+
 /// Tells one caller what became of the commit that holds its step.
 type Answer = Box<dyn FnOnce(Result<()>) + Send>;
 
@@ -150,6 +153,7 @@ struct Checkpointer {
     is_running: bool,
     pages_wanted: u64,
     pages_max: u64,
+    commits_to_skip: u32,
     thread: Option<JoinHandle<()>>,
 }
 
@@ -177,6 +181,7 @@ impl Checkpointer {
             is_running: false,
             pages_wanted: pages_max / 4,
             pages_max,
+            commits_to_skip: 0,
             thread: Some(thread),
         })
     }
@@ -194,13 +199,21 @@ impl Checkpointer {
                 Err(TryRecvError::Empty) => {}
                 Err(TryRecvError::Disconnected) => self.finish(database, Err(gone())),
             }
-        } else if self.log_reaches(database, self.pages_wanted) {
+        } else if self.is_time_to_look() && self.log_reaches(database, self.pages_wanted) {
             self.is_running = self.requests.as_ref().is_some_and(|requests| requests.send(()).is_ok());
         }
     }
 
-    fn log_reaches(&self, database: &Database, pages: u64) -> bool {
-        database.wal_pages().is_ok_and(|now| now >= pages)
+    /// A look at the log takes locks: while it is far from its quarter, not every commit is worth one.
+    fn is_time_to_look(&mut self) -> bool {
+        self.commits_to_skip = self.commits_to_skip.saturating_sub(1);
+        self.commits_to_skip == 0
+    }
+
+    fn log_reaches(&mut self, database: &Database, pages: u64) -> bool {
+        let Ok(now) = database.wal_pages() else { return false };
+        self.commits_to_skip = if now < self.pages_wanted / 2 { COMMITS_A_LOOK } else { 0 };
+        now >= pages
     }
 
     fn finish(&mut self, database: &mut Database, outcome: Result<()>) {

@@ -77,7 +77,7 @@ async fn a_full_disk_stops_the_store_with_its_own_error_and_everything_acknowled
         let store = open(&path, &options).unwrap();
         let mut acknowledged = 0u64;
         let failed = loop {
-            let links = (1..=10).map(|place| full_link(acknowledged * 10 + place, 1)).collect();
+            let links = (1..=10).map(|place| full_link(acknowledged * 10 + place, 1).into()).collect();
             match submit(&store, Transaction { links, ..Transaction::default() }).await {
                 Ok(()) => acknowledged += 1,
                 Err(error) => break error,
@@ -95,7 +95,9 @@ async fn a_full_disk_stops_the_store_with_its_own_error_and_everything_acknowled
         let store = open(&path, &StoreOptions::default()).unwrap();
         assert_eq!(store.identity().await.unwrap().last_link, acknowledged * 10);
         assert_eq!(store.scan_links(SyncId(1), LinkId(0), EVERYTHING).await.unwrap().len() as u64, acknowledged * 10);
-        submit(&store, Transaction { links: vec![link(acknowledged * 10 + 1, 1)], ..Transaction::default() }).await.unwrap();
+        submit(&store, Transaction { links: vec![link(acknowledged * 10 + 1, 1).into()], ..Transaction::default() })
+            .await
+            .unwrap();
     }
 }
 

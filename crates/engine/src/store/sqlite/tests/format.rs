@@ -47,7 +47,7 @@ async fn a_store_of_format_1_opens_and_shows_what_it_held() {
     assert_eq!(contents(folder.path()).await, expected);
 
     let store = SqliteStore::open(folder.path(), &StoreOptions::default()).unwrap();
-    submit(&store, Transaction { links: vec![link(77, 1)], ..Transaction::default() }).await.unwrap();
+    submit(&store, Transaction { links: vec![link(77, 1).into()], ..Transaction::default() }).await.unwrap();
     assert_eq!(store.identity().await.unwrap().last_link, 77);
 }
 

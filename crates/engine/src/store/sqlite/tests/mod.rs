@@ -23,6 +23,7 @@ use crate::review::{Review, Subject};
 use crate::store::{Address, Counts, LedgerQuery, Store, Transaction};
 use crate::value::Value;
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 pub(super) fn open(folder: &tempfile::TempDir) -> SqliteStore {
     SqliteStore::open(folder.path(), &StoreOptions::default()).unwrap()
@@ -169,11 +170,16 @@ pub(super) fn full_link(id: u64, sync: u32) -> Link {
     }
 }
 
+/// Links as a transaction holds them.
+pub(super) fn shared(links: impl IntoIterator<Item = Link>) -> Vec<Arc<Link>> {
+    links.into_iter().map(Arc::new).collect()
+}
+
 /// One transaction that writes into every table.
 pub(super) fn sample() -> Transaction {
     Transaction {
         positions: vec![("crm".into(), "slot".into(), Position(vec![1, 2])), ("erp".into(), "log".into(), Position(vec![]))],
-        links: vec![full_link(1, 1), link(2, 1), tombstone(3, 2, 40)],
+        links: shared([full_link(1, 1), link(2, 1), tombstone(3, 2, 40)]),
         forgotten: vec![],
         keys: vec![
             (Address { sync: SyncId(1), member: 0, key: b"one".to_vec() }, Some(LinkId(1))),
@@ -188,7 +194,7 @@ pub(super) fn sample() -> Transaction {
         ],
         owed: vec![(SyncId(1), 0, LinkId(1), Some(Moment(30))), (SyncId(1), 0, LinkId(2), Some(Moment(10)))],
         reservations: vec![(SyncId(1), b"ada@example.org".to_vec(), Some(LinkId(2)))],
-        opened: vec![flight(8, 1)],
+        opened: vec![flight(8, 1).into()],
         closed: vec![],
         ledger: vec![ledger_row(100, 1, Some(1), "5"), ledger_row(101, 1, None, "stranger")],
         reviews: vec![review(4, 1, None), review(5, 1, Some(60))],

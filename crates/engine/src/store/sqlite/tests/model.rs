@@ -33,7 +33,7 @@ impl Model {
         }
         for link in transaction.links {
             self.last_numbers.0 = self.last_numbers.0.max(link.id.0);
-            self.links.insert(link.id, link);
+            self.links.insert(link.id, Link::clone(&link));
         }
         for id in transaction.forgotten {
             self.forget(id);
@@ -55,7 +55,7 @@ impl Model {
         }
         for flight in transaction.opened {
             self.last_numbers.1 = self.last_numbers.1.max(flight.id.0);
-            self.flights.insert(flight.id, flight);
+            self.flights.insert(flight.id, Flight::clone(&flight));
         }
         for id in transaction.closed {
             self.flights.remove(&id);

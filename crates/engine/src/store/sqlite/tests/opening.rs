@@ -38,7 +38,7 @@ async fn a_store_opened_to_look_sees_what_is_committed_while_another_writes_and_
     assert_eq!(submit(&looker, sample()).await.unwrap_err().code, Code::StoreReadOnly);
     assert_eq!(looker.sync_id("new").await.unwrap_err().code, Code::StoreReadOnly);
     assert_eq!(looker.expire(Moment(0), Moment(0)).await.unwrap_err().code, Code::StoreReadOnly);
-    submit(&store, Transaction { links: vec![link(9, 1)], ..Transaction::default() }).await.unwrap();
+    submit(&store, Transaction { links: vec![link(9, 1).into()], ..Transaction::default() }).await.unwrap();
     assert_eq!(looker.counts(SyncId(1)).await.unwrap().links, 3);
 }
 

@@ -85,7 +85,7 @@ fn a_transaction() -> impl Strategy<Value = Transaction> {
         |((positions, links, forgotten, keys, waiting, owed), (reserved, opened, closed, rows, reviews, ended, settings))| {
             Transaction {
                 positions: positions.into_iter().map(|(s, f, p)| (s.into(), f.into(), Position(p))).collect(),
-                links,
+                links: shared(links),
                 forgotten: forgotten.into_iter().map(LinkId).collect(),
                 keys: keys.into_iter().map(|(address, link)| (address, link.map(LinkId))).collect(),
                 pending: waiting
@@ -100,7 +100,7 @@ fn a_transaction() -> impl Strategy<Value = Transaction> {
                     .map(|(id, member, due)| (SyncId(sync_of(id)), member, LinkId(id), due.map(Moment)))
                     .collect(),
                 reservations: reserved.into_iter().map(|(sync, value, link)| (SyncId(sync), value, link.map(LinkId))).collect(),
-                opened: opened.into_iter().map(|id| flight(id, 1)).collect(),
+                opened: opened.into_iter().map(|id| flight(id, 1).into()).collect(),
                 closed: closed.into_iter().map(FlightId).collect(),
                 ledger: rows.into_iter().map(|(at, sync, link, key)| ledger_row(at, sync, link, &key)).collect(),
                 reviews: reviews.into_iter().map(|(id, sync, closed)| review(id, sync, closed)).collect(),

@@ -13,13 +13,13 @@ async fn every_table_gives_back_what_it_was_given_after_a_reopening() {
     let shown = picture(&store, &addresses, &[b"ada@example.org".to_vec()]).await;
     assert_eq!(shown.last_numbers, (3, 8, 5));
     assert_eq!(shown.positions, written.positions);
-    assert_eq!(shown.links, written.links);
+    assert_eq!(shared(shown.links), written.links);
     assert_eq!(shown.keys.into_iter().map(|(address, link)| (address, Some(link))).collect::<Vec<_>>(), written.keys);
     assert_eq!(shown.pending.into_iter().map(|(address, pending)| (address, Some(pending))).collect::<Vec<_>>(), written.pending);
     assert_eq!(shown.owed[0], (SyncId(1), 0, vec![LinkId(2), LinkId(1)], Some(Moment(10))));
     assert_eq!(shown.owed[1], (SyncId(1), 1, vec![], None));
     assert_eq!(shown.reserved, vec![(SyncId(1), vec![Some(LinkId(2))]), (SyncId(2), vec![None])]);
-    assert_eq!(shown.flights, written.opened);
+    assert_eq!(shown.flights.into_iter().map(Arc::new).collect::<Vec<_>>(), written.opened);
     assert_eq!(shown.settings, vec![("pause/crm".to_owned(), vec![]), ("plan/1".to_owned(), vec![7])]);
     assert_eq!(shown.reviews, written.reviews.iter().rev().cloned().collect::<Vec<_>>());
     assert_eq!(shown.open_reviews, vec![written.reviews[0].clone()]);
@@ -55,7 +55,7 @@ async fn links_come_with_what_is_pending_under_their_sides_keys_and_missing_ones
     submit(
         &store,
         Transaction {
-            links: vec![linked.clone(), link(5, 1)],
+            links: shared([linked.clone(), link(5, 1)]),
             pending: vec![
                 (address(1, 1, 9), Some(pending(1, 1, 9, "waits"))),
                 (address(1, 0, 9), Some(pending(1, 0, 9, "of another record"))),
@@ -73,13 +73,46 @@ async fn links_come_with_what_is_pending_under_their_sides_keys_and_missing_ones
 }
 
 #[tokio::test]
+async fn a_recall_follows_keys_to_links_and_links_to_all_their_keys() {
+    let store = in_memory();
+    let mut linked = link(4, 1);
+    linked.sides[0].key = Some(key(1));
+    linked.sides[1].key = Some(key(9));
+    let mut other = link(5, 1);
+    other.sides[0].key = Some(key(2));
+    submit(
+        &store,
+        Transaction {
+            links: shared([linked.clone(), other.clone(), link(6, 1)]),
+            // What side 1 of link 4 believes to be its key belongs to link 5.
+            keys: vec![(address(1, 0, 1), Some(LinkId(4))), (address(1, 1, 9), Some(LinkId(5)))],
+            pending: vec![(address(1, 1, 9), Some(pending(1, 1, 9, "waits"))), (address(1, 0, 7), Some(pending(1, 0, 7, "far")))],
+            ..Transaction::default()
+        },
+    )
+    .await
+    .unwrap();
+    let recalled = store.recall(vec![address(1, 0, 1), address(1, 0, 8)], vec![LinkId(77)]).await.unwrap();
+    assert_eq!(recalled.links.into_values().map(|link| Link::clone(&link)).collect::<Vec<_>>(), vec![linked, other]);
+    let slots: Vec<(Address, Option<LinkId>, bool)> =
+        recalled.slots.into_iter().map(|(address, found)| (address, found.link, found.pending.is_some())).collect();
+    let expected = [
+        (address(1, 0, 1), Some(LinkId(4)), false),
+        (address(1, 0, 2), None, false),
+        (address(1, 0, 8), None, false),
+        (address(1, 1, 9), Some(LinkId(5)), true),
+    ];
+    assert_eq!(slots, expected);
+}
+
+#[tokio::test]
 async fn scans_go_on_behind_the_last_one_seen_within_their_sync() {
     let store = in_memory();
     let addresses: Vec<Address> = (0..2).flat_map(|member| (0..3).map(move |number| address(1, member, number))).collect();
     submit(
         &store,
         Transaction {
-            links: (1..=9).map(|id| link(id, if id % 2 == 0 { 2 } else { 1 })).collect(),
+            links: shared((1..=9).map(|id| link(id, if id % 2 == 0 { 2 } else { 1 }))),
             pending: addresses.iter().map(|place| (place.clone(), Some(pending(1, place.member, 0, "x")))).collect(),
             ..Transaction::default()
         },
@@ -219,7 +252,7 @@ async fn expiry_removes_what_is_older_and_no_longer_needed_and_keeps_the_numbers
     submit(
         &store,
         Transaction {
-            links: vec![tombstone(1, 1, 10), owing.clone(), awaited.clone(), tombstone(4, 1, 30), link(5, 1)],
+            links: shared([tombstone(1, 1, 10), owing.clone(), awaited.clone(), tombstone(4, 1, 30), link(5, 1)]),
             keys: vec![(address(1, 0, 1), Some(LinkId(1))), (address(1, 0, 3), Some(LinkId(3)))],
             pending: vec![(address(1, 0, 3), Some(pending(1, 0, 3, "late")))],
             ledger: (0..2500).map(|at| ledger_row(at, 1, None, "k")).collect(),
