@@ -16,7 +16,7 @@ use concord_engine::value::Value;
 use std::cmp::Ordering;
 
 /// The one feed of a system.
-const FEED: &str = "log";
+pub(crate) const FEED: &str = "log";
 
 /// How a batch of writes fares.
 enum Fate {

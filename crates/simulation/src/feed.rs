@@ -103,7 +103,7 @@ impl Stream {
 
     fn events(&self, system: &System, state: &State, commit: &Commit) -> Vec<Event> {
         let time = EditTime {
-            at: coarse(commit.at, system.profile.granularity_micros),
+            at: coarse(system.stamp(commit.at), system.profile.granularity_micros),
             granularity_micros: system.profile.granularity_micros,
             estimated: false,
         };

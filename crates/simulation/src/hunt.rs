@@ -6,10 +6,17 @@ use std::sync::Mutex;
 use std::sync::PoisonError;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
+/// About how many lines of progress a long sweep prints.
+const PROGRESS_LINES: u64 = 50;
+/// A sweep of fewer seeds prints none.
+const PROGRESS_MIN: u64 = 1_000;
+
 /// Runs the seeds `from..to` and gives back the reports that failed, in the order of the seeds; only the first one unless
 /// told to keep going.
 pub fn sweep(from: u64, to: u64, jobs: u64, mutant: Option<&'static str>, keep_going: bool) -> Vec<Report> {
     let next = AtomicU64::new(from);
+    let done = AtomicU64::new(0);
+    let every = ((to.saturating_sub(from)) / PROGRESS_LINES).max(PROGRESS_MIN);
     let stop = AtomicBool::new(false);
     let failures: Mutex<Vec<Report>> = Mutex::new(Vec::new());
     std::thread::scope(|scope| {
@@ -22,6 +29,11 @@ pub fn sweep(from: u64, to: u64, jobs: u64, mutant: Option<&'static str>, keep_g
                         break;
                     }
                     let report = run(seed);
+                    let played = done.fetch_add(1, Ordering::SeqCst) + 1;
+                    if played.is_multiple_of(every) {
+                        let failed = failures.lock().unwrap_or_else(PoisonError::into_inner).len();
+                        eprintln!("{played} of {} seeds played, {failed} failed", to - from);
+                    }
                     if let Some(first) = report.violations.first() {
                         let what: String = first.what.chars().take(200).collect();
                         eprintln!("seed {seed}: {}: record {}: {what}", first.invariant, first.record);

@@ -63,6 +63,7 @@ fn main() -> ExitCode {
         eprintln!("--seeds wants A..B");
         return ExitCode::from(2);
     };
+    eprintln!("seeds {from}..{to}, every one of them from its beginning, on {} threads", arguments.jobs);
     match hunt::sweep(from, to, arguments.jobs, mutant, arguments.keep_going) {
         failures if failures.is_empty() => {
             println!("{} seeds: every invariant held", to - from);

@@ -1,7 +1,7 @@
 //! A world's rules in the engine's words: what a configuration would be compiled into.
 
 use crate::database::KeyKind;
-use crate::world::{Decide, DeleteRule, EditRule, FieldKind, Flow, NAMES, OBJECT, Purpose, Start, World};
+use crate::world::{AgainstFlow, Decide, DeleteRule, EditRule, FieldKind, Flow, GONE, NAMES, OBJECT, Purpose, Start, World};
 use concord_engine::link::SyncId;
 use concord_engine::map::Mapping;
 use concord_engine::record::{FieldName, ObjectName, SyncName, SystemName};
@@ -11,6 +11,7 @@ use concord_engine::rules::{
 };
 use concord_engine::schema::{Field, Schema, Selection, Type};
 use concord_engine::transform::MatchKind;
+use concord_engine::validate::{OnError, Rule, RuleSpec};
 use std::time::Duration;
 
 fn field_type(world: &World, member: usize, field: usize) -> Type {
@@ -52,6 +53,17 @@ pub fn schema(world: &World, member: usize) -> Schema {
             });
         }
     }
+    if world.on_delete == DeleteRule::Soft {
+        fields.push(Field {
+            name: FieldName::from(GONE),
+            ty: Type::Int { bits: 64, unsigned: false },
+            native_type: "simulated".to_owned(),
+            nullable: true,
+            creatable: true,
+            updatable: true,
+            has_default: false,
+        });
+    }
     Schema { object: ObjectName::from(OBJECT), fields, key: vec![key], unique: Vec::new(), indexes: Vec::new() }
 }
 
@@ -61,16 +73,19 @@ fn member_rules(world: &World, member: usize) -> MemberRules {
     if !fields.contains(&key) {
         fields.push(key);
     }
+    let soft = (world.on_delete == DeleteRule::Soft).then(|| FieldName::from(GONE));
+    fields.extend(soft.clone());
+    let one_way = world.further.one_way.is_some();
     MemberRules {
         system: SystemName::from(world.members.get(member).map_or("", |member| member.name)),
         object: ObjectName::from(OBJECT),
         role: None,
         selection: Selection { object: ObjectName::from(OBJECT), fields },
         schema: schema(world, member),
-        outward: true,
-        inward: true,
+        outward: !one_way || member == 0,
+        inward: !one_way || member != 0,
         edit_time_field: None,
-        soft_delete_field: None,
+        soft_delete_field: soft,
     }
 }
 
@@ -119,6 +134,14 @@ fn group_rules(world: &World, group: usize) -> GroupRules {
     GroupRules { name: name.to_owned(), fields, policy }
 }
 
+/// Where a world validates, names that bear the mark are refused.
+fn validation(world: &World) -> Vec<Rule> {
+    let arguments = serde_json::json!({ "pattern": format!("^[^{}]*$", crate::users::REJECTED) });
+    let spec = RuleSpec { field: "name".to_owned(), rule: "regex".to_owned(), on_error: OnError::RejectRecord, arguments };
+    let rule = world.further.rejects.then(|| Rule::compile(&spec, None).ok()).flatten();
+    rule.into_iter().collect()
+}
+
 /// The rules of a world's one sync.
 pub fn sync_rules(world: &World, id: SyncId) -> SyncRules {
     let tag = world.field("tag").filter(|_| world.matched);
@@ -130,12 +153,13 @@ pub fn sync_rules(world: &World, id: SyncId) -> SyncRules {
         groups: (0..world.groups.len()).map(|group| group_rules(world, group)).collect(),
         layout: 0,
         match_on: tag.map(|field| MatchRule { field, normaliser: MatchKind::Exact }).into_iter().collect(),
-        validation: Vec::new(),
+        validation: validation(world),
         deletes: DeleteRules {
             on_delete: match world.on_delete {
                 DeleteRule::Propagate => OnDelete::Propagate,
                 DeleteRule::Detach => OnDelete::Detach,
                 DeleteRule::Ignore => OnDelete::Ignore,
+                DeleteRule::Soft => OnDelete::SoftDelete,
             },
             against_edit: match world.against_edit {
                 EditRule::UpdateWins => DeleteAgainstEdit::UpdateWins,
@@ -160,7 +184,11 @@ pub fn sync_rules(world: &World, id: SyncId) -> SyncRules {
             max_delay: Duration::from_secs(5),
         },
         fallback: Fallback::Review,
-        target_edits: TargetEdits::Overwrite,
+        target_edits: match world.further.one_way {
+            Some(AgainstFlow::Keep) => TargetEdits::Keep,
+            Some(AgainstFlow::Review) => TargetEdits::Review,
+            _ => TargetEdits::Overwrite,
+        },
         batch_size: world.batch_size,
         parallelism: world.parallelism,
         estimate_wait: Duration::from_secs(30),

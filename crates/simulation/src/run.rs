@@ -2,6 +2,8 @@
 //! the same run, step for step: no real time, no threads, no order that a hash map decides.
 
 use crate::checker::Violation;
+use crate::file::FileStore;
+use crate::person::Person;
 use crate::random::Random;
 use crate::stage::{End, Kill, Stage, returned};
 use crate::users::{Numbers, User};
@@ -9,6 +11,8 @@ use crate::world::World;
 use futures_util::future::join_all;
 use std::cell::Cell;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// What a run came to.
@@ -29,14 +33,27 @@ pub fn run(seed: u64) -> Report {
     run_world(World::from_seed(seed))
 }
 
-/// Runs a world.
+/// Runs a world with a store in memory.
 pub fn run_world(world: World) -> Report {
-    let seed = world.seed;
+    enact(world.seed, async { perform(Stage::new(world)).await })
+}
+
+/// Runs the world of a seed with a store in real files of a folder.
+pub fn run_on_files(seed: u64, folder: &Path) -> Report {
+    let world = World::from_seed(seed);
+    match FileStore::new(folder, Random::fork(seed, "store"), world.fsync_ms_max) {
+        Ok(store) => enact(seed, async { perform(Stage::with_store(world, Arc::new(store))).await }),
+        Err(error) => failed(seed, format!("no store: {error}")),
+    }
+}
+
+/// Plays on a runtime of its own, whose clock stands still while anything is left to do.
+fn enact(seed: u64, play: impl Future<Output = Report>) -> Report {
     let runtime = match tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build() {
         Ok(runtime) => runtime,
         Err(error) => return failed(seed, format!("no runtime: {error}")),
     };
-    catch_unwind(AssertUnwindSafe(|| runtime.block_on(perform(world)))).unwrap_or_else(|panic| {
+    catch_unwind(AssertUnwindSafe(|| runtime.block_on(play))).unwrap_or_else(|panic| {
         let text = panic.downcast_ref::<String>().cloned();
         let text = text.or_else(|| panic.downcast_ref::<&str>().map(|text| (*text).to_owned()));
         failed(seed, format!("panic: {}", text.unwrap_or_default()))
@@ -48,8 +65,7 @@ fn failed(seed: u64, what: String) -> Report {
     Report { seed, hash: 0, trace: Vec::new(), violations: vec![violation] }
 }
 
-async fn perform(world: World) -> Report {
-    let stage = Stage::new(world);
+async fn perform(stage: Stage) -> Report {
     let violations = tokio::select! {
         biased;
         violations = play(&stage) => violations,
@@ -117,10 +133,35 @@ async fn peace(stage: &Stage, loaded: &Cell<bool>) -> Result<(), Violation> {
             users.push(User { world: &stage.world, systems: &stage.systems, member, random, numbers: &numbers }.work());
         }
     }
-    join_all(users).await;
+    let mut person = Person::new(stage, &numbers);
+    {
+        let work = async { tokio::join!(join_all(users), lose_feeds(stage)) };
+        let further = &stage.world.further;
+        let person = async {
+            if further.person || further.pauses || further.gaps { person.work().await } else { std::future::pending().await }
+        };
+        tokio::select! { biased; _ = work => {}, () = person => {} }
+    }
     for system in &stage.systems {
         system.heal();
     }
     stage.trace.note("stage", "users are done; nothing goes wrong any more");
-    stage.level().await
+    person.close().await
+}
+
+/// Administrators drop slots while users work.
+async fn lose_feeds(stage: &Stage) {
+    if !stage.world.further.gaps {
+        return;
+    }
+    let mut random = Random::fork(stage.world.seed, "lost feeds");
+    let span = u64::try_from(stage.world.span.as_millis()).unwrap_or(1_000);
+    for _ in 0..random.between(1, 2) {
+        let wait = random.millis(0, span);
+        tokio::time::sleep(wait).await;
+        if let Some(system) = random.pick(&stage.systems) {
+            stage.trace.note(system.name.as_str(), "the slot is dropped");
+            system.lose_feed();
+        }
+    }
 }

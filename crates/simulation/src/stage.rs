@@ -3,10 +3,12 @@
 
 use crate::checker::{Evidence, Violation, check};
 use crate::clock::VirtualClock;
+use crate::connector::FEED;
 use crate::database::{Author, Database, Draft, KeyKind};
 use crate::faults::Faults;
+use crate::person::Answer;
 use crate::random::Random;
-use crate::store::MemoryStore;
+use crate::store::{Durable, MemoryStore};
 use crate::system::System;
 use crate::trace::Trace;
 use crate::users::{fresh, identity};
@@ -15,11 +17,11 @@ use concord_engine::clock::Clock;
 use concord_engine::connector::Connector;
 use concord_engine::error::{Code, Error, Result};
 use concord_engine::link::{LinkId, SyncId};
-use concord_engine::record::{Key, Record, SystemName};
+use concord_engine::record::{FeedName, Key, Record, SystemName};
 use concord_engine::runtime::command::{Command, Request};
 use concord_engine::runtime::status::Status;
 use concord_engine::runtime::{Approvals, Handle, Options, Setup, engine};
-use concord_engine::store::{LedgerQuery, Store};
+use concord_engine::store::LedgerQuery;
 use concord_engine::value::Value;
 use futures_util::future::join_all;
 use std::cell::{Cell, RefCell};
@@ -51,7 +53,9 @@ pub struct Stage {
     /// The systems, in the order of the members.
     pub systems: Vec<Arc<System>>,
     /// The store.
-    pub store: Arc<MemoryStore>,
+    pub store: Arc<dyn Durable>,
+    /// What a person has said about review items.
+    pub answers: RefCell<Vec<Answer>>,
     handle: RefCell<Option<Handle>>,
     lives: Cell<u64>,
 }
@@ -76,16 +80,30 @@ pub enum End {
 }
 
 impl Stage {
-    /// Sets a world up. Must be called inside the paused runtime.
+    /// Sets a world up, with a store in memory. Must be called inside the paused runtime.
     pub fn new(world: World) -> Stage {
+        let store = MemoryStore::new(Random::fork(world.seed, "store"), world.fsync_ms_max);
+        Stage::with_store(world, Arc::new(store))
+    }
+
+    /// Sets a world up on a store. Must be called inside the paused runtime.
+    pub fn with_store(world: World, store: Arc<dyn Durable>) -> Stage {
         let clock = VirtualClock::begin();
         let trace = Trace::new(clock);
         for line in crate::describe::world(&world) {
             trace.note("world", &line);
         }
         let systems = (0..world.members.len()).map(|member| system(&world, member, clock, &trace)).collect();
-        let store = Arc::new(MemoryStore::new(Random::fork(world.seed, "store"), world.fsync_ms_max));
-        Stage { world, clock, trace, systems, store, handle: RefCell::new(None), lives: Cell::new(0) }
+        Stage {
+            world,
+            clock,
+            trace,
+            systems,
+            store,
+            answers: RefCell::default(),
+            handle: RefCell::new(None),
+            lives: Cell::new(0),
+        }
     }
 
     /// Everything that happens by itself: the store's fsyncs, workflows, sessions that outlived their client.
@@ -156,9 +174,9 @@ impl Stage {
             let connector: Arc<dyn Connector> = Arc::<System>::clone(system);
             (system.name.clone(), connector)
         });
-        let store: Arc<dyn Store> = Arc::<MemoryStore>::clone(&self.store);
+        let store: Arc<dyn Durable> = Arc::clone(&self.store);
         Ok(Setup {
-            syncs: vec![crate::rules::sync_rules(&self.world, id)],
+            syncs: vec![crate::rules::sync_rules(&self.world_in_life(lives), id)],
             systems: systems.collect(),
             store,
             clock: Arc::new(self.clock),
@@ -169,6 +187,15 @@ impl Stage {
             },
             approvals: Approvals::All,
         })
+    }
+
+    /// The world as this life of the engine is told of it: rules may have been changed at a start.
+    fn world_in_life(&self, life: u64) -> World {
+        let mut world = self.world.clone();
+        if let Some(groups) = self.world.further.new_policies.clone().filter(|_| life > 1) {
+            world.groups = groups;
+        }
+        world
     }
 
     /// The engine's status, while it lives.
@@ -269,6 +296,7 @@ impl Stage {
         let sync: SyncId = self.store.sync_id("people").await?;
         Ok(Evidence {
             world: &self.world,
+            answers: self.answers.borrow().clone(),
             databases: self.systems.iter().map(|system| system.look(Clone::clone)).collect(),
             ledger: self.store.ledger(LedgerQuery { limit: usize::MAX, ..LedgerQuery::default() }).await?,
             reviews: self.store.reviews(None, false, usize::MAX).await?,
@@ -280,7 +308,7 @@ impl Stage {
     pub async fn replay(&self) -> Vec<Violation> {
         for system in &self.systems {
             if let Some(position) = system.rewind() {
-                self.store.rewind(&system.name, &position);
+                self.store.rewind(&system.name, &FeedName::from(FEED), &position);
             }
         }
         self.trace.note("stage", "every feed is given again from its beginning");

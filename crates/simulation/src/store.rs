@@ -90,6 +90,17 @@ fn set<K: Ord, V>(table: &mut BTreeMap<K, V>, key: K, value: Option<V>) {
     };
 }
 
+/// What the stage asks of a store beyond what the engine does.
+#[async_trait]
+pub trait Durable: Store {
+    /// Makes transactions durable, group by group. Never ends.
+    async fn drive(&self);
+    /// What a kill of the process leaves: what was durable.
+    fn crash(&self);
+    /// Puts a feed back to an earlier position, as if it had never moved on.
+    fn rewind(&self, system: &SystemName, feed: &FeedName, position: &Position);
+}
+
 /// A transaction that waits for its fsync.
 struct Waiting {
     transaction: Transaction,
@@ -120,8 +131,18 @@ impl MemoryStore {
         MemoryStore { state: Mutex::new(state), wake: Notify::new(), fsync_ms_max }
     }
 
-    /// Makes transactions durable, group by group. Never ends.
-    pub async fn drive(&self) {
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn look<T>(&self, look: impl FnOnce(&Tables) -> T) -> Result<T> {
+        Ok(look(&self.state().visible))
+    }
+}
+
+#[async_trait]
+impl Durable for MemoryStore {
+    async fn drive(&self) {
         loop {
             let notified = self.wake.notified();
             let (group, life, wait) = {
@@ -147,31 +168,19 @@ impl MemoryStore {
         }
     }
 
-    /// What a kill of the process leaves: what was durable.
-    pub fn crash(&self) {
+    fn crash(&self) {
         let mut state = self.state();
         state.life += 1;
         state.visible = state.durable.clone();
         state.waiting.clear();
     }
 
-    /// Puts every feed back to an earlier position, as if it had never moved on.
-    pub fn rewind(&self, system: &SystemName, position: &Position) {
+    fn rewind(&self, system: &SystemName, feed: &FeedName, position: &Position) {
         let mut state = self.state();
         let State { visible, durable, .. } = &mut *state;
         for tables in [visible, durable] {
-            for ((_, _), stored) in tables.positions.iter_mut().filter(|((of, _), _)| of == system) {
-                *stored = position.clone();
-            }
+            tables.positions.insert((system.clone(), feed.clone()), position.clone());
         }
-    }
-
-    fn state(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn look<T>(&self, look: impl FnOnce(&Tables) -> T) -> Result<T> {
-        Ok(look(&self.state().visible))
     }
 }
 

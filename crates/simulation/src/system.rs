@@ -45,6 +45,8 @@ pub struct Profile {
     pub poison: Option<String>,
     /// Text that makes every read and every search fail which is about it.
     pub unreadable: Option<String>,
+    /// How far the system's clock is ahead, in microseconds.
+    pub skew_micros: i64,
     /// Whether the feed leaves out of an insert what was not given.
     pub partial_inserts: bool,
     /// How many commits behind a read are too close to be ordered against it, where reads are vague.
@@ -67,6 +69,7 @@ impl Profile {
             feed_batch_max: 100,
             poison: None,
             unreadable: None,
+            skew_micros: 0,
             partial_inserts: false,
             vague_by: 1,
         }
@@ -233,6 +236,11 @@ impl System {
     /// How many times the engine has committed something here.
     pub fn written(&self) -> u64 {
         self.state().written
+    }
+
+    /// A time as the system's own clock shows it.
+    pub(crate) fn stamp(&self, at: Moment) -> Moment {
+        Moment(at.micros().saturating_add(self.profile.skew_micros))
     }
 
     /// Makes every fault end, now and for good.

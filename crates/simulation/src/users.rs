@@ -4,11 +4,16 @@
 use crate::database::{Author, Database, Draft, KeyKind, Refusal, Row};
 use crate::random::Random;
 use crate::system::System;
-use crate::world::{FieldKind, Flow, Purpose, World};
+use crate::world::{FieldKind, Flow, GONE, Purpose, World};
 use concord_engine::record::{Key, Record};
 use concord_engine::value::Value;
 use std::cell::Cell;
 use std::sync::Arc;
+
+/// Text that validation refuses, where a world validates.
+pub const REJECTED: &str = "#";
+/// Text that a system refuses, where one does.
+pub const POISON: &str = "%";
 
 /// Tags and operation numbers that all users draw from.
 #[derive(Default)]
@@ -18,7 +23,8 @@ pub struct Numbers {
 }
 
 impl Numbers {
-    fn operation(&self) -> u64 {
+    /// The number of the next operation.
+    pub fn operation(&self) -> u64 {
         self.operation.set(self.operation.get() + 1);
         self.operation.get()
     }
@@ -60,6 +66,9 @@ enum Further {
     Revert,
     Twin,
     Double,
+    Wipe,
+    Rejected,
+    Poison,
 }
 
 impl User<'_> {
@@ -110,6 +119,9 @@ impl User<'_> {
             Some(Further::Revert) => self.edit_and_revert().await,
             Some(Further::Twin) => self.twin().await,
             Some(Further::Double) => self.double(),
+            Some(Further::Wipe) => self.wipe(),
+            Some(Further::Rejected) => self.spoil(REJECTED, Some("name")),
+            Some(Further::Poison) => self.spoil(POISON, None),
             None => return false,
         }
         true
@@ -150,6 +162,41 @@ impl User<'_> {
         }
     }
 
+    /// Many records go at once.
+    fn wipe(&mut self) {
+        let all = self.random.percent(30);
+        let rows: Vec<Row> = self.system().map(|it| it.look(|database| database.rows().cloned().collect())).unwrap_or_default();
+        let gone: Vec<Key> = rows.into_iter().filter(|_| self.random.percent(60)).map(|row| row.key).collect();
+        let operation = self.numbers.operation();
+        self.transact(operation, |database, draft| {
+            if all {
+                database.truncate(draft);
+                return Ok(());
+            }
+            gone.iter().try_for_each(|key| database.delete(draft, key))
+        });
+    }
+
+    fn is_poison_elsewhere(&self) -> bool {
+        let refuses = |member: usize| self.world.members.get(member).is_some_and(|it| it.profile.poison.is_some());
+        !refuses(self.member) && (0..self.world.members.len()).any(refuses)
+    }
+
+    /// Somebody types in what is not to be carried on.
+    fn spoil(&mut self, with: &str, field: Option<&str>) {
+        let is_text = |place: &usize| self.world.fields.get(*place).is_some_and(|field| field.kind == FieldKind::Text);
+        let fields: Vec<usize> = self.editable().into_iter().filter(is_text).collect();
+        let wanted = field.and_then(|name| self.world.field(name)).filter(|field| fields.contains(field));
+        let Some(field) = wanted.or_else(|| self.random.pick(&fields).copied().filter(|_| field.is_none())) else { return };
+        let Some(row) = self.any_row() else { return };
+        let operation = self.numbers.operation();
+        let Value::Text(text) = self.value(field, operation) else { return };
+        let most = text.chars().count();
+        let text: String = format!("{with}{text}").chars().take(most).collect();
+        let set = [(self.world.native(self.member, field), Value::Text(text))].into_iter().collect();
+        self.transact(operation, |database, draft| database.update(draft, &Author::User(operation), &row.key, &set).map(|_| ()));
+    }
+
     fn delete_tagged(&mut self, tag: &str) {
         let tagged = |row: &&Row| tag_of(self.world, self.member, &row.fields).as_deref() == Some(tag);
         let Some(system) = self.system() else { return };
@@ -166,14 +213,16 @@ impl User<'_> {
     }
 
     fn any_row(&mut self) -> Option<Row> {
-        let rows: Vec<Row> = self.system()?.look(|database| database.rows().cloned().collect());
+        let there = |row: &&Row| !is_marked_gone(&row.fields);
+        let rows: Vec<Row> = self.system()?.look(|database| database.rows().filter(there).cloned().collect());
         self.random.pick(&rows).cloned()
     }
 
     fn editable(&self) -> Vec<usize> {
         let fields = self.world.fields.iter().enumerate();
         // A field that flows one way is edited where it comes from: elsewhere the edit would be written over at once.
-        let mine = |flow: Flow| flow == Flow::Both || flow == Flow::From(self.member);
+        let all = self.world.further.one_way.is_some();
+        let mine = |flow: Flow| all || flow == Flow::Both || flow == Flow::From(self.member);
         fields.filter(|(_, field)| field.purpose == Purpose::Plain && mine(field.flow)).map(|(place, _)| place).collect()
     }
 
@@ -280,7 +329,8 @@ impl User<'_> {
 
     fn shows(&self, tag: &str) -> bool {
         let Some(system) = self.system() else { return false };
-        system.look(|database| database.rows().any(|row| tag_of(self.world, self.member, &row.fields).as_deref() == Some(tag)))
+        let tagged = |row: &Row| tag_of(self.world, self.member, &row.fields).as_deref() == Some(tag);
+        system.look(|database| database.rows().any(|row| tagged(row) && !is_marked_gone(&row.fields)))
     }
 
     /// A new record: some of its fields are filled in.
@@ -310,6 +360,11 @@ pub fn identity(world: &World, member: usize, tag: &str, key: &Key) -> Record {
         record.set(world.native(member, place), value);
     }
     record
+}
+
+/// Whether a row is marked as gone.
+pub fn is_marked_gone(fields: &Record) -> bool {
+    fields.get(GONE) == Some(&Value::Int(1))
 }
 
 /// The tag of a row.

@@ -17,6 +17,8 @@ mod gaps;
 mod people;
 #[path = "interleavings/poison.rs"]
 mod poison;
+#[path = "interleavings/sights.rs"]
+mod sights;
 
 const A: usize = 0;
 const B: usize = 1;

@@ -2,16 +2,20 @@
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test may fail where it stands")]
 
 use concord_engine::mutants;
+use concord_simulation::further::FURTHER_FROM;
 use concord_simulation::hunt::sweep;
-use concord_simulation::run::run;
+use concord_simulation::run::{run, run_on_files};
 
 /// Worlds in which an invariant is known to be broken, each to be understood and taken off this list: a record made anew
 /// on one side while its counterpart is to be made there again. Nothing else may fail, and none of these is a reason to
 /// look away from another.
 const OPEN: &[u64] = &[1375, 1433];
 
+/// Worlds that are played on the real store, in files.
+const FILES: std::ops::Range<u64> = 10_000..10_040;
+
 fn seeds() -> u64 {
-    std::env::var("CONCORD_SIM_SEEDS").ok().and_then(|text| text.parse().ok()).unwrap_or(500)
+    std::env::var("CONCORD_SIM_SEEDS").ok().and_then(|text| text.parse().ok()).unwrap_or(3_000)
 }
 
 fn jobs() -> u64 {
@@ -20,7 +24,10 @@ fn jobs() -> u64 {
 
 #[test]
 fn every_invariant_holds_in_every_world_but_the_open_ones() {
-    let mut failures = sweep(0, seeds(), jobs(), None, true);
+    // Half of them are worlds of the first dimensions alone, and half have all.
+    let half = seeds() / 2;
+    let mut failures = sweep(0, half, jobs(), None, true);
+    failures.extend(sweep(FURTHER_FROM, FURTHER_FROM + half, jobs(), None, true));
     failures.retain(|report| !OPEN.contains(&report.seed));
     for report in &failures {
         for violation in &report.violations {
@@ -29,6 +36,15 @@ fn every_invariant_holds_in_every_world_but_the_open_ones() {
         println!("replay: cargo run -p concord-simulation -- --seed {}", report.seed);
     }
     assert!(failures.is_empty());
+}
+
+#[test]
+fn every_invariant_holds_on_the_real_store_as_well() {
+    for seed in FILES {
+        let folder = tempfile::tempdir().unwrap();
+        let report = run_on_files(seed, folder.path());
+        assert!(report.violations.is_empty(), "seed {seed}, on files: {:?}", report.violations);
+    }
 }
 
 #[test]

@@ -1,0 +1,98 @@
+//! Invariant 3: what a user wrote stands, was replaced by somebody who had seen it, or lost to a recorded decision.
+
+use super::Checker;
+use crate::database::Author;
+use crate::describe;
+use crate::timeline::{Lives, Step};
+use crate::world::Purpose;
+use concord_engine::ledger::Entry;
+use concord_engine::review::Subject;
+use concord_engine::value::Value;
+
+impl Checker<'_> {
+    /// Invariant 3: what a user wrote stands, was replaced by somebody who had seen it, or lost to a recorded decision.
+    pub(super) fn no_lost_update(&mut self, tag: &str, life: &Lives) {
+        for member in 0..self.members() {
+            let guarded = self.world().members.get(member).is_some_and(|member| member.profile.guarded);
+            for field in 0..self.world().fields.len() {
+                let plain =
+                    self.world().fields.get(field).is_some_and(|field| matches!(field.purpose, Purpose::Plain | Purpose::Code));
+                if guarded && plain && self.world().flows_from(member, field) {
+                    self.no_lost_value(tag, life, member, field);
+                }
+            }
+        }
+    }
+
+    pub(super) fn no_lost_value(&mut self, tag: &str, life: &Lives, member: usize, field: usize) {
+        let name = self.world().native(member, field);
+        let steps = life.get(member).cloned().unwrap_or_default();
+        let value_of = |row: &Option<crate::database::Row>| row.as_ref().and_then(|row| row.fields.get(name.as_str()).cloned());
+        for (place, step) in steps.iter().enumerate() {
+            let written = value_of(&step.after).filter(|value| *value != Value::Null);
+            let by_user = matches!(step.author, Author::User(_) | Author::Workflow);
+            let Some(value) = written.filter(|value| by_user && value_of(&step.before).as_ref() != Some(value)) else { continue };
+            let next = steps.iter().skip(place + 1).find(|next| value_of(&next.after).as_ref() != Some(&value));
+            let Some(next) = next else { continue };
+            if !matches!(next.author, Author::Engine(_)) || next.reaction {
+                continue;
+            }
+            // What a trigger made of a write of ours that asked for something else is the trigger's doing.
+            if next.after.is_some() && next.asked.get(name.as_str()) != value_of(&next.after).as_ref() {
+                continue;
+            }
+            if self.seen_elsewhere(life, member, field, &value, next) || self.recorded(field, &value) {
+                continue;
+            }
+            let became = value_of(&next.after).map_or_else(|| "a delete".to_owned(), |value| describe::value(&value));
+            let what = format!(
+                "{} = {} written at {} in commit {} by {} was overwritten with {became} in commit {} without a record of it",
+                name,
+                describe::value(&value),
+                self.name(member),
+                step.commit,
+                describe::author(&step.author),
+                next.commit
+            );
+            self.blame("3 no lost update", tag, what);
+        }
+    }
+
+    /// Whether what replaced a value was made where the value had been seen before: by a user, a workflow or a trigger.
+    pub(super) fn seen_elsewhere(&self, life: &Lives, member: usize, field: usize, value: &Value, overwritten: &Step) -> bool {
+        (0..self.members()).filter(|other| *other != member).any(|other| {
+            let name = self.world().native(other, field);
+            let fitted = self.fitted(other, field, value);
+            let mut seen = false;
+            let steps = life.get(other).into_iter().flatten().filter(|step| step.at <= overwritten.at);
+            for step in steps {
+                let ours = matches!(step.author, Author::Engine(_)) && !step.reaction;
+                let shown = step.after.as_ref().and_then(|row| row.fields.get(name.as_str()));
+                let asked = step.asked.get(name.as_str());
+                // A trigger that makes something else of what was asked for has seen it.
+                seen |= ours && asked == Some(&fitted);
+                let made = !ours || asked.is_some_and(|asked| Some(asked) != shown) || (asked.is_none() && step.after.is_some());
+                if seen && made && shown.is_none_or(|shown| *shown != fitted && self.fitted(member, field, shown) != *value) {
+                    return true;
+                }
+                // A short form says the same as the long one that it was cut from.
+                seen |= shown == Some(&fitted) || shown.is_some_and(|shown| self.fitted(member, field, shown) == *value);
+            }
+            false
+        })
+    }
+
+    /// Whether the ledger or a review holds a value as one that lost.
+    pub(super) fn recorded(&self, field: usize, value: &Value) -> bool {
+        let Some(name) = self.world().fields.get(field).map(|field| field.name) else { return false };
+        let lost = self.evidence.ledger.iter().any(|row| {
+            matches!(row.entry, Entry::Lost | Entry::Deleted | Entry::Held(_))
+                && row.fields.iter().any(|entry| entry.field == name && entry.old.as_ref() == Some(value))
+        });
+        let held = self.evidence.reviews.iter().any(|review| match &review.subject {
+            Subject::Conflict { values, .. } => values.iter().any(|(_, values)| values.contains(value)),
+            _ => false,
+        });
+        lost || held
+    }
+}

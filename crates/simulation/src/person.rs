@@ -1,0 +1,237 @@
+//! A person beside the engine: answers what waits for one at moments of its own, also while writes are under way and
+//! around kills, pauses and resumes, and accepts gaps. Decides by chance, never by what the engine is thought to do next.
+
+use crate::database::Author;
+use crate::random::Random;
+use crate::stage::Stage;
+use crate::users::{Numbers, POISON, REJECTED, fresh};
+use crate::world::{FieldKind, Purpose};
+use concord_engine::clock::{Clock, Moment};
+use concord_engine::error::Code;
+use concord_engine::link::{MemberIndex, ReviewId, SyncId};
+use concord_engine::record::Record;
+use concord_engine::review::{Review, Subject};
+use concord_engine::runtime::command::{Request, Resolution};
+use concord_engine::store::Store;
+use concord_engine::value::Value;
+use std::time::Duration;
+
+/// The most rounds of answers at the end: an engine that asks on and on has not become level.
+const ROUNDS_MAX: usize = 60;
+/// How long an answer may take before the person gives up on it.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// What a person said about a review item.
+#[derive(Clone, Debug)]
+pub struct Answer {
+    /// The item.
+    pub review: Review,
+    /// What was said.
+    pub resolution: Resolution,
+    /// When.
+    pub at: Moment,
+}
+
+/// The person.
+pub struct Person<'a> {
+    stage: &'a Stage,
+    random: Random,
+    numbers: &'a Numbers,
+}
+
+impl<'a> Person<'a> {
+    /// The person of a stage.
+    pub fn new(stage: &'a Stage, numbers: &'a Numbers) -> Person<'a> {
+        Person { stage, random: Random::fork(stage.world.seed, "person"), numbers }
+    }
+
+    /// Looks in now and then for as long as users work.
+    pub async fn work(&mut self) {
+        let span = stage_millis(self.stage);
+        let mut paused = false;
+        loop {
+            let wait = self.random.millis(0, span / 4 + 50);
+            tokio::time::sleep(wait).await;
+            self.accept_gap().await;
+            if self.stage.world.further.pauses && self.random.percent(30) {
+                paused = !paused;
+                let request = if paused { Request::Pause } else { Request::Resume };
+                self.ask(request(sync())).await;
+            }
+            let open = self.open().await;
+            if let Some(review) = self.random.pick(&open).cloned()
+                && let Some(resolution) = self.choose(&review, false)
+            {
+                self.answer(review, resolution).await;
+            }
+        }
+    }
+
+    /// At the end everything is decided, until nothing waits any more. Says what waits still.
+    pub async fn close(&mut self) -> Result<(), crate::checker::Violation> {
+        if !self.stage.world.further.pauses && !self.stage.world.further.person {
+            return self.level().await;
+        }
+        for _ in 0..200 {
+            self.accept_gap().await;
+            if self.ask(Request::Resume(sync())).await {
+                break;
+            }
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+        let closes = self.random.percent(60);
+        for _ in 0..ROUNDS_MAX {
+            self.level().await?;
+            let open = self.open().await;
+            if open.is_empty() || !closes {
+                return Ok(());
+            }
+            for review in open {
+                self.clean_up(&review).await;
+                if let Some(resolution) = self.choose(&review, true) {
+                    self.answer(review, resolution).await;
+                }
+            }
+        }
+        let open = self.open().await;
+        let what = format!("{ROUNDS_MAX} rounds of answers, and still asked: {open:?}");
+        Err(crate::checker::Violation { invariant: "2 convergence (reviews)", record: "all".to_owned(), what })
+    }
+
+    /// Level, with gaps accepted as they come to light.
+    async fn level(&self) -> Result<(), crate::checker::Violation> {
+        if !self.stage.world.further.gaps {
+            return self.stage.level().await;
+        }
+        tokio::select! { biased; level = self.stage.level() => level, () = self.accept_gaps() => Ok(()) }
+    }
+
+    /// Accepts gaps as they come to light. Never ends.
+    async fn accept_gaps(&self) {
+        loop {
+            tokio::time::sleep(Duration::from_millis(500)).await;
+            self.accept_gap().await;
+        }
+    }
+
+    /// A feed that cannot be resumed is accepted as it is: everything is read again.
+    async fn accept_gap(&self) {
+        let Some(status) = self.stage.status() else { return };
+        let gap = Code::FeedGap.to_string();
+        if status.syncs.iter().any(|sync| sync.stage.starts_with("stopped") && sync.stage.contains(&gap)) {
+            self.stage.trace.note("person", "accepts a gap");
+            self.ask(Request::Reread(sync())).await;
+        }
+    }
+
+    async fn ask(&self, request: Request) -> bool {
+        let what = format!("{request:?}");
+        let answer = match tokio::time::timeout(PATIENCE, self.stage.ask(request)).await {
+            Ok(Ok(answer)) => Ok(answer),
+            Ok(Err(error)) => Err(error.to_string()),
+            Err(_) => Err("no answer".to_owned()),
+        };
+        self.stage.trace.note("person", &format!("{what}: {answer:?}"));
+        answer.is_ok()
+    }
+
+    async fn open(&self) -> Vec<Review> {
+        let mut open = self.stage.store.reviews(None, true, usize::MAX).await.unwrap_or_default();
+        open.reverse();
+        open
+    }
+
+    async fn answer(&self, review: Review, resolution: Resolution) {
+        let (id, at): (ReviewId, Moment) = (review.id, self.stage.clock.now());
+        // Noted first: the answer may be lost with the engine, and what was said followed all the same.
+        self.stage.answers.borrow_mut().push(Answer { review, resolution: resolution.clone(), at });
+        self.ask(Request::Resolve(id, resolution)).await;
+    }
+
+    /// An answer that fits; `None`: this one is left alone.
+    fn choose(&mut self, review: &Review, decisive: bool) -> Option<Resolution> {
+        let leave = !decisive && self.random.percent(20);
+        let resolution = match &review.subject {
+            _ if leave && !matches!(review.subject, Subject::DeleteAgainstEdit { .. }) => Resolution::Ignore,
+            Subject::Conflict { fields, values, .. } => {
+                let give = self.give(fields).filter(|_| self.random.percent(25));
+                match give {
+                    Some(values) => Resolution::Give(values),
+                    None => {
+                        let there = values.iter().map(|(member, _)| *member).filter(|it| *it < self.stage.systems.len());
+                        Resolution::Take(self.random.pick(&there.collect::<Vec<_>>()).copied()?)
+                    }
+                }
+            }
+            Subject::DeleteAgainstEdit { edited_by, .. } if edited_by.is_empty() => {
+                Resolution::Take(self.random.place(self.stage.systems.len()))
+            }
+            Subject::Rejected { .. } if review.code == Code::EditAgainstFlow.to_string() => Resolution::Take(0),
+            Subject::DeleteAgainstEdit { deleted_by, edited_by } => {
+                let other = self.random.pick(edited_by).copied();
+                let keep = self.random.percent(50);
+                Resolution::Take(other.filter(|_| keep).unwrap_or(*deleted_by))
+            }
+            Subject::Ambiguous { candidates, .. } => Resolution::Bind(self.random.place(candidates.len())),
+            Subject::MassChange { .. } if self.random.percent(50) => Resolution::Ignore,
+            _ => Resolution::Retry,
+        };
+        Some(resolution)
+    }
+
+    /// Values of a person's own, where all of the fields are ones that people give.
+    fn give(&mut self, fields: &[String]) -> Option<Vec<Value>> {
+        let operation = self.numbers.operation();
+        let world = &self.stage.world;
+        let value = |name: &String| {
+            let field = world.fields.get(world.field(name)?)?;
+            let most = field.short_at.map(|(_, most)| most);
+            (field.purpose == Purpose::Plain).then(|| fresh(field.kind, operation, most))
+        };
+        fields.iter().map(value).collect()
+    }
+
+    /// What is wrong at its source is put right there: refused values become good ones, a record typed in twice goes.
+    async fn clean_up(&mut self, review: &Review) {
+        match &review.subject {
+            Subject::Rejected { .. } | Subject::Conflict { .. } => self.repair(review).await,
+            Subject::Duplicate { member, key, .. } => {
+                let author = Author::User(self.numbers.operation());
+                if let Some(system) = self.stage.system(*member) {
+                    system.transact(author, |database, draft| database.delete(draft, key)).ok();
+                }
+            }
+            _ => {}
+        }
+    }
+
+    async fn repair(&mut self, review: &Review) {
+        let links = self.stage.store.links(review.link.into_iter().collect()).await.unwrap_or_default();
+        let sides = links.iter().flat_map(|state| state.link.sides.iter().enumerate());
+        for (member, side) in sides {
+            let (Some(key), Some(system)) = (&side.key, self.stage.system(member)) else { continue };
+            let operation = self.numbers.operation();
+            let set = self.good_values(member, key, operation);
+            if !set.is_empty() {
+                let author = Author::User(operation);
+                system.transact(author.clone(), |database, draft| database.update(draft, &author, key, &set).map(|_| ())).ok();
+            }
+        }
+    }
+
+    fn good_values(&self, member: MemberIndex, key: &concord_engine::record::Key, operation: u64) -> Record {
+        let bad = |value: &Value| matches!(value, Value::Text(text) if text.contains(POISON) || text.contains(REJECTED));
+        let row = self.stage.system(member).and_then(|system| system.look(|database| database.row(key).cloned()));
+        let fields = row.iter().flat_map(|row| row.fields.iter());
+        let good = || fresh(FieldKind::Text, operation, Some(6));
+        fields.filter(|(_, value)| bad(value)).map(|(name, _)| (name.clone(), good())).collect()
+    }
+}
+
+fn sync() -> SyncId {
+    SyncId(1)
+}
+
+fn stage_millis(stage: &Stage) -> u64 {
+    u64::try_from(stage.world.span.as_millis()).unwrap_or(1_000)
+}
