@@ -214,10 +214,22 @@ impl Stage {
             }
             if now.since(begun) >= LEVEL_WITHIN {
                 let drained: Vec<bool> = self.systems.iter().map(|system| system.is_drained()).collect();
-                let what = format!("did not become level; feeds drained: {drained:?}; status: {:?}", self.status());
+                let what = format!(
+                    "did not become level; feeds drained: {drained:?}; pending: {}; status: {:?}",
+                    self.pending().await,
+                    self.status()
+                );
                 return Err(Violation { invariant: "2 convergence (bounded time)", record: "all".to_owned(), what });
             }
         }
+    }
+
+    /// What the store still holds undecided, for whoever has to find out why.
+    async fn pending(&self) -> String {
+        let Ok(sync) = self.store.sync_id("people").await else { return String::new() };
+        let rows = self.store.scan_pending(sync, None, 20).await.unwrap_or_default();
+        let one = |pending: &concord_engine::link::Pending| format!("{} at {}", pending.key, pending.member);
+        rows.iter().map(|(_, pending)| one(pending)).collect::<Vec<_>>().join(", ")
     }
 
     /// What the checker judges, as it stands.

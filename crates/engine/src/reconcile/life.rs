@@ -179,12 +179,13 @@ impl Work<'_> {
     fn editors_against(&self, gone: &[MemberIndex]) -> Vec<MemberIndex> {
         let mut editors: Vec<MemberIndex> = self
             .members()
-            .filter(|&member| self.is_shown(member) && (!self.before_present(member) || self.any_flowing_change(member)))
+            .filter(|&member| self.is_shown(member) && (!self.before_present(member) || self.any_edit(member)))
             .collect();
         for &member in gone {
             let Some(side) = self.before.sides.get(member) else { continue };
             for &group in &side.owes {
                 let from = self.before.groups.get(group).and_then(|group| group.agreed.as_ref()).map(|agreed| agreed.from);
+                let from = from.filter(|from| self.can_be_edited(*from, group));
                 editors.extend(from.filter(|from| !gone.contains(from) && self.standing(*from) == Standing::Present));
             }
         }
@@ -322,7 +323,7 @@ impl Work<'_> {
         let doomed_edited: Vec<MemberIndex> = self
             .members()
             .filter(|&member| self.is_shown(member) && self.standing(member) == Standing::Present && self.owes_life(member))
-            .filter(|&member| self.any_flowing_change(member))
+            .filter(|&member| self.any_edit(member))
             .collect();
         if let Some(&first) = back.first() {
             let somebody_left = self.members().any(|member| self.standing(member) == Standing::Present);

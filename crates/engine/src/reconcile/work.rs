@@ -145,6 +145,21 @@ impl<'a> Work<'a> {
         (0..self.rules.groups.len()).any(|group| self.group_changed(member, group))
     }
 
+    /// Whether a member changed anything that somebody can have edited: a generated key comes into being with its record,
+    /// perhaps with one that we made, and is nobody's edit.
+    pub fn any_edit(&self, member: MemberIndex) -> bool {
+        (0..self.rules.groups.len()).any(|group| self.group_changed(member, group) && self.can_be_edited(member, group))
+    }
+
+    /// Whether a group of a member holds anything but its generated key.
+    pub fn can_be_edited(&self, member: MemberIndex, group: GroupIndex) -> bool {
+        let generated = |field: FieldIndex| {
+            let (Some(at), Some(rules)) = (self.rules.at(member, field), self.rules.members.get(member)) else { return false };
+            !at.creatable && !at.updatable && rules.schema.key.contains(&at.name)
+        };
+        self.rules.group_fields(group).iter().any(|&field| !generated(field))
+    }
+
     /// When a member's group took its present value: the latest of its changed fields.
     pub fn edit_time(&self, member: MemberIndex, group: GroupIndex) -> EditTime {
         let arrived = self.pending(member).map_or(self.now, |pending| pending.arrived);
