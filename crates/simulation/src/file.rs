@@ -13,7 +13,7 @@ use concord_engine::link::{Link, LinkId, MemberIndex, Pending, ReviewId, SyncId}
 use concord_engine::record::{FeedName, SystemName};
 use concord_engine::review::Review;
 use concord_engine::store::sqlite::{SqliteStore, StoreOptions};
-use concord_engine::store::{Address, Counts, Identity, LedgerQuery, LinkState, Lookup, Store, Transaction};
+use concord_engine::store::{Address, Counts, Identity, LedgerQuery, LinkState, Lookup, Recalled, Store, Transaction};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::{Notify, oneshot};
@@ -178,6 +178,10 @@ impl Store for FileStore {
 
     async fn links(&self, ids: Vec<LinkId>) -> Result<Vec<LinkState>> {
         self.visible()?.links(ids).await
+    }
+
+    async fn recall(&self, addresses: Vec<Address>, ids: Vec<LinkId>) -> Result<Recalled> {
+        self.visible()?.recall(addresses, ids).await
     }
 
     async fn scan_links(&self, sync: SyncId, after: LinkId, limit: usize) -> Result<Vec<Link>> {
