@@ -50,7 +50,6 @@ pub const SCRIPTED: &[(&str, &str)] = &[
     ("guard_forgets", "deletes counted by the mass-change guard before a crash do not count after it"),
     ("sweep_runs_ahead", "the progress of asking after linked records is durable before the answers are in"),
     ("poison_stops_all", "a batch that fails because of one record is tried again as a whole"),
-    ("displaced_forgotten", "a record that was pushed off its key is not known any more after a crash"),
     ("spill_forgotten", "what found no room on a list of the engine's is never taken up again"),
     ("unordered_forgotten", "an observation given up for a read is lost where a crash comes before the read's answer"),
 ];
