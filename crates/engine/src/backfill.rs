@@ -339,9 +339,18 @@ impl Core {
             .records
             .into_iter()
             .map(|observation| crate::capture::incoming(&rules, sync, member, observation, now, &self.store_id, true))
-            .collect();
+            .collect::<Vec<_>>();
+        let read: Vec<_> = match rules.initial.strategy.makes_nothing() {
+            true => arrived.iter().map(|one| one.address.clone()).collect(),
+            false => Vec::new(),
+        };
         let mut desk = self.desk();
         self.take_in_all(&mut desk, arrived).await?;
+        for address in read.into_iter().filter(|address| desk.slot(address).is_some_and(|slot| slot.link.is_none())) {
+            if let Some(state) = self.syncs.get_mut(sync) {
+                state.unidentified.was_read(address);
+            }
+        }
         self.decide_touched(&mut desk, false).await?;
         desk.flush(&mut self.transaction);
         self.orphans.end(generation);

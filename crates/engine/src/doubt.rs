@@ -192,7 +192,7 @@ impl Core {
         let Some(airborne) = self.flights.get(&id) else { return Ok(()) };
         let (sync, member, hops) = (airborne.sync, airborne.flight.member, airborne.flight.hops);
         let taken = crate::mutants::active("unknown_taken_for_success");
-        if !taken && !(connector.capabilities().marks && self.is_provable(sync, member, id)) {
+        if !(taken || connector.capabilities().marks && self.is_provable(sync, member, id)) {
             return self.verify_by_read(id, connector).await;
         }
         let intents = airborne.flight.intents.clone();

@@ -232,6 +232,13 @@ pub enum InitialStrategy {
     Since(Moment),
 }
 
+impl InitialStrategy {
+    /// Whether a record that is only read, and has no match, is made nowhere.
+    pub fn makes_nothing(&self) -> bool {
+        matches!(self, InitialStrategy::MatchOnly | InitialStrategy::FromNow)
+    }
+}
+
 /// Who wins where matched records differ and there is no base yet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Authority {

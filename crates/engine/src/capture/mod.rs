@@ -261,9 +261,9 @@ impl Core {
             }
         };
         desk.set_pending(&one.address, Some(folded));
-        let state = self.syncs.get_mut(one.sync).filter(|state| state.members.iter().any(|member| !member.load.is_done()));
-        if let Some(state) = state.filter(|_| !one.read) {
-            state.unidentified.tell(one.address.clone());
+        if let Some(state) = self.syncs.get_mut(one.sync).filter(|_| !one.read) {
+            let loading = state.members.iter().any(|member| !member.load.is_done());
+            state.unidentified.tell(one.address.clone(), loading);
         }
         let tells_ours = self.connector(one.sync, one.address.member).is_some_and(|it| it.capabilities().marks);
         if tells_ours && !one.read {

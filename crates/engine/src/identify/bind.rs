@@ -10,7 +10,7 @@ use crate::ledger::{Entry, LedgerRow};
 use crate::link::{Life, Link, LinkId, MemberIndex, Pending, Shown, Side, Standing};
 use crate::record::Key;
 use crate::review::{Review, Subject};
-use crate::rules::{InitialStrategy, SyncRules};
+use crate::rules::SyncRules;
 use crate::runtime::core::Core;
 use crate::runtime::desk::{Desk, address};
 use crate::store::Address;
@@ -180,6 +180,9 @@ impl Core {
             desk.set_pending(&item.address, None);
             return Ok(());
         }
+        if let Some(state) = self.syncs.get_mut(sync) {
+            state.unidentified.was_only_read(&item.address, false);
+        }
         let mut link = match into.and_then(|id| desk.link(id).cloned()) {
             Some(link) => link,
             None => self.new_link(rules),
@@ -222,12 +225,10 @@ impl Core {
 
     /// Whether a stranger without a match is left alone: it was read, nobody is known to work on it, and the sync begins with
     /// what both sides have in common, or with the present.
-    fn is_only_to_be_matched(&self, sync: usize, address: &Address) -> bool {
-        self.syncs.get(sync).is_some_and(|state| {
-            let loading = state.members.iter().any(|member| !member.load.is_done());
-            let matches_only = matches!(state.rules.initial.strategy, InitialStrategy::MatchOnly | InitialStrategy::FromNow);
-            loading && matches_only && !state.unidentified.told.contains(address)
-        })
+    fn is_only_to_be_matched(&mut self, sync: usize, address: &Address) -> bool {
+        let Some(state) = self.syncs.get_mut(sync) else { return false };
+        let loading = state.members.iter().any(|member| !member.load.is_done());
+        state.rules.initial.strategy.makes_nothing() && state.unidentified.was_only_read(address, loading)
     }
 
     /// Candidates that still stand: not deleted since the search, and equal in the match fields after smoothing.

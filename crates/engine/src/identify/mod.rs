@@ -31,6 +31,8 @@ pub(crate) struct Unidentified {
     queued: BTreeSet<Address>,
     /// Those that a feed has told of while everything is being read: somebody is at work on them.
     told: BTreeSet<Address>,
+    /// Those of which nothing but a reading has told, where a sync begins with what both sides have in common.
+    read: BTreeSet<Address>,
     later: BTreeSet<(Moment, Address)>,
     collided: VecDeque<(MemberIndex, LinkId)>,
     /// Strangers that a write under way may have made, with the flights that must be over first.
@@ -49,8 +51,24 @@ impl Unidentified {
     }
 
     /// A feed tells of a stranger, of which a reading may have told before.
-    pub fn tell(&mut self, address: Address) {
-        self.told.insert(address);
+    pub fn tell(&mut self, address: Address, loading: bool) {
+        self.read.remove(&address);
+        if loading {
+            self.told.insert(address);
+        }
+    }
+
+    /// A reading tells of a stranger.
+    pub fn was_read(&mut self, address: Address) {
+        if !self.told.contains(&address) {
+            self.read.insert(address);
+        }
+    }
+
+    /// Whether nothing but a reading has told of a stranger, as far as that is known: a restart has forgotten, and then what
+    /// comes while everything is being read is taken for read. It is asked once.
+    pub fn was_only_read(&mut self, address: &Address, loading: bool) -> bool {
+        self.read.remove(address) || (loading && !self.told.contains(address))
     }
 
     /// Everything has been read: who told of whom matters no longer.
