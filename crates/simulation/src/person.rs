@@ -12,7 +12,6 @@ use concord_engine::link::{MemberIndex, ReviewId, SyncId};
 use concord_engine::record::Record;
 use concord_engine::review::{Review, Subject};
 use concord_engine::runtime::command::{Request, Resolution};
-use concord_engine::store::Store;
 use concord_engine::value::Value;
 use std::time::Duration;
 

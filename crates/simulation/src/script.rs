@@ -9,7 +9,6 @@ use crate::world::World;
 use concord_engine::record::{Key, Record};
 use concord_engine::review::Review;
 use concord_engine::runtime::command::{Request, Resolution};
-use concord_engine::store::Store;
 use concord_engine::value::Value;
 use std::cell::Cell;
 use std::time::Duration;
