@@ -112,8 +112,14 @@ impl User<'_> {
     /// What only some worlds have; false: nothing of the kind here.
     async fn operate_further(&mut self) -> bool {
         let further = &self.world.further;
-        let kinds =
-            [(further.kills_at_writes, Further::Revert), (further.twins, Further::Twin), (further.doubles, Further::Double)];
+        let kinds = [
+            (further.kills_at_writes, Further::Revert),
+            (further.twins, Further::Twin),
+            (further.doubles, Further::Double),
+            (further.wipes, Further::Wipe),
+            (further.rejects, Further::Rejected),
+            (self.is_poison_elsewhere(), Further::Poison),
+        ];
         let kinds: Vec<Further> = kinds.into_iter().filter(|(on, _)| *on).map(|(_, kind)| kind).collect();
         match self.random.pick(&kinds) {
             Some(Further::Revert) => self.edit_and_revert().await,
