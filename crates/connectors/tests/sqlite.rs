@@ -491,5 +491,7 @@ async fn an_emptied_change_table_is_a_gap_and_acknowledging_ends() {
     let feed = prepare(&*connector, std::slice::from_ref(&table)).await;
     file.run("DELETE FROM _concord_changes");
     connector.acknowledge(&feed.name, &feed.position).await.unwrap();
-    assert_eq!(connector.capture(&feed, &feed.position).await.err().unwrap().code, Code::FeedGap);
+    // An emptied table and one put back from an older copy look alike: in both the feed cannot be resumed.
+    let code = connector.capture(&feed, &feed.position).await.err().unwrap().code;
+    assert!(code.is_gap(), "{code}");
 }

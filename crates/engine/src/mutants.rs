@@ -51,7 +51,6 @@ pub const SCRIPTED: &[(&str, &str)] = &[
     ("sweep_runs_ahead", "the progress of asking after linked records is durable before the answers are in"),
     ("poison_stops_all", "a batch that fails because of one record is tried again as a whole"),
     ("spill_forgotten", "what found no room on a list of the engine's is never taken up again"),
-    ("unordered_forgotten", "an observation given up for a read is lost where a crash comes before the read's answer"),
 ];
 
 /// Whether this bug is planted now, on this thread.

@@ -294,9 +294,10 @@ impl Stage {
 
     async fn evidence(&self) -> Result<Evidence<'_>> {
         let sync: SyncId = self.store.sync_id("people").await?;
+        let answers = self.answers.borrow().clone();
         Ok(Evidence {
             world: &self.world,
-            answers: self.answers.borrow().clone(),
+            answers,
             databases: self.systems.iter().map(|system| system.look(Clone::clone)).collect(),
             ledger: self.store.ledger(LedgerQuery { limit: usize::MAX, ..LedgerQuery::default() }).await?,
             reviews: self.store.reviews(None, false, usize::MAX).await?,

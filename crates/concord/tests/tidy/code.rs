@@ -31,6 +31,7 @@ const MAY_NAME_VENDORS: &[(&str, &str)] = &[
         "crates/engine/src/value/",
         "text forms are called by the name of the system that prints them, and ranges explained by those that need them",
     ),
+    ("crates/engine/src/runtime/memory/tests.rs", "what is remembered is held against the embedded store"),
     ("crates/engine/src/schema.rs", "comments name the systems whose formats are the reason for a type's limits"),
 ];
 

@@ -56,7 +56,8 @@ impl<'a> Work<'a> {
             // A member of which a mapped field is not known has a say that has not been heard.
             let gone = newer.is_some_and(|newer| matches!(newer.shown, Shown::Gone { .. }));
             // Bound by a person, and not seen yet: what it shows has a say, and it must not be made a second time.
-            let unseen = side.key.is_some() && side.standing == Standing::Absent && newer.is_none();
+            let unseen =
+                side.key.is_some() && side.standing == Standing::Absent && side.version == Version::default() && newer.is_none();
             if unseen || newer.is_some_and(|_| !gone) || (side.standing == Standing::Present && !gone) {
                 let complete = rules
                     .fields
@@ -221,6 +222,9 @@ impl<'a> Work<'a> {
     /// that deleted the record never showed it.
     fn unsettled_edit(&self, member: MemberIndex, field: FieldIndex, deleted_by: MemberIndex) -> bool {
         let Some(group) = self.rules.fields.get(field).map(|field| field.group) else { return false };
+        if !self.can_be_edited(member, group) {
+            return false;
+        }
         let state = self.before.groups.get(group);
         let held = state.and_then(|state| state.held.as_ref());
         let agreed = state.and_then(|state| state.agreed.as_ref());

@@ -8,6 +8,7 @@ pub(crate) mod commands;
 pub(crate) mod core;
 pub(crate) mod decisions;
 pub(crate) mod desk;
+pub(crate) mod jitter;
 pub(crate) mod memory;
 pub(crate) mod reads;
 pub(crate) mod rulings;

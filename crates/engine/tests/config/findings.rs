@@ -281,9 +281,7 @@ fn deletions_beginnings_and_schedules_need_what_they_work_with() {
     );
     says(
         r#""ongoing_sync": {"mode": "scheduled", "schedule": "0 25 * * *"}"#,
-        "a.json:4:26: warning CON-1016: `scheduled` as `mode` is not built yet: changes are carried as they happen\n\
-         a.json:4:51: error CON-1014: the schedule cannot be understood: `25` is no hour (0 to 23)\n\
-         a.json:4:51: warning CON-1016: `schedule` is not built yet: changes are carried as they happen",
+        "a.json:4:51: error CON-1014: the schedule cannot be understood: `25` is no hour (0 to 23)",
     );
 }
 

@@ -25,7 +25,8 @@ impl Checker<'_> {
             let touched = life.get(member).into_iter().flatten().any(edited_here);
             let gone = life.get(member).into_iter().flatten().any(|step| edited_here(step) && step.after.is_none());
             if self.rows(tag, member).is_empty() {
-                if !(left && gone) && !self.excused.contains_key(tag) {
+                let excused = self.excused.contains_key(tag);
+                if !(excused || left && gone) {
                     self.blame("2 convergence (existence)", tag, format!("it does not flow to {}", self.name(member)));
                 }
                 continue;
