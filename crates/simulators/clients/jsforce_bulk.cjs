@@ -1,0 +1,34 @@
+// jsforce: Bulk API 2.0 both ways.
+'use strict';
+
+const jsforce = require('jsforce');
+const { HTTP, assert, control, records, run, withExternalId } = require('./simulator.cjs');
+
+run(async () => {
+  await withExternalId();
+  const session = await control('POST', '/session');
+  const connection = new jsforce.Connection({ instanceUrl: HTTP, accessToken: session.access_token, version: '65.0' });
+  connection.bulk2.pollInterval = 50;
+  connection.bulk2.pollTimeout = 60000;
+
+  const rows = Array.from({ length: 1200 }, (_, n) => ({ Name: `Load "${n}", and more`, Ext__c: `L${n}` }));
+  const loaded = await connection.bulk2.loadAndWaitForResults({ object: 'Account', operation: 'insert', input: rows });
+  assert.deepEqual([loaded.successfulResults.length, loaded.failedResults.length, loaded.unprocessedRecords.length], [1200, 0, 0]);
+  const own = await records('Account');
+  assert.equal(own.size, 1200);
+  for (const result of loaded.successfulResults) {
+    assert.deepEqual([own.get(result.sf__Id).Ext__c, own.get(result.sf__Id).Name], [result.Ext__c, result.Name]);
+  }
+
+  const mixed = await connection.bulk2.loadAndWaitForResults({ object: 'Account', operation: 'upsert', externalIdFieldName: 'Ext__c',
+    input: [{ Ext__c: 'L0', Name: 'Zero' }, { Ext__c: 'L1', Name: 'x'.repeat(300) }] });
+  assert.equal(mixed.successfulResults[0].sf__Created, 'false');
+  assert.match(mixed.failedResults[0].sf__Error, /^STRING_TOO_LONG:/);
+
+  const stream = await connection.bulk2.query('SELECT Id, Name FROM Account');
+  const read = await stream.toArray();
+  const now = await records('Account');
+  assert.deepEqual(new Map(read.map((r) => [r.Id, r.Name])), new Map([...now].map(([id, r]) => [id, r.Name])));
+
+  await assert.rejects(connection.bulk2.loadAndWaitForResults({ object: 'Account', operation: 'insert', input: [{ Nope: 1 }] }), /Field name not found : Nope/);
+}, 'jsforce: bulk agrees');

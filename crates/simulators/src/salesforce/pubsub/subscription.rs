@@ -1,0 +1,204 @@
+//! A subscription: events as long as the client asks for more, a sign of life when there are none, an end when nobody
+//! asks any longer. Reads the log by replay id; never sends more than was asked for.
+
+use super::avro;
+use super::proto::{ConsumerEvent, FetchRequest, FetchResponse, ProducerEvent, ReplayPreset};
+use super::service::status;
+use crate::faults::{Action, Happening};
+use crate::salesforce::events::{Channel, Event};
+use crate::salesforce::limits::Limit;
+use crate::salesforce::org::Org;
+use crate::salesforce::state::State;
+use std::sync::Arc;
+use tokio::sync::mpsc::Sender;
+use tokio_util::sync::CancellationToken;
+use tonic::{Code, Status, Streaming};
+
+/// Most events that a client can ask for ahead.
+const PENDING_MAX: usize = 100;
+/// A sign of life comes within this time.
+const KEEPALIVE_MS: i64 = 270_000;
+/// A client that asks for nothing so long is left.
+const IDLE_MS: i64 = 70_000;
+
+/// A subscription under way.
+pub struct Subscription {
+    org: Arc<Org>,
+    topic: String,
+    channel: Channel,
+    rpc_id: String,
+    answers: Sender<Result<FetchResponse, Status>>,
+    cut: Option<CancellationToken>,
+    /// Everything up to here was sent, or is not of this channel.
+    position: u64,
+    pending: usize,
+    last_said_ms: i64,
+    asked_ms: i64,
+}
+
+impl Subscription {
+    /// A subscription as its first request wants it.
+    pub fn new(
+        org: Arc<Org>,
+        channel: Channel,
+        first: FetchRequest,
+        rpc_id: String,
+        answers: Sender<Result<FetchResponse, Status>>,
+        cut: Option<CancellationToken>,
+    ) -> Result<Self, Status> {
+        let now_ms = org.clock.now_ms();
+        let position = {
+            let state = &mut *org.state();
+            state.events.forget(now_ms);
+            match first.replay_preset() {
+                ReplayPreset::Latest => state.events.latest(),
+                ReplayPreset::Earliest => state.events.earliest(),
+                ReplayPreset::Custom => {
+                    let bytes: Option<[u8; 8]> = first.replay_id.as_slice().try_into().ok();
+                    let id = bytes.map(u64::from_be_bytes).filter(|id| state.events.knows(*id));
+                    id.ok_or_else(|| {
+                        let words = "The Replay ID validation failed. Ensure that the Replay ID is valid.";
+                        let code = "sfdc.platform.eventbus.grpc.subscription.fetch.replayid.corrupted";
+                        status(Code::InvalidArgument, code, words, &rpc_id)
+                    })?
+                }
+            }
+        };
+        let mut own = Self {
+            org,
+            topic: first.topic_name.clone(),
+            channel,
+            rpc_id,
+            answers,
+            cut,
+            position,
+            pending: 0,
+            last_said_ms: now_ms,
+            asked_ms: now_ms,
+        };
+        own.ask(&first)?;
+        Ok(own)
+    }
+
+    fn ask(&mut self, request: &FetchRequest) -> Result<(), Status> {
+        let invalid = |words: &str, rpc_id: &str| {
+            let code = "sfdc.platform.eventbus.grpc.subscription.fetch.requested.events.invalid";
+            status(Code::InvalidArgument, code, words, rpc_id)
+        };
+        if !request.topic_name.is_empty() && request.topic_name != self.topic {
+            return Err(invalid("The topic of a subscription cannot change.", &self.rpc_id));
+        }
+        let more = usize::try_from(request.num_requested).unwrap_or(0);
+        if more == 0 {
+            return Err(invalid("The number of requested events must be greater than 0.", &self.rpc_id));
+        }
+        self.pending = (self.pending + more).min(PENDING_MAX);
+        self.asked_ms = self.org.clock.now_ms();
+        Ok(())
+    }
+
+    /// Runs until the client, the server or a fault ends it.
+    pub async fn run(mut self, mut requests: Streaming<FetchRequest>) -> Result<(), Status> {
+        let org = self.org.clone();
+        let mut published = org.published.subscribe();
+        loop {
+            published.mark_unchanged();
+            self.suffer()?;
+            let late_ms = self.deliver().await?;
+            let idle_ms = if self.pending == 0 { self.asked_ms + IDLE_MS } else { i64::MAX };
+            let wake_ms = idle_ms.min(self.last_said_ms + KEEPALIVE_MS).min(late_ms.unwrap_or(i64::MAX));
+            tokio::select! {
+                request = requests.message() => match request {
+                    Ok(Some(request)) => self.ask(&request)?,
+                    // The client is done, or gone.
+                    _ => return Ok(()),
+                },
+                _ = published.changed() => {}
+                () = org.clock.sleep_until(wake_ms) => {
+                    let now_ms = org.clock.now_ms();
+                    if now_ms >= idle_ms {
+                        return Ok(());
+                    }
+                    if now_ms >= self.last_said_ms + KEEPALIVE_MS {
+                        self.keep_alive().await;
+                    }
+                }
+                () = org.shutdown.cancelled() => {
+                    let words = "The server is shutting down.";
+                    return Err(status(Code::Unavailable, "sfdc.platform.eventbus.grpc.service.unavailable", words, &self.rpc_id));
+                }
+                () = self.answers.closed() => return Ok(()),
+            }
+        }
+    }
+
+    /// What a test wants to go wrong with the stream.
+    fn suffer(&self) -> Result<(), Status> {
+        match self.org.faults.befalls(&Happening::Stream { topic: &self.topic }) {
+            Some(Action::StreamEnd { status: code, error_code, message }) => {
+                Err(status(Code::from_i32(code), &error_code, &message, &self.rpc_id))
+            }
+            Some(Action::StreamCut) => {
+                if let Some(cut) = &self.cut {
+                    cut.cancel();
+                }
+                Ok(())
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Sends what there is, as far as it was asked for; when the next late event is due.
+    async fn deliver(&mut self) -> Result<Option<i64>, Status> {
+        loop {
+            let (batch, late_ms) = {
+                let now_ms = self.org.clock.now_ms();
+                let State { events, limits, chance, .. } = &mut *self.org.state();
+                let late_ms = events.release_late(now_ms, chance);
+                let batch = events.after(&self.channel, self.position, self.pending);
+                let count = u64::try_from(batch.len()).unwrap_or(u64::MAX);
+                if count > 0 && !limits.take(Limit::DailyDeliveredPlatformEvents, count, now_ms) {
+                    let words = "You have exceeded the event delivery limit for your org.";
+                    let code = "sfdc.platform.eventbus.grpc.subscription.limit.exceeded";
+                    return Err(status(Code::ResourceExhausted, code, words, &self.rpc_id));
+                }
+                (batch, late_ms)
+            };
+            let Some(last) = batch.last() else { return Ok(late_ms) };
+            self.position = last.replay_id;
+            self.pending -= batch.len();
+            self.asked_ms = self.org.clock.now_ms();
+            let events = batch.iter().map(|event| consumer_event(event)).collect();
+            if !self.say(events).await {
+                return Ok(late_ms);
+            }
+        }
+    }
+
+    async fn keep_alive(&mut self) {
+        self.position = self.org.state().events.latest().max(self.position);
+        self.say(Vec::new()).await;
+    }
+
+    /// False: the client is gone.
+    async fn say(&mut self, events: Vec<ConsumerEvent>) -> bool {
+        self.last_said_ms = self.org.clock.now_ms();
+        let answer = FetchResponse {
+            events,
+            latest_replay_id: self.position.to_be_bytes().to_vec(),
+            rpc_id: self.rpc_id.clone(),
+            pending_num_requested: i32::try_from(self.pending).unwrap_or(i32::MAX),
+        };
+        self.answers.send(Ok(answer)).await.is_ok()
+    }
+}
+
+fn consumer_event(event: &Event) -> ConsumerEvent {
+    let producer = ProducerEvent {
+        id: event.event_id.clone(),
+        schema_id: event.shape.id.clone(),
+        payload: avro::encode(event),
+        headers: Vec::new(),
+    };
+    ConsumerEvent { event: Some(producer), replay_id: event.replay_id.to_be_bytes().to_vec() }
+}
