@@ -97,7 +97,7 @@ impl Checker<'_> {
         }
         let mut values = Vec::new();
         let mut edits: Vec<(i64, usize, Value)> = Vec::new();
-        let mut ahead = world.further.gaps;
+        let mut off = world.further.gaps;
         let coarsest = world.members.iter().map(|member| member.profile.granularity_micros).max().unwrap_or(1).max(1);
         for (member, step) in user_steps(life) {
             let name = world.native(member, field);
@@ -108,8 +108,9 @@ impl Checker<'_> {
                     return None;
                 }
                 let skew = world.members.get(member).map_or(0, |member| member.profile.skew_micros);
-                // A clock ahead of ours is held to the time at which the edit came, which no log tells.
-                ahead |= skew > 0;
+                // By a clock that is off, a later edit may count as an earlier one, but only where both contend, which no log
+                // tells.
+                off |= skew != 0;
                 edits.push(((step.at.micros() + skew).div_euclid(i64::from(coarsest)), member, new.clone()));
                 // What the narrowest member can hold of it: a short form that comes back is a revert, too.
                 let narrowest = rules.short_at.map_or(member, |(at, _)| at);
@@ -129,7 +130,7 @@ impl Checker<'_> {
         if one_editor {
             return edits.last().map(|(_, _, value)| value.clone());
         }
-        if ahead {
+        if off {
             return None;
         }
         let top = edits.iter().map(|(at, _, _)| *at).max()?;
