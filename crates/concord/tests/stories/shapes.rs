@@ -55,7 +55,10 @@ fn what_commands_print_as_json_has_the_documented_shape() {
     has_the_documented_shape("verify", &differs, false);
     let running = world.run(&["--auto-approve"]);
     world.crm.psql("UPDATE accounts SET city = 'Lyon' WHERE email = 'a@x.example'");
-    running.until_level();
+    running.until("nothing is left but what waits for a person", || {
+        let told: Value = serde_json::from_str(&json(&["status"]).out).unwrap();
+        told["syncs"][0]["level"] == true && told["syncs"][0]["review"] == 1
+    });
     has_the_documented_shape("verify", &json(&["verify", "FILE"]), false);
     running.until("the slots have been asked after", || {
         let told: Value = serde_json::from_str(&json(&["status"]).out).unwrap();

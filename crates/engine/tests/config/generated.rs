@@ -49,9 +49,11 @@ fn transformations() -> impl Strategy<Value = Transformation> {
         Just(Transformation::Trim {}),
         Just(Transformation::TitleCase {}),
         prop::option::of("[A-Z]{2}").prop_map(|region| Transformation::FormatPhone { region }),
-        (words(), -3..3_i64).prop_map(|(separator, index)| Transformation::Split { separator, index: Some(index), rest: None }),
-        (words(), any::<bool>())
-            .prop_map(|(separator, first)| Transformation::Join { separator, rest: first.then_some(Rest::First) }),
+        (words(), -3..3_i64).prop_map(|(separator, index)| Transformation::Split {
+            separator,
+            index: Some(index),
+            rest: None::<Rest>
+        }),
         (words(), values(), prop::option::of(values()))
             .prop_map(|(key, value, default)| Transformation::Map { values: [(key, value)].into_iter().collect(), default }),
         Just(Transformation::Cast { to: CastType::TimestampTz }),
