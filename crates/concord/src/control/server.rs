@@ -6,6 +6,7 @@ use concord_engine::error::{Code, Error, Result};
 use std::future::Future;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{UnixListener, UnixStream};
 use tokio::task::JoinSet;
@@ -43,8 +44,11 @@ pub fn open(folder: &Path, wanted: Option<&Path>) -> Result<Door> {
     Ok(door)
 }
 
-/// Answers until told to stop. Conversations under way are ended then: a question that changes something is durable
-/// when it is answered, and asked again when it was not.
+/// How long answers that are under way may still take when the process stops: the answer to a release comes just then.
+const LAST_ANSWERS_MAX: Duration = Duration::from_secs(2);
+
+/// Answers until told to stop. What is being answered then is given a moment; longer conversations are ended: a question
+/// that changes something is durable when it is answered, and asked again when it was not.
 pub async fn serve<A, F>(door: Door, answer: A, shutdown: CancellationToken)
 where
     A: Fn(Ask) -> F + Clone + Send + Sync + 'static,
@@ -57,8 +61,8 @@ where
             Some(_) = conversations.join_next() => {}
             accepted = door.listener.accept(), if conversations.len() < CONVERSATIONS_MAX => match accepted {
                 Ok((stream, _)) => {
-                    let answer = answer.clone();
-                    conversations.spawn(async move { converse(stream, answer).await });
+                    let (answer, shutdown) = (answer.clone(), shutdown.clone());
+                    conversations.spawn(async move { converse(stream, answer, shutdown).await });
                 }
                 Err(error) => {
                     tracing::warn!(%error, "a control connection could not be taken");
@@ -67,10 +71,13 @@ where
             },
         }
     }
-    conversations.shutdown().await;
+    let last_answers = async { while conversations.join_next().await.is_some() {} };
+    if tokio::time::timeout(LAST_ANSWERS_MAX, last_answers).await.is_err() {
+        conversations.shutdown().await;
+    }
 }
 
-async fn converse<A, F>(stream: UnixStream, answer: A)
+async fn converse<A, F>(stream: UnixStream, answer: A, shutdown: CancellationToken)
 where
     A: Fn(Ask) -> F,
     F: Future<Output = Result<serde_json::Value>>,
@@ -80,7 +87,13 @@ where
     let mut reading = BufReader::new(reading);
     loop {
         let mut line = String::new();
-        match (&mut reading).take(limit).read_line(&mut line).await {
+        let mut limited = (&mut reading).take(limit);
+        let read = tokio::select! {
+            read = limited.read_line(&mut line) => read,
+            // Nobody is asked anything more.
+            () = shutdown.cancelled() => return,
+        };
+        match read {
             Ok(0) | Err(_) => return,
             Ok(_) => {}
         }
