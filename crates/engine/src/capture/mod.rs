@@ -28,6 +28,7 @@ use crate::runtime::core::{Core, Effect};
 use crate::runtime::desk::Desk;
 use std::cmp::Ordering;
 use std::sync::Arc;
+use std::time::Duration;
 use tokio::sync::OwnedSemaphorePermit;
 
 impl Core {
@@ -71,7 +72,8 @@ impl Core {
             Some(state) => {
                 state.idle = quiet;
                 state.state = if quiet { "idle" } else { "reading" }.to_owned();
-                state.lag = if quiet { None } else { lag };
+                // A source that was asked and had nothing more is caught up with.
+                state.lag = if quiet { Some(Duration::ZERO) } else { lag };
                 spilled = !middle && std::mem::take(&mut state.deferred_spilled);
                 if middle { Vec::new() } else { std::mem::take(&mut state.deferred) }
             }

@@ -81,7 +81,7 @@ pub struct FeedStatus {
     pub retained_bytes_max: Option<u64>,
     /// Something a person should act on.
     pub warning: Option<String>,
-    /// How far behind the source the newest event was when it arrived, in milliseconds.
+    /// How far behind the source the newest event was when it arrived, in milliseconds; 0 once the source had nothing more.
     pub lag_ms: Option<u64>,
 }
 
