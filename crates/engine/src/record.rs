@@ -158,12 +158,16 @@ impl Key {
     /// The key as bytes: each value in canonical form, length-prefixed, so that no two keys collide and
     /// equivalent keys (1 and 1.0 in a numeric key) are one. The store's indexes are made of this.
     pub fn encode(&self) -> Vec<u8> {
-        let mut bytes = Vec::with_capacity(self.0.len() * 12);
+        let mut bytes = Vec::with_capacity(self.0.len().saturating_mul(24));
         for value in &self.0 {
-            let canonical = value.canonical_bytes();
-            let length = u32::try_from(canonical.len()).unwrap_or(u32::MAX);
-            bytes.extend_from_slice(&length.to_be_bytes());
-            bytes.extend_from_slice(&canonical);
+            let prefix = bytes.len();
+            bytes.extend_from_slice(&[0; size_of::<u32>()]);
+            let begin = bytes.len();
+            value.write_canonical(&mut bytes);
+            let length = u32::try_from(bytes.len().saturating_sub(begin)).unwrap_or(u32::MAX);
+            if let Some(place) = bytes.get_mut(prefix..begin) {
+                place.copy_from_slice(&length.to_be_bytes());
+            }
         }
         bytes
     }

@@ -63,7 +63,7 @@ pub fn plan(table: &Table, shown: &[&Column], writes: &[Write], places: &[usize]
 fn sayable(table: &Table, write: &Write) -> Result<()> {
     let texts = |record: &Record| {
         for (name, value) in record.iter() {
-            types::encode(&table.require(name)?.field.ty, value)?;
+            types::encodes(&table.require(name)?.field.ty, value)?;
         }
         Ok::<(), Error>(())
     };
@@ -73,7 +73,7 @@ fn sayable(table: &Table, write: &Write) -> Result<()> {
             let message = format!("a key of {} values for {}, whose key has {}", key.0.len(), table.schema.object, columns.len());
             return Err(Error::new(Code::SchemaDrift, message));
         }
-        guarded::texts(&columns, &key.0).map(|_| ())
+        columns.iter().zip(&key.0).try_for_each(|(column, value)| types::encodes(&column.field.ty, value))
     };
     match &write.operation {
         Operation::Create { image, absent_by } => {

@@ -133,8 +133,8 @@ pub fn statement(table: &Table, shown: &[&Column], group: &[Guarded<'_>]) -> Res
         None => delete_sql(table, &layout),
     };
     let all: Vec<&Column> = layout.key.iter().chain(&layout.set).chain(&layout.guard).copied().collect();
-    let rows: Vec<Vec<Value>> = group.iter().map(row).collect();
-    let rows: Vec<&[Value]> = rows.iter().map(Vec::as_slice).collect();
+    let rows: Vec<Vec<&Value>> = group.iter().map(row).collect();
+    let rows: Vec<&[&Value]> = rows.iter().map(Vec::as_slice).collect();
     Ok(Statement {
         sql,
         parameters: Parameters::Arrays(columns_of(&all, &rows)?),
@@ -163,10 +163,10 @@ fn columns<'a>(table: &'a Table, record: &Record) -> Result<Vec<&'a Column>> {
     record.iter().map(|(name, _)| table.require(name)).collect()
 }
 
-fn row(write: &Guarded<'_>) -> Vec<Value> {
+fn row<'a>(write: &Guarded<'a>) -> Vec<&'a Value> {
     let set = write.set.into_iter().flat_map(|set| set.iter());
-    let fields = set.chain(write.guard.iter()).map(|(_, value)| value.clone());
-    write.key.0.iter().cloned().chain(fields).collect()
+    let fields = set.chain(write.guard.iter()).map(|(_, value)| value);
+    write.key.0.iter().chain(fields).collect()
 }
 
 /// What a row of a result says, as a number.

@@ -78,8 +78,8 @@ fn taken(table: &Table, columns: &[&Column], create: &Create<'_>, prefix: impl F
     Ok((!conditions.is_empty()).then(|| conditions.join(" OR ")))
 }
 
-fn values(image: &Record) -> Vec<Value> {
-    image.iter().map(|(_, value)| value.clone()).collect()
+fn values(image: &Record) -> Vec<&Value> {
+    image.iter().map(|(_, value)| value).collect()
 }
 
 /// The statement of a group of creates of one shape that give their keys. Its rows are of two kinds, put under one
@@ -114,8 +114,8 @@ pub fn many(table: &Table, shown: &[&Column], group: &[Create<'_>]) -> Result<St
         printed.join(", "),
         ", NULL::text".repeat(shown.len())
     );
-    let rows: Vec<Vec<Value>> = group.iter().map(|create| values(create.image)).collect();
-    let rows: Vec<&[Value]> = rows.iter().map(Vec::as_slice).collect();
+    let rows: Vec<Vec<&Value>> = group.iter().map(|create| values(create.image)).collect();
+    let rows: Vec<&[&Value]> = rows.iter().map(Vec::as_slice).collect();
     Ok(Statement {
         sql,
         parameters: Parameters::Arrays(columns_of(&columns, &rows)?),

@@ -14,6 +14,7 @@ use concord_engine::error::{Code, Error, Result};
 use concord_engine::record::{FieldName, Key, ObjectName, Record};
 use concord_engine::schema::Selection;
 use concord_engine::value::Value;
+use std::borrow::Borrow;
 use std::collections::BTreeMap;
 use tokio_postgres::Row;
 
@@ -73,14 +74,14 @@ pub fn observation(table: &Table, object: &ObjectName, record: Record, seen: &Se
 }
 
 /// Rows of values as one array of texts per column: parameters of an `unnest`.
-pub fn columns_of(columns: &[&Column], rows: &[&[Value]]) -> Result<Vec<Vec<Option<String>>>> {
+pub fn columns_of<V: Borrow<Value>>(columns: &[&Column], rows: &[&[V]]) -> Result<Vec<Vec<Option<String>>>> {
     let mut arrays: Vec<Vec<Option<String>>> = columns.iter().map(|_| Vec::with_capacity(rows.len())).collect();
     for row in rows {
         if row.len() != columns.len() {
             return Err(Error::new(Code::Internal, format!("{} values for {} columns", row.len(), columns.len())));
         }
         for ((array, column), value) in arrays.iter_mut().zip(columns).zip(*row) {
-            array.push(types::encode(&column.field.ty, value)?);
+            array.push(types::encode(&column.field.ty, value.borrow())?);
         }
     }
     Ok(arrays)

@@ -182,6 +182,15 @@ pub fn encode(ty: &Type, value: &Value) -> Result<Option<String>> {
     }))
 }
 
+/// Whether [`encode`] has a text for the value, found out without making it where that can be told.
+pub fn encodes(ty: &Type, value: &Value) -> Result<()> {
+    match value {
+        Value::Text(text) | Value::Enum(text) | Value::Reference(text) if !text.contains('\0') => Ok(()),
+        Value::Text(_) | Value::Enum(_) | Value::Reference(_) | Value::Array(_) => encode(ty, value).map(drop),
+        _ => Ok(()),
+    }
+}
+
 /// The shortest digits that mean this float again.
 fn float_text(float: f64, narrow: bool) -> String {
     if float.is_nan() {

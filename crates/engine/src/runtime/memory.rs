@@ -9,6 +9,7 @@ use crate::error::Result;
 use crate::link::{Group, Life, Link, LinkId, Pending, Shown, Side};
 use crate::store::{Address, Lookup, Recalled, Store, Transaction};
 use crate::value::Value;
+use foldhash::fast::RandomState;
 use std::collections::{BTreeSet, HashMap};
 use std::hash::Hash;
 use std::ops::Deref;
@@ -178,14 +179,14 @@ impl Hot {
 /// A map of two generations: what is used moves into the young one, and the old one is let go when the young one is
 /// full. Costs one look-up more than a map, and keeps what was used last.
 struct Generations<K, V> {
-    young: HashMap<K, (V, usize)>,
-    old: HashMap<K, (V, usize)>,
+    young: HashMap<K, (V, usize), RandomState>,
+    old: HashMap<K, (V, usize), RandomState>,
     young_bytes: usize,
 }
 
 impl<K: Hash + Eq + Clone, V> Generations<K, V> {
     fn new() -> Generations<K, V> {
-        Generations { young: HashMap::new(), old: HashMap::new(), young_bytes: 0 }
+        Generations { young: HashMap::default(), old: HashMap::default(), young_bytes: 0 }
     }
 
     fn get(&mut self, key: &K) -> Option<&V> {
@@ -209,7 +210,9 @@ impl<K: Hash + Eq + Clone, V> Generations<K, V> {
     }
 
     fn grow_old(&mut self) {
-        self.old = std::mem::take(&mut self.young);
+        // As many will be young again: the table need not grow step by step.
+        let young = HashMap::with_capacity_and_hasher(self.young.len(), RandomState::default());
+        self.old = std::mem::replace(&mut self.young, young);
         self.young_bytes = 0;
     }
 }

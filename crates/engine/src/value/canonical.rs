@@ -13,11 +13,20 @@ impl Value {
         bytes
     }
 
-    fn write_canonical(&self, bytes: &mut Vec<u8>) {
+    /// Appends what [`Value::canonical_bytes`] gives.
+    pub(crate) fn write_canonical(&self, bytes: &mut Vec<u8>) {
         match self {
             Value::Null => bytes.push(0),
             Value::Bool(truth) => bytes.extend_from_slice(&[1, u8::from(*truth)]),
-            Value::Int(_) | Value::UInt(_) | Value::Decimal(_) | Value::Float(_) => {
+            Value::Int(number) => {
+                bytes.push(2);
+                Number::write_integer(*number < 0, number.unsigned_abs(), bytes);
+            }
+            Value::UInt(number) => {
+                bytes.push(2);
+                Number::write_integer(false, *number, bytes);
+            }
+            Value::Decimal(_) | Value::Float(_) => {
                 bytes.push(2);
                 if let Some(number) = self.number() {
                     number.write_canonical(bytes);

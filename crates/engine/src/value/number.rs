@@ -184,6 +184,24 @@ impl Number {
         }
     }
 
+    /// What [`Number::write_canonical`] writes of an integer, without making a number of it: keys are mostly integers.
+    pub(crate) fn write_integer(negative: bool, magnitude: u64, bytes: &mut Vec<u8>) {
+        bytes.push(if negative { 1 } else { 2 });
+        let mut digits = [0; 20];
+        let (mut rest, mut first) = (magnitude, digits.len());
+        while rest > 0 {
+            first = first.saturating_sub(1);
+            if let Some(digit) = digits.get_mut(first) {
+                *digit = u8::try_from(rest % 10).unwrap_or(0);
+            }
+            rest /= 10;
+        }
+        let digits = digits.get(first..).unwrap_or_default();
+        let kept = digits.iter().rposition(|digit| *digit != 0).map_or(0, |last| last.saturating_add(1));
+        bytes.extend_from_slice(&i64::try_from(digits.len()).unwrap_or(0).to_be_bytes());
+        bytes.extend_from_slice(digits.get(..kept).unwrap_or_default());
+    }
+
     /// -1, 0 or 1 for finite numbers; the infinities and NaN stand outside of them.
     fn rank(&self) -> i8 {
         match self {

@@ -49,11 +49,7 @@ fn transformations() -> impl Strategy<Value = Transformation> {
         Just(Transformation::Trim {}),
         Just(Transformation::TitleCase {}),
         prop::option::of("[A-Z]{2}").prop_map(|region| Transformation::FormatPhone { region }),
-        (words(), -3..3_i64).prop_map(|(separator, index)| Transformation::Split {
-            separator,
-            index: Some(index),
-            rest: None::<Rest>
-        }),
+        (words(), -3..3_i64).prop_map(|(separator, index)| Transformation::Split { separator, index: Some(index), rest: None }),
         (words(), values(), prop::option::of(values()))
             .prop_map(|(key, value, default)| Transformation::Map { values: [(key, value)].into_iter().collect(), default }),
         Just(Transformation::Cast { to: CastType::TimestampTz }),
@@ -63,31 +59,57 @@ fn transformations() -> impl Strategy<Value = Transformation> {
     ]
 }
 
+/// How many fields a mapping has on either side, and the step by which several become one or one becomes several; what else
+/// is done to the value stands before the parting or behind the joining.
+#[derive(Clone, Debug)]
+enum Shape {
+    One(Vec<Transformation>),
+    Joined(Transformation),
+    Parted(Transformation),
+}
+
+fn shapes() -> impl Strategy<Value = Shape> {
+    let rest = || prop::option::of(prop::sample::select(vec![Rest::First, Rest::Last]));
+    prop_oneof![
+        3 => prop::collection::vec(transformations(), 0..3).prop_map(Shape::One),
+        1 => (words(), rest()).prop_map(|(separator, rest)| Shape::Joined(Transformation::Join { separator, rest })),
+        1 => (words(), rest()).prop_map(|(separator, rest)| Shape::Parted(Transformation::Split { separator, index: None, rest })),
+    ]
+}
+
+impl Shape {
+    /// The source's fields, the target's, and the steps between them.
+    fn between(self, source: String, target: String) -> (Vec<FieldName>, Vec<FieldName>, Vec<Transformation>) {
+        let several = |name: &str| vec![FieldName::from(name), FieldName::from(format!("{name} and more"))];
+        match self {
+            Shape::One(steps) => (vec![source.into()], vec![target.into()], steps),
+            Shape::Joined(step) => (several(&source), vec![target.into()], vec![step, Transformation::Trim {}]),
+            Shape::Parted(step) => (vec![source.into()], several(&target), vec![Transformation::Trim {}, step]),
+        }
+    }
+}
+
 fn mappings() -> impl Strategy<Value = Vec<FieldMapping>> {
     let directions = prop::sample::select(vec![Direction::Both, Direction::ToTarget, Direction::ToSource]);
     let flags = (any::<bool>(), any::<bool>(), any::<bool>());
-    let one = (
-        words(),
-        prop::collection::vec(transformations(), 0..3),
-        directions,
-        flags,
-        prop::option::of(values()),
-        prop::option::of(words()),
-    );
+    let one = (words(), shapes(), directions, flags, prop::option::of(values()), prop::option::of(words()));
     prop::collection::vec(one, 0..4).prop_map(|list| {
         let numbered = list.into_iter().enumerate();
         numbered
-            .map(|(index, (source, transformation, direction, (required, write_back, owned), default, group))| FieldMapping {
-                source: vec![FieldName::from(source)],
-                target: vec![FieldName::from(format!("target {index}"))],
-                transformation,
-                direction,
-                required,
-                default,
-                owner: owned.then(|| "crm".to_owned()),
-                group,
-                reference: None,
-                write_back,
+            .map(|(index, (source, shape, direction, (required, write_back, owned), default, group))| {
+                let (source, target, transformation) = shape.between(source, format!("target {index}"));
+                FieldMapping {
+                    source,
+                    target,
+                    transformation,
+                    direction,
+                    required,
+                    default,
+                    owner: owned.then(|| "crm".to_owned()),
+                    group,
+                    reference: None,
+                    write_back,
+                }
             })
             .collect()
     })

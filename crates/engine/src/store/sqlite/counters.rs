@@ -108,6 +108,11 @@ impl Counters {
         self.values.get(&(counter, 0, 0)).copied().unwrap_or(0)
     }
 
+    /// Whether there is no such row of a sync's member.
+    pub(super) fn has_none(&self, counter: Counter, sync: SyncId, member: MemberIndex) -> Result<bool> {
+        Ok(self.values.get(&(counter, i64::from(sync.0), to_sql(member)?)).is_none_or(|rows| *rows == 0))
+    }
+
     /// A number of a sync.
     pub(super) fn of_sync(&self, counter: Counter, sync: SyncId) -> Result<u64> {
         from_sql(self.values.get(&(counter, i64::from(sync.0), 0)).copied().unwrap_or(0))

@@ -2,7 +2,7 @@
 //! Changes nothing.
 
 use super::body::{decode, from_sql, limit, to_sql};
-use super::counters::Counter;
+use super::counters::{Counter, Counters};
 use super::database::Database;
 use crate::change::Position;
 use crate::clock::Moment;
@@ -50,7 +50,7 @@ pub(super) fn positions(database: &mut Database) -> Result<Vec<(SystemName, Feed
 pub(super) fn lookup(database: &mut Database, addresses: &[Address]) -> Result<Vec<Lookup>> {
     let mut owner = owner_by_address(database)?;
     let mut pending = pending_by_address(database)?;
-    addresses.iter().map(|address| look_up(&mut owner, &mut pending, address)).collect()
+    addresses.iter().map(|address| look_up(&database.counters, &mut owner, &mut pending, address)).collect()
 }
 
 pub(super) fn links(database: &mut Database, ids: &[LinkId]) -> Result<Vec<LinkState>> {
@@ -83,7 +83,7 @@ pub(super) fn recall(database: &mut Database, addresses: Vec<Address>, ids: Vec<
             if recalled.slots.contains_key(&address) {
                 continue;
             }
-            let lookup = look_up(&mut owner, &mut pending, &address)?;
+            let lookup = look_up(&database.counters, &mut owner, &mut pending, &address)?;
             ids.extend(lookup.link);
             recalled.slots.insert(address, lookup);
         }
@@ -101,10 +101,20 @@ pub(super) fn recall(database: &mut Database, addresses: Vec<Address>, ids: Vec<
     Ok(recalled)
 }
 
-fn look_up(owner: &mut CachedStatement<'_>, pending: &mut CachedStatement<'_>, address: &Address) -> Result<Lookup> {
+/// Where nothing at all is pending of a member, as mostly, its table is not asked.
+fn look_up(
+    counters: &Counters,
+    owner: &mut CachedStatement<'_>,
+    pending: &mut CachedStatement<'_>,
+    address: &Address,
+) -> Result<Lookup> {
     let place = params![address.sync.0, to_sql(address.member)?, address.key];
     let link: Option<i64> = owner.query_row(place, |row| row.get(0)).optional()?;
-    Ok(Lookup { link: link.map(|link| from_sql(link).map(LinkId)).transpose()?, pending: one_body(pending, place)? })
+    let nothing = counters.has_none(Counter::Pending, address.sync, address.member)?;
+    Ok(Lookup {
+        link: link.map(|link| from_sql(link).map(LinkId)).transpose()?,
+        pending: if nothing { None } else { one_body(pending, place)? },
+    })
 }
 
 pub(super) fn scan_links(database: &mut Database, sync: SyncId, after: LinkId, rows: usize) -> Result<Vec<Link>> {
