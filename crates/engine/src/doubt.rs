@@ -8,7 +8,7 @@ use crate::connector::{Connector, Operation, Presence};
 use crate::error::{Code, Error, Result};
 use crate::link::{FlightId, LinkId, MemberIndex, Shown};
 use crate::reconcile::Written;
-use crate::record::{FeedName, FieldName, Key, Record, SystemName};
+use crate::record::{FeedName, FieldName, Key, ObjectName, Record, SystemName};
 use crate::runtime::core::{Airborne, Core, Event};
 use crate::runtime::desk::Desk;
 use crate::runtime::reads::Unread;
@@ -43,14 +43,14 @@ impl Core {
 
     fn ask_fences_of(&mut self, system: &SystemName) {
         let Some(connector) = self.systems.get(system).cloned() else { return };
-        let doubtful: Vec<FlightId> = self
+        let doubtful: Vec<(FlightId, ObjectName)> = self
             .flights
             .iter()
             .filter(|(_, airborne)| airborne.in_doubt && !airborne.fenced && !airborne.verifying)
-            .filter(|(_, airborne)| {
-                self.member_rules(airborne.sync, airborne.flight.member).is_some_and(|rules| rules.system == *system)
+            .filter_map(|(id, airborne)| {
+                let rules = self.member_rules(airborne.sync, airborne.flight.member)?;
+                (rules.system == *system).then(|| (*id, rules.object.clone()))
             })
-            .map(|(id, _)| *id)
             .collect();
         let feeds: Vec<FeedName> = self
             .feeds
@@ -59,20 +59,20 @@ impl Core {
                 of == system && !name.as_str().is_empty() && state.fence == Fence::None && state.is_open()
             })
             .filter(|(_, state)| {
-                !doubtful.is_empty()
+                doubtful.iter().any(|(_, object)| state.objects.contains(object))
                     || state.absences.iter().any(|absence| !absence.fenced)
                     || (self.options.once && state.fences_passed == 0)
             })
             .map(|((_, name), _)| name.clone())
             .collect();
         for feed in feeds {
-            if let Some(state) = self.feeds.get_mut(&(system.clone(), feed.clone())) {
-                state.fence = Fence::Asked;
-                for absence in &mut state.absences {
-                    absence.fenced = true;
-                }
+            let Some(state) = self.feeds.get_mut(&(system.clone(), feed.clone())) else { continue };
+            state.fence = Fence::Asked;
+            for absence in &mut state.absences {
+                absence.fenced = true;
             }
-            for id in &doubtful {
+            // A feed tells of its own objects alone: the fence in another one proves nothing.
+            for (id, _) in doubtful.iter().filter(|(_, object)| state.objects.contains(object)) {
                 if let Some(airborne) = self.flights.get_mut(id) {
                     airborne.fenced = true;
                 }
@@ -147,12 +147,14 @@ impl Core {
         }
         state.fence = Fence::None;
         state.fences_passed = state.fences_passed.saturating_add(1);
+        let carried = state.objects.clone();
         let settled: Vec<FlightId> = self
             .flights
             .iter()
             .filter(|(_, airborne)| airborne.in_doubt && airborne.fenced && !airborne.verifying)
             .filter(|(_, airborne)| {
-                self.member_rules(airborne.sync, airborne.flight.member).is_some_and(|rules| rules.system == *system)
+                self.member_rules(airborne.sync, airborne.flight.member)
+                    .is_some_and(|rules| rules.system == *system && carried.contains(&rules.object))
             })
             .map(|(id, _)| *id)
             .collect();
