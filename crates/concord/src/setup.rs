@@ -4,7 +4,7 @@
 use crate::answers::description::{self, Description};
 use crate::secrets;
 use crate::terminal::Notice;
-use concord_connectors::settings::Asked;
+use concord_connectors::settings::{Asked, KeepSecret};
 use concord_engine::config::{self, Config, ConfigHash, Diagnostic, Places, Severity};
 use concord_engine::connector::{self, Connector, Finding};
 use concord_engine::error::{Class, Code, Error, Result};
@@ -69,17 +69,40 @@ pub fn open_store(folder: &Path) -> Result<Arc<SqliteStore>> {
     SqliteStore::open(folder, &StoreOptions::default()).map(Arc::new)
 }
 
+/// What becomes of secrets that a system renews (a refresh token is good for one use).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Keeping {
+    /// They are kept in the store, which is ours to write.
+    Renewed,
+    /// They cannot be kept: nothing is renewed.
+    Nothing,
+}
+
+/// Keeps renewed secrets, encrypted, in this store.
+fn keeper(store: Arc<dyn Store>, folder: PathBuf) -> KeepSecret {
+    Arc::new(move |name: &str, value| {
+        let (store, folder, name) = (Arc::clone(&store), folder.clone(), name.to_owned());
+        Box::pin(async move { secrets::keep(&*store, &name, secrets::seal_for(&folder, &name, &value)?).await })
+    })
+}
+
 /// Opens every connection that the syncs use. Nothing is reached yet.
-pub async fn open_systems(config: &Config, store: &dyn Store, folder: &Path) -> Result<Vec<(SystemName, Arc<dyn Connector>)>> {
+pub async fn open_systems(
+    config: &Config,
+    store: Arc<dyn Store>,
+    folder: &Path,
+    keeping: Keeping,
+) -> Result<Vec<(SystemName, Arc<dyn Connector>)>> {
     let installation = store.identity().await?.store;
-    let kept = secrets::load(store, folder).await?;
+    let kept = secrets::load(&*store, folder).await?;
+    let keep = (keeping == Keeping::Renewed).then(|| keeper(store, folder.to_path_buf()));
     let stored = |name: &str| Ok(kept.get(name).cloned());
     let mut systems = Vec::new();
     for (name, connection) in &config.connections {
         if !config.syncs.iter().any(|sync| sync.systems().contains(&name)) {
             continue;
         }
-        let asked = Asked { name, connection, installation: &installation, stored: &stored };
+        let asked = Asked { name, connection, installation: &installation, stored: &stored, keep: keep.clone() };
         systems.push((name.clone(), concord_connectors::open(&asked)?));
     }
     Ok(systems)

@@ -152,7 +152,7 @@ async fn run_engines(
 async fn let_go(supervision: &mut Supervision, asked: Release) -> Result<Prepared> {
     let folder = supervision.folder.clone();
     let store = Arc::clone(&supervision.store);
-    let open = setup::open_systems(&supervision.written.config, &*store, &folder).await?;
+    let open = setup::open_systems(&supervision.written.config, store.clone(), &folder, setup::Keeping::Renewed).await?;
     let released = release::release(&supervision.written, &*store, &open, &asked.systems).await;
     supervision.written.config.syncs.retain(|sync| !sync.systems().iter().any(|system| asked.systems.contains(system)));
     // Whoever asked may have gone; what was asked is done all the same.

@@ -3,6 +3,7 @@
 
 pub mod kinds;
 pub mod postgres;
+pub mod salesforce;
 pub mod settings;
 pub mod sqlite;
 
@@ -17,6 +18,7 @@ type Open = fn(&Asked<'_>) -> Result<Arc<dyn Connector>>;
 const OPEN: &[(&str, Open)] = &[
     ("postgres", |asked| Ok(Arc::new(postgres::open(postgres::Config::read(asked)?)?))),
     (sqlite::KIND, |asked| Ok(Arc::new(sqlite::open(sqlite::SqliteSettings::read(asked)?)?))),
+    (salesforce::KIND, |asked| Ok(Arc::new(salesforce::open(salesforce::SalesforceSettings::read(asked)?)?))),
 ];
 
 /// A connector for a configured connection. Nothing is reached yet: a system that cannot be reached shows in the first
@@ -40,7 +42,7 @@ mod tests {
         let connection: Connection = serde_json::from_str(text).unwrap();
         let stored = |_: &str| Ok(None::<SecretText>);
         let name = SystemName::from("crm");
-        open(&Asked { name: &name, connection: &connection, installation: "an-installation", stored: &stored })
+        open(&Asked { name: &name, connection: &connection, installation: "an-installation", stored: &stored, keep: None })
     }
 
     #[test]

@@ -5,8 +5,13 @@ use crate::kinds::KINDS;
 use concord_engine::config::{Connection, Secret, SecretText};
 use concord_engine::error::{Code, Error, Result};
 use concord_engine::record::SystemName;
+use futures_util::future::BoxFuture;
 use std::ops::RangeInclusive;
+use std::sync::Arc;
 use std::time::Duration;
+
+/// Keeps a secret that a system has renewed, encrypted and durable, under a name; the next run finds it there.
+pub type KeepSecret = Arc<dyn Fn(&str, SecretText) -> BoxFuture<'static, Result<()>> + Send + Sync>;
 
 /// What a connector is to be opened for.
 pub struct Asked<'a> {
@@ -18,6 +23,8 @@ pub struct Asked<'a> {
     pub installation: &'a str,
     /// Looks up a secret that the store keeps; `None` for a name that is not there.
     pub stored: &'a (dyn Fn(&str) -> Result<Option<SecretText>> + Sync),
+    /// Keeps secrets that a system renews; `None` where nothing can be kept.
+    pub keep: Option<KeepSecret>,
 }
 
 impl Asked<'_> {

@@ -31,6 +31,21 @@ fn the_example_on_two_files_checks_clean() {
 }
 
 #[test]
+fn the_example_on_salesforce_checks_but_for_what_is_told_to_nobody_yet() {
+    let loaded = load("salesforce-accounts.json");
+    let said: Vec<String> = loaded.diagnostics.iter().map(|finding| finding.message.clone()).collect();
+    let told = [
+        "`notification` is not built yet: nobody is told",
+        "the channel `slack` reaches nobody",
+        "the channel `email` reaches nobody",
+        "`notifications` is not built yet: nobody is told",
+    ];
+    assert_eq!(said, told);
+    let config = loaded.config.unwrap();
+    assert_eq!(config.syncs[0].pair().unwrap().0.object_name().as_str(), "Account");
+}
+
+#[test]
 fn both_examples_say_the_same_about_fields() {
     let (servers, files) = (clean("accounts.json"), clean("accounts-sqlite.json"));
     assert_eq!(servers.syncs[0].field_mappings, files.syncs[0].field_mappings);
@@ -42,12 +57,12 @@ fn both_examples_say_the_same_about_fields() {
 fn a_connector_that_is_not_built_yet_is_a_warning_that_names_it() {
     let text = r#"{
         "name": "accounts",
-        "source": {"type": "salesforce", "object": "Account", "credentials": {"instance_url": "https://a.example"}},
+        "source": {"type": "zendesk", "object": "organizations", "credentials": {"instance_url": "https://a.example"}},
         "target": {"type": "postgresql", "table": "accounts", "credentials": {"database": "d", "username": "u"}},
         "sync_type": "bidirectional"
     }"#;
     let loaded = config::parse(&[config::Document { name: "a.json", text }], KINDS);
     let said: Vec<String> = loaded.diagnostics.iter().map(|finding| finding.message.clone()).collect();
-    assert_eq!(said, ["the connector `salesforce` is not built yet: syncs of `salesforce` do not run"]);
+    assert_eq!(said, ["the connector `zendesk` is not built yet: syncs of `zendesk` do not run"]);
     assert_eq!(loaded.config.unwrap().connections["postgresql"].kind, "postgres");
 }

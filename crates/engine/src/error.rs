@@ -174,6 +174,24 @@ codes! {
     /// The database refused a statement of ours.
     WriteRefused = 2205, Rejected, "Look at the reason given: a trigger of the table may use a function that only the application has.";
 
+    // 23xx: hosted products, reached by their API.
+    /// The day's allowance of calls or events is used up.
+    HostedAllowanceUsed = 2301, Throttled, "Nothing to do: work goes on as the allowance comes back, the newest state of each record once. If it happens often, raise the allowance, or `rate_limit.daily_quota_share`.";
+    /// The product tells nothing of this object's changes.
+    HostedEventsOff = 2302, Stop, "Switch on change events for the object in the product's administration; `concord check --connect` says where.";
+    /// The product's storage is full.
+    HostedStorageFull = 2303, Stop, "Free storage in the product or buy more, then resume.";
+    /// A rule of the product takes the record for a duplicate.
+    HostedDuplicateRule = 2304, Rejected, "Merge the records in the product, or change its rule, then retry the record from review.";
+    /// The product does not let this field be written.
+    HostedFieldRefused = 2305, Rejected, "Give our user the right to write the field, or let its mapping flow the other way only.";
+    /// The record refers to one that is not there, or that we may not see.
+    HostedReferenceUnknown = 2306, Rejected, "Make or share the record referred to, then retry from review.";
+    /// An automation of the product failed on the record.
+    HostedAutomationFailed = 2307, Rejected, "Show the message to whoever looks after the product's automations; retry the record from review when it is mended.";
+    /// Our user may not change this record.
+    HostedRecordDenied = 2308, Rejected, "Share the record with our user, or let somebody else own it, then retry from review.";
+
     // 30xx: what happens to a record.
     /// The target refused the record.
     TargetRejected = 3001, Rejected, "Correct the record named, then retry it from review.";

@@ -55,7 +55,7 @@ async fn ask_systems(written: &setup::Written, context: &Context) -> Result<(Vec
         Ok(store) => Arc::new(store),
         Err(_) => Arc::new(SqliteStore::in_memory(&StoreOptions::default())?),
     };
-    let systems = setup::open_systems(&written.config, &*kept, &folder).await?;
+    let systems = setup::open_systems(&written.config, kept.clone(), &folder, setup::Keeping::Nothing).await?;
     let (mut notices, prepared) =
         tokio::join!(setup::ask_systems(&written.config, &systems), setup::prepare(written, &scratch, &systems));
     let mut exit = Exit::Fine;

@@ -34,7 +34,8 @@ pub async fn run(plan: &Plan, context: &Context) -> Result<Exit> {
         Err(error) if error.code == Code::StoreInUse => (Arc::new(SqliteStore::open_read_only(&folder)?), false),
         Err(error) => return Err(error),
     };
-    let systems = setup::open_systems(&written.config, &*store, &folder).await?;
+    let keeping = if is_kept { setup::Keeping::Renewed } else { setup::Keeping::Nothing };
+    let systems = setup::open_systems(&written.config, store.clone(), &folder, keeping).await?;
     let prepared = if is_kept {
         setup::prepare(&written, &*store, &systems).await?
     } else {

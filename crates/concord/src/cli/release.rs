@@ -37,7 +37,7 @@ pub async fn run(release: &Release, context: &Context) -> Result<Exit> {
         })?,
         None => {
             let store = setup::open_store(&folder)?;
-            let open = setup::open_systems(&written.config, &*store, &folder).await?;
+            let open = setup::open_systems(&written.config, store.clone(), &folder, setup::Keeping::Renewed).await?;
             release::release(&written, &*store, &open, &asked).await?
         }
     };

@@ -47,7 +47,7 @@ pub async fn run(run: &Run, context: &Context) -> Result<Exit> {
     start_logging(&written.config, context)?;
     let folder = context.folder(Some(&written.config));
     let store = setup::open_store(&folder)?;
-    let systems = setup::open_systems(&written.config, &*store, &folder).await?;
+    let systems = setup::open_systems(&written.config, store.clone(), &folder, setup::Keeping::Renewed).await?;
     // A lack that a person can put right is said with its statement before the first attempt fails on it.
     let (mut notices, prepared) =
         tokio::join!(setup::ask_systems(&written.config, &systems), setup::prepare(&written, &*store, &systems));

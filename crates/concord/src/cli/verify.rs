@@ -48,7 +48,7 @@ pub async fn run(verify: &Verify, context: &Context) -> Result<Exit> {
         })?,
         None => {
             let store = setup::open_store(&folder)?;
-            let systems = setup::open_systems(&written.config, &*store, &folder).await?;
+            let systems = setup::open_systems(&written.config, store.clone(), &folder, setup::Keeping::Renewed).await?;
             let prepared = setup::prepare(&written, &*store, &systems).await?;
             if let Some((_, error)) = prepared.refused.first().or(prepared.waiting.first()) {
                 context.complain_all(&prepared.notices);

@@ -90,7 +90,7 @@ async fn show(wanted: Wanted, context: &Context, folder: &Path, shutdown: &Cance
     })?;
     let store_folder = folder.join("store");
     let store = setup::open_store(&store_folder)?;
-    let systems = setup::open_systems(&written.config, &*store, &store_folder).await?;
+    let systems = setup::open_systems(&written.config, store.clone(), &store_folder, setup::Keeping::Renewed).await?;
     let prepared = setup::prepare(&written, &*store, &systems).await?;
     if let Some((_, error)) = prepared.refused.first().or(prepared.waiting.first()) {
         context.complain_all(&prepared.notices);

@@ -8,7 +8,7 @@ use std::process::Command;
 /// the simulation drives the engine alone.
 const MAY_USE: &[(&str, &[&str])] = &[
     ("concord", &["concord-connectors", "concord-engine", "concord-simulators"]),
-    ("concord-connectors", &["concord-engine"]),
+    ("concord-connectors", &["concord-engine", "concord-simulators"]),
     ("concord-engine", &[]),
     ("concord-simulators", &[]),
     ("concord-simulation", &["concord-engine"]),

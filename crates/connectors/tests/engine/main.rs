@@ -8,6 +8,8 @@
     reason = "a test that meets the unexpected fails"
 )]
 
+#[path = "../salesforce/support.rs"]
+mod org;
 #[path = "../contract/servers/postgres.rs"]
 mod server;
 mod support;
@@ -18,6 +20,7 @@ mod crashes;
 mod deletes;
 mod echoes;
 mod gaps;
+mod hosted;
 mod keys;
 mod mappings;
 mod matches;

@@ -99,23 +99,18 @@ impl PubSub for Service {
         let rpc_id = self.admit(&request, "Subscribe", "")?;
         let cut = request.extensions().get::<Connection>().map(|connection| connection.0.clone());
         let (answers, receiver) = tokio::sync::mpsc::channel(4);
-        let service = self.clone();
+        let mut requests = request.into_inner();
+        // Where the subscription begins is settled before its answer does: whoever has the answer's head misses nothing.
+        let subscription = match requests.message().await? {
+            Some(first) => {
+                let channel = self.channel(&first.topic_name, &rpc_id)?;
+                Some(Subscription::new(self.org.clone(), channel, first, rpc_id, answers.clone(), cut)?)
+            }
+            None => None,
+        };
         self.org.tasks.spawn(async move {
-            let mut requests = request.into_inner();
-            let result = match requests.message().await {
-                Ok(Some(first)) => match service.channel(&first.topic_name, &rpc_id) {
-                    Ok(channel) => {
-                        let own = Subscription::new(service.org.clone(), channel, first, rpc_id, answers.clone(), cut);
-                        match own {
-                            Ok(subscription) => subscription.run(requests).await,
-                            Err(status) => Err(status),
-                        }
-                    }
-                    Err(status) => Err(status),
-                },
-                _ => Ok(()),
-            };
-            if let Err(status) = result {
+            let Some(subscription) = subscription else { return };
+            if let Err(status) = subscription.run(requests).await {
                 // The client may be gone already.
                 let _ = answers.send(Err(status)).await;
             }

@@ -1,0 +1,348 @@
+//! Writes by Collections: up to 200 records a call, each with an outcome of its own. The org has no write that happens
+//! only if a record shows something: each record is read right before it is written, and again behind it, so that what
+//! rules, triggers and flows made of our write is known. Nothing here retries what the engine would not know of.
+
+use super::client::{Call, Client, Need, read};
+use super::errors::{Refusal, of_record};
+use super::http::Failure;
+use super::ids;
+use super::position::{client_name, fingerprint};
+use super::read::find;
+use super::records::{Columns, Look, ShownRecord, retrieve};
+use super::schema::{FieldInfo, Object};
+use super::types;
+use concord_engine::change::Mark;
+use concord_engine::connector::{Operation, Outcome, Write, WriteResult};
+use concord_engine::error::{Code, Error, Result};
+use concord_engine::record::{FieldName, Key, Record};
+use concord_engine::schema::Selection;
+use concord_engine::value::Value;
+use http::Method;
+use serde::Deserialize;
+use serde_json::value::RawValue;
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+
+/// The most records of one call.
+const CALL_MAX: usize = 200;
+
+/// What a batch is written with.
+pub(super) struct Job {
+    pub client: Arc<Client>,
+    pub object: Arc<Object>,
+    pub selection: Selection,
+    pub mark: Mark,
+    pub behind: Box<dyn Fn() -> u64 + Send + Sync>,
+}
+
+/// One record's result within a call.
+#[derive(Deserialize)]
+struct CallResult {
+    id: Option<String>,
+    success: bool,
+    #[serde(default)]
+    errors: Vec<Refusal>,
+}
+
+/// What is to be sent for one write.
+enum Sent {
+    /// A record without an id.
+    Create(BTreeMap<String, Box<RawValue>>),
+    /// Fields of the record of this id.
+    Update(String, BTreeMap<String, Box<RawValue>>),
+    /// The record of this id goes.
+    Delete(String),
+}
+
+/// What a call says of one write.
+enum Answered {
+    Done(String),
+    Refused(Vec<Refusal>),
+    Failed(Error),
+    Unknown,
+}
+
+/// Outcomes by the place of the write in the batch.
+type Outcomes = BTreeMap<usize, Outcome>;
+
+/// Writes a batch; see [`Connector::apply`](concord_engine::connector::Connector::apply).
+pub(super) async fn apply(job: Job, writes: Vec<Write>) -> Result<Vec<WriteResult>> {
+    let mut outcomes = Outcomes::new();
+    let mut ready: Vec<(usize, Sent)> = Vec::with_capacity(writes.len());
+    for (place, write) in writes.iter().enumerate() {
+        match job.prepare(&write.operation) {
+            Ok(sent) => ready.push((place, sent)),
+            Err(outcome) => drop(outcomes.insert(place, outcome)),
+        }
+    }
+    job.hold_guards(&writes, &mut ready, &mut outcomes).await?;
+    job.hold_absences(&writes, &mut ready, &mut outcomes).await?;
+    let done = job.send(&writes, ready, &mut outcomes).await;
+    job.read_back(&writes, done, &mut outcomes).await;
+    Ok(writes
+        .iter()
+        .enumerate()
+        .map(|(place, write)| WriteResult { id: write.id, outcome: outcomes.remove(&place).unwrap_or(Outcome::Unknown) })
+        .collect())
+}
+
+impl Job {
+    /// What is to be sent for a write, unless it is clear already what becomes of it.
+    fn prepare(&self, operation: &Operation) -> std::result::Result<Sent, Outcome> {
+        let id = |key: &Key| {
+            ids::of(key).filter(|id| self.object.key_prefix.as_ref().is_none_or(|prefix| id.starts_with(prefix.as_str())))
+        };
+        match operation {
+            Operation::Create { image, .. } => {
+                self.body(image, |field| field.field.creatable).map(Sent::Create).map_err(Outcome::Failed)
+            }
+            Operation::Update { key, set, .. } => {
+                let id = id(key).ok_or(Outcome::Missed)?;
+                let body = self.body(set, |field| field.field.updatable).map_err(Outcome::Failed)?;
+                Ok(Sent::Update(id, body))
+            }
+            Operation::Delete { key, .. } => id(key).map(Sent::Delete).ok_or(Outcome::Missed),
+        }
+    }
+
+    fn body(&self, record: &Record, writable: fn(&FieldInfo) -> bool) -> Result<BTreeMap<String, Box<RawValue>>> {
+        let mut body = BTreeMap::new();
+        for (name, value) in record.iter() {
+            let field = self.object.field(name.as_str()).ok_or_else(|| self.no_field(name))?;
+            if !writable(field) {
+                return Err(Error::new(Code::HostedFieldRefused, format!("{}.{name} cannot be written", self.object.name)));
+            }
+            body.insert(field.name.clone(), types::encode(field, value)?);
+        }
+        Ok(body)
+    }
+
+    fn no_field(&self, name: &FieldName) -> Error {
+        Error::new(Code::FieldMissing, format!("the object {} has no field {name}", self.object.name))
+    }
+
+    /// Reads what is to be changed or deleted; a record that shows something else than its guard is missed.
+    async fn hold_guards(&self, writes: &[Write], ready: &mut Vec<(usize, Sent)>, outcomes: &mut Outcomes) -> Result<()> {
+        let mut names: Vec<&FieldName> = Vec::new();
+        let mut wanted: Vec<String> = Vec::new();
+        for (place, sent) in ready.iter() {
+            if let (Sent::Update(id, _) | Sent::Delete(id), Some(guard)) = (sent, writes.get(*place).and_then(guard_of)) {
+                names.extend(guard.iter().map(|(name, _)| name));
+                wanted.push(id.clone());
+            }
+        }
+        if wanted.is_empty() {
+            return Ok(());
+        }
+        let mut fields: Vec<&FieldInfo> = self.object.field(super::schema::ID).into_iter().collect();
+        for name in names {
+            let field = self.object.field(name.as_str()).ok_or_else(|| self.no_field(name))?;
+            if !fields.iter().any(|known| known.name == field.name) {
+                fields.push(field);
+            }
+        }
+        let columns = Columns::new(&self.object, fields);
+        let found = retrieve(&self.client, &columns, &wanted).await?;
+        let shown: HashMap<String, ShownRecord> = found.into_iter().flatten().map(|shown| (shown.id.clone(), shown)).collect();
+        ready.retain(|(place, sent)| {
+            let (Sent::Update(id, _) | Sent::Delete(id)) = sent else { return true };
+            let guard = writes.get(*place).and_then(guard_of);
+            let holds = shown.get(id).is_some_and(|shown| guard.is_none_or(|guard| holds(guard, &shown.record)));
+            if !holds {
+                outcomes.insert(*place, Outcome::Missed);
+            }
+            holds
+        });
+        Ok(())
+    }
+
+    /// Looks for records that a create would meet; those are collisions.
+    async fn hold_absences(&self, writes: &[Write], ready: &mut Vec<(usize, Sent)>, outcomes: &mut Outcomes) -> Result<()> {
+        let mut asked: BTreeMap<Vec<FieldName>, Vec<(usize, Vec<Value>)>> = BTreeMap::new();
+        for (place, _) in ready.iter() {
+            let Some(Operation::Create { image, absent_by }) = writes.get(*place).map(|write| &write.operation) else { continue };
+            let values: Option<Vec<Value>> = absent_by.iter().map(|name| image.get(name.as_str()).cloned()).collect();
+            if let Some(values) = values.filter(|values| !values.is_empty()) {
+                asked.entry(absent_by.clone()).or_default().push((*place, values));
+            }
+        }
+        for (by, rows) in asked {
+            let values: Vec<Vec<Value>> = rows.iter().map(|(_, values)| values.clone()).collect();
+            let key = Selection { object: self.selection.object.clone(), fields: vec![FieldName::from(super::schema::ID)] };
+            let found = find(&self.client, &self.object, &key, &by, &values, 1, 0).await?;
+            let mut taken: Vec<&Vec<Value>> = Vec::new();
+            for ((place, values), found) in rows.iter().zip(found) {
+                // Two creates of one batch can meet each other as well.
+                let met = !found.is_empty()
+                    || taken.iter().any(|other| other.iter().zip(values).all(|(one, other)| one.equivalent(other)));
+                if met {
+                    outcomes.insert(*place, Outcome::Collision);
+                    ready.retain(|(other, _)| other != place);
+                } else {
+                    taken.push(values);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Sends what is ready, 200 at a time; gives back the writes that happened, with their records' ids.
+    async fn send(&self, writes: &[Write], ready: Vec<(usize, Sent)>, outcomes: &mut Outcomes) -> Vec<(usize, String)> {
+        let mut kinds: [Vec<(usize, Sent)>; 3] = [Vec::new(), Vec::new(), Vec::new()];
+        let [creates, updates, deletes] = &mut kinds;
+        for (place, sent) in ready {
+            match &sent {
+                Sent::Create(_) => creates.push((place, sent)),
+                // Nothing to set: what it shows is all that is asked for.
+                Sent::Update(_, body) if body.is_empty() => updates.push((place, sent)),
+                Sent::Update(..) => updates.push((place, sent)),
+                Sent::Delete(_) => deletes.push((place, sent)),
+            }
+        }
+        let mut done = Vec::new();
+        for kind in &kinds {
+            for part in kind.chunks(CALL_MAX) {
+                for ((place, _), answered) in part.iter().zip(self.one_call(part).await) {
+                    match answered {
+                        Answered::Done(id) => done.push((*place, id)),
+                        other => drop(outcomes.insert(*place, self.refused(writes.get(*place), other))),
+                    }
+                }
+            }
+        }
+        done
+    }
+
+    async fn one_call(&self, part: &[(usize, Sent)]) -> Vec<Answered> {
+        let each = |answer: fn(&Failure) -> Answered, failure: &Failure| part.iter().map(|_| answer(failure)).collect();
+        let answer = match self.client.call(&format!("writing {}", self.object.name), &self.call_for(part)).await {
+            Ok(answer) => answer,
+            Err(failure) if failure.sent => return each(|_| Answered::Unknown, &failure),
+            Err(failure) => return each(|failure| Answered::Failed(failure.error.clone()), &failure),
+        };
+        let results: Result<Vec<CallResult>> = read("the results of a write", &answer.body);
+        let mut results = results.unwrap_or_default().into_iter();
+        part.iter()
+            .map(|(_, sent)| match (results.next(), sent) {
+                (Some(CallResult { success: true, id: Some(id), .. }), _) => Answered::Done(ids::full(&id)),
+                (Some(CallResult { success: true, .. }), Sent::Update(id, _) | Sent::Delete(id)) => Answered::Done(id.clone()),
+                (Some(CallResult { success: false, errors, .. }), _) if !errors.is_empty() => Answered::Refused(errors),
+                _ => Answered::Unknown,
+            })
+            .collect()
+    }
+
+    fn call_for(&self, part: &[(usize, Sent)]) -> Call {
+        let path = |rest: &str| self.client.settings.path(&format!("composite/sobjects{rest}"));
+        let mut records = Vec::with_capacity(part.len());
+        let mut gone = Vec::new();
+        let mut method = Method::POST;
+        for (_, sent) in part {
+            match sent {
+                Sent::Create(body) => records.push(self.record(None, body)),
+                Sent::Update(id, body) => {
+                    method = Method::PATCH;
+                    records.push(self.record(Some(id), body));
+                }
+                Sent::Delete(id) => gone.push(id.as_str()),
+            }
+        }
+        let mut call = if gone.is_empty() {
+            let body = format!(r#"{{"allOrNone":false,"records":[{}]}}"#, records.join(","));
+            Call::with_body(method, path(""), body)
+        } else {
+            Call { method: Method::DELETE, ..Call::get(path(&format!("?ids={}&allOrNone=false", gone.join(",")))) }
+        };
+        call.headers.push(("sforce-call-options", format!("client={}", client_name(&self.mark))));
+        // Records keep the owner that they are given.
+        call.headers.push(("sforce-auto-assign", "FALSE".to_owned()));
+        call.needed(Need::Now)
+    }
+
+    fn record(&self, id: Option<&str>, body: &BTreeMap<String, Box<RawValue>>) -> String {
+        let mut text = format!(r#"{{"attributes":{{"type":"{}"}}"#, self.object.name);
+        if let Some(id) = id {
+            text.push_str(&format!(r#","id":"{id}""#));
+        }
+        for (name, value) in body {
+            text.push_str(&format!(r#","{name}":{}"#, value.get()));
+        }
+        text.push('}');
+        text
+    }
+
+    fn refused(&self, write: Option<&Write>, answered: Answered) -> Outcome {
+        let errors = match answered {
+            Answered::Refused(errors) => errors,
+            Answered::Failed(error) => return Outcome::Failed(error),
+            Answered::Done(_) | Answered::Unknown => return Outcome::Unknown,
+        };
+        let code = errors.first().map_or("", |error| error.code.as_str());
+        let operation = write.map(|write| &write.operation);
+        match (code, operation) {
+            ("UNABLE_TO_LOCK_ROW", _) => Outcome::Locked,
+            ("ENTITY_IS_DELETED" | "NOT_FOUND", Some(Operation::Update { .. } | Operation::Delete { .. })) => Outcome::Missed,
+            ("INVALID_CROSS_REFERENCE_KEY", Some(Operation::Delete { .. })) => Outcome::Missed,
+            ("DUPLICATE_VALUE", Some(Operation::Create { absent_by, .. }))
+                if errors
+                    .iter()
+                    .flat_map(|error| &error.fields)
+                    .any(|field| absent_by.iter().any(|name| name.as_str() == field)) =>
+            {
+                Outcome::Collision
+            }
+            _ => match of_record(&self.object.name, &errors) {
+                error if error.code == Code::OutcomeUnknown => Outcome::Unknown,
+                error => Outcome::Failed(error),
+            },
+        }
+    }
+
+    /// Reads what was written. A write that cannot be read again has happened all the same: what it shows is then told by
+    /// the feed.
+    async fn read_back(&self, writes: &[Write], done: Vec<(usize, String)>, outcomes: &mut Outcomes) {
+        let ours = Some(fingerprint(&client_name(&self.mark)));
+        let look = Look::new((self.behind)());
+        let is_delete =
+            |place: &usize| matches!(writes.get(*place).map(|write| &write.operation), Some(Operation::Delete { .. }));
+        let (deleted, written): (Vec<_>, Vec<_>) = done.into_iter().partition(|(place, _)| is_delete(place));
+        for (place, id) in deleted {
+            outcomes.insert(place, Outcome::Written { key: ids::key(&id), image: None, version: look.version(None, ours) });
+        }
+        if written.is_empty() {
+            return;
+        }
+        let wanted: Vec<String> = written.iter().map(|(_, id)| id.clone()).collect();
+        let shown = match self.object.selected(&self.selection) {
+            Ok(fields) => retrieve(&self.client, &Columns::new(&self.object, fields), &wanted).await,
+            Err(error) => Err(error),
+        };
+        match shown {
+            Ok(shown) => {
+                for ((place, id), shown) in written.into_iter().zip(shown) {
+                    let second = shown.as_ref().map(|shown| shown.second);
+                    let image = shown.map(|shown| shown.record);
+                    outcomes.insert(place, Outcome::Written { key: ids::key(&id), image, version: look.version(second, ours) });
+                }
+            }
+            Err(error) => {
+                tracing::warn!(object = %self.object.name, error = error.chain(), "what was written could not be read again");
+                for (place, id) in written {
+                    outcomes
+                        .insert(place, Outcome::Written { key: ids::key(&id), image: None, version: look.version(None, ours) });
+                }
+            }
+        }
+    }
+}
+
+fn guard_of(write: &Write) -> Option<&Record> {
+    match &write.operation {
+        Operation::Update { guard, .. } | Operation::Delete { guard, .. } => Some(guard),
+        Operation::Create { .. } => None,
+    }
+}
+
+fn holds(guard: &Record, shown: &Record) -> bool {
+    guard.iter().all(|(name, value)| shown.get(name.as_str()).is_some_and(|held| held.equivalent(value)))
+}

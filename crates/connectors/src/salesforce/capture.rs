@@ -1,0 +1,414 @@
+//! The feed of one object: change events decoded against their own schemas, what they do not tell read in their place.
+//! Partial images stay partial; a position moves only behind the last piece of an event.
+
+use super::avro::Schema as EventSchema;
+use super::event::{Change, ChangeEvent, Told};
+use super::ids;
+use super::position::{Place, Seen, fingerprint, mark_of};
+use super::pubsub::error_of;
+use super::records::{Columns, Look, retrieve};
+use super::schema::{FieldInfo, ID, LAST_MODIFIED_DATE, Object};
+use super::shared::{Shared, topic_of};
+use super::stream::Subscription;
+use super::sweep::{Sweep, marked};
+use async_trait::async_trait;
+use concord_engine::change::{EditTime, Image, Mark, Observation};
+use concord_engine::clock::Moment;
+use concord_engine::connector::{Batch, Changes, Event, Limits};
+use concord_engine::error::{Code, Error, Result};
+use concord_engine::record::{FeedName, FieldName, ObjectName, Record};
+use concord_engine::value::Value;
+use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::time::Instant;
+
+/// Commits are stamped in milliseconds.
+const MILLISECOND_MICROS: u32 = 1_000;
+/// The longest wait of one call.
+const WAIT_MAX: Duration = Duration::from_secs(3_600);
+/// Schemas of events that are remembered.
+const SCHEMAS_MAX: usize = 32;
+/// How far behind a moment a sweep begins: records become visible a while after their stamp.
+const SWEEP_OVERLAP_SECONDS: i64 = 600;
+
+/// Something to hand out, and where the feed is behind it; `None` within an event.
+struct Piece {
+    event: Option<Event>,
+    bytes: usize,
+    shown: Vec<(String, i64)>,
+    place: Option<Place>,
+}
+
+/// What one look at an event says about a record.
+struct TellsOf {
+    record: Record,
+    is_full: bool,
+    must_read: bool,
+}
+
+/// The open feed of one object.
+pub(super) struct SalesforceChanges {
+    shared: Arc<Shared>,
+    object: ObjectName,
+    feed: FeedName,
+    subscription: Subscription,
+    pieces: VecDeque<Piece>,
+    /// Behind everything that was handed out.
+    place: Place,
+    /// Behind everything that stands in `pieces`.
+    ahead: Place,
+    sweep: Option<(Sweep, Place)>,
+    /// Whether the topic's end must be found first: then what was touched meanwhile is swept.
+    unplaced: bool,
+    schemas: HashMap<String, Arc<EventSchema>>,
+    last_schema: Option<String>,
+}
+
+/// Opens the feed behind a place, on a stream that is open already where there is one.
+pub(super) async fn open(
+    shared: Arc<Shared>,
+    object: ObjectName,
+    feed: FeedName,
+    place: Place,
+    warm: Option<Subscription>,
+) -> Result<SalesforceChanges> {
+    let unplaced = place.replay.is_empty() && warm.is_none();
+    let mut subscription = warm.unwrap_or_else(|| Subscription::new(Arc::clone(&shared), topic_of(&feed)));
+    if !subscription.is_open() {
+        subscription.open(&place).await?;
+    }
+    shared.lives(&feed, true);
+    let since = Sweep::since(Some(place.floor_ms.div_euclid(1_000)));
+    Ok(SalesforceChanges {
+        sweep: unplaced.then(|| (since, place.clone())),
+        ahead: place.clone(),
+        shared,
+        object,
+        feed,
+        subscription,
+        pieces: VecDeque::new(),
+        place,
+        unplaced,
+        schemas: HashMap::new(),
+        last_schema: None,
+    })
+}
+
+impl Drop for SalesforceChanges {
+    fn drop(&mut self) {
+        self.shared.lives(&self.feed, false);
+    }
+}
+
+#[async_trait]
+impl Changes for SalesforceChanges {
+    async fn next(&mut self, limits: Limits) -> Result<Batch> {
+        let now = Instant::now();
+        let deadline = now.checked_add(limits.max_wait.min(WAIT_MAX)).unwrap_or(now);
+        loop {
+            self.fill(limits.max_events.max(1)).await?;
+            if !self.pieces.is_empty() {
+                let batch = self.hand_out(limits);
+                if !batch.events.is_empty() {
+                    return Ok(batch);
+                }
+                continue;
+            }
+            if let Some(latest) = self.subscription.latest() {
+                self.found_latest(latest);
+                continue;
+            }
+            match tokio::time::timeout_at(deadline, self.subscription.receive(&self.ahead)).await {
+                Ok(received) => {
+                    received?;
+                    self.shared.lives(&self.feed, true);
+                }
+                Err(_) => return Ok(Batch { events: Vec::new(), position: Some(self.place.encode()) }),
+            }
+        }
+    }
+}
+
+impl SalesforceChanges {
+    /// Turns what has come into pieces, up to about so many.
+    async fn fill(&mut self, wanted: usize) -> Result<()> {
+        while self.pieces.len() < wanted {
+            if let Some((sweep, behind)) = self.sweep.clone() {
+                self.sweep_on(sweep, behind).await?;
+            } else if self.unplaced && self.subscription.front().is_some() {
+                self.placed();
+            } else if self.subscription.front().is_some() {
+                self.decode().await?;
+            } else {
+                return Ok(());
+            }
+        }
+        Ok(())
+    }
+
+    /// Hands out pieces within the limits.
+    fn hand_out(&mut self, limits: Limits) -> Batch {
+        let mut batch = Batch::default();
+        let mut bytes = 0_usize;
+        while let Some(piece) = self.pieces.front() {
+            let is_event = piece.event.is_some();
+            let is_full = batch.events.len() >= limits.max_events.max(1) || bytes.saturating_add(piece.bytes) > limits.max_bytes;
+            if is_event && is_full && !batch.events.is_empty() {
+                break;
+            }
+            bytes = bytes.saturating_add(piece.bytes);
+            let Some(piece) = self.pieces.pop_front() else { break };
+            batch.events.extend(piece.event);
+            batch.position = None;
+            if let Some(place) = piece.place {
+                batch.position = Some(place.encode());
+                self.place = place;
+            }
+            self.shared.handed_out(&self.feed, &self.place, piece.shown);
+        }
+        batch
+    }
+
+    /// A sign of life without events: the topic is here.
+    fn found_latest(&mut self, latest: Vec<u8>) {
+        if self.unplaced {
+            self.placed();
+        }
+        self.ahead.replay = latest;
+        if self.sweep.is_none() {
+            self.place.replay = self.ahead.replay.clone();
+            self.shared.handed_out(&self.feed, &self.place, []);
+        }
+    }
+
+    /// The stream has begun for certain: what was touched before that, and after the first sweep, is swept once more.
+    fn placed(&mut self) {
+        self.unplaced = false;
+        let since = Sweep::since(Some(self.ahead.floor_ms.div_euclid(1_000)));
+        self.sweep = Some((since, self.ahead.clone()));
+    }
+
+    async fn sweep_on(&mut self, sweep: Sweep, behind: Place) -> Result<()> {
+        let object = self.shared.object(&self.object).await?;
+        let fields = self.wanted(&object);
+        let commit = self.shared.behind(&self.object);
+        let step = sweep.step(&self.shared.client, &object, &fields, commit).await;
+        let (observations, next) = self.shared.forget_after(&self.object, step)?;
+        for observation in observations {
+            self.push(Event::Observed(observation), Vec::new());
+        }
+        self.sweep = next.map(|next| (next, behind.clone()));
+        if self.sweep.is_none() {
+            self.ahead = Place { replay: std::mem::take(&mut self.ahead.replay), ..behind };
+            self.close(Vec::new());
+        }
+        Ok(())
+    }
+
+    fn push(&mut self, event: Event, shown: Vec<(String, i64)>) {
+        let bytes = match &event {
+            Event::Observed(one) => one.image.record().map_or(64, |record| {
+                record.iter().map(|(name, value)| name.as_str().len() + size(value)).sum::<usize>().saturating_add(64)
+            }),
+            _ => 64,
+        };
+        self.pieces.push_back(Piece { event: Some(event), bytes, shown, place: None });
+    }
+
+    /// Ends an event: the place behind it stands at its last piece.
+    fn close(&mut self, shown: Vec<(String, i64)>) {
+        let place = self.ahead.clone();
+        self.pieces.push_back(Piece { event: None, bytes: 0, shown, place: Some(place) });
+    }
+
+    /// Decodes the event in front, and takes it when that is done.
+    async fn decode(&mut self) -> Result<()> {
+        let Some(front) = self.subscription.front() else { return Ok(()) };
+        let replay = front.replay_id.clone();
+        let Some(told) = front.event.clone() else {
+            self.subscription.take();
+            return Ok(());
+        };
+        let schema = self.schema(&told.schema_id).await?;
+        let drift = self.follow_schema(&told.schema_id).await?;
+        let event = ChangeEvent::read(&schema, &told.payload).map_err(|odd| {
+            Error::new(Code::ProtocolViolation, format!("an event of {} cannot be read", self.feed)).because(odd)
+        })?;
+        let object = self.shared.object(&self.object).await?;
+        let mut observations = Vec::new();
+        if event.commit_ms >= self.ahead.floor_ms {
+            observations = self.observe(&schema, &object, &event).await?;
+        }
+        // From here on nothing waits: the event is taken and handed on as one.
+        self.subscription.take();
+        self.last_schema = Some(told.schema_id);
+        if let Some(schema) = drift {
+            self.push(Event::SchemaChanged(schema), Vec::new());
+        }
+        let ids: Vec<String> = event.ids.iter().map(|id| ids::full(id)).collect();
+        let second = event.commit_ms.div_euclid(1_000);
+        for observation in observations {
+            self.push(Event::Observed(observation), Vec::new());
+        }
+        self.ahead.pass(&replay, event.commit, event.commit_ms, &ids);
+        if let Some(sweep) = needs_sweep(&event) {
+            self.sweep = Some((sweep, self.ahead.clone()));
+        } else {
+            self.close(ids.into_iter().map(|id| (id, second)).collect());
+        }
+        Ok(())
+    }
+
+    async fn schema(&mut self, id: &str) -> Result<Arc<EventSchema>> {
+        if let Some(schema) = self.schemas.get(id) {
+            return Ok(Arc::clone(schema));
+        }
+        let doing = format!("reading the schema of {}", self.feed);
+        let session = self.shared.client.auth.session().await?;
+        let json = match self.shared.pubsub.schema(&session, id).await {
+            Err(status) if super::pubsub::is_session_over(&status) => {
+                let session = self.shared.client.auth.renew(&session).await?;
+                self.shared.pubsub.schema(&session, id).await
+            }
+            other => other,
+        };
+        let json = json.map_err(|status| match error_of(&doing, &status) {
+            error if error.code == Code::HostedEventsOff => Error::new(Code::ProtocolViolation, error.message),
+            error => error,
+        })?;
+        let schema = EventSchema::parse(&json).map_err(|odd| Error::new(Code::ProtocolViolation, doing).because(odd))?;
+        let schema = Arc::new(schema);
+        if self.schemas.len() >= SCHEMAS_MAX {
+            self.schemas.clear();
+        }
+        self.schemas.insert(id.to_owned(), Arc::clone(&schema));
+        Ok(schema)
+    }
+
+    /// An event of another schema than the one before: the object is looked at again, and a change is announced.
+    async fn follow_schema(&mut self, id: &str) -> Result<Option<concord_engine::schema::Schema>> {
+        if self.last_schema.as_deref().is_none_or(|last| last == id) {
+            return Ok(None);
+        }
+        let before = self.shared.object(&self.object).await?.schema();
+        let now = self.shared.look_again(&self.object).await?.schema();
+        Ok((now != before).then_some(now))
+    }
+
+    /// The fields that are wanted and that there are.
+    fn wanted<'a>(&self, object: &'a Object) -> Vec<&'a FieldInfo> {
+        let selection = self.shared.selection(&self.object);
+        if selection.fields.is_empty() {
+            return object.fields.iter().collect();
+        }
+        let named = selection.fields.iter().filter(|name| name.as_str() != ID).filter_map(|name| object.field(name.as_str()));
+        object.field(ID).into_iter().chain(named).collect()
+    }
+
+    /// What an event shows of each of its records.
+    async fn observe(&self, schema: &EventSchema, object: &Object, event: &ChangeEvent) -> Result<Vec<Observation>> {
+        let mark = event.client().and_then(mark_of);
+        let ids: Vec<String> = event.ids.iter().filter(|id| ids::is_id(id)).map(|id| ids::full(id)).collect();
+        if matches!(event.change, Change::Overflow) {
+            return Ok(Vec::new());
+        }
+        if matches!(event.change, Change::Delete | Change::GapDelete) {
+            let version = version_of(event, event.commit_ms.div_euclid(1_000), mark.as_ref());
+            return Ok(ids.iter().map(|id| self.observation(id, Image::Deleted, version.clone(), event, mark.clone())).collect());
+        }
+        let wanted = self.wanted(object);
+        let tells = told_of(schema, event, &wanted);
+        if event.change == Change::Gap || tells.must_read {
+            return self.read_instead(object, &wanted, &ids, event, mark).await;
+        }
+        if tells.record.is_empty() && event.change == Change::Update {
+            return Ok(Vec::new());
+        }
+        let second = match told_of(schema, event, &object.field(LAST_MODIFIED_DATE).into_iter().collect::<Vec<_>>())
+            .record
+            .get(LAST_MODIFIED_DATE)
+        {
+            Some(Value::TimestampTz(stamp)) => stamp.to_micros().map(|micros| micros.div_euclid(1_000_000)),
+            _ => None,
+        };
+        let version = version_of(event, second.unwrap_or_else(|| event.commit_ms.div_euclid(1_000)), mark.as_ref());
+        Ok(ids
+            .iter()
+            .map(|id| {
+                let mut record = tells.record.clone();
+                record.set(FieldName::from(ID), Value::Text(id.clone()));
+                let image = if tells.is_full { Image::Full(record) } else { Image::Partial(record) };
+                self.observation(id, image, version.clone(), event, mark.clone())
+            })
+            .collect())
+    }
+
+    fn observation(
+        &self,
+        id: &str,
+        image: Image,
+        version: concord_engine::change::Version,
+        event: &ChangeEvent,
+        mark: Option<Mark>,
+    ) -> Observation {
+        Observation { object: self.object.clone(), key: ids::key(id), old_key: None, image, version, time: time_of(event), mark }
+    }
+
+    /// Reads records that an event only says have changed. One that is not there any more is told of by a later event.
+    async fn read_instead(
+        &self,
+        object: &Object,
+        wanted: &[&FieldInfo],
+        ids: &[String],
+        event: &ChangeEvent,
+        mark: Option<Mark>,
+    ) -> Result<Vec<Observation>> {
+        let look = Look::new(event.commit.max(self.shared.behind(&self.object)));
+        let found = retrieve(&self.shared.client, &Columns::new(object, wanted.to_vec()), ids).await;
+        let found = self.shared.forget_after(&self.object, found)?;
+        let present = found.into_iter().flatten();
+        Ok(present
+            .map(|shown| {
+                let observation = Observation { time: time_of(event), ..look.observe(object, shown) };
+                marked(observation, mark.clone())
+            })
+            .collect())
+    }
+}
+
+/// A sweep for what an event does not name: everything since its commit, or everything at all.
+fn needs_sweep(event: &ChangeEvent) -> Option<Sweep> {
+    if event.change == Change::Overflow {
+        return Some(Sweep::since(Some(event.commit_ms.div_euclid(1_000).saturating_sub(SWEEP_OVERLAP_SECONDS))));
+    }
+    event.ids.iter().any(|id| id.ends_with('*')).then(|| Sweep::since(None))
+}
+
+fn time_of(event: &ChangeEvent) -> EditTime {
+    EditTime { at: Moment(event.commit_ms.saturating_mul(1_000)), granularity_micros: MILLISECOND_MICROS, estimated: false }
+}
+
+fn version_of(event: &ChangeEvent, second: i64, mark: Option<&Mark>) -> concord_engine::change::Version {
+    let ours = mark.and_then(|_| event.client()).map(fingerprint);
+    Seen::Told { commit: event.commit, sequence: event.sequence, second, ours }.encode()
+}
+
+fn told_of(schema: &EventSchema, event: &ChangeEvent, wanted: &[&FieldInfo]) -> TellsOf {
+    let mut tells = TellsOf { record: Record::new(), is_full: true, must_read: false };
+    for field in wanted.iter().filter(|field| field.name != ID) {
+        match event.tells(schema, field) {
+            Told::Value(value) => drop(tells.record.set(FieldName::from(field.name.as_str()), value)),
+            Told::Nothing => tells.is_full = false,
+            Told::Read => tells.must_read = true,
+        }
+    }
+    tells
+}
+
+fn size(value: &Value) -> usize {
+    match value {
+        Value::Text(text) | Value::Reference(text) => text.len().saturating_add(16),
+        _ => 24,
+    }
+}

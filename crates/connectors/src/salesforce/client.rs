@@ -1,0 +1,132 @@
+//! Calls to the org's REST API under a session: renewed once where it has run out, counted against the day's allowance,
+//! with every refusal turned into an error of ours. Retries nothing else.
+
+use super::auth::{Auth, Session};
+use super::config::SalesforceSettings;
+use super::errors::of_request;
+use super::http::{Answer, Failure, Http};
+use super::usage::Usage;
+use bytes::Bytes;
+use concord_engine::error::{Code, Error, Result};
+use http::{Method, Request};
+use http_body_util::Full;
+use serde::de::DeserializeOwned;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use tokio_util::task::TaskTracker;
+
+/// What a call is for, where the allowance gets short: people's edits come before what can be read later.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Need {
+    /// Somebody waits for it.
+    Now,
+    /// A first load, a sweep.
+    Backfill,
+}
+
+/// One call.
+pub(super) struct Call {
+    pub method: Method,
+    /// From the host on: `/services/data/v65.0/limits`.
+    pub path: String,
+    pub body: Option<Bytes>,
+    pub content_type: &'static str,
+    pub headers: Vec<(&'static str, String)>,
+    pub need: Need,
+}
+
+impl Call {
+    pub fn get(path: impl Into<String>) -> Call {
+        Call {
+            method: Method::GET,
+            path: path.into(),
+            body: None,
+            content_type: "application/json; charset=UTF-8",
+            headers: Vec::new(),
+            need: Need::Now,
+        }
+    }
+
+    pub fn with_body(method: Method, path: impl Into<String>, body: impl Into<Bytes>) -> Call {
+        Call { method, body: Some(body.into()), ..Call::get(path) }
+    }
+
+    pub fn needed(self, need: Need) -> Call {
+        Call { need, ..self }
+    }
+}
+
+/// The org's REST API.
+pub(super) struct Client {
+    pub settings: Arc<SalesforceSettings>,
+    pub auth: Auth,
+    http: Http,
+    usage: Mutex<Usage>,
+    /// Writes that are under way, whether or not their caller still waits.
+    pub writing: TaskTracker,
+}
+
+impl Client {
+    pub fn new(settings: Arc<SalesforceSettings>) -> Result<Client> {
+        let http = Http::new(&settings)?;
+        let usage = Mutex::new(Usage::new(settings.daily_quota_share));
+        Ok(Client { auth: Auth::new(Arc::clone(&settings), http.clone()), settings, http, usage, writing: TaskTracker::new() })
+    }
+
+    /// How much of the day's allowance is used.
+    pub fn usage(&self) -> MutexGuard<'_, Usage> {
+        self.usage.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Makes a call whose answer is JSON.
+    pub async fn json<T: DeserializeOwned>(&self, doing: &str, call: Call) -> Result<T> {
+        let answer = self.call(doing, &call).await?;
+        read(doing, &answer.body)
+    }
+
+    /// Makes a call; any answer but success is an error.
+    pub async fn call(&self, doing: &str, call: &Call) -> std::result::Result<Answer, Failure> {
+        self.usage().admit(call.need)?;
+        let session = self.auth.session().await?;
+        let mut answer = self.under(&session, call).await?;
+        if answer.status == 401 {
+            // Refused before anything was done: asked once more under a new session.
+            let session = self.auth.renew(&session).await?;
+            answer = self.under(&session, call).await?;
+        }
+        if (200..300).contains(&answer.status) {
+            return Ok(answer);
+        }
+        let error = of_request(doing, answer.status, &answer.body);
+        // A server that failed in the middle may have done what it was asked.
+        let sent = answer.status >= 500 && answer.status != 503;
+        Err(Failure { error: error.at(self.settings.system.clone()), sent })
+    }
+
+    async fn under(&self, session: &Session, call: &Call) -> std::result::Result<Answer, Failure> {
+        let mut request = Request::builder()
+            .method(call.method.clone())
+            .uri(format!("{}{}", session.instance_url, call.path))
+            .header("authorization", format!("Bearer {}", session.token.expose()))
+            .header("accept", "application/json");
+        if call.body.is_some() {
+            request = request.header("content-type", call.content_type);
+        }
+        for (name, value) in &call.headers {
+            request = request.header(*name, value);
+        }
+        let request = request
+            .body(Full::new(call.body.clone().unwrap_or_default()))
+            .map_err(|error| Error::new(Code::Internal, "a request could not be written").because(error))?;
+        let answer = self.http.exchange(request).await?;
+        self.usage().made(answer.header("sforce-limit-info"));
+        Ok(answer)
+    }
+}
+
+/// An answer's body as what it should be.
+pub(super) fn read<T: DeserializeOwned>(doing: &str, body: &[u8]) -> Result<T> {
+    serde_json::from_slice(body).map_err(|error| {
+        let place = format!("line {}, column {}", error.line(), error.column());
+        Error::new(Code::ProtocolViolation, format!("{doing}: the answer is not what the API promises ({place})"))
+    })
+}

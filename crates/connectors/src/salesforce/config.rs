@@ -1,0 +1,203 @@
+//! What a Salesforce connection needs to know, read from the configuration; secrets stay in their keeping. Decides which
+//! OAuth flow is used from what is given, and asks nothing of the system.
+
+use crate::settings::{Asked, KeepSecret};
+use concord_engine::config::{Secret, SecretText};
+use concord_engine::error::{Code, Result};
+use concord_engine::value::to_hex;
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// The version of the API that is spoken where the configuration names none.
+pub const API_VERSION_DEFAULT: &str = "65.0";
+/// Where change events are subscribed to.
+pub const PUBSUB_URL_DEFAULT: &str = "https://api.pubsub.salesforce.com:7443";
+/// How long one call may take.
+pub const TIMEOUT_DEFAULT: Duration = Duration::from_secs(60);
+/// Objects with more records than this are first read through Bulk API.
+pub const BULK_ABOVE_DEFAULT: u64 = 2_000;
+const OPTIONS: &[&str] = &["api_version", "pubsub_url", "timeout_ms", "bulk_above"];
+
+/// How a session is got.
+#[derive(Clone)]
+pub enum Grant {
+    /// A signed assertion of who we are, without a secret that could be sent.
+    JwtBearer {
+        /// The user that we act as.
+        username: String,
+        /// The private key (PEM) whose certificate the connected app has.
+        key: SecretText,
+    },
+    /// The connected app acts as the user that it is bound to.
+    ClientCredentials {
+        /// The app's secret.
+        secret: SecretText,
+    },
+    /// A person has approved once; every use may bring a new token.
+    Refresh {
+        /// The newest token.
+        token: SecretText,
+        /// The app's secret, where it has one.
+        secret: Option<SecretText>,
+    },
+}
+
+/// Keeps a rotated token, so that the next run has it.
+#[derive(Clone)]
+pub struct TokenKeeper {
+    keep: KeepSecret,
+    name: String,
+    /// What stands before the token in keeping: which configured token it descends from.
+    prefix: String,
+}
+
+impl TokenKeeper {
+    /// Makes the token durable.
+    pub async fn keep(&self, token: &SecretText) -> Result<()> {
+        let kept = SecretText::new(format!("{}{}", self.prefix, token.expose()));
+        (self.keep)(&self.name, kept).await
+    }
+}
+
+/// A connection's settings.
+#[derive(Clone)]
+pub struct SalesforceSettings {
+    /// The name that the user gave the system, for messages.
+    pub system: String,
+    /// Where the org is, without a slash at its end.
+    pub instance_url: String,
+    /// Where tokens are asked for.
+    pub login_url: String,
+    /// Where change events are subscribed to.
+    pub pubsub_url: String,
+    /// The API's version, as `65.0`.
+    pub api_version: String,
+    /// The connected app's consumer key.
+    pub client_id: SecretText,
+    /// How a session is got.
+    pub grant: Grant,
+    /// Keeps rotated refresh tokens.
+    pub keeper: Option<TokenKeeper>,
+    /// A file with further authorities to trust (PEM).
+    pub authorities: Option<PathBuf>,
+    /// How long one call may take.
+    pub timeout: Duration,
+    /// Objects with more records than this are first read through Bulk API.
+    pub bulk_above: u64,
+    /// The share of the org's daily calls that we may use.
+    pub daily_quota_share: Option<f64>,
+}
+
+impl SalesforceSettings {
+    /// Reads the settings of a connection.
+    pub fn read(asked: &Asked<'_>) -> Result<SalesforceSettings> {
+        asked.only_options(OPTIONS)?;
+        let credentials = &asked.connection.credentials;
+        let instance_url = url(asked, "credentials.instance_url", asked.required("instance_url", &credentials.instance_url)?)?;
+        let login_url = match &credentials.login_url {
+            Some(given) => url(asked, "credentials.login_url", given)?,
+            None => instance_url.clone(),
+        };
+        let client_id = asked.required("client_id", &credentials.client_id)?.resolve(&asked.stored)?;
+        let (grant, keeper) = grant(asked)?;
+        Ok(SalesforceSettings {
+            system: asked.name.to_string(),
+            instance_url,
+            login_url,
+            pubsub_url: url(asked, "options.pubsub_url", &text(asked, "pubsub_url", PUBSUB_URL_DEFAULT)?)?,
+            api_version: version(asked)?,
+            client_id,
+            grant,
+            keeper,
+            authorities: credentials.sslrootcert.as_ref().map(PathBuf::from),
+            timeout: asked.milliseconds("timeout_ms", 1_000..=600_000, TIMEOUT_DEFAULT)?,
+            bulk_above: whole(asked, "bulk_above", BULK_ABOVE_DEFAULT)?,
+            daily_quota_share: asked.connection.rate_limit.as_ref().and_then(|limit| limit.daily_quota_share),
+        })
+    }
+
+    /// The path of a resource of this version.
+    pub fn path(&self, rest: &str) -> String {
+        format!("/services/data/v{}/{rest}", self.api_version)
+    }
+}
+
+/// Which flow the credentials speak for: the one that needs no secret to travel comes first.
+fn grant(asked: &Asked<'_>) -> Result<(Grant, Option<TokenKeeper>)> {
+    let credentials = &asked.connection.credentials;
+    let secret = asked.secret(credentials.client_secret.as_ref())?;
+    if let Some(key) = asked.secret(credentials.private_key.as_ref())? {
+        let username = asked.required("username", &credentials.username)?.clone();
+        return Ok((Grant::JwtBearer { username, key }, None));
+    }
+    if let Some(reference) = &credentials.refresh_token {
+        let (token, keeper) = refresh_token(asked, reference)?;
+        return Ok((Grant::Refresh { token, secret }, keeper));
+    }
+    match secret {
+        Some(secret) => Ok((Grant::ClientCredentials { secret }, None)),
+        None => Err(asked.error(
+            Code::ConfigMissing,
+            "credentials need a private_key with username, a refresh_token, or a client_secret".to_owned(),
+        )),
+    }
+}
+
+/// The newest token that descends from the configured one, and where its successors are kept.
+fn refresh_token(asked: &Asked<'_>, reference: &Secret) -> Result<(SecretText, Option<TokenKeeper>)> {
+    let configured = reference.resolve(&asked.stored)?;
+    let (name, prefix) = match reference {
+        Secret::Stored(name) => (name.clone(), String::new()),
+        _ => {
+            let digest = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, configured.expose().as_bytes());
+            (format!("{}/refresh_token", asked.name), format!("{}:", to_hex(digest.as_ref())))
+        }
+    };
+    let newest = match prefix.is_empty() {
+        true => None,
+        false => (asked.stored)(&name)?.and_then(|kept| kept.expose().strip_prefix(prefix.as_str()).map(SecretText::new)),
+    };
+    let keeper = asked.keep.clone().map(|keep| TokenKeeper { keep, name, prefix });
+    Ok((newest.unwrap_or(configured), keeper))
+}
+
+fn text(asked: &Asked<'_>, key: &str, default: &str) -> Result<String> {
+    match asked.connection.options.get(key) {
+        None => Ok(default.to_owned()),
+        Some(value) => value
+            .as_str()
+            .map(str::to_owned)
+            .ok_or_else(|| asked.error(Code::ConfigWrongType, format!("options.{key} must be a text"))),
+    }
+}
+
+fn whole(asked: &Asked<'_>, key: &str, default: u64) -> Result<u64> {
+    match asked.connection.options.get(key) {
+        None => Ok(default),
+        Some(value) => {
+            value.as_u64().ok_or_else(|| asked.error(Code::ConfigWrongType, format!("options.{key} must be a whole number")))
+        }
+    }
+}
+
+fn version(asked: &Asked<'_>) -> Result<String> {
+    let version = text(asked, "api_version", API_VERSION_DEFAULT)?;
+    let version = version.trim_start_matches('v').to_owned();
+    let good = version.split_once('.').is_some_and(|(major, minor)| major.parse::<u32>().is_ok() && minor == "0");
+    match good {
+        true => Ok(version),
+        false => {
+            Err(asked
+                .error(Code::ConfigOutOfRange, "options.api_version must be a version of the API such as \"65.0\"".to_owned()))
+        }
+    }
+}
+
+fn url(asked: &Asked<'_>, key: &str, given: &str) -> Result<String> {
+    let trimmed = given.trim().trim_end_matches('/');
+    let host = trimmed.strip_prefix("https://").or_else(|| trimmed.strip_prefix("http://")).unwrap_or("");
+    if host.is_empty() || host.contains('/') {
+        return Err(asked.error(Code::ConfigOutOfRange, format!("{key} must be a URL such as https://acme.my.salesforce.com")));
+    }
+    Ok(trimmed.to_owned())
+}

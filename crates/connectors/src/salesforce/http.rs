@@ -1,0 +1,140 @@
+//! One HTTP exchange with the org, over TLS or plainly on loopback: what comes back, or whether the request may have
+//! arrived all the same. Knows no session, retries nothing and reads no body's meaning.
+
+use super::config::SalesforceSettings;
+use bytes::Bytes;
+use concord_engine::error::{Code, Error, Result};
+use http::{HeaderMap, Request};
+use http_body_util::{BodyExt, Full, Limited};
+use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
+use hyper_util::client::legacy::Client;
+use hyper_util::client::legacy::connect::HttpConnector;
+use hyper_util::rt::{TokioExecutor, TokioTimer};
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject;
+use rustls::{ClientConfig, RootCertStore};
+use std::sync::Arc;
+use std::time::Duration;
+
+/// The most bytes of one answer (invariant 10): a page of 2,000 wide records stays far below.
+const ANSWER_BYTES_MAX: usize = 256 * 1024 * 1024;
+/// How long an idle connection is kept.
+const IDLE: Duration = Duration::from_secs(50);
+
+/// Makes exchanges.
+#[derive(Clone)]
+pub(super) struct Http {
+    client: Client<HttpsConnector<HttpConnector>, Full<Bytes>>,
+    timeout: Duration,
+}
+
+/// What came back.
+pub(super) struct Answer {
+    pub status: u16,
+    pub headers: HeaderMap,
+    pub body: Bytes,
+}
+
+impl Answer {
+    /// A header's text.
+    pub fn header(&self, name: &str) -> Option<&str> {
+        self.headers.get(name).and_then(|value| value.to_str().ok())
+    }
+}
+
+/// An exchange without an answer.
+#[derive(Debug)]
+pub(super) struct Failure {
+    pub error: Error,
+    /// Whether the request may have arrived, and taken effect.
+    pub sent: bool,
+}
+
+impl From<Failure> for Error {
+    fn from(failure: Failure) -> Error {
+        failure.error
+    }
+}
+
+impl From<Error> for Failure {
+    /// An error from before anything was sent.
+    fn from(error: Error) -> Failure {
+        Failure { error, sent: false }
+    }
+}
+
+/// What is trusted: the usual authorities, and those of the configured file.
+pub(super) fn tls(settings: &SalesforceSettings) -> Result<ClientConfig> {
+    let mut roots = RootCertStore::empty();
+    roots.extend(webpki_roots::TLS_SERVER_ROOTS.iter().cloned());
+    if let Some(path) = &settings.authorities {
+        let failed = || Error::new(Code::TlsFailed, format!("{} holds no certificate of an authority", path.display()));
+        let found = CertificateDer::pem_file_iter(path).map_err(|error| failed().because(error))?;
+        let found: Vec<CertificateDer<'static>> = found.flatten().collect();
+        if roots.add_parsable_certificates(found).0 == 0 {
+            return Err(failed());
+        }
+    }
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let builder = ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .map_err(|error| Error::new(Code::TlsFailed, "no protocol version is left").because(error))?;
+    Ok(builder.with_root_certificates(roots).with_no_client_auth())
+}
+
+impl Http {
+    pub fn new(settings: &SalesforceSettings) -> Result<Http> {
+        let connector = HttpsConnectorBuilder::new().with_tls_config(tls(settings)?).https_or_http().enable_http1().build();
+        let client = Client::builder(TokioExecutor::new()).pool_idle_timeout(IDLE).pool_timer(TokioTimer::new()).build(connector);
+        Ok(Http { client, timeout: settings.timeout })
+    }
+
+    /// One exchange.
+    pub async fn exchange(&self, request: Request<Full<Bytes>>) -> std::result::Result<Answer, Failure> {
+        let unreachable = |what: &str| Error::new(Code::Unreachable, what.to_owned());
+        let all = async {
+            let answer = self.client.request(request).await.map_err(|error| {
+                let sent = !error.is_connect();
+                Failure { error: unreachable("the system could not be reached, or cut the connection").because(error), sent }
+            })?;
+            let (parts, body) = answer.into_parts();
+            let body = Limited::new(body, ANSWER_BYTES_MAX)
+                .collect()
+                .await
+                .map_err(|error| Failure { error: unreachable("the answer broke off").because(error), sent: true })?;
+            Ok(Answer { status: parts.status.as_u16(), headers: parts.headers, body: body.to_bytes() })
+        };
+        match tokio::time::timeout(self.timeout, all).await {
+            Ok(result) => result,
+            Err(_) => Err(Failure { error: unreachable("the system did not answer in time"), sent: true }),
+        }
+    }
+}
+
+/// Text as a part of a path, a query or a form: everything but letters, digits and `-._~` as `%XX`.
+pub(super) fn encoded(text: &str) -> String {
+    let mut encoded = String::with_capacity(text.len());
+    for byte in text.bytes() {
+        if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) {
+            encoded.push(char::from(byte));
+        } else {
+            encoded.push_str(&format!("%{byte:02X}"));
+        }
+    }
+    encoded
+}
+
+/// The text behind [`encoded`]; `None` for what is none.
+pub(super) fn decoded(text: &str) -> Option<String> {
+    let mut bytes = Vec::with_capacity(text.len());
+    let mut rest = text.bytes();
+    while let Some(byte) = rest.next() {
+        if byte == b'%' {
+            let digits = [rest.next()?, rest.next()?];
+            bytes.push(u8::from_str_radix(std::str::from_utf8(&digits).ok()?, 16).ok()?);
+        } else {
+            bytes.push(byte);
+        }
+    }
+    String::from_utf8(bytes).ok()
+}

@@ -1,0 +1,309 @@
+//! Salesforce as a connected system. Changes are learnt from change events (Pub/Sub API), records are read by queries and
+//! retrieves, and written by Collections. What fits this seam least, and how it is met: a write cannot be made to depend on
+//! what a record shows (it is read right before), a record's own stamps are whole seconds (versions say more, see
+//! [`position`]), an event shows only what changed (images stay partial), and nothing tells where a topic ends (a fence
+//! names the changes that must have been seen).
+//!
+//! Nothing is made in the org, so there is nothing to release. Each object has a feed of its own.
+
+mod apply;
+mod auth;
+mod avro;
+mod bulk;
+mod capture;
+mod check;
+mod client;
+mod config;
+mod errors;
+mod event;
+mod http;
+mod ids;
+mod jwt;
+mod position;
+mod pubsub;
+mod read;
+mod records;
+mod schema;
+mod shared;
+mod soql;
+mod stream;
+mod sweep;
+mod types;
+mod usage;
+
+pub use config::{Grant, SalesforceSettings};
+
+use async_trait::async_trait;
+use client::{Client, Need};
+use concord_engine::change::{Mark, Observation, Position, Version};
+use concord_engine::connector::{
+    Capabilities, ChangeDetection, Changes, Chunk, ChunkCursor, Connector, Feed, FeedHealth, Finding, Presence, Since, Write,
+    WriteResult,
+};
+use concord_engine::error::{Code, Error, Result};
+use concord_engine::record::{FeedName, FieldName, Key, ObjectName};
+use concord_engine::schema::{Schema, Selection};
+use concord_engine::value::Value;
+use position::{Fence, Place};
+use pubsub::PubSub;
+use records::{Columns, rows};
+use schema::{ID, LAST_MODIFIED_DATE, Object, SYSTEM_MODSTAMP};
+use shared::{Shared, feed_of, topic_of};
+use std::cmp::Ordering;
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use stream::Subscription;
+
+/// The connector's kind, as `type` in the configuration names it.
+pub const KIND: &str = "salesforce";
+/// The most writes of one batch: read before in one call, written in ten, read behind in one.
+const WRITES_MAX: usize = 2_000;
+/// Commits are stamped in milliseconds.
+const TIME_GRANULARITY_MICROS: u32 = 1_000;
+/// The newest changes that a fence names.
+const FENCE_MAX: usize = 200;
+/// Less than this share of the day's calls left is worth a warning.
+const FEW_LEFT_PERCENT: u64 = 10;
+
+/// A Salesforce org.
+pub struct SalesforceConnector {
+    shared: Arc<Shared>,
+    capabilities: Capabilities,
+    /// Streams opened by `prepare`, so that nothing is missed until they are read.
+    warm: Mutex<HashMap<FeedName, (Place, Subscription)>>,
+}
+
+/// A connector for this org. Nothing is reached yet: an org that cannot be reached shows in the first call.
+pub fn open(settings: SalesforceSettings) -> Result<SalesforceConnector> {
+    let settings = Arc::new(settings);
+    let pubsub = PubSub::new(&settings)?;
+    let client = Arc::new(Client::new(settings)?);
+    Ok(SalesforceConnector {
+        shared: Arc::new(Shared::new(client, pubsub)),
+        warm: Mutex::default(),
+        capabilities: Capabilities {
+            kind: KIND,
+            change_detection: ChangeDetection::Log,
+            guarded_writes: false,
+            marks: true,
+            keys_can_be_given: false,
+            max_batch: WRITES_MAX,
+            time_granularity_micros: TIME_GRANULARITY_MICROS,
+        },
+    })
+}
+
+impl SalesforceConnector {
+    /// Where a feed that is new begins: behind the newest change that there is. Its stream is opened at once.
+    async fn begin(&self, selection: &Selection) -> Result<Place> {
+        let feed = feed_of(&selection.object);
+        let object = self.shared.object(&selection.object).await?;
+        let mut subscription = Subscription::new(Arc::clone(&self.shared), topic_of(&feed));
+        subscription.open(&Place::default()).await?;
+        let newest = self.changes_since(&object, None, 1).await?;
+        let second = newest.first().map_or(0, |(_, second)| *second);
+        let of_that_second = self.changes_since(&object, Some(second), FENCE_MAX).await?;
+        let place = Place { floor_ms: second.saturating_mul(1_000), ..Place::default() };
+        self.shared.begin(&feed, &place, of_that_second);
+        self.warm.lock().unwrap_or_else(PoisonError::into_inner).insert(feed, (place.clone(), subscription));
+        Ok(place)
+    }
+
+    /// The newest changes since a second: record and second. Deletes count, with the second of the delete.
+    async fn changes_since(&self, object: &Object, second: Option<i64>, limit: usize) -> Result<Vec<(String, i64)>> {
+        let mut names = vec![ID, SYSTEM_MODSTAMP];
+        names.extend([LAST_MODIFIED_DATE, "IsDeleted"].iter().filter(|name| object.field(name).is_some()));
+        let condition = second.map_or_else(String::new, |second| format!("WHERE {SYSTEM_MODSTAMP} >= {} ", soql::moment(second)));
+        let text = soql::select(&names, &object.name, &format!("{condition}ORDER BY {SYSTEM_MODSTAMP} DESC LIMIT {limit}"));
+        let found = rows(&self.shared.client, &format!("looking at {}", object.name), &text, true, Need::Now).await?;
+        let columns = Columns::new(object, object.field(ID).into_iter().collect());
+        let mut changes = Vec::with_capacity(found.len());
+        for row in &found {
+            let shown = columns.read(row)?;
+            let edited = shown.edited.micros().div_euclid(1_000_000);
+            changes.push((shown.id, if shown.deleted { shown.second } else { edited }));
+        }
+        Ok(changes)
+    }
+
+    async fn object_of(&self, feed: &FeedName) -> Result<Arc<Object>> {
+        let name = feed.as_str();
+        let object = match name.strip_suffix("__ChangeEvent") {
+            Some(custom) => format!("{custom}__c"),
+            None => name.strip_suffix("ChangeEvent").unwrap_or(name).to_owned(),
+        };
+        self.shared.object(&ObjectName::from(object)).await
+    }
+}
+
+#[async_trait]
+impl Connector for SalesforceConnector {
+    fn capabilities(&self) -> &Capabilities {
+        &self.capabilities
+    }
+
+    async fn check(&self, objects: &[ObjectName]) -> Result<Vec<Finding>> {
+        check::check(&self.shared, objects).await
+    }
+
+    async fn objects(&self) -> Result<Vec<ObjectName>> {
+        schema::objects(&self.shared.client).await
+    }
+
+    async fn schema(&self, object: &ObjectName) -> Result<Schema> {
+        Ok(self.shared.look_again(object).await?.schema())
+    }
+
+    async fn count(&self, object: &ObjectName) -> Result<u64> {
+        let object = self.shared.object(object).await?;
+        read::count(&self.shared.client, &object).await
+    }
+
+    async fn prepare(&self, selections: &[Selection], known: &[Feed]) -> Result<Vec<Feed>> {
+        let mut feeds = Vec::with_capacity(selections.len());
+        for selection in selections {
+            let object = self.shared.look_again(&selection.object).await?;
+            object.selected(selection)?;
+            let name = feed_of(&selection.object);
+            check::can_capture(&self.shared, &topic_of(&name)).await?;
+            self.shared.select(selection);
+            let stored = known.iter().find(|feed| feed.name == name).filter(|feed| !feed.position.0.is_empty());
+            let position = match stored {
+                Some(feed) => {
+                    let place = Place::decode(&feed.position)?;
+                    if self.shared.place(&name).is_none() {
+                        self.shared.begin(&name, &place, []);
+                    }
+                    feed.position.clone()
+                }
+                None => self.begin(selection).await?.encode(),
+            };
+            feeds.push(Feed { name, objects: vec![selection.object.clone()], position, complete_from: Vec::new() });
+        }
+        Ok(feeds)
+    }
+
+    async fn capture(&self, feed: &Feed, from: &Position) -> Result<Box<dyn Changes>> {
+        let place = Place::decode(from)?;
+        let object = match feed.objects.as_slice() {
+            [object] => object.clone(),
+            _ => return Err(Error::new(Code::Internal, format!("the feed {} is of one object", feed.name))),
+        };
+        let warm = self.warm.lock().unwrap_or_else(PoisonError::into_inner).remove(&feed.name);
+        let warm = warm.filter(|(begun, _)| *begun == place).map(|(_, subscription)| subscription);
+        if warm.is_none() {
+            self.shared.begin(&feed.name, &place, []);
+        }
+        Ok(Box::new(capture::open(Arc::clone(&self.shared), object, feed.name.clone(), place, warm).await?))
+    }
+
+    /// Nothing is kept for us at the source: events stay for their 72 hours whether they were read or not.
+    async fn acknowledge(&self, _: &FeedName, _: &Position) -> Result<()> {
+        Ok(())
+    }
+
+    fn reached(&self, position: &Position, goal: &Position) -> bool {
+        let Ok(place) = Place::decode(position) else { return false };
+        match (Fence::decode(goal), Place::decode(goal)) {
+            (Some(fence), _) => self.shared.has_passed(&place, &fence),
+            (None, Ok(goal)) => place.commit >= goal.commit,
+            _ => false,
+        }
+    }
+
+    /// No call tells where a topic ends. So the newest changes are asked for by a query, which sees whatever is committed,
+    /// and the feed has passed the fence when it has shown them.
+    async fn fence(&self, feed: &FeedName) -> Result<Position> {
+        let quiet = self.shared.writes.write().await;
+        let place = self.shared.place(feed).unwrap_or_default();
+        let object = self.object_of(feed).await?;
+        let since = place.commit_ms.max(place.floor_ms).div_euclid(1_000);
+        let mut needs = self.changes_since(&object, Some(since), FENCE_MAX).await?;
+        drop(quiet);
+        // A record that only the org itself has touched (a recalculation) has an old stamp, and no event tells of it.
+        needs.retain(|(id, second)| *second >= since && !place.is_behind(id, *second));
+        Ok(self.shared.set_fence(feed, needs)?.encode())
+    }
+
+    async fn health(&self, feed: &FeedName) -> Result<FeedHealth> {
+        let place = self.shared.place(feed).unwrap_or_default();
+        let position = match place.replay.is_empty() {
+            true => "at the end of the topic".to_owned(),
+            false => format!("replay id {}", place.replay.iter().map(|byte| format!("{byte:02x}")).collect::<String>()),
+        };
+        let usage = self.shared.client.usage();
+        let warning = usage
+            .told()
+            .filter(|(used, all)| all.saturating_sub(*used).saturating_mul(100) < all.saturating_mul(FEW_LEFT_PERCENT));
+        let warning = warning
+            .map(|(used, all)| format!("{used} of {all} daily API calls of the org are used, {} by this process", usage.own()));
+        Ok(FeedHealth { retained_bytes: None, retained_bytes_max: None, position, warning })
+    }
+
+    async fn snapshot(&self, selection: &Selection, from: &ChunkCursor, limit: usize) -> Result<Chunk> {
+        let object = self.shared.object(&selection.object).await?;
+        let behind = self.shared.behind(&selection.object);
+        let chunk = read::chunk(&self.shared.client, &object, selection, from, limit, None, behind).await;
+        self.shared.forget_after(&selection.object, chunk)
+    }
+
+    async fn snapshot_since(&self, selection: &Selection, from: &ChunkCursor, limit: usize, since: &Since) -> Result<Chunk> {
+        let object = self.shared.object(&selection.object).await?;
+        let behind = self.shared.behind(&selection.object);
+        let chunk = read::chunk(&self.shared.client, &object, selection, from, limit, Some(since), behind).await;
+        let mut chunk = self.shared.forget_after(&selection.object, chunk)?;
+        chunk.records.retain(|observation| since.includes(observation));
+        Ok(chunk)
+    }
+
+    async fn read(&self, selection: &Selection, keys: &[Key]) -> Result<Vec<Presence>> {
+        let object = self.shared.object(&selection.object).await?;
+        let behind = self.shared.behind(&selection.object);
+        let found = read::read(&self.shared.client, &object, selection, keys, behind).await;
+        self.shared.forget_after(&selection.object, found)
+    }
+
+    async fn find(
+        &self,
+        selection: &Selection,
+        by: &[FieldName],
+        values: &[Vec<Value>],
+        limit: usize,
+    ) -> Result<Vec<Vec<Observation>>> {
+        let object = self.shared.object(&selection.object).await?;
+        let behind = self.shared.behind(&selection.object);
+        let found = read::find(&self.shared.client, &object, selection, by, values, limit, behind).await;
+        self.shared.forget_after(&selection.object, found)
+    }
+
+    /// Runs to its end even where nobody waits for it any more: a fence waits for it, and then knows what has happened.
+    async fn apply(&self, selection: &Selection, mark: &Mark, writes: &[Write]) -> Result<Vec<WriteResult>> {
+        let under_way = Arc::clone(&self.shared.writes).read_owned().await;
+        let object = self.shared.object(&selection.object).await?;
+        let (shared, name) = (Arc::clone(&self.shared), selection.object.clone());
+        let job = apply::Job {
+            client: Arc::clone(&self.shared.client),
+            object,
+            selection: selection.clone(),
+            mark: mark.clone(),
+            behind: Box::new(move || shared.behind(&name)),
+        };
+        let writes = writes.to_vec();
+        let task = self.shared.client.writing.spawn(async move {
+            let result = apply::apply(job, writes).await;
+            drop(under_way);
+            result
+        });
+        let result = task.await.map_err(|error| Error::new(Code::OutcomeUnknown, "a write was broken off").because(error))?;
+        self.shared.forget_after(&selection.object, result)
+    }
+
+    /// Nothing was made in the org.
+    async fn release(&self, _: &[ObjectName]) -> Result<()> {
+        Ok(())
+    }
+
+    fn compare(&self, a: &Version, b: &Version) -> Option<Ordering> {
+        position::compare(a, b)
+    }
+}

@@ -1,0 +1,239 @@
+//! Positions, versions and marks: what they hold, how they compare, how they are written. A version is that of an event
+//! (exactly ordered among events by the number of its commit) or that of a read (ordered by the record's stamp, which is
+//! only as fine as a second, and by what the feed had shown before the read began).
+
+use super::http::{decoded, encoded};
+use concord_engine::change::{Mark, Position, Version};
+use concord_engine::error::{Code, Error, Result};
+use serde::{Deserialize, Serialize};
+use std::cmp::Ordering;
+
+/// How many of the last events' records a position remembers, so that a fence can tell that they were shown.
+pub(super) const RECENT_MAX: usize = 16;
+/// A position whose last event was committed so much later than a change stands behind it.
+const SURELY_LATER_SECONDS: i64 = 2;
+
+/// A place in the feed of one object.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Place {
+    /// The vendor's own place in the topic; empty before the first event or sign of life.
+    pub replay: Vec<u8>,
+    /// The number of the last commit that was shown.
+    pub commit: u64,
+    /// When that was, in milliseconds since 1970.
+    pub commit_ms: i64,
+    /// Events committed before this moment are from before the feed began.
+    pub floor_ms: i64,
+    /// The records of the last events, with the second of their change.
+    pub recent: Vec<(String, i64)>,
+}
+
+/// What must have been shown for a fence to be passed.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Fence {
+    /// The number of the fence within this process.
+    pub number: u64,
+    /// The feed that it stands in.
+    pub feed: String,
+    /// Records, with the second of the change that is to be seen.
+    pub needs: Vec<(String, i64)>,
+}
+
+#[derive(Serialize, Deserialize)]
+enum Written {
+    At(Place),
+    Fence(Fence),
+}
+
+impl Place {
+    pub fn encode(&self) -> Position {
+        Position(postcard::to_stdvec(&Written::At(self.clone())).unwrap_or_default())
+    }
+
+    pub fn decode(position: &Position) -> Result<Place> {
+        match postcard::from_bytes(&position.0) {
+            Ok(Written::At(place)) => Ok(place),
+            _ => Err(Error::new(Code::FeedGap, "the stored position is none of this connector's")),
+        }
+    }
+
+    /// An event was shown.
+    pub fn pass(&mut self, replay: &[u8], commit: u64, commit_ms: i64, ids: &[String]) {
+        self.replay = replay.to_vec();
+        self.commit = self.commit.max(commit);
+        self.commit_ms = self.commit_ms.max(commit_ms);
+        let second = commit_ms.div_euclid(1_000);
+        for id in ids.iter().rev().take(RECENT_MAX) {
+            self.recent.retain(|(known, _)| known != id);
+            self.recent.push((id.clone(), second));
+        }
+        let surplus = self.recent.len().saturating_sub(RECENT_MAX);
+        self.recent.drain(..surplus);
+    }
+
+    /// Whether a change of a record in this second was shown before here, as far as the place itself can tell.
+    pub fn is_behind(&self, id: &str, second: i64) -> bool {
+        let last_second = self.commit_ms.div_euclid(1_000);
+        last_second > second.saturating_add(SURELY_LATER_SECONDS)
+            || self.recent.iter().any(|(known, shown)| known == id && *shown >= second)
+    }
+}
+
+impl Fence {
+    pub fn encode(&self) -> Position {
+        Position(postcard::to_stdvec(&Written::Fence(self.clone())).unwrap_or_default())
+    }
+
+    pub fn decode(position: &Position) -> Option<Fence> {
+        match postcard::from_bytes(&position.0) {
+            Ok(Written::Fence(fence)) => Some(fence),
+            _ => None,
+        }
+    }
+}
+
+/// A version of a record.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) enum Seen {
+    /// Told by an event.
+    Told {
+        commit: u64,
+        sequence: i64,
+        /// The second of the change.
+        second: i64,
+        /// The write of ours that it is the echo of.
+        ours: Option<u64>,
+    },
+    /// Shown by a read, or after a write of ours.
+    Shown {
+        /// The second of the record's last change; `None` when it was not there.
+        second: Option<i64>,
+        /// The commits up to here had been shown by the feed before the read began: it saw them.
+        behind: u64,
+        /// When the read began and when it was over, in microseconds since 1970.
+        began: i64,
+        over: i64,
+        /// The write of ours that stands before it.
+        ours: Option<u64>,
+    },
+}
+
+impl Seen {
+    pub fn encode(&self) -> Version {
+        Version(postcard::to_stdvec(self).unwrap_or_default())
+    }
+}
+
+/// How two versions stand to each other; see the head of this file.
+pub(super) fn compare(a: &Version, b: &Version) -> Option<Ordering> {
+    if a == b {
+        return Some(Ordering::Equal);
+    }
+    let (a, b): (Seen, Seen) = (postcard::from_bytes(&a.0).ok()?, postcard::from_bytes(&b.0).ok()?);
+    match (&a, &b) {
+        (Seen::Told { commit, sequence, .. }, Seen::Told { commit: other, sequence: after, .. }) => {
+            Some((commit, sequence).cmp(&(other, after)))
+        }
+        (Seen::Told { .. }, Seen::Shown { .. }) => event_to_read(&a, &b),
+        (Seen::Shown { .. }, Seen::Told { .. }) => event_to_read(&b, &a).map(Ordering::reverse),
+        (Seen::Shown { second, began, over, .. }, Seen::Shown { second: other, began: others_began, over: others_over, .. }) => {
+            match (second, other) {
+                (Some(one), Some(other)) if one != other => Some(one.cmp(other)),
+                _ if over < others_began => Some(Ordering::Less),
+                _ if others_over < began => Some(Ordering::Greater),
+                _ => None,
+            }
+        }
+    }
+}
+
+/// An event against a read. Changes of one record have ascending stamps, for each holds the record's lock while it is
+/// stamped; within one second only what the feed had shown before the read can tell.
+fn event_to_read(event: &Seen, read: &Seen) -> Option<Ordering> {
+    let (Seen::Told { commit, second, ours, .. }, Seen::Shown { second: stamp, behind, ours: before, .. }) = (event, read) else {
+        return None;
+    };
+    if (ours.is_some() && ours == before) || commit <= behind {
+        return Some(Ordering::Less);
+    }
+    match stamp {
+        Some(stamp) if second > stamp => Some(Ordering::Greater),
+        Some(stamp) if second < stamp => Some(Ordering::Less),
+        _ => None,
+    }
+}
+
+/// What stands in front of every mark of ours.
+const SIGNATURE: &str = "concord";
+
+/// A mark as the name that a client gives itself: the vendor hands it back in the event's origin.
+pub(super) fn client_name(mark: &Mark) -> String {
+    format!("{SIGNATURE}:{}:{}:{}:{}", encoded(&mark.store), encoded(&mark.sync), mark.intent, mark.hops)
+}
+
+/// The mark behind a client's name. A name that is none marks nothing: the change is then an edit, which loses none.
+pub(super) fn mark_of(client: &str) -> Option<Mark> {
+    let mut parts = client.split(':');
+    let mut next = || parts.next();
+    let (signature, store, sync) = (next()?, decoded(next()?)?, decoded(next()?)?);
+    let (intent, hops) = (next()?.parse().ok()?, next()?.parse().ok()?);
+    (signature == SIGNATURE).then_some(Mark { store, sync, intent, hops })
+}
+
+/// A short stand-in for a mark within a version.
+pub(super) fn fingerprint(client: &str) -> u64 {
+    let digest = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, client.as_bytes());
+    digest.as_ref().iter().take(8).fold(0, |number, byte| (number << 8) | u64::from(*byte))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn told(commit: u64, second: i64) -> Version {
+        Seen::Told { commit, sequence: 1, second, ours: None }.encode()
+    }
+
+    fn shown(second: i64, behind: u64, began: i64) -> Version {
+        Seen::Shown { second: Some(second), behind, began, over: began + 5, ours: None }.encode()
+    }
+
+    #[test]
+    fn a_mark_comes_back_as_it_went() {
+        let mark = Mark { store: "a-store".into(), sync: "a sync \"quoted\"; client=x, y:z".into(), intent: 7, hops: 3 };
+        let name = client_name(&mark);
+        assert!(name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b":%-._~".contains(&byte)), "{name}");
+        assert_eq!(mark_of(&name), Some(mark));
+        assert_eq!(mark_of("SfdcInternalAPI/"), None);
+    }
+
+    #[test]
+    fn within_a_second_only_what_the_feed_had_shown_orders_event_and_read() {
+        assert_eq!(compare(&told(5, 100), &shown(101, 0, 0)), Some(Ordering::Less));
+        assert_eq!(compare(&told(5, 102), &shown(101, 0, 0)), Some(Ordering::Greater));
+        assert_eq!(compare(&told(5, 101), &shown(101, 4, 0)), None);
+        assert_eq!(compare(&shown(101, 5, 0), &told(5, 101)), Some(Ordering::Greater));
+        assert_eq!(compare(&shown(101, 5, 0), &shown(101, 5, 50)), Some(Ordering::Less));
+        assert_eq!(compare(&shown(101, 5, 0), &shown(101, 5, 3)), None);
+        assert_eq!(compare(&told(5, 101), &told(6, 101)), Some(Ordering::Less));
+    }
+
+    #[test]
+    fn the_echo_of_our_own_write_stands_before_what_we_read_behind_it() {
+        let echo = Seen::Told { commit: 9, sequence: 1, second: 101, ours: Some(4) }.encode();
+        let written = Seen::Shown { second: Some(101), behind: 2, began: 0, over: 1, ours: Some(4) }.encode();
+        assert_eq!(compare(&echo, &written), Some(Ordering::Less));
+        assert_eq!(compare(&told(9, 101), &written), None, "somebody else's change in that second must be looked at");
+    }
+
+    #[test]
+    fn a_place_remembers_the_last_records_and_knows_what_is_long_past() {
+        let mut place = Place::default();
+        for number in 0..40_i64 {
+            place.pass(&[1], u64::try_from(number).unwrap(), 10_000 + number, &[format!("id{number}")]);
+        }
+        assert_eq!(place.recent.len(), RECENT_MAX);
+        assert!(place.is_behind("id39", 10) && !place.is_behind("id1", 10) && place.is_behind("id1", 7));
+        assert_eq!(Place::decode(&place.encode()).unwrap(), place);
+    }
+}

@@ -1,0 +1,108 @@
+//! The day's allowance of calls: what the org says is used by everybody, what we have used ourselves within a day, and
+//! whether one more call is ours to make. Counts; makes no call.
+
+use super::client::Need;
+use concord_engine::error::{Code, Error, Result};
+use std::collections::VecDeque;
+use std::time::Duration;
+use tokio::time::Instant;
+
+/// Our own calls are counted by the quarter of an hour.
+const BUCKET: Duration = Duration::from_secs(900);
+const DAY: Duration = Duration::from_secs(86_400);
+/// First loads stop here, so that people's edits still get through.
+const BACKFILL_PERCENT: u64 = 80;
+
+/// Calls used and allowed.
+pub(super) struct Usage {
+    share: Option<f64>,
+    /// Used by everybody and allowed, as the org last said.
+    told: Option<(u64, u64)>,
+    /// Our own calls: since when, and how many.
+    own: VecDeque<(Instant, u64)>,
+}
+
+impl Usage {
+    pub fn new(share: Option<f64>) -> Usage {
+        Usage { share, told: None, own: VecDeque::new() }
+    }
+
+    /// What the org said last: used, allowed.
+    pub fn told(&self) -> Option<(u64, u64)> {
+        self.told
+    }
+
+    /// Our own calls of the last 24 hours, as far as this process has made them.
+    pub fn own(&self) -> u64 {
+        self.own.iter().map(|(_, calls)| *calls).fold(0, u64::saturating_add)
+    }
+
+    /// Whether a call may be made now.
+    pub fn admit(&mut self, need: Need) -> Result<()> {
+        let now = Instant::now();
+        while self.own.front().is_some_and(|(since, _)| now.duration_since(*since) >= DAY) {
+            self.own.pop_front();
+        }
+        let (Some(allowed), Some((since, _))) = (self.allowed(need), self.own.front()) else { return Ok(()) };
+        if self.own() < allowed {
+            return Ok(());
+        }
+        let wait = DAY.saturating_sub(now.duration_since(*since)).min(BUCKET);
+        let message = format!("our share of the org's daily calls is used up: {} of {allowed}", self.own());
+        Err(Error { retry_after: Some(wait), ..Error::new(Code::HostedAllowanceUsed, message) })
+    }
+
+    /// Our share, in calls; `None` where everything may be used.
+    fn allowed(&self, need: Need) -> Option<u64> {
+        let (_, all) = self.told?;
+        let percent = match self.share {
+            Some(share) => (0..=100_u64)
+                .take_while(|percent| *percent == 0 || share * 100.0 + 1e-9 >= f64::from(u32::try_from(*percent).unwrap_or(100)))
+                .last()?,
+            None => 100,
+        };
+        let ours = all.saturating_mul(percent) / 100;
+        match (need, self.share) {
+            (Need::Backfill, _) => Some(ours.saturating_mul(BACKFILL_PERCENT) / 100),
+            (Need::Now, Some(_)) => Some(ours),
+            (Need::Now, None) => None,
+        }
+    }
+
+    /// A call was made, and the org said `api-usage=18/15000`, perhaps with more behind it.
+    pub fn made(&mut self, said: Option<&str>) {
+        let now = Instant::now();
+        match self.own.back_mut() {
+            Some((since, calls)) if now.duration_since(*since) < BUCKET => *calls = calls.saturating_add(1),
+            _ => self.own.push_back((now, 1)),
+        }
+        let pair = said.and_then(|said| said.split(',').find_map(|part| part.trim().strip_prefix("api-usage=")));
+        let pair = pair.and_then(|pair| pair.split_once('/'));
+        if let Some((used, all)) = pair.and_then(|(used, all)| Some((used.parse().ok()?, all.parse().ok()?))) {
+            self.told = Some((used, all));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_first_load_stops_before_peoples_edits_do() {
+        let mut usage = Usage::new(Some(0.5));
+        assert!(usage.admit(Need::Backfill).is_ok(), "before anything is known a call may be made");
+        for _ in 0..40 {
+            usage.made(Some("api-usage=18/100, per-app-api-usage=17/250(appName=x)"));
+        }
+        assert_eq!((usage.told(), usage.own()), (Some((18, 100)), 40));
+        let refused = usage.admit(Need::Backfill).unwrap_err();
+        assert_eq!(refused.code, Code::HostedAllowanceUsed);
+        assert!(refused.retry_after.is_some_and(|wait| wait <= BUCKET));
+        assert!(usage.admit(Need::Now).is_ok());
+        for _ in 0..10 {
+            usage.made(None);
+        }
+        assert!(usage.admit(Need::Now).is_err(), "half of a hundred is used");
+    }
+}

@@ -1,0 +1,170 @@
+//! A hosted CRM and a database, kept equal both ways: the pair of the example that ships with Concord, on the simulated
+//! org and a real server. What people do on either side arrives on the other; what goes wrong on the way costs nothing.
+
+mod stage;
+
+use serde_json::json;
+use stage::Stage;
+use std::time::Duration;
+
+#[tokio::test]
+async fn a_row_becomes_an_account_and_gets_its_id_back_and_edits_flow_both_ways() {
+    let stage = Stage::started(json!({})).await;
+    stage.row("INSERT INTO accounts (account_name, industry_type, annual_revenue) VALUES ('Acme', 'Energy', 1500000)").await;
+    stage.shows("SELECT count(*) FROM accounts WHERE length(sf_id) = 18", "1").await;
+    let id = stage.value("SELECT sf_id FROM accounts").await;
+    stage.account_shows(&id, "Name", json!("Acme")).await;
+    assert_eq!(stage.account(&id)["AnnualRevenue"], json!(1_500_000.0));
+    stage.org.update("Account", &id, json!({"Name": "Acme Corp", "Industry": null}));
+    stage.shows("SELECT account_name || coalesce(industry_type, '-') FROM accounts", "Acme Corp-").await;
+    stage.row("UPDATE accounts SET annual_revenue = 2000000").await;
+    stage.account_shows(&id, "AnnualRevenue", json!(2_000_000.0)).await;
+
+    let made = stage.org.create("Account", json!({"Name": "Bolt"}));
+    stage.shows("SELECT sf_id FROM accounts WHERE account_name = 'Bolt'", &made).await;
+    stage.org.delete("Account", &made);
+    stage.shows("SELECT count(*) FROM accounts", "1").await;
+    stage.row("DELETE FROM accounts").await;
+    stage.wait("the account is deleted", || stage.accounts().is_empty()).await;
+    assert!(stage.reviews().await.is_empty(), "{:#?}", stage.reviews().await);
+    stage.stop().await;
+}
+
+#[tokio::test]
+async fn what_is_on_either_side_at_first_is_made_on_the_other() {
+    let stage = Stage::new(json!({})).await;
+    for number in 0..30 {
+        stage.org.create("Account", json!({"Name": format!("crm {number}")}));
+    }
+    stage.row("INSERT INTO accounts (account_name) SELECT 'erp ' || n FROM generate_series(1, 250) n").await;
+    let stage = stage.start().await;
+    stage.shows("SELECT count(*) FROM accounts WHERE sf_id IS NOT NULL", "280").await;
+    stage.wait("280 accounts", || stage.accounts().len() == 280).await;
+    stage.stop().await;
+}
+
+#[tokio::test]
+async fn a_validation_rule_sends_one_record_to_review_with_its_words_and_the_others_flow() {
+    let rules = json!({"validation": [{"object": "Account", "when": "AnnualRevenue < 0", "message": "Revenue is never negative", "field": "AnnualRevenue"}]});
+    let stage = Stage::started(rules).await;
+    stage.row("INSERT INTO accounts (account_name, annual_revenue) VALUES ('Low', -5), ('Good', 5), ('Better', 6)").await;
+    stage.wait("two accounts", || stage.accounts().len() == 2).await;
+    stage.wait_for_reviews(1).await;
+    let reviews = stage.reviews().await;
+    assert_eq!(reviews[0].code, "CON-3001");
+    assert!(reviews[0].message.contains("Revenue is never negative"), "{}", reviews[0].message);
+    stage.row("UPDATE accounts SET annual_revenue = 7 WHERE account_name = 'Low'").await;
+    stage.wait("three accounts", || stage.accounts().len() == 3).await;
+    stage.wait_for_reviews(0).await;
+    stage.stop().await;
+}
+
+#[tokio::test]
+async fn a_create_whose_answer_is_lost_is_made_once() {
+    let stage = Stage::started(json!({})).await;
+    stage.org.fault(json!({"on": {"method": "POST", "path": "/composite/sobjects"}, "do": "answer_lost"}));
+    stage.row("INSERT INTO accounts (account_name) VALUES ('Once')").await;
+    stage.shows("SELECT count(*) FROM accounts WHERE sf_id IS NOT NULL", "1").await;
+    stage.passes_a_beat().await;
+    assert_eq!(stage.accounts().len(), 1);
+    assert!(stage.reviews().await.is_empty(), "{:#?}", stage.reviews().await);
+    stage.stop().await;
+}
+
+#[tokio::test]
+async fn a_create_that_never_arrived_is_made_again() {
+    let stage = Stage::started(json!({})).await;
+    stage.org.fault(json!({"on": {"method": "POST", "path": "/composite/sobjects"}, "do": "cut"}));
+    stage.row("INSERT INTO accounts (account_name) VALUES ('Once')").await;
+    stage.shows("SELECT count(*) FROM accounts WHERE sf_id IS NOT NULL", "1").await;
+    assert_eq!(stage.accounts().len(), 1);
+    stage.stop().await;
+}
+
+#[tokio::test]
+async fn what_a_trigger_makes_of_our_write_comes_back() {
+    let rules = json!({"triggers": [{"object": "Account", "changed": ["Name"], "when": "Name = 'Bank'", "set": {"Industry": "Banking"}}]});
+    let stage = Stage::started(rules).await;
+    stage.row("INSERT INTO accounts (account_name) VALUES ('Acme')").await;
+    stage.shows("SELECT count(*) FROM accounts WHERE sf_id IS NOT NULL", "1").await;
+    stage.row("UPDATE accounts SET account_name = 'Bank'").await;
+    stage.shows("SELECT industry_type FROM accounts", "Banking").await;
+    stage.passes_a_beat().await;
+    assert!(stage.reviews().await.is_empty());
+    stage.stop().await;
+}
+
+#[tokio::test]
+async fn two_quick_edits_leave_the_last_one_on_both_sides() {
+    let stage = Stage::started(json!({})).await;
+    stage.row("INSERT INTO accounts (account_name) VALUES ('v0')").await;
+    stage.shows("SELECT count(*) FROM accounts WHERE sf_id IS NOT NULL", "1").await;
+    let id = stage.value("SELECT sf_id FROM accounts").await;
+    for round in 1..=5 {
+        stage.row(&format!("UPDATE accounts SET account_name = 'v{round}a'")).await;
+        stage.row(&format!("UPDATE accounts SET account_name = 'v{round}b'")).await;
+    }
+    stage.account_shows(&id, "Name", json!("v5b")).await;
+    stage.passes_a_beat().await;
+    assert_eq!(stage.value("SELECT account_name FROM accounts").await, "v5b");
+    assert_eq!(stage.account(&id)["Name"], json!("v5b"));
+    stage.stop().await;
+}
+
+#[tokio::test]
+async fn an_echo_costs_no_call() {
+    let stage = Stage::started(json!({})).await;
+    stage.row("INSERT INTO accounts (account_name) SELECT 'n' || n FROM generate_series(1, 200) n").await;
+    stage.wait("200 accounts", || stage.accounts().len() == 200).await;
+    stage.shows("SELECT count(*) FROM accounts WHERE sf_id IS NOT NULL", "200").await;
+    stage.passes_a_beat().await;
+    let before = stage.org.requests("/services/data");
+    stage.row("UPDATE accounts SET annual_revenue = 1").await;
+    stage.wait("all accounts changed", || stage.accounts().iter().all(|one| one["AnnualRevenue"] == json!(1.0))).await;
+    stage.passes_a_beat().await;
+    let calls = stage.org.requests("/services/data") - before;
+    // Three calls for each flight (read before, write, read behind); the beat is a flight of its own.
+    assert!(calls <= 24, "{calls} calls for 200 changed records");
+    stage.stop().await;
+}
+
+#[tokio::test]
+async fn a_session_that_runs_out_and_a_stream_that_ends_lose_nothing() {
+    let stage = Stage::started(json!({})).await;
+    stage.org.fault(json!({"on": {"path": "/composite"}, "times": 2, "do": "session_expired"}));
+    stage.org.fault(json!({"do": "stream_cut"}));
+    stage.row("INSERT INTO accounts (account_name) VALUES ('Acme')").await;
+    stage.shows("SELECT count(*) FROM accounts WHERE sf_id IS NOT NULL", "1").await;
+    let id = stage.value("SELECT sf_id FROM accounts").await;
+    stage.org.update("Account", &id, json!({"Name": "Acme 2"}));
+    stage.shows("SELECT account_name FROM accounts", "Acme 2").await;
+    stage.stop().await;
+}
+
+#[tokio::test]
+async fn gaps_overflows_and_a_restart_are_caught_up_with() {
+    let stage = Stage::started(json!({})).await;
+    let id = stage.org.create("Account", json!({"Name": "Acme"}));
+    stage.shows("SELECT account_name FROM accounts", "Acme").await;
+    stage.org.fault(json!({"on": {"object": "Account"}, "do": "gap"}));
+    stage.org.update("Account", &id, json!({"Industry": "Energy"}));
+    stage.shows("SELECT industry_type FROM accounts", "Energy").await;
+    stage.org.fault(json!({"on": {"object": "Account"}, "do": "overflow"}));
+    stage.org.update("Account", &id, json!({"Industry": "Banking"}));
+    stage.shows("SELECT industry_type FROM accounts", "Banking").await;
+    let stage = stage.crash().await;
+    stage.org.update("Account", &id, json!({"Name": "while it was down"}));
+    let stage = stage.start().await;
+    stage.shows("SELECT account_name FROM accounts", "while it was down").await;
+    stage.stop().await;
+}
+
+#[tokio::test]
+async fn an_allowance_that_is_used_up_costs_no_attempt_and_is_caught_up_with() {
+    let stage = Stage::started(json!({})).await;
+    stage.org.fault(json!({"on": {"path": "/composite"}, "times": 3, "do": "unavailable"}));
+    stage.row("INSERT INTO accounts (account_name) VALUES ('Acme')").await;
+    stage.shows("SELECT count(*) FROM accounts WHERE sf_id IS NOT NULL", "1").await;
+    assert!(stage.reviews().await.is_empty());
+    tokio::time::timeout(Duration::from_secs(30), stage.stop()).await.unwrap();
+}

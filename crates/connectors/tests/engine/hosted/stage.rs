@@ -1,0 +1,197 @@
+//! The stage of these stories: the example's configuration, compiled as `concord run` does, on an org and a database of
+//! their own.
+
+use crate::org::{Org, open};
+use crate::support::{Server, Side, wait_until};
+use concord_connectors::kinds::KINDS;
+use concord_engine::clock::SystemClock;
+use concord_engine::config::{self, Config};
+use concord_engine::connector::Connector;
+use concord_engine::error::Result;
+use concord_engine::plan::{self, MemberFacts, Subject};
+use concord_engine::record::SystemName;
+use concord_engine::review::Review;
+use concord_engine::rules::SyncRules;
+use concord_engine::runtime::{Approvals, Handle, Options, Setup, engine};
+use concord_engine::store::Store;
+use concord_engine::store::sqlite::{SqliteStore, StoreOptions};
+use serde_json::{Map, Value as Json, json};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+const TABLE: &str = "CREATE TABLE accounts (id serial PRIMARY KEY, sf_id varchar(18) UNIQUE, account_name text NOT NULL,
+    industry_type text, annual_revenue decimal(18,2), last_modified timestamptz, last_sync timestamptz);";
+
+pub struct Stage {
+    pub org: Org,
+    server: Server,
+    store: Arc<dyn Store>,
+    folder: tempfile::TempDir,
+    running: Option<(Handle, CancellationToken, JoinSet<Result<()>>)>,
+}
+
+impl Stage {
+    /// An org with these rules, and an empty table.
+    pub async fn new(rules: Json) -> Stage {
+        let options = concord_simulators::salesforce::Options {
+            rules: serde_json::from_value(rules).unwrap(),
+            ..concord_simulators::salesforce::Options::default()
+        };
+        let org = Org::with(options).await;
+        let server = Server::make("erp").await;
+        server.run(TABLE).await;
+        let folder = tempfile::tempdir().unwrap();
+        let store = open_store(&folder);
+        Stage { org, server, store, folder, running: None }
+    }
+
+    pub async fn started(rules: Json) -> Stage {
+        Stage::new(rules).await.start().await
+    }
+
+    pub async fn start(mut self) -> Stage {
+        let secret = self.org.secret("client_secret", "simulated-secret");
+        let crm = open(&self.org.connection(json!({"client_secret": secret}), json!({})), None).unwrap();
+        let systems: Vec<(SystemName, Arc<dyn Connector>)> =
+            vec![("crm".into(), Arc::new(crm)), ("erp".into(), self.server.open())];
+        let rules = self.rules(&systems).await;
+        let mut options = Options {
+            tick: Duration::from_millis(20),
+            reconnect_min: Duration::from_millis(20),
+            reconnect_max: Duration::from_millis(500),
+            ..Options::default()
+        };
+        options.capture.max_wait = Duration::from_millis(30);
+        let setup = Setup {
+            systems,
+            syncs: vec![rules],
+            store: Arc::clone(&self.store),
+            clock: Arc::new(SystemClock),
+            options,
+            approvals: Approvals::All,
+        };
+        let (handle, engine) = engine(setup);
+        let stop = CancellationToken::new();
+        let stopper = stop.clone();
+        let mut task = JoinSet::new();
+        task.spawn(async move { engine.run(stopper).await });
+        self.running = Some((handle, stop, task));
+        self.wait_for_stage("live").await;
+        self
+    }
+
+    /// The example's rules, as `concord run` compiles them.
+    async fn rules(&self, systems: &[(SystemName, Arc<dyn Connector>)]) -> SyncRules {
+        let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../examples/salesforce-accounts.json");
+        let loaded = config::load(&[path], KINDS);
+        let config: Config = loaded.config.unwrap();
+        let sync = &config.syncs[0];
+        let (source, target) = sync.pair().unwrap();
+        let mut facts = Vec::new();
+        for ((_, connector), object) in systems.iter().zip([source.object_name(), target.object_name()]) {
+            let schema = connector.schema(&object).await.unwrap();
+            let count = connector.count(&schema.object).await.unwrap();
+            facts.push(MemberFacts { schema, capabilities: connector.capabilities().clone(), count: Some(count) });
+        }
+        let id = self.store.sync_id(sync.name.as_str()).await.unwrap();
+        let subject = Subject { sync, pointer: "/syncs/0", places: &loaded.places, facts: (&facts[0], &facts[1]), id };
+        let compiled = plan::compile(&subject);
+        let mut rules = compiled.rules.unwrap_or_else(|| panic!("{:#?}", compiled.findings));
+        rules.layout = plan::layout_of(&*self.store, &rules).await.unwrap();
+        rules.retry.initial_delay = Duration::from_millis(50);
+        rules.retry.max_delay = Duration::from_secs(1);
+        rules
+    }
+
+    /// Stops in good order.
+    pub async fn stop(mut self) {
+        let (_, stop, mut task) = self.running.take().expect("the engine runs");
+        stop.cancel();
+        task.join_next().await.unwrap().unwrap().unwrap();
+    }
+
+    /// As a kill does: the future is dropped where it stands, and the store opened anew.
+    pub async fn crash(mut self) -> Stage {
+        let (_, _, mut task) = self.running.take().expect("the engine runs");
+        task.shutdown().await;
+        let nothing: Arc<dyn Store> = Arc::new(SqliteStore::in_memory(&StoreOptions::default()).unwrap());
+        drop(std::mem::replace(&mut self.store, nothing));
+        // A job of a killed engine holds the store until it has been dropped.
+        let mut store = None;
+        wait_until("the store", || {
+            store = SqliteStore::open(self.folder.path(), &StoreOptions::default()).ok();
+            std::future::ready(store.is_some())
+        })
+        .await;
+        self.store = Arc::new(store.unwrap());
+        self
+    }
+
+    async fn wait_for_stage(&self, begin: &str) {
+        let (handle, _, _) = self.running.as_ref().expect("the engine runs");
+        wait_until(&format!("stage {begin}"), || async {
+            handle.status.borrow().syncs.first().is_some_and(|sync| sync.stage.starts_with(begin))
+        })
+        .await;
+    }
+
+    /// Something a user of the database does.
+    pub async fn row(&self, sql: &str) {
+        self.server.run(sql).await;
+    }
+
+    /// The one value that a query shows.
+    pub async fn value(&self, sql: &str) -> String {
+        self.server.rows(sql).await[0][0].clone().unwrap_or_default()
+    }
+
+    /// Waits until a query shows this one value.
+    pub async fn shows(&self, sql: &str, value: &str) {
+        wait_until(&format!("{sql} shows {value}"), || async {
+            self.server.rows(sql).await.first().is_some_and(|row| row[0].as_deref() == Some(value))
+        })
+        .await;
+    }
+
+    pub async fn wait(&self, what: &str, holds: impl Fn() -> bool) {
+        wait_until(what, || async { holds() }).await;
+    }
+
+    /// Every account that is not in the bin.
+    pub fn accounts(&self) -> Vec<Map<String, Json>> {
+        self.org.records("Account")
+    }
+
+    pub fn account(&self, id: &str) -> Map<String, Json> {
+        self.accounts().into_iter().find(|one| one["Id"] == json!(id)).unwrap_or_default()
+    }
+
+    pub async fn account_shows(&self, id: &str, field: &str, value: Json) {
+        self.wait(&format!("{field} of {id} shows {value}"), || self.account(id).get(field) == Some(&value)).await;
+    }
+
+    pub async fn reviews(&self) -> Vec<Review> {
+        self.store.reviews(None, true, 1_000).await.unwrap()
+    }
+
+    pub async fn wait_for_reviews(&self, count: usize) {
+        wait_until(&format!("{count} reviews"), || async { self.reviews().await.len() == count }).await;
+    }
+
+    /// Waits until an edit on each side has come through to the other: what came before it has, too.
+    pub async fn passes_a_beat(&self) {
+        let made = self.org.create("Account", json!({"Name": "beat"}));
+        self.shows(&format!("SELECT count(*) FROM accounts WHERE sf_id = '{made}'"), "1").await;
+        self.row(&format!("UPDATE accounts SET account_name = 'beat back' WHERE sf_id = '{made}'")).await;
+        self.account_shows(&made, "Name", json!("beat back")).await;
+        self.org.delete("Account", &made);
+        self.shows(&format!("SELECT count(*) FROM accounts WHERE sf_id = '{made}'"), "0").await;
+    }
+}
+
+fn open_store(folder: &tempfile::TempDir) -> Arc<dyn Store> {
+    Arc::new(SqliteStore::open(folder.path(), &StoreOptions::default()).unwrap())
+}

@@ -1,0 +1,201 @@
+//! Change events: what they show, what they leave unsaid, and everything that can become of a stream.
+
+use crate::support::*;
+use concord_engine::change::Image;
+use concord_engine::connector::{Connector, Feed};
+use concord_engine::error::{Class, Code};
+use concord_engine::value::Value;
+use serde_json::json;
+use std::cmp::Ordering;
+
+#[tokio::test]
+async fn edits_deletes_and_undeletes_come_in_their_order_and_show_what_changed() {
+    let org = Org::new().await;
+    let connector = org.connect();
+    let selection = accounts(&["Name", "Industry", "AnnualRevenue", "BillingCity", "LastModifiedDate"]);
+    let feed = prepared(&connector, &selection).await;
+    let id = org.create("Account", json!({"Name": "Acme", "BillingCity": "Bonn", "AnnualRevenue": 1234567}));
+    org.update("Account", &id, json!({"Industry": "Energy", "BillingCity": null}));
+    org.delete("Account", &id);
+    org.simulator.person().undelete("Account", org.id(&id)).unwrap();
+    let mut changes = connector.capture(&feed, &feed.position).await.unwrap();
+    let seen = observations(&mut *changes, 4).await;
+    assert!(seen.iter().all(|one| one.key == key(&id) && one.mark.is_none()));
+    let Image::Full(made) = &seen[0].image else { panic!("{:?}", seen[0]) };
+    assert_eq!(made.get("Industry"), Some(&Value::Null));
+    assert!(made.get("AnnualRevenue").unwrap().equivalent(&Value::Int(1_234_567)));
+    let Image::Partial(edit) = &seen[1].image else { panic!("{:?}", seen[1]) };
+    assert_eq!((edit.get("Industry"), edit.get("BillingCity")), (Some(&Value::text("Energy")), Some(&Value::Null)));
+    assert!(!edit.has("Name") && edit.has("LastModifiedDate"));
+    assert_eq!(seen[2].image, Image::Deleted);
+    assert_eq!(text(&seen[3], "Industry"), "Energy");
+    for pair in seen.windows(2) {
+        assert_eq!(connector.compare(&pair[0].version, &pair[1].version), Some(Ordering::Less));
+    }
+}
+
+#[tokio::test]
+async fn an_echo_carries_its_mark_and_stands_before_what_was_returned() {
+    let org = Org::new().await;
+    let connector = org.connect();
+    let selection = accounts(&["Name"]);
+    let feed = prepared(&connector, &selection).await;
+    let outcomes = apply(&connector, &selection, vec![create(fields([("Name", Value::text("ours"))]))]).await;
+    let concord_engine::connector::Outcome::Written { version, .. } = &outcomes[0] else { panic!("{outcomes:?}") };
+    let mut changes = connector.capture(&feed, &feed.position).await.unwrap();
+    let seen = observations(&mut *changes, 1).await;
+    assert_eq!(seen[0].mark, Some(mark(7)));
+    assert_eq!(connector.compare(&seen[0].version, version), Some(Ordering::Less));
+}
+
+#[tokio::test]
+async fn a_feed_goes_on_behind_its_position_in_another_life() {
+    let org = Org::new().await;
+    let selection = accounts(&["Name"]);
+    let connector = org.connect();
+    let feed = prepared(&connector, &selection).await;
+    for number in 0..5 {
+        org.create("Account", json!({"Name": format!("n{number}")}));
+    }
+    let mut changes = connector.capture(&feed, &feed.position).await.unwrap();
+    let mut position = feed.position.clone();
+    let mut names = Vec::new();
+    while names.len() < 3 {
+        let batch = changes.next(concord_engine::connector::Limits { max_events: 1, ..LIMITS }).await.unwrap();
+        position = batch.position.unwrap_or(position);
+        names.extend(batch.events.into_iter().filter_map(observed).map(|one| text(&one, "Name")));
+    }
+    drop(changes);
+    org.create("Account", json!({"Name": "n5"}));
+    let later = org.connect();
+    let known = Feed { position: position.clone(), ..feed.clone() };
+    let again = later.prepare(std::slice::from_ref(&selection), std::slice::from_ref(&known)).await.unwrap();
+    assert_eq!(again, std::slice::from_ref(&known));
+    let mut changes = later.capture(&known, &position).await.unwrap();
+    names.extend(observations(&mut *changes, 3).await.iter().map(|one| text(one, "Name")));
+    assert_eq!(names, ["n0", "n1", "n2", "n3", "n4", "n5"]);
+}
+
+#[tokio::test]
+async fn a_stream_that_ends_or_whose_session_runs_out_goes_on_without_a_loss() {
+    let org = Org::new().await;
+    let connector = org.connect();
+    let feed = prepared(&connector, &accounts(&["Name"])).await;
+    let mut changes = connector.capture(&feed, &feed.position).await.unwrap();
+    org.create("Account", json!({"Name": "before"}));
+    assert_eq!(text(&observations(&mut *changes, 1).await[0], "Name"), "before");
+    let ends = [
+        json!({"do": {"stream_end": {"status": 14, "error_code": "", "message": "RST_STREAM closed stream"}}}),
+        json!({"do": {"stream_end": {"status": 16, "error_code": "sfdc.platform.eventbus.grpc.service.auth.error", "message": "expired"}}}),
+        json!({"do": "stream_cut"}),
+    ];
+    for (number, end) in ends.into_iter().enumerate() {
+        org.fault(end);
+        org.create("Account", json!({"Name": format!("after {number}")}));
+        let seen = observations(&mut *changes, 1).await;
+        assert_eq!(text(&seen[0], "Name"), format!("after {number}"));
+    }
+}
+
+#[tokio::test]
+async fn gaps_are_read_and_an_overflow_is_swept() {
+    let org = Org::new().await;
+    let connector = org.connect();
+    let feed = prepared(&connector, &accounts(&["Name", "Industry"])).await;
+    let mut changes = connector.capture(&feed, &feed.position).await.unwrap();
+    let id = org.create("Account", json!({"Name": "Acme", "Industry": "Energy"}));
+    observations(&mut *changes, 1).await;
+    org.fault(json!({"on": {"object": "Account"}, "do": "gap"}));
+    org.update("Account", &id, json!({"Name": "Acme 2"}));
+    let seen = observations(&mut *changes, 1).await;
+    assert!(matches!(&seen[0].image, Image::Full(record) if record.has("Industry")), "{:?}", seen[0]);
+    assert_eq!(text(&seen[0], "Name"), "Acme 2");
+    org.fault(json!({"on": {"object": "Account"}, "do": "overflow"}));
+    org.update("Account", &id, json!({"Name": "Acme 3"}));
+    let seen = observations(&mut *changes, 1).await;
+    assert_eq!((&seen[0].key, text(&seen[0], "Name")), (&key(&id), "Acme 3".to_owned()));
+    org.fault(json!({"on": {"object": "Account"}, "do": "gap"}));
+    org.delete("Account", &id);
+    assert_eq!(observations(&mut *changes, 1).await[0].image, Image::Deleted);
+}
+
+#[tokio::test]
+async fn an_expired_position_is_a_gap_and_never_begun_anew() {
+    let org = Org::new().await;
+    let connector = org.connect();
+    let feed = prepared(&connector, &accounts(&["Name"])).await;
+    let mut changes = connector.capture(&feed, &feed.position).await.unwrap();
+    org.create("Account", json!({"Name": "n"}));
+    let batch = loop {
+        let batch = changes.next(LIMITS).await.unwrap();
+        if !batch.events.is_empty() {
+            break batch;
+        }
+    };
+    let position = batch.position.unwrap();
+    drop(changes);
+    org.create("Account", json!({"Name": "missed"}));
+    org.simulator.org.clock.advance(4 * 86_400_000);
+    let outcome = async {
+        let mut changes = connector.capture(&feed, &position).await?;
+        changes.next(LIMITS).await
+    };
+    assert_eq!(outcome.await.unwrap_err().code, Code::FeedGap);
+}
+
+#[tokio::test]
+async fn a_field_that_appears_is_announced_before_events_that_show_it() {
+    let org = Org::new().await;
+    let connector = org.connect();
+    let feed = prepared(&connector, &accounts(&["Name"])).await;
+    let mut changes = connector.capture(&feed, &feed.position).await.unwrap();
+    org.create("Account", json!({"Name": "before"}));
+    observations(&mut *changes, 1).await;
+    let schema = json!({"objects": [{"name": "Account", "fields": [{"name": "Extra__c", "type": "string"}]}]});
+    org.simulator.org.add_schema(&serde_json::from_value(schema).unwrap()).unwrap();
+    org.create("Account", json!({"Name": "behind", "Extra__c": "e"}));
+    let mut kinds = Vec::new();
+    while kinds.len() < 2 {
+        for event in changes.next(LIMITS).await.unwrap().events {
+            kinds.push(match event {
+                concord_engine::connector::Event::SchemaChanged(schema) => {
+                    format!("schema {}", schema.field("Extra__c").is_some())
+                }
+                other => text(&observed(other).unwrap(), "Name"),
+            });
+        }
+    }
+    assert_eq!(kinds, ["schema true", "behind"]);
+}
+
+#[tokio::test]
+async fn a_fence_is_passed_when_everything_before_it_was_shown() {
+    let org = Org::new().await;
+    org.create("Account", json!({"Name": "long known"}));
+    let connector = org.connect();
+    let feed = prepared(&connector, &accounts(&["Name"])).await;
+    for number in 0..20 {
+        org.create("Account", json!({"Name": format!("n{number}")}));
+    }
+    let fence = connector.fence(&feed.name).await.unwrap();
+    let mut changes = connector.capture(&feed, &feed.position).await.unwrap();
+    let mut names = 0;
+    let begun = tokio::time::Instant::now();
+    loop {
+        let batch = changes.next(LIMITS).await.unwrap();
+        names += batch.events.len();
+        if batch.position.is_some_and(|position| connector.reached(&position, &fence)) {
+            break;
+        }
+    }
+    assert_eq!(names, 20);
+    assert!(begun.elapsed() < std::time::Duration::from_secs(4), "by what was shown, not by waiting");
+}
+
+#[tokio::test]
+async fn a_topic_that_is_not_there_is_named() {
+    let org = Org::new().await;
+    let selection = concord_engine::schema::Selection { object: "User".into(), fields: vec!["Email".into()] };
+    let error = org.connect().prepare(&[selection], &[]).await.unwrap_err();
+    assert_eq!((error.code, error.class()), (Code::HostedEventsOff, Class::Stop));
+}

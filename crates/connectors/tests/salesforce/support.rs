@@ -1,0 +1,224 @@
+//! A simulated org of one test, its people, and a connector to it. Nothing here knows a particular test.
+#![allow(dead_code, reason = "not every binary uses every helper")]
+
+use concord_connectors::salesforce::{self, SalesforceConnector, SalesforceSettings};
+use concord_connectors::settings::{Asked, KeepSecret};
+use concord_engine::change::{Image, Mark, Observation};
+use concord_engine::config::{Connection, SecretText};
+use concord_engine::connector::{Changes, Connector, Event, Feed, Limits, Operation, Outcome, Write};
+use concord_engine::error::Result;
+use concord_engine::record::{Key, Record, SystemName};
+use concord_engine::schema::Selection;
+use concord_engine::value::Value;
+use concord_simulators::faults::Fault;
+use concord_simulators::salesforce::{Options, Simulator};
+use serde_json::{Value as Json, json};
+use std::time::Duration;
+
+pub const LIMITS: Limits = Limits { max_events: 500, max_bytes: 8_000_000, max_wait: Duration::from_millis(100) };
+/// How long anything may take on a machine that has other things to do.
+pub const PATIENCE: Duration = Duration::from_secs(20);
+
+pub struct Org {
+    pub simulator: Simulator,
+    folder: tempfile::TempDir,
+}
+
+impl Org {
+    pub async fn new() -> Org {
+        Org::with(Options::default()).await
+    }
+
+    pub async fn with(options: Options) -> Org {
+        let simulator = Simulator::start(options).await.unwrap();
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::write(folder.path().join("ca.pem"), &simulator.authority_pem).unwrap();
+        Org { simulator, folder }
+    }
+
+    /// An org whose app knows the public half of a new key; with the private half, as PEM.
+    pub async fn with_key() -> (Org, String) {
+        use aws_lc_rs::encoding::{AsDer, Pkcs8V1Der, PublicKeyX509Der};
+        use aws_lc_rs::rsa::KeySize;
+        use aws_lc_rs::signature::{KeyPair, RsaKeyPair};
+        let pair = RsaKeyPair::generate(KeySize::Rsa2048).unwrap();
+        let private: Pkcs8V1Der<'_> = pair.as_der().unwrap();
+        let public: PublicKeyX509Der<'_> = pair.public_key().as_der().unwrap();
+        let mut options = Options::default();
+        options.apps[0].public_key = Some(pem("PUBLIC KEY", public.as_ref()));
+        (Org::with(options).await, pem("PRIVATE KEY", private.as_ref()))
+    }
+
+    /// A refresh token, as a person gets one who has approved.
+    pub async fn refresh_token(&self) -> String {
+        let page = "/services/oauth2/authorize?response_type=code&client_id=3MVG9simulated.app&redirect_uri=http://localhost/cb\
+                    &scope=api%20refresh_token";
+        let answer = self.send(&format!("GET {page} HTTP/1.1")).await;
+        let code = answer.split("code=").nth(1).unwrap().split(['&', '\r']).next().unwrap().to_owned();
+        let form = format!(
+            "grant_type=authorization_code&client_id=3MVG9simulated.app&client_secret=simulated-secret\
+             &redirect_uri=http://localhost/cb&code={code}"
+        );
+        let head = "POST /services/oauth2/token HTTP/1.1\r\nContent-Type: application/x-www-form-urlencoded";
+        let answer = self.send(&format!("{head}\r\nContent-Length: {}\r\n\r\n{form}", form.len())).await;
+        let body: Json = serde_json::from_str(answer.split("\r\n\r\n").nth(1).unwrap()).unwrap();
+        body["refresh_token"].as_str().unwrap().to_owned()
+    }
+
+    async fn send(&self, request: &str) -> String {
+        use tokio::io::{AsyncReadExt, AsyncWriteExt};
+        let mut stream = tokio::net::TcpStream::connect(self.simulator.addresses.http).await.unwrap();
+        let (first, rest) = request.split_once("\r\n").unwrap_or((request, "\r\n"));
+        let request = format!("{first}\r\nHost: {}\r\nConnection: close\r\n{rest}", self.simulator.addresses.http);
+        stream.write_all(request.as_bytes()).await.unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).await.unwrap();
+        answer
+    }
+
+    /// The settings of a connection, with what a test adds to its credentials and options.
+    pub fn connection(&self, credentials: Json, options: Json) -> Json {
+        let mut connection = json!({
+            "type": "salesforce",
+            "credentials": {
+                "auth_type": "oauth2",
+                "instance_url": format!("http://{}", self.simulator.addresses.http),
+                "client_id": "3MVG9simulated.app",
+                "sslrootcert": self.folder.path().join("ca.pem"),
+            },
+            "options": {"pubsub_url": format!("https://localhost:{}", self.simulator.addresses.pubsub.port())},
+        });
+        for (room, given) in [("credentials", credentials), ("options", options)] {
+            for (key, value) in given.as_object().unwrap() {
+                connection[room][key] = value.clone();
+            }
+        }
+        connection
+    }
+
+    /// A file that holds a secret.
+    pub fn secret(&self, name: &str, value: &str) -> Json {
+        let path = self.folder.path().join(name);
+        std::fs::write(&path, value).unwrap();
+        json!({"file": path})
+    }
+
+    pub fn connect(&self) -> SalesforceConnector {
+        let secret = self.secret("client_secret", "simulated-secret");
+        open(&self.connection(json!({"client_secret": secret}), json!({})), None).unwrap()
+    }
+
+    pub fn fault(&self, fault: Json) {
+        let fault: Fault = serde_json::from_value(fault).unwrap();
+        self.simulator.org.faults.add(fault);
+    }
+
+    /// A person makes a record.
+    pub fn create(&self, object: &str, fields: Json) -> String {
+        self.simulator.person().create(object, fields.as_object().unwrap()).unwrap().to_string()
+    }
+
+    pub fn update(&self, object: &str, id: &str, fields: Json) {
+        self.simulator.person().update(object, self.id(id), fields.as_object().unwrap()).unwrap();
+    }
+
+    pub fn delete(&self, object: &str, id: &str) {
+        self.simulator.person().delete(object, self.id(id)).unwrap();
+    }
+
+    /// Every record that is not in the bin.
+    pub fn records(&self, object: &str) -> Vec<serde_json::Map<String, Json>> {
+        serde_json::from_str(&self.simulator.org.records(object, false).unwrap()).unwrap()
+    }
+
+    pub fn id(&self, id: &str) -> concord_simulators::salesforce::Id {
+        concord_simulators::salesforce::Id::parse(id).unwrap()
+    }
+
+    /// Requests of the journal whose path holds a text.
+    pub fn requests(&self, part: &str) -> usize {
+        self.simulator.org.journal.since(0).iter().filter(|entry| entry.path.contains(part)).count()
+    }
+}
+
+pub fn open(connection: &Json, keep: Option<KeepSecret>) -> Result<SalesforceConnector> {
+    open_stored(connection, &|_: &str| Ok(None::<SecretText>), keep)
+}
+
+pub fn open_stored(
+    connection: &Json,
+    stored: &(dyn Fn(&str) -> Result<Option<SecretText>> + Sync),
+    keep: Option<KeepSecret>,
+) -> Result<SalesforceConnector> {
+    let connection: Connection = serde_json::from_value(connection.clone()).unwrap();
+    let name = SystemName::from("crm");
+    let asked = Asked { name: &name, connection: &connection, installation: "i", stored: &stored, keep };
+    salesforce::open(SalesforceSettings::read(&asked)?)
+}
+
+fn pem(kind: &str, der: &[u8]) -> String {
+    use base64::Engine;
+    let text = base64::engine::general_purpose::STANDARD.encode(der);
+    let lines: Vec<&str> = text.as_bytes().chunks(64).map(|line| std::str::from_utf8(line).unwrap()).collect();
+    format!("-----BEGIN {kind}-----\n{}\n-----END {kind}-----\n", lines.join("\n"))
+}
+
+pub fn accounts(fields: &[&str]) -> Selection {
+    Selection { object: "Account".into(), fields: fields.iter().map(|field| (*field).into()).collect() }
+}
+
+pub fn mark(intent: u64) -> Mark {
+    Mark { store: "a-store".into(), sync: "accounts".into(), intent, hops: 0 }
+}
+
+pub fn key(id: &str) -> Key {
+    Key(vec![Value::text(id)])
+}
+
+pub fn fields<const N: usize>(fields: [(&str, Value); N]) -> Record {
+    fields.into_iter().map(|(name, value)| (name.into(), value)).collect()
+}
+
+pub fn create(image: Record) -> Operation {
+    Operation::Create { image, absent_by: vec![] }
+}
+
+pub async fn apply(connector: &dyn Connector, selection: &Selection, operations: Vec<Operation>) -> Vec<Outcome> {
+    let writes: Vec<Write> = (0..).zip(operations).map(|(id, operation)| Write { id, operation }).collect();
+    let results = connector.apply(selection, &mark(7), &writes).await.unwrap();
+    assert!(results.iter().map(|result| result.id).eq(writes.iter().map(|write| write.id)), "one result for each write");
+    results.into_iter().map(|result| result.outcome).collect()
+}
+
+pub async fn prepared(connector: &dyn Connector, selection: &Selection) -> Feed {
+    let feeds = connector.prepare(std::slice::from_ref(selection), &[]).await.unwrap();
+    feeds.into_iter().next().unwrap()
+}
+
+/// Exactly the next so many observations.
+pub async fn observations(changes: &mut dyn Changes, count: usize) -> Vec<Observation> {
+    let mut found = Vec::new();
+    let wait = async {
+        while found.len() < count {
+            found.extend(changes.next(LIMITS).await.unwrap().events.into_iter().filter_map(observed));
+        }
+    };
+    let waited = tokio::time::timeout(PATIENCE, wait).await;
+    assert!(waited.is_ok() && found.len() == count, "{count} were expected: {found:#?}");
+    found
+}
+
+pub fn observed(event: Event) -> Option<Observation> {
+    match event {
+        Event::Observed(observation) => Some(observation),
+        _ => None,
+    }
+}
+
+/// The value of a field, as text.
+pub fn text(observation: &Observation, field: &str) -> String {
+    match &observation.image {
+        Image::Full(record) | Image::Partial(record) => record.get(field).map(|value| value.to_string()).unwrap_or_default(),
+        Image::Deleted => "deleted".to_owned(),
+    }
+}

@@ -1,0 +1,130 @@
+//! Writing: guards, outcomes of single records, and answers that never come.
+
+use crate::support::*;
+use concord_engine::connector::{Connector, Operation, Outcome, Presence};
+use concord_engine::error::{Class, Code};
+use concord_engine::record::Record;
+use concord_engine::value::Value;
+use serde_json::json;
+
+fn named(name: &str) -> Record {
+    fields([("Name", Value::text(name))])
+}
+
+fn update(id: &str, set: Record, guard: Record) -> Operation {
+    Operation::Update { key: key(id), set, guard }
+}
+
+#[tokio::test]
+async fn a_create_gives_the_key_and_what_the_org_made_of_it() {
+    let org = Org::new().await;
+    let connector = org.connect();
+    let selection = accounts(&["Name", "AnnualRevenue", "LastModifiedDate"]);
+    let image = fields([("Name", Value::text(" Acme ")), ("AnnualRevenue", Value::Int(5))]);
+    let outcomes = apply(&connector, &selection, vec![create(image)]).await;
+    let [Outcome::Written { key, image: Some(image), .. }] = outcomes.as_slice() else { panic!("{outcomes:?}") };
+    assert_eq!(image.get("Name"), Some(&Value::text("Acme")), "the org trims texts, and says so");
+    assert!(matches!(image.get("LastModifiedDate"), Some(Value::TimestampTz(_))));
+    assert!(matches!(connector.read(&selection, std::slice::from_ref(key)).await.unwrap()[0], Presence::Present(_)));
+}
+
+#[tokio::test]
+async fn guards_are_compared_right_before_the_write() {
+    let org = Org::new().await;
+    let acme = org.create("Account", json!({"Name": "Acme", "Industry": "Banking"}));
+    let gone = org.create("Account", json!({"Name": "Gone"}));
+    org.delete("Account", &gone);
+    let connector = org.connect();
+    let selection = accounts(&["Name", "Industry"]);
+    let industry = |value: &str| fields([("Industry", Value::text(value))]);
+    let outcomes = apply(
+        &connector,
+        &selection,
+        vec![
+            update(&acme, named("A"), industry("Energy")),
+            update(&gone, named("B"), fields([])),
+            Operation::Delete { key: key(&acme), guard: named("other") },
+            update(&acme, named("D"), industry("Banking")),
+        ],
+    )
+    .await;
+    assert!(outcomes[..3].iter().all(|outcome| matches!(outcome, Outcome::Missed)), "{outcomes:?}");
+    assert!(matches!(&outcomes[3], Outcome::Written { image: Some(image), .. } if image.get("Name") == Some(&Value::text("D"))));
+    let outcomes = apply(&connector, &selection, vec![Operation::Delete { key: key(&acme), guard: named("D") }]).await;
+    assert!(matches!(outcomes[0], Outcome::Written { image: None, .. }));
+    assert!(matches!(connector.read(&selection, &[key(&acme)]).await.unwrap()[0], Presence::Absent { .. }));
+}
+
+#[tokio::test]
+async fn each_record_of_a_batch_has_an_outcome_of_its_own() {
+    let org = Org::new().await;
+    let rules = json!({"validation": [{"object": "Account", "when": "AnnualRevenue < 0", "message": "Not below zero", "field": "AnnualRevenue"}]});
+    let rules = serde_json::from_value(rules).unwrap();
+    org.simulator.org.state().rules.add(rules).unwrap();
+    let locked = org.create("Account", json!({"Name": "Locked"}));
+    org.fault(json!({"on": {"object": "Account", "id": locked}, "do": "lock_row"}));
+    let connector = org.connect();
+    let mut operations: Vec<Operation> = (0..430).map(|number| create(named(&format!("n{number}")))).collect();
+    operations[120] = create(fields([("Name", Value::text("low")), ("AnnualRevenue", Value::Int(-1))]));
+    operations[250] = create(named(&"x".repeat(300)));
+    operations.push(update(&locked, named("Mine"), fields([])));
+    let outcomes = apply(&connector, &accounts(&["Name"]), operations).await;
+    let Outcome::Failed(low) = &outcomes[120] else { panic!("{:?}", outcomes[120]) };
+    assert_eq!((low.code, low.class()), (Code::TargetRejected, Class::Rejected));
+    assert!(low.message.contains("Not below zero"), "{low}");
+    assert!(matches!(&outcomes[250], Outcome::Failed(error) if error.code == Code::ValueDoesNotFit));
+    assert!(matches!(outcomes[430], Outcome::Locked));
+    let written = outcomes.iter().filter(|outcome| matches!(outcome, Outcome::Written { .. })).count();
+    assert_eq!(written, 428);
+    assert_eq!(
+        org.requests("/composite/sobjects"),
+        1 + 3 + 1 + 1,
+        "read before, three calls of creates, one of updates, read behind"
+    );
+}
+
+#[tokio::test]
+async fn an_answer_that_is_lost_leaves_the_outcome_unknown_and_others_known() {
+    let org = Org::new().await;
+    let connector = org.connect();
+    let operations: Vec<Operation> = (0..250).map(|number| create(named(&format!("n{number}")))).collect();
+    org.fault(json!({"on": {"method": "POST", "path": "/composite/sobjects"}, "after": 1, "do": "answer_lost"}));
+    let outcomes = apply(&connector, &accounts(&["Name"]), operations).await;
+    assert!(outcomes[..200].iter().all(|outcome| matches!(outcome, Outcome::Written { .. })));
+    assert!(outcomes[200..].iter().all(|outcome| matches!(outcome, Outcome::Unknown)), "{:?}", outcomes[200]);
+    assert_eq!(connector.count(&"Account".into()).await.unwrap(), 250, "they happened all the same");
+}
+
+#[tokio::test]
+async fn a_create_that_meets_its_match_collides() {
+    let org = Org::new().await;
+    org.create("Account", json!({"Name": "Acme"}));
+    let connector = org.connect();
+    let make = |name: &str| Operation::Create { image: named(name), absent_by: vec!["Name".into()] };
+    let outcomes = apply(&connector, &accounts(&["Name"]), vec![make("Acme"), make("New"), make("New")]).await;
+    assert!(matches!(outcomes[0], Outcome::Collision) && matches!(outcomes[2], Outcome::Collision), "{outcomes:?}");
+    assert!(matches!(outcomes[1], Outcome::Written { .. }));
+}
+
+#[tokio::test]
+async fn what_a_field_cannot_hold_is_refused_before_it_is_sent() {
+    let org = Org::new().await;
+    let connector = org.connect();
+    let with = |field: &'static str, value| create(fields([("Name", Value::text("x")), (field, value)]));
+    let outcomes = apply(
+        &connector,
+        &accounts(&["Name"]),
+        vec![
+            with("AnnualRevenue", Value::decimal("1.5").unwrap()),
+            with("AnnualRevenue", Value::text("many")),
+            with("NumberOfEmployees", Value::Int(5_000_000_000)),
+            with("Description", Value::text("")),
+            with("LastModifiedDate", Value::Null),
+        ],
+    )
+    .await;
+    for outcome in &outcomes {
+        assert!(matches!(outcome, Outcome::Failed(error) if error.class() == Class::Rejected), "{outcome:?}");
+    }
+    assert_eq!(org.requests("/composite"), 0);
+}
