@@ -209,11 +209,12 @@ fn in_quotes(text: &str) -> impl Iterator<Item = &str> {
 }
 
 /// The folder of each group of tests that docs/survives.md names.
-const TESTS: [(&str, &str); 4] = [
+const TESTS: [(&str, &str); 5] = [
     ("engine", "crates/connectors/tests/engine"),
     ("stories", "crates/concord/tests/stories"),
     ("postgres", "crates/connectors/tests/postgres"),
     ("contract", "crates/connectors/tests/contract"),
+    ("salesforce", "crates/connectors/tests/salesforce"),
 ];
 
 #[test]

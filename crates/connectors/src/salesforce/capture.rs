@@ -195,8 +195,10 @@ impl SalesforceChanges {
         let commit = self.shared.behind(&self.object);
         let step = sweep.step(&self.shared.client, &object, &fields, commit).await;
         let (observations, next) = self.shared.forget_after(&self.object, step)?;
-        for observation in observations {
-            self.push(Event::Observed(observation), Vec::new());
+        for (observation, second) in observations {
+            // What a read shows need not be told by an event any more.
+            let shown = ids::of(&observation.key).map(|id| (id, second));
+            self.push(Event::Observed(observation), shown.into_iter().collect());
         }
         self.sweep = next.map(|next| (next, behind.clone()));
         if self.sweep.is_none() {

@@ -22,14 +22,14 @@ impl Sweep {
         Sweep { since: second, last: None }
     }
 
-    /// The next page; and the sweep that goes on behind it, if it does.
+    /// The next page, with the second of each record's last change; and the sweep that goes on behind it, if it does.
     pub async fn step(
         &self,
         client: &Client,
         object: &Object,
         fields: &[&FieldInfo],
         behind: u64,
-    ) -> Result<(Vec<Observation>, Option<Sweep>)> {
+    ) -> Result<(Vec<(Observation, i64)>, Option<Sweep>)> {
         if object.field(SYSTEM_MODSTAMP).is_none() {
             return Err(Error::new(
                 Code::FeedGap,
@@ -59,7 +59,14 @@ impl Sweep {
             }
             _ => None,
         };
-        Ok((shown.into_iter().map(|shown| look.observe(object, shown)).collect(), next))
+        Ok((
+            shown
+                .into_iter()
+                .map(|shown| (shown.second, shown))
+                .map(|(second, shown)| (look.observe(object, shown), second))
+                .collect(),
+            next,
+        ))
     }
 }
 

@@ -90,3 +90,45 @@ macro_rules! suite {
 
 suite!(sqlite, crate::drivers::sqlite::SqliteDriver);
 suite!(postgres, crate::drivers::postgres::PostgresDriver);
+
+/// What applies to a hosted product. Left out, for nothing of the kind is there: keys that are given, ordered or changed, tables
+/// without a key or with a composite one, names that need quoting, transactions of an outside user, an empty text beside
+/// null, storage that `prepare` makes and `release` removes, bytes of a log that is kept for us, several objects in one
+/// feed. Left out, for a record's stamps are whole seconds and an absence has none: cases that ask for the order of a read
+/// and an event of the same second (the engine is told that it is not known, and reads again). What stands for them is in
+/// `tests/salesforce`.
+mod salesforce {
+    suite! { @cases crate::drivers::salesforce::SalesforceDriver;
+        lifecycle::prepare_is_idempotent,
+        lifecycle::a_missing_object_and_a_missing_field_are_named,
+        lifecycle::check_changes_nothing_and_finds_what_is_missing,
+        lifecycle::every_version_of_a_later_life_stands_behind_those_of_an_earlier_one,
+        feed::changes_of_one_record_come_in_their_order,
+        feed::a_batch_never_exceeds_its_limits,
+        feed::an_idle_feed_answers_with_an_empty_batch_in_time,
+        feed::an_edit_and_its_revert_are_both_shown,
+        feed::a_delete_is_shown_by_its_key,
+        feed::emptying_a_table_is_shown,
+        feed::a_rolled_back_change_is_never_shown,
+        feed::a_dropped_call_of_next_loses_nothing,
+        feed::a_cut_connection_is_made_anew_and_loses_nothing,
+        feed::edit_times_lie_between_before_and_after,
+        drift::dropping_an_unmapped_column_is_announced_and_changes_go_on,
+        writes::an_echo_carries_its_mark_and_an_outside_edit_does_not,
+        writes::an_update_is_written_when_its_guard_holds,
+        writes::an_update_is_missed_when_its_guard_does_not_hold,
+        writes::a_delete_is_guarded_alike,
+        writes::a_write_to_an_absent_record_is_missed,
+        writes::a_create_collides_by_its_match_fields,
+        writes::a_create_returns_the_generated_key,
+        writes::one_bad_row_fails_alone,
+        writes::results_are_tied_to_ids_whatever_the_order,
+        writes::a_locked_record_is_locked_and_not_written,
+        writes::a_written_version_stands_between_earlier_and_later_changes,
+        reads::a_read_answers_in_the_order_asked,
+        reads::find_answers_with_none_one_or_many,
+        reads::count_is_about_right,
+        types::values_come_back_exactly_through_feed_read_and_write,
+        types::a_value_that_does_not_fit_is_refused_alone,
+    }
+}

@@ -160,10 +160,11 @@ pub fn fields<const N: usize>(fields: [(&str, Value); N]) -> Record {
     fields.into_iter().map(|(name, value)| (name.into(), value)).collect()
 }
 
+/// What was shown: all fields, or those that changed where the system tells no more.
 pub fn record(observation: &Observation) -> &Record {
     match &observation.image {
-        Image::Full(record) => record,
-        other => panic!("a full image was expected: {other:?}"),
+        Image::Full(record) | Image::Partial(record) => record,
+        Image::Deleted => panic!("an image was expected: {observation:?}"),
     }
 }
 

@@ -160,7 +160,7 @@ async fn gaps_overflows_and_a_restart_are_caught_up_with() {
 }
 
 #[tokio::test]
-async fn an_allowance_that_is_used_up_costs_no_attempt_and_is_caught_up_with() {
+async fn an_org_that_does_not_answer_for_a_while_costs_nothing() {
     let stage = Stage::started(json!({})).await;
     stage.org.fault(json!({"on": {"path": "/composite"}, "times": 3, "do": "unavailable"}));
     stage.row("INSERT INTO accounts (account_name) VALUES ('Acme')").await;

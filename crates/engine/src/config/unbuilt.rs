@@ -26,7 +26,7 @@ const fn value(at: &'static str, value: &'static str, instead: &'static str) -> 
 
 /// The one list of what is not built yet, with what happens instead.
 const UNBUILT: &[Unbuilt] = &[
-    key("/connections/*/rate_limit", "requests are not limited"),
+    key("/connections/*/rate_limit", "requests are not limited, but by `daily_quota_share` where a product counts them"),
     key("/syncs/*/rate_limit", "requests are not limited"),
     key("/syncs/*/filter", "every record takes part"),
     key("/syncs/*/source/filter", "every record takes part"),
