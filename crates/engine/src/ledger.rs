@@ -94,4 +94,13 @@ pub enum Rule {
     OldMapping,
     /// The mapping was changed: what was decided last went through the new one.
     NewMapping,
+    /// A person: what validation refuses stays where it is, and is written nowhere, until the next change.
+    LeftRefused,
+}
+
+impl Rule {
+    /// Whether a person let the members differ.
+    pub fn is_left(self) -> bool {
+        matches!(self, Rule::LeftAsItIs | Rule::LeftRefused)
+    }
 }

@@ -223,7 +223,8 @@ impl Core {
             let mut of_system = self.feeds.iter().filter(|((system, _), _)| *system == member.system).peekable();
             of_system.peek().is_some() && of_system.all(|(_, feed)| feed.idle && feed.is_open())
         });
-        let strangers = self.parked.keys().filter(|address| address.sync == state.rules.id).count();
+        let asked = self.parked.keys().filter(|address| address.sync == state.rules.id).count();
+        let strangers = asked.saturating_add(state.unidentified.behind());
         let parked = u64::try_from(strangers).unwrap_or(u64::MAX).saturating_add(state.parked.observations());
         let pending: u64 = counts.pending.iter().map(|(_, count)| count).sum();
         let owed: u64 = counts.owed.iter().map(|(_, count)| count).sum();

@@ -160,8 +160,9 @@ impl Core {
             if old.is_some_and(|old| old != new) {
                 self.carry_pending(desk, &link, member, &key);
             }
-            self.part_tombstone(desk, &new);
-            desk.set_link(&new, Some(link.id), &mut self.transaction);
+            if !matches!(written.operation, Operation::Delete { .. }) {
+                self.take_key(desk, link.id, &new).await?;
+            }
             self.drop_what_is_older(desk, sync, member, link.id, &new, written);
             let returned = returned.filter(|_| !crate::mutants::active("returned_value_ignored"));
             if let Some(returned) = returned {

@@ -4,15 +4,16 @@
 use crate::database::Author;
 use crate::random::Random;
 use crate::stage::Stage;
-use crate::users::{Numbers, POISON, REJECTED, fresh};
+use crate::users::{Numbers, POISON, REJECTED, fresh, tag_of};
 use crate::world::{FieldKind, Purpose};
 use concord_engine::clock::{Clock, Moment};
-use concord_engine::error::Code;
+use concord_engine::error::{Code, Error};
 use concord_engine::link::{MemberIndex, ReviewId, SyncId};
-use concord_engine::record::Record;
+use concord_engine::record::{Key, Record};
 use concord_engine::review::{Review, Subject};
 use concord_engine::runtime::command::{Request, Resolution};
 use concord_engine::value::Value;
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 /// The most rounds of answers at the end: an engine that asks on and on has not become level.
@@ -55,7 +56,7 @@ impl<'a> Person<'a> {
             if self.stage.world.further.pauses && self.random.percent(30) {
                 paused = !paused;
                 let request = if paused { Request::Pause } else { Request::Resume };
-                self.ask(request(sync())).await;
+                self.ask(request(sync())).await.ok();
             }
             let open = self.open().await;
             if let Some(review) = self.random.pick(&open).cloned()
@@ -73,7 +74,7 @@ impl<'a> Person<'a> {
         }
         for _ in 0..200 {
             self.accept_gap().await;
-            if self.ask(Request::Resume(sync())).await {
+            if self.ask(Request::Resume(sync())).await.is_ok() {
                 break;
             }
             tokio::time::sleep(Duration::from_millis(100)).await;
@@ -119,19 +120,18 @@ impl<'a> Person<'a> {
         let gap = Code::FeedGap.to_string();
         if status.syncs.iter().any(|sync| sync.stage.starts_with("stopped") && sync.stage.contains(&gap)) {
             self.stage.trace.note("person", "accepts a gap");
-            self.ask(Request::Reread(sync())).await;
+            self.ask(Request::Reread(sync())).await.ok();
         }
     }
 
-    async fn ask(&self, request: Request) -> bool {
+    async fn ask(&self, request: Request) -> Result<(), Code> {
         let what = format!("{request:?}");
         let answer = match tokio::time::timeout(PATIENCE, self.stage.ask(request)).await {
-            Ok(Ok(answer)) => Ok(answer),
-            Ok(Err(error)) => Err(error.to_string()),
-            Err(_) => Err("no answer".to_owned()),
+            Ok(answer) => answer,
+            Err(_) => Err(Error::new(Code::ControlFailed, "no answer")),
         };
-        self.stage.trace.note("person", &format!("{what}: {answer:?}"));
-        answer.is_ok()
+        self.stage.trace.note("person", &format!("{what}: {:?}", answer.as_ref().map_err(ToString::to_string)));
+        answer.map(|_| ()).map_err(|error| error.code)
     }
 
     async fn open(&self) -> Vec<Review> {
@@ -143,8 +143,14 @@ impl<'a> Person<'a> {
     async fn answer(&self, review: Review, resolution: Resolution) {
         let (id, at): (ReviewId, Moment) = (review.id, self.stage.clock.now());
         // Noted first: the answer may be lost with the engine, and what was said followed all the same.
-        self.stage.answers.borrow_mut().push(Answer { review, resolution: resolution.clone(), at });
-        self.ask(Request::Resolve(id, resolution)).await;
+        self.stage.answers.borrow_mut().push(Answer { review: review.clone(), resolution: resolution.clone(), at });
+        let is_bind = matches!(resolution, Resolution::Bind(_));
+        let answer = self.ask(Request::Resolve(id, resolution)).await;
+        if is_bind && answer == Err(Code::BadResolution) {
+            // The item is older than what has become of the record or its candidates: have it looked at again.
+            self.stage.answers.borrow_mut().push(Answer { review, resolution: Resolution::Retry, at });
+            self.ask(Request::Resolve(id, Resolution::Retry)).await.ok();
+        }
     }
 
     /// An answer that fits; `None`: this one is left alone.
@@ -166,6 +172,10 @@ impl<'a> Person<'a> {
                 Resolution::Take(self.random.place(self.stage.systems.len()))
             }
             Subject::Rejected { .. } if review.code == Code::EditAgainstFlow.to_string() => Resolution::Take(0),
+            // There, but another record's: this one is not made as well.
+            Subject::Rejected { .. } if review.code == Code::MatchDuplicate.to_string() && self.random.percent(50) => {
+                Resolution::Ignore
+            }
             Subject::DeleteAgainstEdit { deleted_by, edited_by } => {
                 let other = self.random.pick(edited_by).copied();
                 let keep = self.random.percent(50);
@@ -193,14 +203,52 @@ impl<'a> Person<'a> {
     /// What is wrong at its source is put right there: refused values become good ones, a record typed in twice goes.
     async fn clean_up(&mut self, review: &Review) {
         match &review.subject {
-            Subject::Rejected { .. } | Subject::Conflict { .. } => self.repair(review).await,
-            Subject::Duplicate { member, key, .. } => {
-                let author = Author::User(self.numbers.operation());
-                if let Some(system) = self.stage.system(*member) {
-                    system.transact(author, |database, draft| database.delete(draft, key)).ok();
-                }
+            Subject::Rejected { .. } | Subject::Conflict { .. } => {
+                self.repair(review).await;
+                self.take_away_the_double(review).await;
+            }
+            Subject::Duplicate { member, key, .. } => self.delete(*member, key),
+            // Every candidate has its own counterpart by now, or would have to be one of two that are the same.
+            Subject::Ambiguous { member, key, other, candidates } if self.is_double(*other, &candidates[..]) => {
+                self.delete(*member, key);
             }
             _ => {}
+        }
+    }
+
+    fn delete(&self, member: MemberIndex, key: &Key) {
+        let author = Author::User(self.numbers.operation());
+        if let Some(system) = self.stage.system(member) {
+            system.transact(author, |database, draft| database.delete(draft, key)).ok();
+        }
+    }
+
+    /// Whether several of a member's records are one typed in more than once.
+    fn is_double(&self, member: MemberIndex, keys: &[Key]) -> bool {
+        let tags = keys.iter().filter_map(|key| self.tag(member, key));
+        keys.len() > 1 && tags.collect::<BTreeSet<_>>().len() == 1
+    }
+
+    fn tag(&self, member: MemberIndex, key: &Key) -> Option<String> {
+        self.stage.system(member)?.look(|database| tag_of(&self.stage.world, member, &database.row(key)?.fields))
+    }
+
+    /// A record that cannot be made at a member because the same one is there already, typed in twice, goes everywhere.
+    async fn take_away_the_double(&mut self, review: &Review) {
+        let taken = [Code::MatchDuplicate, Code::MatchAmbiguous, Code::TargetRejected].map(|code| code.to_string());
+        if !matches!(review.subject, Subject::Rejected { .. }) || !taken.contains(&review.code) {
+            return;
+        }
+        let links = self.stage.store.links(review.link.into_iter().collect()).await.unwrap_or_default();
+        let sides = || links.iter().flat_map(|state| state.link.sides.iter().enumerate());
+        let rows: Vec<(MemberIndex, Key)> = sides().filter_map(|(member, side)| Some((member, side.key.clone()?))).collect();
+        let twice = |member: MemberIndex, tag: &str| {
+            let Some(system) = self.stage.system(member) else { return false };
+            let tagged = |fields: &Record| tag_of(&self.stage.world, member, fields).as_deref() == Some(tag);
+            system.look(|database| database.rows().filter(|row| tagged(&row.fields)).count() > 1)
+        };
+        if rows.iter().any(|(member, key)| self.tag(*member, key).is_some_and(|tag| twice(*member, &tag))) {
+            rows.iter().for_each(|(member, key)| self.delete(*member, key));
         }
     }
 
@@ -218,7 +266,7 @@ impl<'a> Person<'a> {
         }
     }
 
-    fn good_values(&self, member: MemberIndex, key: &concord_engine::record::Key, operation: u64) -> Record {
+    fn good_values(&self, member: MemberIndex, key: &Key, operation: u64) -> Record {
         let bad = |value: &Value| matches!(value, Value::Text(text) if text.contains(POISON) || text.contains(REJECTED));
         let row = self.stage.system(member).and_then(|system| system.look(|database| database.row(key).cloned()));
         let fields = row.iter().flat_map(|row| row.fields.iter());

@@ -19,6 +19,8 @@ mod people;
 mod poison;
 #[path = "interleavings/sights.rs"]
 mod sights;
+#[path = "interleavings/strangers.rs"]
+mod strangers;
 
 const A: usize = 0;
 const B: usize = 1;

@@ -100,12 +100,45 @@ impl Core {
         }
     }
 
-    /// If a tombstone has a key that we have just written a record under, it lets go of it.
-    pub(crate) fn part_tombstone(&mut self, desk: &mut Desk, there: &Address) {
-        let holder = desk.slot(there).and_then(|slot| slot.link).and_then(|id| desk.link(id));
-        if let Some(holder) = holder.filter(|holder| is_tombstone(holder, there.member)).map(|holder| holder.id) {
-            self.part_from_key(desk, there, holder);
+    /// We have just written a record under this key: whoever else was known under it has left it, and the feed is yet to
+    /// tell where to, or was never there.
+    pub(crate) async fn take_key(&mut self, desk: &mut Desk, id: LinkId, there: &Address) -> Result<()> {
+        let holder = desk.slot(there).and_then(|slot| slot.link).filter(|holder| *holder != id);
+        if let Some(holder) = holder.filter(|_| !crate::mutants::active("key_taken_unnoticed")) {
+            let never_seen = |link: &Link| link.sides.get(there.member).is_some_and(|side| side.standing == Standing::Absent);
+            if desk.link(holder).is_some_and(never_seen) {
+                self.part_from_key(desk, there, holder);
+                desk.touch(holder);
+            } else {
+                self.make_room(desk, id, there).await?;
+            }
         }
+        desk.set_link(there, Some(id), &mut self.transaction);
+        Ok(())
+    }
+
+    /// Whether a record of ours stands under a key that no record can have, until the feed tells of it: it cannot be written.
+    pub(crate) fn is_displaced(&self, sync: usize, member: MemberIndex, side: &Side) -> bool {
+        let columns = self.member_rules(sync, member).map(|rules| rules.schema.key.len());
+        columns.is_some_and(|columns| side.key.as_ref().is_some_and(|key| key.0.len() > columns))
+    }
+
+    /// A delete that is older than the record which has the key now is of the one that was pushed off it.
+    pub(super) async fn of_displaced(&mut self, desk: &mut Desk, mut one: Incoming) -> Result<Incoming> {
+        let Some(id) = self.displaced.get(&one.address).copied() else { return Ok(one) };
+        let member = one.pending.member;
+        desk.load_links(&self.store, vec![id]).await?;
+        let newcomer = desk.slot(&one.address).and_then(|slot| slot.link).filter(|newcomer| *newcomer != id);
+        let older = newcomer
+            .is_some_and(|newcomer| self.version_order(&one, &known_version(desk, newcomer, member)) == Some(Ordering::Less));
+        let key = desk.link(id).and_then(|link| link.sides.get(member)).and_then(|side| side.key.clone());
+        if let (true, Shown::Gone { .. }, Some(key)) = (older, &one.pending.shown, key) {
+            self.found_again(&one.address.clone());
+            one.address = address(one.address.sync, member, &key);
+            one.pending.key = key;
+            desk.load(&self.store, vec![one.address.clone()]).await?;
+        }
+        Ok(one)
     }
 
     /// A tombstone lets go of a key that another record has taken.

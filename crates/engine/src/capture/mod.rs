@@ -171,6 +171,7 @@ impl Core {
     }
 
     async fn take_in(&mut self, desk: &mut Desk, one: Incoming) -> Result<()> {
+        let one = self.of_displaced(desk, one).await?;
         if !self.follow_key_change(desk, &one).await? || self.was_deleted_meanwhile(&one) {
             return Ok(());
         }

@@ -1,6 +1,7 @@
 //! What a search found, judged: one candidate binds, several are for a person, none makes a new link. Sees reservations
 //! and whatever else the same answer has bound.
 
+use super::ours::Making;
 use super::search::{Candidates, Find, FindKind, Stranger};
 use super::values::{distinct, link_match_value, shown_match_value};
 use crate::capture::{Incoming, Owner};
@@ -17,6 +18,9 @@ use crate::store::Address;
 use std::cmp::Ordering;
 use std::collections::BTreeMap;
 use std::sync::Arc;
+
+/// How long a create waits whose place is taken by a record that is on its way out, or is being made itself.
+const MATCH_PAUSE: std::time::Duration = std::time::Duration::from_millis(200);
 
 impl Core {
     pub(crate) async fn on_found(&mut self, find: Find, generation: u64, result: Result<Candidates>) -> Result<()> {
@@ -62,12 +66,13 @@ impl Core {
                     reservations.clear();
                 }
                 desk.load_links(&self.store, reservations.values().copied().collect()).await?;
+                let making = self.being_made(&rules, sync);
                 for item in items {
                     let found: Vec<Vec<Observation>> = candidates
                         .iter()
                         .map(|rows| rows.get(item.rows.clone()).map(|rows| rows.concat()).unwrap_or_default())
                         .collect();
-                    self.identify(&mut desk, &rules, sync, member, &find.others, item, found, &mut reservations).await?;
+                    self.identify(&mut desk, &rules, sync, member, &find.others, item, found, &mut reservations, &making).await?;
                 }
             }
             FindKind::Collided { link } => {
@@ -109,6 +114,7 @@ impl Core {
         item: Stranger,
         found: Vec<Vec<Observation>>,
         reservations: &mut BTreeMap<Vec<u8>, LinkId>,
+        making: &Making,
     ) -> Result<()> {
         let Some(slot) = desk.slot(&item.address) else { return Ok(()) };
         let (None, Some(pending)) = (slot.link, slot.pending.clone()) else { return Ok(()) };
@@ -157,6 +163,11 @@ impl Core {
                     self.ambiguous(sync, member, &item.address, &pending, other, vec![candidate.key]);
                     return Ok(());
                 }
+                // A create of ours that is under way may have made it: its echo or its answer will say so (invariant 4).
+                Owner::Nobody if making.of(other, item.value.as_ref()) => {
+                    self.identify_later(sync, item.address);
+                    return Ok(());
+                }
                 Owner::Nobody => bound.push((other, candidate)),
                 // Found under a key that it has given up by now: looked for again when the feed has told.
                 Owner::Past | Owner::Unclear => {
@@ -166,7 +177,7 @@ impl Core {
                 Owner::Link(id) => match self.may_join(desk, id, member) {
                     Join::Yes if into.is_none_or(|into| into == id) => into = Some(id),
                     Join::Later => {
-                        self.identify_later(sync, item.address);
+                        self.identify_after(desk, sync, id, item.address);
                         return Ok(());
                     }
                     _ => {
@@ -287,7 +298,7 @@ impl Core {
                     self.note_linked(&rules, id, member, &pending.key);
                 }
             }
-            Join::Later => self.identify_later(sync, item.address),
+            Join::Later => self.identify_after(desk, sync, id, item.address),
             Join::No => self.duplicate(sync, member, &item.address, pending, id),
         }
     }
@@ -359,8 +370,18 @@ impl Core {
         match self.owner(desk, &sight) {
             Owner::Link(other) if other == id => {}
             Owner::Past | Owner::Unclear => return Ok(()),
+            Owner::Nobody if self.being_made(rules, sync).of(member, link_match_value(rules, &link).as_ref()) => {
+                self.owe_later(sync, &mut link, member, now.plus(MATCH_PAUSE));
+                desk.save(link);
+                return Ok(());
+            }
             Owner::Link(other) => {
-                if self.may_join(desk, other, member) == Join::Later || self.ask_after_the_record(sync, &link, member) {
+                if self.may_join(desk, other, member) == Join::Later {
+                    self.owe_later(sync, &mut link, member, now.plus(MATCH_PAUSE));
+                    desk.save(link);
+                    return Ok(());
+                }
+                if self.ask_after_the_record(sync, &link, member) {
                     return Ok(());
                 }
                 let error =
@@ -439,7 +460,8 @@ impl Core {
     }
 
     pub(crate) fn park_stranger(&mut self, sync: usize, address: &Address, code: Code, message: String, subject: Subject) {
-        let id = self.new_review();
+        // One item for one stranger: what is asked about it is asked anew.
+        let id = self.parked.get(address).copied().unwrap_or_else(|| self.new_review());
         let Some(rules) = self.rules(sync) else { return };
         let review =
             Review { id, sync: rules.id, link: None, opened: self.now(), closed: None, code: code.to_string(), message, subject };

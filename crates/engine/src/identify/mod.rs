@@ -3,6 +3,7 @@
 //! sync and also sees reservations, so that two records with one match value never become two pairs.
 
 mod bind;
+mod ours;
 mod search;
 mod unproven;
 mod values;
@@ -37,6 +38,8 @@ pub(crate) struct Unidentified {
     collided: VecDeque<(MemberIndex, LinkId)>,
     /// Strangers that a write under way may have made, with the flights that must be over first.
     perhaps_ours: BTreeMap<Address, BTreeSet<FlightId>>,
+    /// Strangers whose match waits for a person, by its link: they are looked at when that has been decided.
+    behind: BTreeMap<LinkId, BTreeSet<Address>>,
     running: bool,
     retry_at: Option<Moment>,
     failures: u32,
@@ -48,6 +51,20 @@ impl Unidentified {
     pub fn len(&self) -> usize {
         let waiting = self.later.len().saturating_add(self.perhaps_ours.len());
         self.queue.len().saturating_add(waiting).saturating_add(self.collided.len())
+    }
+
+    /// How many strangers wait for a person because their match does.
+    pub fn behind(&self) -> usize {
+        self.behind.values().map(BTreeSet::len).sum()
+    }
+
+    fn leave(&mut self, address: &Address) {
+        if !self.behind.is_empty() {
+            self.behind.values_mut().for_each(|waiting| {
+                waiting.remove(address);
+            });
+            self.behind.retain(|_, waiting| !waiting.is_empty());
+        }
     }
 
     /// A feed tells of a stranger, of which a reading may have told before.
@@ -86,6 +103,7 @@ impl Core {
     pub(crate) fn unidentified(&mut self, sync: usize, address: Address) {
         let Some(state) = self.syncs.get_mut(sync) else { return };
         state.unidentified.perhaps_ours.remove(&address);
+        state.unidentified.leave(&address);
         if let Some(review) = self.parked.remove(&address) {
             let now = self.clock.now();
             self.transaction.closed_reviews.push((review, now, "the record changed".to_owned()));
@@ -147,8 +165,37 @@ impl Core {
         }
     }
 
+    /// Puts a stranger off whose match cannot be joined now: for a moment, or until a person has decided what that waits for.
+    pub(crate) fn identify_after(&mut self, desk: &Desk, sync: usize, id: LinkId, address: Address) {
+        let room = self.options.max_unidentified;
+        let waits = desk.link(id).is_some_and(|link| self.waits_for_a_person(sync, link));
+        let waits = waits && !crate::mutants::active("stranger_asks_on");
+        match self.syncs.get_mut(sync).map(|state| &mut state.unidentified) {
+            Some(unidentified) if waits && unidentified.behind() < room => {
+                unidentified.behind.entry(id).or_default().insert(address);
+            }
+            _ => self.identify_later(sync, address),
+        }
+    }
+
+    /// Whether nothing happens to a link before a person has spoken.
+    fn waits_for_a_person(&self, sync: usize, link: &Link) -> bool {
+        let parked = self.syncs.get(sync).is_some_and(|state| state.parked.holds(link.id));
+        parked || link.sides.iter().any(|side| side.owes_life && side.blocked.is_some())
+    }
+
+    /// A link has been decided, or what kept it from being written is over: strangers that waited for that are looked at.
+    pub(crate) fn look_at_those_behind(&mut self, sync: usize, id: LinkId) {
+        let waiting = self.syncs.get_mut(sync).and_then(|state| state.unidentified.behind.remove(&id));
+        for address in waiting.into_iter().flatten() {
+            self.unidentified(sync, address);
+        }
+    }
+
     pub(crate) fn rename_unidentified(&mut self, sync: usize, old: &Address, new: &Address) {
-        self.parked.remove(old);
+        if let Some(review) = self.parked.remove(old) {
+            self.close_review(sync, review, "the record has another key by now".to_owned());
+        }
         self.take_off_the_list(sync, old);
         self.unidentified(sync, new.clone());
     }
@@ -165,6 +212,7 @@ impl Core {
     fn take_off_the_list(&mut self, sync: usize, address: &Address) {
         let Some(state) = self.syncs.get_mut(sync) else { return };
         state.unidentified.perhaps_ours.remove(address);
+        state.unidentified.leave(address);
         if state.unidentified.queued.remove(address) {
             state.unidentified.queue.retain(|other| other != address);
         }

@@ -116,7 +116,7 @@ impl Layout {
         let mut group = self.regroup(old, fields, link);
         if fields.iter().any(|field| self.remaps_field(old, field))
             // What a person left to differ is left so until somebody changes it.
-            && let Some(agreed) = group.agreed.as_mut().filter(|agreed| agreed.rule != Rule::LeftAsItIs)
+            && let Some(agreed) = group.agreed.as_mut().filter(|agreed| !agreed.rule.is_left())
         {
             agreed.rule = Rule::OldMapping;
         }

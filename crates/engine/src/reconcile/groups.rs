@@ -8,7 +8,7 @@ use crate::change::EditTime;
 use crate::clock::Moment;
 use crate::error::{Code, Error};
 use crate::ledger::{Entry, FieldEntry, Rule};
-use crate::link::{Agreed, Cells, GroupIndex, Held, MemberIndex, Standing};
+use crate::link::{Agreed, Cells, GroupIndex, Held, MemberIndex, ReviewId, Standing};
 use crate::map::{canonical_record, member_record, wanted};
 use crate::review::Subject;
 use crate::rules::{Authority, Policy, TargetEdits};
@@ -147,6 +147,7 @@ impl Work<'_> {
                 {
                     (EditTime { at: self.now, granularity_micros: 1, estimated: true }, self.hops(member))
                 }
+                (Some(agreed), false, None) if agreed.from == member && self.is_asked_again(agreed) => (agreed.time, agreed.hops),
                 (Some(_), false, None) => continue,
             };
             match self.canonical(member, group) {
@@ -197,6 +198,12 @@ impl Work<'_> {
         }
     }
 
+    /// Whether a value that validation refuses, and that a person left at that, is to be looked at again: something about the
+    /// record has changed.
+    pub(super) fn is_asked_again(&self, agreed: &Agreed) -> bool {
+        agreed.rule == Rule::LeftRefused && self.members().any(|member| self.any_flowing_change(member))
+    }
+
     /// Whether a member shows exactly what it would be made to show for the agreed value, or for what another member shows.
     fn shows_what_another_has(&self, member: MemberIndex, group: GroupIndex, agreed: Option<&Agreed>) -> bool {
         let others = self.present().into_iter().filter(|other| *other != member);
@@ -225,6 +232,10 @@ impl Work<'_> {
         if contenders.is_empty() && self.is_of_old_mapping(group) {
             return Ok(self.settle_under_new_mapping(group, agreed, verdicts));
         }
+        if contenders.is_empty() && self.contenders_are_gone(group) {
+            let winner = Contender { member: agreed.from, values: agreed.values, time: agreed.time, hops: agreed.hops };
+            return Ok(Settled::Agreed { winner, rule: Rule::NoLongerInConflict, losers: Vec::new() });
+        }
         if contenders.is_empty() {
             return Ok(self.settle_against_the_flow(group));
         }
@@ -242,7 +253,7 @@ impl Work<'_> {
         if let Some(place) = self.common_value(group, &contenders) {
             let winner = contenders.get(place).cloned();
             // Where the members were left to differ, what is agreed is not what they show: any change is news to the others.
-            let same_as_agreed = !matches!(agreed.rule, Rule::LeftAsItIs | Rule::OldMapping)
+            let same_as_agreed = !(agreed.rule.is_left() || agreed.rule == Rule::OldMapping)
                 && winner.as_ref().is_some_and(|winner| self.same(group, &winner.values, &agreed.values));
             return Ok(match winner {
                 Some(winner) if !same_as_agreed => Settled::Agreed { winner, rule: Rule::OnlyChange, losers: Vec::new() },
@@ -258,6 +269,13 @@ impl Work<'_> {
             return Ok(self.conflict(group, contenders));
         }
         self.contest(group, contenders)
+    }
+
+    /// Whether a group is held for values of members that no longer have the record.
+    fn contenders_are_gone(&self, group: GroupIndex) -> bool {
+        let held = self.before.groups.get(group).and_then(|state| state.held.as_ref());
+        let present = self.present();
+        held.is_some_and(|held| !held.contenders.iter().any(|(member, ..)| present.contains(member)))
     }
 
     /// Nobody has changed the group, but its mapping is another one now: what was decided last stands, as the member that it
@@ -402,6 +420,7 @@ impl Work<'_> {
 
     fn follow_ruling(&self, group: GroupIndex, choice: &Choice) -> Settled {
         let agreed = self.before.groups.get(group).and_then(|state| state.agreed.clone());
+        let prior = agreed.as_ref().map(|agreed| agreed.rule);
         let now = EditTime { at: self.now, granularity_micros: 1, estimated: false };
         let winner = match choice {
             Choice::Take(member) => self.shown_by(*member, group, now),
@@ -412,7 +431,11 @@ impl Work<'_> {
         };
         match winner {
             Some(winner) if matches!(choice, Choice::Leave) => {
-                Settled::Agreed { winner, rule: Rule::LeftAsItIs, losers: Vec::new() }
+                let held = self.before.groups.get(group).and_then(|state| state.held.as_ref());
+                let never_sound = prior.is_none_or(|rule| rule == Rule::LeftRefused);
+                let refused = never_sound && held.is_some_and(|held| held.rejects);
+                let rule = if refused { Rule::LeftRefused } else { Rule::LeftAsItIs };
+                Settled::Agreed { winner, rule, losers: Vec::new() }
             }
             Some(winner) => {
                 let losers = self
@@ -469,6 +492,9 @@ impl Work<'_> {
         let known = self.before.groups.get(group).and_then(|state| state.held.as_ref()).map(|held| held.review);
         let known = known.filter(|known| self.before.held.is_none_or(|hold| hold.review != *known));
         let rejects = matches!(subject, Subject::Rejected { .. });
+        // The item of a rejected record holds several groups. What comes after it is about one: an answer to it must not be
+        // taken for an answer about the others.
+        let known = known.filter(|known| rejects || !self.holds_others(group, *known));
         // One review item for a rejected record, not one per group of it.
         let shared = self.reviews.iter().find(|review| review.subject == subject).map(|review| review.id);
         let review = self.review(shared.or(known), code, message, subject);
@@ -476,6 +502,12 @@ impl Work<'_> {
         if let Some(state) = self.link.groups.get_mut(group) {
             state.held = Some(Held { review, contenders, rejects });
         }
+    }
+
+    /// Whether an item holds other groups than this one, as far as they have been looked at.
+    fn holds_others(&self, group: GroupIndex, review: ReviewId) -> bool {
+        let mut others = self.link.groups.iter().enumerate().filter(|(other, _)| *other != group);
+        others.any(|(_, state)| state.held.as_ref().is_some_and(|held| held.review == review))
     }
 
     /// Counts the returns of a group to values it had through our writes, and its causal hops.
@@ -557,7 +589,7 @@ impl Work<'_> {
 
     fn was_left_as_it_is(&self, group: GroupIndex) -> bool {
         let agreed = self.link.groups.get(group).and_then(|state| state.agreed.as_ref());
-        agreed.is_some_and(|agreed| agreed.rule == Rule::LeftAsItIs)
+        agreed.is_some_and(|agreed| agreed.rule.is_left())
     }
 
     fn owe_life(&mut self, member: MemberIndex) {

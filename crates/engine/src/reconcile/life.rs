@@ -116,7 +116,8 @@ impl Work<'_> {
                 continue;
             }
             let edits = self.rules.target_edits;
-            let inward = self.inward(member);
+            // What no source holds is not put right: there is nothing to put right from.
+            let inward = self.inward(member) && self.present().into_iter().any(|other| self.outward(other));
             let Some(side) = self.side(member) else { continue };
             side.owes.clear();
             match edits {

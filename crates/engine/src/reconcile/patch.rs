@@ -2,7 +2,8 @@
 
 use crate::connector::Operation;
 use crate::error::{Code, Error};
-use crate::link::{Cells, Life, Link, MemberIndex, Side, Standing};
+use crate::ledger::Rule;
+use crate::link::{Agreed, Cells, Group, Life, Link, MemberIndex, Side, Standing};
 use crate::map::{canonical_record, cell, wanted};
 use crate::record::Record;
 use crate::rules::{OnDelete, SyncRules};
@@ -101,8 +102,11 @@ fn update(rules: &SyncRules, link: &Link, side: &Side, member: MemberIndex) -> P
 }
 
 fn create(rules: &SyncRules, link: &Link, side: &Side, member: MemberIndex) -> Patch {
-    // A conflict over some fields keeps a record from nobody; a record that was rejected is made nowhere.
-    if link.groups.iter().any(|group| group.held.as_ref().is_some_and(|held| held.rejects)) {
+    // A conflict over some fields keeps a record from nobody; a record that was rejected is made nowhere, also when a person
+    // has left it at that.
+    let left = |agreed: &Agreed| agreed.rule == Rule::LeftRefused;
+    let refused = |group: &Group| group.held.as_ref().is_some_and(|held| held.rejects) || group.agreed.as_ref().is_some_and(left);
+    if link.groups.iter().any(refused) {
         return Patch::Waits;
     }
     let agreed = agreed_cells(rules, link);
@@ -125,6 +129,9 @@ fn create(rules: &SyncRules, link: &Link, side: &Side, member: MemberIndex) -> P
         }
     }
     give_old_key(rules, side, member, &mut image);
+    if lacks_key(rules, link, member, &image) {
+        return Patch::Waits;
+    }
     let absent_by = rules
         .match_on
         .iter()
@@ -143,6 +150,14 @@ fn give_old_key(rules: &SyncRules, side: &Side, member: MemberIndex, image: &mut
             image.set(name.clone(), value.clone());
         }
     }
+}
+
+/// Whether a person is being asked about the very key that a create would have to give.
+fn lacks_key(rules: &SyncRules, link: &Link, member: MemberIndex, image: &Record) -> bool {
+    let Some(schema) = rules.members.get(member).map(|member| &member.schema) else { return false };
+    let in_question = link.groups.iter().enumerate().filter(|(_, state)| state.held.is_some());
+    let mut fields = in_question.flat_map(|(group, _)| rules.group_fields(group)).filter_map(|&field| rules.at(member, field));
+    fields.any(|at| at.creatable && schema.key.contains(&at.name) && !image.has(at.name.as_str()))
 }
 
 fn delete(rules: &SyncRules, side: &Side, member: MemberIndex) -> Patch {

@@ -60,8 +60,13 @@ impl Work<'_> {
             .groups
             .iter()
             .any(|group| group.held.as_ref().is_some_and(|held| held.contenders.iter().any(|(other, ..)| *other == member)));
+        let agreed_here = |agreed: &&crate::link::Agreed| agreed.from == member;
+        let mut left = self.before.groups.iter().filter_map(|group| group.agreed.as_ref()).filter(agreed_here);
+        let asked_again = left.any(|agreed| self.is_asked_again(agreed));
         let remapped = (0..self.rules.groups.len()).any(|group| self.is_of_old_mapping(group));
-        if self.rules.validation.is_empty() || !(self.any_flowing_change(member) || held_here || self.revived || remapped) {
+        if self.rules.validation.is_empty()
+            || !(self.any_flowing_change(member) || held_here || asked_again || self.revived || remapped)
+        {
             return verification;
         }
         let mut cells = vec![None; self.rules.fields.len()];

@@ -55,6 +55,11 @@ impl Parked {
         }
     }
 
+    /// Whether a link waits for a person.
+    pub fn holds(&self, link: LinkId) -> bool {
+        self.links.contains_key(&link)
+    }
+
     pub fn observations(&self) -> u64 {
         self.observations
     }

@@ -6,7 +6,7 @@ use super::desk::{Desk, address};
 use crate::clock::Moment;
 use crate::error::{Code, Error, Result};
 use crate::guard::Verdict;
-use crate::link::{Link, LinkId, MemberIndex, Pending, Shown};
+use crate::link::{Link, LinkId, MemberIndex, Pending, Shown, Standing};
 use crate::reconcile::{Decision, Need, Outcome, Patch, Ruling, Uniqueness, decide_knowing, patch};
 use crate::review::{Review, Subject};
 use crate::rules::SyncRules;
@@ -77,7 +77,7 @@ impl Core {
         if self.is_guarded(sync, &link, &pending) && !matches!(ruling, Some(Ruling::Life { .. })) {
             match self.verdict_on(sync, &link, &pending) {
                 None => {
-                    self.park(sync, &link, &pending);
+                    self.park(desk, sync, &link, &pending);
                     desk.lay_back(&link, pending);
                     return Ok(false);
                 }
@@ -101,7 +101,7 @@ impl Core {
             Need::Read(members) => {
                 let unreadable = members.iter().find(|member| self.unreadable_links.contains(&(id, **member)));
                 match unreadable.and_then(|member| link.sides.get(*member)).and_then(|side| side.blocked) {
-                    Some(_) => self.park(sync, &link, &pending),
+                    Some(_) => self.park(desk, sync, &link, &pending),
                     None if self.reading.len() >= READING_MAX => self.spill(sync),
                     None => members.into_iter().for_each(|member| self.want_read(sync, member, id)),
                 }
@@ -112,7 +112,7 @@ impl Core {
                 self.waits.insert((until, id), sync);
             }
             Need::NewLink(member) => parts = Some(member),
-            Need::Person => self.park(sync, &link, &pending),
+            Need::Person => self.park(desk, sync, &link, &pending),
         }
         desk.lay_back(&link, pending);
         if let Some(member) = parts {
@@ -140,6 +140,7 @@ impl Core {
         if let Some(state) = self.syncs.get_mut(sync) {
             state.parked.take(before.id);
         }
+        self.look_at_those_behind(sync, before.id);
         desk.clear_lifted(before, pending);
         if !crate::mutants::active("loser_not_recorded") {
             self.transaction.ledger.extend(ledger);
@@ -186,7 +187,8 @@ impl Core {
     fn dispatch_to(&mut self, rules: &Arc<SyncRules>, sync: usize, link: &mut Link, member: MemberIndex, now: Moment) -> bool {
         let Some(side) = link.sides.get(member) else { return false };
         let queued = side.queued;
-        if side.blocked.is_some() {
+        let displaced = side.standing == Standing::Present && self.is_displaced(sync, member, side);
+        if side.blocked.is_some() || displaced {
             self.strike_debt(link, member);
             return queued;
         }
@@ -300,10 +302,16 @@ impl Core {
             .collect()
     }
 
-    /// What is pending about this link waits for a person.
-    pub(crate) fn park(&mut self, sync: usize, link: &Link, pending: &[Option<Pending>]) {
+    /// What is pending about this link waits for a person. What is owed of it stays in the link and leaves the list of
+    /// debts: it would be taken up again and again, and stand before the debts of others (invariant 7).
+    pub(crate) fn park(&mut self, desk: &mut Desk, sync: usize, link: &Link, pending: &[Option<Pending>]) {
         if let Some(state) = self.syncs.get_mut(sync) {
             state.parked.put(link.id, pending.iter().flatten().count());
+        }
+        if link.sides.iter().any(|side| side.queued) && !crate::mutants::active("debts_of_the_held_stay") {
+            let mut link = link.clone();
+            (0..link.sides.len()).for_each(|member| self.strike_debt(&mut link, member));
+            desk.save(link);
         }
     }
 

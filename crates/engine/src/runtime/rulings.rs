@@ -149,6 +149,7 @@ impl Core {
                 self.owe_later(sync, &mut link, member, now);
             }
         }
+        self.look_at_those_behind(sync, link.id);
         link
     }
 

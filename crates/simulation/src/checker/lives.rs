@@ -19,7 +19,10 @@ impl Checker<'_> {
     /// Records that a person typed in twice: somebody is asked, or they are told apart by now.
     pub(super) fn doubles(&mut self, tag: &str) {
         let twice = (0..self.members()).any(|member| self.rows(tag, member).len() > 1);
-        if twice && !self.excused.contains_key(tag) {
+        // A second record is known by the first one's counterpart. Where that was deleted, and is to stay so, it is a record of
+        // its own.
+        let goes_its_own_way = !self.deletes_are_followed() && self.was_deleted(tag);
+        if twice && !goes_its_own_way && !self.excused.contains_key(tag) {
             self.blame("one record, once (doubles)", tag, "two records of it at one member, and nobody is asked".to_owned());
         }
     }
@@ -60,7 +63,7 @@ impl Checker<'_> {
             }
             return;
         }
-        if !matches!(self.world().on_delete, DeleteRule::Propagate | DeleteRule::Soft) {
+        if !self.deletes_are_followed() {
             self.deletes_stay_where_they_are(tag, life);
             return;
         }
@@ -78,6 +81,10 @@ impl Checker<'_> {
             let what = format!("{why}, but it is {}", if everywhere { "everywhere" } else { "nowhere" });
             self.blame("4 one record, once (deletes)", tag, what);
         }
+    }
+
+    pub(super) fn deletes_are_followed(&self) -> bool {
+        matches!(self.world().on_delete, DeleteRule::Propagate | DeleteRule::Soft)
     }
 
     /// A delete that is not to be followed is followed nowhere, unless a person said so.

@@ -5,6 +5,7 @@ use super::Checker;
 use crate::database::Author;
 use crate::timeline::{Lives, Step};
 use crate::world::{AgainstFlow, Decide, EditRule, Start};
+use concord_engine::error::Code;
 use concord_engine::ledger::{Entry, Rule};
 use concord_engine::review::{Review, Subject};
 use concord_engine::runtime::command::Resolution;
@@ -70,6 +71,7 @@ impl Checker<'_> {
         let world = self.world();
         let asks = world.further.one_way == Some(AgainstFlow::Review);
         let deletes = world.against_edit == EditRule::Person || asks;
+        let duplicate = Code::MatchDuplicate.to_string();
         let poison = world.members.iter().any(|member| member.profile.poison.is_some());
         let triggered = world.members.iter().any(|member| !member.triggers.is_empty());
         let blamed: Vec<(String, String)> = self
@@ -82,6 +84,8 @@ impl Checker<'_> {
                     !(manual || world.start == Start::Person)
                 }
                 Subject::DeleteAgainstEdit { .. } => !deletes,
+                // What is left of a record whose delete was not followed may stand in the way of one made anew.
+                Subject::Rejected { .. } if duplicate == review.code && !self.deletes_are_followed() => false,
                 Subject::Rejected { .. } => {
                     !asks
                         && !poison

@@ -141,3 +141,30 @@ fn a_system_restored_from_an_older_copy_has_its_say_again() {
     };
     finds("old_life_versions_kept", test);
 }
+
+#[test]
+fn what_came_while_a_gap_stopped_the_sync_is_decided_when_it_goes_on() {
+    let test = || {
+        let mut world = world(2);
+        world.members[B].profile.feed_delay_ms_max = 5_000;
+        told(world, async |stage| {
+            let steps = async {
+                stage.pause(1_000).await;
+                gate(stage, B, Gate::Before);
+                stage.delete(A, "r1");
+                stage.pause(1_000).await;
+                stage.stage.systems[A].lose_feed();
+                stage.until_stopped().await?;
+                // Our delete, and its echo.
+                gate(stage, B, Gate::Open);
+                stage.pause(6_000).await;
+                stage.ask(Request::Reread(PEOPLE)).await?;
+                stage.stage.level().await
+            };
+            let mut found = stage.while_it_lives(steps).await;
+            found.extend(stage.expect("r1", "name", None));
+            found
+        })
+    };
+    finds("gap_leaves_pending", test);
+}

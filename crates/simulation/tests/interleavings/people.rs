@@ -195,3 +195,32 @@ fn what_is_said_about_a_mass_delete_while_the_sync_is_paused_outlives_a_kill() {
         found
     });
 }
+
+#[test]
+fn what_is_owed_of_records_whose_delete_is_in_question_stands_in_nobodys_way() {
+    let test = || {
+        let mut world = guarded();
+        world.batch_size = 1;
+        world.parallelism = 1;
+        told(world, async |stage| {
+            let steps = async {
+                stage.pause(1_000).await;
+                gate(stage, B, Gate::Before);
+                // Two are being written; the others wait for room, those that are then deleted before the last one.
+                for tag in RECORDS {
+                    stage.edit(A, tag, &[("name", text("from a"))]);
+                    stage.pause(1_500).await;
+                }
+                for tag in &RECORDS[2..5] {
+                    stage.delete(A, tag);
+                }
+                stage.pause(1_000).await;
+                gate(stage, B, Gate::Open);
+                stage.until_shown(B, "r6", "name", &text("from a")).await?;
+                stage.stage.level().await
+            };
+            stage.while_it_lives(steps).await
+        })
+    };
+    finds("debts_of_the_held_stay", test);
+}

@@ -12,6 +12,7 @@ mod loops;
 mod losses;
 #[cfg(feature = "failpoints")]
 mod planted;
+mod rejects;
 mod remapping;
 mod returns;
 mod rulings;

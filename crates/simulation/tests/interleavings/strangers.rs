@@ -1,0 +1,101 @@
+//! Records that come while their match is on its way: made by us and not yet answered for, about to be deleted, or gone
+//! from a key that is taken anew before its feed tells of it.
+
+use super::{A, B, finds, gate, text, told, world};
+use concord_engine::runtime::command::Resolution;
+use concord_simulation::checker::Violation;
+use concord_simulation::database::KeyKind;
+use concord_simulation::script::{Script, natural, wrong};
+use concord_simulation::system::Gate;
+
+async fn nothing_waits(stage: &Script) -> Vec<Violation> {
+    stage.reviews().await.into_iter().map(|review| wrong(format!("waits for a person: {review:?}"))).collect()
+}
+
+fn one_each(stage: &Script, tag: &str) -> Vec<Violation> {
+    let counts = [A, B].map(|member| stage.count(member, tag));
+    (counts != [1, 1]).then(|| wrong(format!("records of {tag}: {counts:?}"))).into_iter().collect()
+}
+
+#[test]
+fn a_record_that_our_unanswered_create_has_made_is_not_bound_as_a_strangers_match() {
+    let test = || {
+        let mut world = world(2);
+        world.members[B].profile.marks = false;
+        told(world, async |stage| {
+            let steps = async {
+                stage.pause(1_000).await;
+                gate(stage, B, Gate::After);
+                // Deleted at B and edited at A: it is made anew at B, and the answer is kept from us.
+                stage.delete(B, "r1");
+                stage.edit(A, "r1", &[("name", text("from a"))]);
+                stage.until_shown(B, "r1", "name", &text("from a")).await?;
+                stage.delete(A, "r1");
+                stage.insert(A, "r1", &[("name", text("made anew"))]);
+                stage.pause(2_000).await;
+                gate(stage, B, Gate::Open);
+                stage.stage.level().await
+            };
+            let mut found = stage.while_it_lives(steps).await;
+            found.extend(stage.expect("r1", "name", Some(&text("made anew"))));
+            found.extend(one_each(stage, "r1"));
+            found.extend(nothing_waits(stage).await);
+            found
+        })
+    };
+    finds("own_create_taken_for_match", test);
+}
+
+#[test]
+fn a_record_made_anew_before_its_delete_is_let_through_waits_with_it_and_not_in_a_circle() {
+    let test = || {
+        let mut world = world(2);
+        world.max_deletes = 0;
+        told(world, async |stage| {
+            let steps = async {
+                stage.pause(1_000).await;
+                stage.delete(A, "r1");
+                stage.pause(1_000).await;
+                stage.insert(A, "r1", &[("name", text("made anew"))]);
+                // Level though a person has yet to speak.
+                stage.stage.level().await?;
+                stage.resolve(Resolution::Retry).await?;
+                stage.stage.level().await
+            };
+            let mut found = stage.while_it_lives(steps).await;
+            found.extend(stage.expect("r1", "name", Some(&text("made anew"))));
+            found.extend(one_each(stage, "r1"));
+            found.extend(nothing_waits(stage).await);
+            found
+        })
+    };
+    finds("stranger_asks_on", test);
+}
+
+#[test]
+fn a_create_under_the_key_of_a_record_that_is_gone_unseen_is_not_taken_for_that_record() {
+    let test = || {
+        let mut world = natural(world(2));
+        world.members[B].keys = KeyKind::Serial;
+        world.members[A].profile.feed_delay_ms_max = 20_000;
+        told(world, async |stage| {
+            let steps = async {
+                stage.pause(21_000).await;
+                gate(stage, A, Gate::Before);
+                stage.delete(B, "r1");
+                stage.insert(B, "r1", &[("name", text("made anew"))]);
+                stage.pause(1_000).await;
+                stage.delete(A, "r1");
+                gate(stage, A, Gate::Open);
+                stage.stage.level().await
+            };
+            let mut found = stage.while_it_lives(steps).await;
+            found.extend(stage.expect("r1", "name", Some(&text("made anew"))));
+            found.extend(one_each(stage, "r1"));
+            found.extend(nothing_waits(stage).await);
+            found.extend(stage.conclude().await);
+            found
+        })
+    };
+    finds("key_taken_unnoticed", test);
+}
