@@ -128,7 +128,7 @@ impl<'a> Person<'a> {
         let what = format!("{request:?}");
         let answer = match tokio::time::timeout(PATIENCE, self.stage.ask(request)).await {
             Ok(answer) => answer,
-            Err(_) => Err(Error::new(Code::ControlFailed, "no answer")),
+            Err(_) => Err(Error::new(Code::OutcomeUnknown, "no answer")),
         };
         self.stage.trace.note("person", &format!("{what}: {:?}", answer.as_ref().map_err(ToString::to_string)));
         answer.map(|_| ()).map_err(|error| error.code)
@@ -146,6 +146,10 @@ impl<'a> Person<'a> {
         self.stage.answers.borrow_mut().push(Answer { review: review.clone(), resolution: resolution.clone(), at });
         let is_bind = matches!(resolution, Resolution::Bind(_));
         let answer = self.ask(Request::Resolve(id, resolution)).await;
+        if answer == Err(Code::ControlFailed) {
+            // Said to nobody.
+            self.stage.answers.borrow_mut().pop();
+        }
         if is_bind && answer == Err(Code::BadResolution) {
             // The item is older than what has become of the record or its candidates: have it looked at again.
             self.stage.answers.borrow_mut().push(Answer { review, resolution: Resolution::Retry, at });

@@ -203,13 +203,13 @@ impl Stage {
         self.handle.borrow().as_ref().map(|handle| handle.status.borrow().clone())
     }
 
-    /// What a person asks of the engine, answered; an error when it does not live.
+    /// What a person asks of the engine, answered; an error when it does not live, or dies before it has answered.
     pub async fn ask(&self, request: Request) -> Result<String> {
         let gone = || Error::new(Code::ControlFailed, "the engine does not live");
         let handle = self.handle.borrow().clone().ok_or_else(gone)?;
         let (answer, answered) = tokio::sync::oneshot::channel();
         handle.commands.send(Command { request, answer }).await.map_err(|_| gone())?;
-        answered.await.map_err(|_| gone())?
+        answered.await.map_err(|_| Error::new(Code::OutcomeUnknown, "the engine died before it answered"))?
     }
 
     fn written(&self) -> u64 {
