@@ -87,8 +87,15 @@ impl<'a> Person<'a> {
                 return Ok(());
             }
             for review in open {
-                self.clean_up(&review).await;
-                if let Some(resolution) = self.choose(&review, true) {
+                let mended = self.clean_up(&review).await;
+                let refused = review.code == Code::TargetRejected.to_string();
+                // Nothing is left to be put right where it came from: to try again for ever is no answer.
+                let resolution = if refused && !mended && self.random.percent(50) {
+                    Some(Resolution::Ignore)
+                } else {
+                    self.choose(&review, true)
+                };
+                if let Some(resolution) = resolution {
                     self.answer(review, resolution).await;
                 }
             }
@@ -204,20 +211,22 @@ impl<'a> Person<'a> {
         fields.iter().map(value).collect()
     }
 
-    /// What is wrong at its source is put right there: refused values become good ones, a record typed in twice goes.
-    async fn clean_up(&mut self, review: &Review) {
+    /// What is wrong at its source is put right there: refused values become good ones, a record typed in twice goes. Says
+    /// whether there was anything of the kind.
+    async fn clean_up(&mut self, review: &Review) -> bool {
         match &review.subject {
             Subject::Rejected { .. } | Subject::Conflict { .. } => {
-                self.repair(review).await;
-                self.take_away_the_double(review).await;
+                let repaired = self.repair(review).await;
+                return self.take_away_the_double(review).await || repaired;
             }
             Subject::Duplicate { member, key, .. } => self.delete(*member, key),
             // Every candidate has its own counterpart by now, or would have to be one of two that are the same.
             Subject::Ambiguous { member, key, other, candidates } if self.is_double(*other, &candidates[..]) => {
                 self.delete(*member, key);
             }
-            _ => {}
+            _ => return false,
         }
+        true
     }
 
     fn delete(&self, member: MemberIndex, key: &Key) {
@@ -238,10 +247,10 @@ impl<'a> Person<'a> {
     }
 
     /// A record that cannot be made at a member because the same one is there already, typed in twice, goes everywhere.
-    async fn take_away_the_double(&mut self, review: &Review) {
+    async fn take_away_the_double(&mut self, review: &Review) -> bool {
         let taken = [Code::MatchDuplicate, Code::MatchAmbiguous, Code::TargetRejected].map(|code| code.to_string());
         if !matches!(review.subject, Subject::Rejected { .. }) || !taken.contains(&review.code) {
-            return;
+            return false;
         }
         let links = self.stage.store.links(review.link.into_iter().collect()).await.unwrap_or_default();
         let sides = || links.iter().flat_map(|state| state.link.sides.iter().enumerate());
@@ -251,12 +260,15 @@ impl<'a> Person<'a> {
             let tagged = |fields: &Record| tag_of(&self.stage.world, member, fields).as_deref() == Some(tag);
             system.look(|database| database.rows().filter(|row| tagged(&row.fields)).count() > 1)
         };
-        if rows.iter().any(|(member, key)| self.tag(*member, key).is_some_and(|tag| twice(*member, &tag))) {
+        let double = rows.iter().any(|(member, key)| self.tag(*member, key).is_some_and(|tag| twice(*member, &tag)));
+        if double {
             rows.iter().for_each(|(member, key)| self.delete(*member, key));
         }
+        double
     }
 
-    async fn repair(&mut self, review: &Review) {
+    async fn repair(&mut self, review: &Review) -> bool {
+        let mut repaired = false;
         let links = self.stage.store.links(review.link.into_iter().collect()).await.unwrap_or_default();
         let sides = links.iter().flat_map(|state| state.link.sides.iter().enumerate());
         for (member, side) in sides {
@@ -264,10 +276,12 @@ impl<'a> Person<'a> {
             let operation = self.numbers.operation();
             let set = self.good_values(member, key, operation);
             if !set.is_empty() {
+                repaired = true;
                 let author = Author::User(operation);
                 system.transact(author.clone(), |database, draft| database.update(draft, &author, key, &set).map(|_| ())).ok();
             }
         }
+        repaired
     }
 
     fn good_values(&self, member: MemberIndex, key: &Key, operation: u64) -> Record {

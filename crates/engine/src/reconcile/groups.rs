@@ -219,6 +219,7 @@ impl Work<'_> {
     fn settle_group(&self, group: GroupIndex, verdicts: &[Verification]) -> Result<Settled, Need> {
         if let Some(Ruling::Group(ruled, choice)) = self.ruling
             && *ruled == group
+            && !self.takes_refused(group, choice, verdicts)
         {
             return Ok(self.follow_ruling(group, choice));
         }
@@ -451,6 +452,14 @@ impl Work<'_> {
             }
             None => Settled::Unchanged,
         }
+    }
+
+    /// Whether a person took a member's side in a conflict, and that member shows by now what validation refuses: that is
+    /// not what they saw.
+    fn takes_refused(&self, group: GroupIndex, choice: &Choice, verdicts: &[Verification]) -> bool {
+        let held = self.before.groups.get(group).and_then(|state| state.held.as_ref());
+        let Choice::Take(member) = choice else { return false };
+        held.is_some_and(|held| !held.rejects) && verdicts.get(*member).is_some_and(|verdict| verdict.reject.is_some())
     }
 
     /// What a member shows for a group, as a contender.

@@ -137,3 +137,32 @@ fn a_create_waits_for_the_key_that_it_has_to_give_and_for_no_other_field() {
         a update code=2; c create code=2",
     );
 }
+
+#[test]
+fn a_side_taken_in_a_conflict_is_not_written_if_it_is_refused_by_then() {
+    let mut rules = by(pair(), Policy::Manual);
+    rules.validation = vec![required("name")];
+    check(
+        rules,
+        &format!(
+            "{SAME}
+        a edits name=Bob
+        b edits name=Eve
+        decide
+        b edits name=null
+        rule name take b
+        write
+        b edits name=Kim
+        decide
+        rule name take b
+        write"
+        ),
+        "name=Ada by a (FirstSeen); city=Rome by a (FirstSeen)
+        name held for a+b CON-3006
+        name held for a+b CON-3010
+        no write
+        name held for a+b CON-3006
+        name=Kim by b (Manual); a lost name=Bob; a owes name; closed 1: decided
+        a update name=Kim",
+    );
+}
