@@ -3,12 +3,12 @@
 //! rules, triggers and flows made of our write is known. Nothing here retries what the engine would not know of.
 
 use super::client::{Call, Client, Need, read};
-use super::errors::{Refusal, of_record};
+use super::errors::{Refusal, of_record, of_request};
 use super::http::Failure;
 use super::ids;
 use super::position::{client_name, fingerprint};
 use super::read::find;
-use super::records::{Columns, Look, ShownRecord, retrieve};
+use super::records::{Columns, Look, Row, ShownRecord, retrieve};
 use super::schema::{FieldInfo, Object};
 use super::types;
 use concord_engine::change::Mark;
@@ -25,6 +25,8 @@ use std::sync::Arc;
 
 /// The most records of one call.
 const CALL_MAX: usize = 200;
+/// The most writes of one call of several parts: five of its parts may be about many records, and one of them reads.
+const PARTS_MAX: usize = 4;
 
 /// What a batch is written with.
 pub(super) struct Job {
@@ -60,6 +62,27 @@ enum Answered {
     Refused(Vec<Refusal>),
     Failed(Error),
     Unknown,
+}
+
+/// A write that happened, and what its record showed behind it, where that is known.
+struct Done {
+    place: usize,
+    id: String,
+    read: Option<(Look, ShownRecord)>,
+}
+
+/// The answer to a call of several parts.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Parts {
+    composite_response: Vec<Part>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Part {
+    http_status_code: u16,
+    body: Box<RawValue>,
 }
 
 /// Outcomes by the place of the write in the batch.
@@ -186,41 +209,52 @@ impl Job {
         Ok(())
     }
 
-    /// Sends what is ready, 200 at a time; gives back the writes that happened, with their records' ids.
-    async fn send(&self, writes: &[Write], ready: Vec<(usize, Sent)>, outcomes: &mut Outcomes) -> Vec<(usize, String)> {
-        let mut kinds: [Vec<(usize, Sent)>; 3] = [Vec::new(), Vec::new(), Vec::new()];
-        let [creates, updates, deletes] = &mut kinds;
-        for (place, sent) in ready {
-            match &sent {
-                Sent::Create(_) => creates.push((place, sent)),
-                // Nothing to set: what it shows is all that is asked for.
-                Sent::Update(_, body) if body.is_empty() => updates.push((place, sent)),
-                Sent::Update(..) => updates.push((place, sent)),
-                Sent::Delete(_) => deletes.push((place, sent)),
+    /// Sends what is ready, 200 records to a call; gives back the writes that happened.
+    async fn send(&self, writes: &[Write], ready: Vec<(usize, Sent)>, outcomes: &mut Outcomes) -> Vec<Done> {
+        let (updates, others): (Vec<_>, Vec<_>) = ready.into_iter().partition(|(_, sent)| matches!(sent, Sent::Update(..)));
+        let (creates, deletes): (Vec<_>, Vec<_>) = others.into_iter().partition(|(_, sent)| matches!(sent, Sent::Create(_)));
+        let mut answered = Vec::new();
+        for part in creates.chunks(CALL_MAX) {
+            answered.extend(part.iter().zip(self.one_call(part).await).map(|((place, _), answer)| (*place, answer, None)));
+        }
+        // In a call of several parts `@{` would begin a reference to another part.
+        let (plain, odd): (Vec<_>, Vec<_>) = updates.into_iter().partition(|(_, sent)| !refers(sent));
+        for part in odd.chunks(CALL_MAX) {
+            answered.extend(part.iter().zip(self.one_call(part).await).map(|((place, _), answer)| (*place, answer, None)));
+        }
+        for part in plain.chunks(CALL_MAX * PARTS_MAX) {
+            let (answers, look, mut shown) = self.update_and_read(part).await;
+            for ((place, sent), answer) in part.iter().zip(answers) {
+                let read = match sent {
+                    Sent::Update(id, _) => shown.remove(id).map(|shown| (look, shown)),
+                    _ => None,
+                };
+                answered.push((*place, answer, read));
             }
         }
+        for part in deletes.chunks(CALL_MAX) {
+            answered.extend(part.iter().zip(self.one_call(part).await).map(|((place, _), answer)| (*place, answer, None)));
+        }
         let mut done = Vec::new();
-        for kind in &kinds {
-            for part in kind.chunks(CALL_MAX) {
-                for ((place, _), answered) in part.iter().zip(self.one_call(part).await) {
-                    match answered {
-                        Answered::Done(id) => done.push((*place, id)),
-                        other => drop(outcomes.insert(*place, self.refused(writes.get(*place), other))),
-                    }
-                }
+        for (place, answer, read) in answered {
+            match answer {
+                Answered::Done(id) => done.push(Done { place, id, read }),
+                other => drop(outcomes.insert(place, self.refused(writes.get(place), other))),
             }
         }
         done
     }
 
     async fn one_call(&self, part: &[(usize, Sent)]) -> Vec<Answered> {
-        let each = |answer: fn(&Failure) -> Answered, failure: &Failure| part.iter().map(|_| answer(failure)).collect();
-        let answer = match self.client.call(&format!("writing {}", self.object.name), &self.call_for(part)).await {
-            Ok(answer) => answer,
-            Err(failure) if failure.sent => return each(|_| Answered::Unknown, &failure),
-            Err(failure) => return each(|failure| Answered::Failed(failure.error.clone()), &failure),
-        };
-        let results: Result<Vec<CallResult>> = read("the results of a write", &answer.body);
+        match self.client.call(&format!("writing {}", self.object.name), &self.call_for(part)).await {
+            Ok(answer) => self.results(part, &answer.body),
+            Err(failure) => unanswered(part, &failure),
+        }
+    }
+
+    /// What a call says of each record, in the order of the request.
+    fn results(&self, part: &[(usize, Sent)], body: &[u8]) -> Vec<Answered> {
+        let results: Result<Vec<CallResult>> = read("the results of a write", body);
         let mut results = results.unwrap_or_default().into_iter();
         part.iter()
             .map(|(_, sent)| match (results.next(), sent) {
@@ -230,6 +264,75 @@ impl Job {
                 _ => Answered::Unknown,
             })
             .collect()
+    }
+
+    /// Changes records and reads them again in one call of several parts: the parts are carried out in their order, each
+    /// by itself, and count as one.
+    async fn update_and_read(&self, part: &[(usize, Sent)]) -> (Vec<Answered>, Look, HashMap<String, ShownRecord>) {
+        let look = Look::new((self.behind)());
+        let nothing = HashMap::new;
+        let columns = match self.object.selected(&self.selection) {
+            Ok(fields) => Columns::new(&self.object, fields),
+            Err(error) => return (part.iter().map(|_| Answered::Failed(error.clone())).collect(), look, nothing()),
+        };
+        let call = self.call_of_parts(part, &columns);
+        let answer = match self.client.call(&format!("writing {}", self.object.name), &call).await {
+            Ok(answer) => answer,
+            Err(failure) => return (unanswered(part, &failure), look, nothing()),
+        };
+        let parts: Parts = match read("the results of a write", &answer.body) {
+            Ok(parts) => parts,
+            Err(_) => return (part.iter().map(|_| Answered::Unknown).collect(), look, nothing()),
+        };
+        let mut parts = parts.composite_response.into_iter();
+        let mut answers = Vec::with_capacity(part.len());
+        for run in part.chunks(CALL_MAX) {
+            match parts.next() {
+                Some(one) if one.is_success() => answers.extend(self.results(run, one.body.get().as_bytes())),
+                Some(one) => answers.extend(unanswered(run, &one.failure(&self.object.name))),
+                None => answers.extend(run.iter().map(|_| Answered::Unknown)),
+            }
+        }
+        let rows = parts.next().filter(Part::is_success);
+        let rows: Vec<Option<Row>> = rows.and_then(|rows| serde_json::from_str(rows.body.get()).ok()).unwrap_or_default();
+        let shown = rows.into_iter().flatten().filter_map(|row| columns.read(&row).ok());
+        (answers, look, shown.map(|shown| (shown.id.clone(), shown)).collect())
+    }
+
+    /// One call of several parts: the records by 200, and the reading of all of them.
+    fn call_of_parts(&self, part: &[(usize, Sent)], columns: &Columns<'_>) -> Call {
+        let name = client_name(&self.mark);
+        let mut parts = Vec::new();
+        let mut wanted = Vec::with_capacity(part.len());
+        for (number, run) in part.chunks(CALL_MAX).enumerate() {
+            let records: Vec<String> = run
+                .iter()
+                .filter_map(|(_, sent)| match sent {
+                    Sent::Update(id, body) => {
+                        wanted.push(id.as_str());
+                        Some(self.record(Some(id), body))
+                    }
+                    _ => None,
+                })
+                .collect();
+            // Each part says by itself whose it is: headers of the whole are not passed on to it.
+            parts.push(format!(
+                r#"{{"method":"PATCH","url":"{}","referenceId":"w{number}","httpHeaders":{{"Sforce-Call-Options":"client={name}","Sforce-Auto-Assign":"FALSE"}},"body":{{"allOrNone":false,"records":[{}]}}}}"#,
+                self.client.settings.path("composite/sobjects"),
+                records.join(",")
+            ));
+        }
+        let reading = serde_json::json!({
+            "method": "POST",
+            "url": self.client.settings.path(&format!("composite/sobjects/{}", self.object.name)),
+            "referenceId": "r",
+            "body": {"ids": wanted, "fields": columns.names()},
+        });
+        parts.push(reading.to_string());
+        let body = format!(r#"{{"allOrNone":false,"collateSubrequests":false,"compositeRequest":[{}]}}"#, parts.join(","));
+        let mut call = Call::with_body(Method::POST, self.client.settings.path("composite"), body);
+        call.headers.push(("sforce-call-options", format!("client={name}")));
+        call
     }
 
     fn call_for(&self, part: &[(usize, Sent)]) -> Call {
@@ -298,41 +401,63 @@ impl Job {
         }
     }
 
-    /// Reads what was written. A write that cannot be read again has happened all the same: what it shows is then told by
-    /// the feed.
-    async fn read_back(&self, writes: &[Write], done: Vec<(usize, String)>, outcomes: &mut Outcomes) {
+    /// Reads what was written, as far as that was not done with the write. A write that cannot be read again has happened all
+    /// the same: what it shows is then told by the feed.
+    async fn read_back(&self, writes: &[Write], done: Vec<Done>, outcomes: &mut Outcomes) {
         let ours = Some(fingerprint(&client_name(&self.mark)));
         let look = Look::new((self.behind)());
         let is_delete =
-            |place: &usize| matches!(writes.get(*place).map(|write| &write.operation), Some(Operation::Delete { .. }));
-        let (deleted, written): (Vec<_>, Vec<_>) = done.into_iter().partition(|(place, _)| is_delete(place));
-        for (place, id) in deleted {
-            outcomes.insert(place, Outcome::Written { key: ids::key(&id), image: None, version: look.version(None, ours) });
+            |one: &Done| matches!(writes.get(one.place).map(|write| &write.operation), Some(Operation::Delete { .. }));
+        let (deleted, written): (Vec<_>, Vec<_>) = done.into_iter().partition(is_delete);
+        for one in deleted {
+            let version = look.version(None, ours);
+            outcomes.insert(one.place, Outcome::Written { key: ids::key(&one.id), image: None, version });
         }
-        if written.is_empty() {
-            return;
-        }
-        let wanted: Vec<String> = written.iter().map(|(_, id)| id.clone()).collect();
+        let (read, unread): (Vec<_>, Vec<_>) = written.into_iter().partition(|one| one.read.is_some());
+        let wanted: Vec<String> = unread.iter().map(|one| one.id.clone()).collect();
         let shown = match self.object.selected(&self.selection) {
+            _ if wanted.is_empty() => Ok(Vec::new()),
             Ok(fields) => retrieve(&self.client, &Columns::new(&self.object, fields), &wanted).await,
             Err(error) => Err(error),
         };
-        match shown {
-            Ok(shown) => {
-                for ((place, id), shown) in written.into_iter().zip(shown) {
-                    let second = shown.as_ref().map(|shown| shown.second);
-                    let image = shown.map(|shown| shown.record);
-                    outcomes.insert(place, Outcome::Written { key: ids::key(&id), image, version: look.version(second, ours) });
-                }
-            }
-            Err(error) => {
-                tracing::warn!(object = %self.object.name, error = error.chain(), "what was written could not be read again");
-                for (place, id) in written {
-                    outcomes
-                        .insert(place, Outcome::Written { key: ids::key(&id), image: None, version: look.version(None, ours) });
-                }
-            }
+        let shown = shown.unwrap_or_else(|error| {
+            tracing::warn!(object = %self.object.name, error = error.chain(), "what was written could not be read again");
+            Vec::new()
+        });
+        let found = unread.into_iter().zip(shown.into_iter().chain(std::iter::repeat(None)));
+        let found = found.map(|(one, shown)| Done { read: shown.map(|shown| (look, shown)), ..one });
+        for one in read.into_iter().chain(found) {
+            let (version, image) = match one.read {
+                Some((look, shown)) => (look.version(Some(shown.second), ours), Some(shown.record)),
+                None => (look.version(None, ours), None),
+            };
+            outcomes.insert(one.place, Outcome::Written { key: ids::key(&one.id), image, version });
         }
+    }
+}
+
+/// Whether a text that is sent would be taken for a reference in a call of several parts.
+fn refers(sent: &Sent) -> bool {
+    match sent {
+        Sent::Create(body) | Sent::Update(_, body) => body.values().any(|value| value.get().contains("@{")),
+        Sent::Delete(_) => false,
+    }
+}
+
+/// What a failure means for each record of a call: nothing was done, or nobody knows.
+fn unanswered(part: &[(usize, Sent)], failure: &Failure) -> Vec<Answered> {
+    let each = || if failure.sent { Answered::Unknown } else { Answered::Failed(failure.error.clone()) };
+    part.iter().map(|_| each()).collect()
+}
+
+impl Part {
+    fn is_success(&self) -> bool {
+        (200..300).contains(&self.http_status_code)
+    }
+
+    fn failure(&self, object: &str) -> Failure {
+        let error = of_request(&format!("writing {object}"), self.http_status_code, self.body.get().as_bytes());
+        Failure { error, sent: self.http_status_code >= 500 }
     }
 }
 

@@ -56,7 +56,7 @@ use stream::Subscription;
 
 /// The connector's kind, as `type` in the configuration names it.
 pub const KIND: &str = "salesforce";
-/// The most writes of one batch: read before in one call, written in ten, read behind in one.
+/// The most writes of one batch: as many as one call reads before they are made.
 const WRITES_MAX: usize = 2_000;
 /// Commits are stamped in milliseconds.
 const TIME_GRANULARITY_MICROS: u32 = 1_000;
