@@ -56,6 +56,10 @@ pub const SCRIPTED: &[(&str, &str)] = &[
     ("key_taken_unnoticed", "a record that we make under a key is taken for the one that had the key before"),
     ("gap_leaves_pending", "what came while a gap stopped the sync is not looked at when it goes on"),
     ("own_create_taken_for_match", "a record that our create under way has made is bound as a stranger's match"),
+    (
+        "older_read_meets_wish",
+        "a read that was asked for before an observation was let go of counts as the one made in its place",
+    ),
     ("displaced_forgotten", "a record that was pushed off its key is not known any more after a crash"),
     ("unordered_forgotten", "an observation given up for a read is lost where a crash comes before the read's answer"),
     ("spill_forgotten", "what found no room on a list of the engine's is never taken up again"),

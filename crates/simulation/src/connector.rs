@@ -300,6 +300,7 @@ impl Connector for System {
             };
             keys.iter().map(answer).collect()
         };
+        self.pass_gate(Gate::Answers).await;
         self.note(&format!("read {}", keys.iter().map(key_text).collect::<Vec<_>>().join(", ")));
         self.leave("read", answers).await
     }

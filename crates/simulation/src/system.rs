@@ -125,6 +125,8 @@ pub enum Gate {
     Looks,
     /// Reads wait before they look.
     Reads,
+    /// Reads wait once they have looked, before they are answered.
+    Answers,
     /// The feed stands still once it has told a part of a commit.
     Middle,
     /// Writes wait before they take effect.

@@ -268,9 +268,9 @@ impl Work<'_> {
         }
     }
 
-    /// Whoever deleted the record does without it.
+    /// Whoever deleted the record does without it; what becomes of a delete against the flow has been sorted out before.
     fn leave_alone(&mut self) {
-        for member in self.members() {
+        for member in self.members().filter(|&member| self.outward(member)).collect::<Vec<_>>() {
             let deleted = self.is_gone(member) || (self.standing(member) == Standing::Gone && !self.owes_life(member));
             if deleted && let Some(side) = self.side(member) {
                 side.standing = Standing::LeftAlone;

@@ -254,6 +254,16 @@ impl Core {
         Ok(())
     }
 
+    /// Whether something more was let go of in favour of a read since this one was asked for: then the answer at hand may be
+    /// older than that, and meets no wish.
+    fn is_wanted_again(&self, sync: usize, member: MemberIndex, wanted: &Wanted) -> bool {
+        let link_again =
+            wanted.link.is_some_and(|link| self.wanted_links.get(&(sync, member)).is_some_and(|of| of.contains(&link)));
+        let state = self.syncs.get(sync).and_then(|state| state.members.get(member));
+        let again = link_again || state.is_some_and(|state| state.to_read.contains_key(&wanted.address));
+        again && !crate::mutants::active("older_read_meets_wish")
+    }
+
     fn note_unreadable(&mut self, link: LinkId, member: MemberIndex) {
         if self.unreadable_links.len() >= UNREADABLE_MAX {
             self.unreadable_links.pop_first();
@@ -336,8 +346,9 @@ impl Core {
         let mut links = Vec::new();
         let mut forbidden = Vec::new();
         for (wanted, presence) in asked.into_iter().zip(found) {
+            let is_wanted_again = self.is_wanted_again(sync, member, &wanted);
             let link = wanted.link;
-            if link.is_none() {
+            if link.is_none() && !is_wanted_again {
                 self.wish_is_met(sync, member, Unread::Key(wanted.key.encode()));
             }
             let absent = matches!(presence, Presence::Absent { .. });
@@ -358,6 +369,7 @@ impl Core {
                     continue;
                 }
             };
+            let link = link.filter(|_| !(is_wanted_again && !absent));
             let sight = crate::capture::incoming(&rules, sync, member, observation, now, &self.store_id, true);
             match link.filter(|_| absent) {
                 // Deleted, or moved to another key: the feed will tell. The link goes on waiting until it has.

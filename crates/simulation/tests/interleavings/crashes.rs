@@ -167,6 +167,39 @@ fn what_cannot_be_ordered_is_read_although_a_kill_comes_first() {
     finds("unordered_forgotten", killed_before_the_read);
 }
 
+/// What is wrong after a kill that comes when a read has been answered which was asked for before the last observation was
+/// let go of in favour of another one.
+fn killed_between_two_reads() -> Vec<Violation> {
+    let mut world = world(2);
+    world.members[A].profile.vague_reads = true;
+    world.members[A].profile.vague_by = 4;
+    told(world, async |stage| {
+        let steps = async {
+            stage.pause(1_000).await;
+            stage.ask(Request::Reread(PEOPLE)).await?;
+            stage.stage.level().await?;
+            gate(stage, A, Gate::Answers);
+            stage.edit(A, "r1", &[("name", text("first"))]);
+            stage.pause(2_000).await;
+            stage.edit(A, "r1", &[("name", text("second"))]);
+            stage.pause(2_000).await;
+            gate(stage, A, Gate::Reads);
+            stage.pause(2_000).await;
+            Ok(())
+        };
+        let mut found = stage.while_it_lives(steps).await;
+        gate(stage, A, Gate::Open);
+        found.extend(stage.while_it_lives(stage.stage.level()).await);
+        found.extend(stage.expect("r1", "name", Some(&text("second"))));
+        found
+    })
+}
+
+#[test]
+fn a_read_from_before_an_observation_of_unknown_order_does_not_stand_in_for_the_one_after_it() {
+    finds("older_read_meets_wish", killed_between_two_reads);
+}
+
 /// What is wrong when a feed tells again what it told before the sync began, of a record that was gone by then.
 fn told_again_from_before_the_beginning() -> Vec<Violation> {
     let mut world = world(2);
