@@ -60,6 +60,10 @@ pub const SCRIPTED: &[(&str, &str)] = &[
         "older_read_meets_wish",
         "a read that was asked for before an observation was let go of counts as the one made in its place",
     ),
+    (
+        "absence_of_a_stranger_trusted",
+        "a record that is known by now is taken for deleted where it was asked after as a stranger",
+    ),
     ("displaced_forgotten", "a record that was pushed off its key is not known any more after a crash"),
     ("unordered_forgotten", "an observation given up for a read is lost where a crash comes before the read's answer"),
     ("spill_forgotten", "what found no room on a list of the engine's is never taken up again"),

@@ -6,7 +6,7 @@ use crate::capture::{Absence, Incoming};
 use crate::change::{EditTime, Image, Observation};
 use crate::connector::Presence;
 use crate::error::{Code, Error, Result};
-use crate::link::{LinkId, MemberIndex, SyncId};
+use crate::link::{LinkId, MemberIndex, Standing, SyncId};
 use crate::record::Key;
 use crate::review::Subject;
 use crate::runtime::bounds::{READING_MAX, UNREADABLE_MAX};
@@ -345,7 +345,24 @@ impl Core {
         let mut arrived = Vec::new();
         let mut links = Vec::new();
         let mut forbidden = Vec::new();
+        let mut desk = self.desk();
+        let missing = asked.iter().zip(&found).filter(|(_, presence)| matches!(presence, Presence::Absent { .. }));
+        desk.load(&self.store, missing.map(|(wanted, _)| wanted.address.clone()).collect()).await?;
         for (wanted, presence) in asked.into_iter().zip(found) {
+            let holds = |link: &LinkId| {
+                let side = desk.link(*link).and_then(|link| link.sides.get(member));
+                side.is_some_and(|side| side.standing != Standing::Gone)
+            };
+            let linked_since =
+                desk.slot(&wanted.address).and_then(|slot| slot.link).filter(|link| wanted.link.is_none() && holds(link));
+            if let (Presence::Absent { .. }, Some(link)) = (&presence, linked_since)
+                && !crate::mutants::active("absence_of_a_stranger_trusted")
+            {
+                // It was a stranger when it was asked after: its absence is looked into like that of any known record.
+                self.wish_is_met(sync, member, Unread::Key(wanted.key.encode()));
+                self.want_read_instead(sync, member, link);
+                continue;
+            }
             let is_wanted_again = self.is_wanted_again(sync, member, &wanted);
             let link = wanted.link;
             if link.is_none() && !is_wanted_again {
@@ -384,7 +401,6 @@ impl Core {
             self.reading.remove(link);
             self.wish_is_met(sync, member, Unread::Link(*link));
         }
-        let mut desk = self.desk();
         desk.load_links(&self.store, links.clone()).await?;
         self.take_in_all(&mut desk, arrived).await?;
         for (link, error) in forbidden {
