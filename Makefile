@@ -13,6 +13,8 @@ export TARGET_DIR
 
 # How many seeds `make soak` simulates, and how long `make demo` runs (0: until Ctrl-C).
 SEEDS ?= 100000
+# In how many seeds of each kind `make soak-mutants` looks for a planted bug before it gives up.
+SEEDS_MUTANTS ?= 5000
 SECONDS_MAX ?= 0
 
 .PHONY: help test setup fmt lint deny advisories demo soak soak-mutants bench clean
@@ -48,7 +50,7 @@ soak: ## the simulation over SEEDS=… seeds
 	@cargo run --quiet --release --package concord-simulation -- --count $(SEEDS) --jobs $$(nproc)
 
 soak-mutants: ## shows that the simulation finds every planted bug
-	@cargo run --quiet --release --package concord-simulation -- --mutants
+	@cargo run --quiet --release --package concord-simulation -- --mutants --count $(SEEDS_MUTANTS) --jobs $$(nproc)
 
 bench: ## latency, throughput and memory, measured at the target
 	@bench/run.sh

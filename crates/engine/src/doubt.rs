@@ -352,11 +352,13 @@ impl Core {
                 Some(Written { operation, key: key.clone(), image: None, version, hops })
             }
             (Presence::Present(observation), Operation::Update { set, .. }) => {
+                // As the member shows it: a mark of deletion is no mapped field.
+                let shown = observation.image.record().cloned().unwrap_or_default();
                 let one = crate::capture::incoming(&rules, sync, member, observation, self.now(), &self.store_id, true);
                 let Shown::Present { cells, .. } = &one.pending.shown else { return None };
                 let image = crate::map::member_record(&rules, member, cells);
                 let equal =
-                    |(field, value): (&FieldName, &Value)| image.get(field.as_str()).is_some_and(|shown| shown.equivalent(value));
+                    |(field, value): (&FieldName, &Value)| shown.get(field.as_str()).is_some_and(|shown| shown.equivalent(value));
                 set.iter().all(equal).then(|| Written {
                     operation,
                     key: one.pending.key.clone(),

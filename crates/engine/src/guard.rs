@@ -246,6 +246,7 @@ impl Core {
     async fn empty(&mut self, sync: usize, member: MemberIndex, version: &Version, time: EditTime) -> Result<()> {
         let Some(rules) = self.rules(sync) else { return Ok(()) };
         let now = self.now();
+        self.orphans.all_went();
         let mut after = LinkId(0);
         loop {
             let links = self.store.scan_links(rules.id, after, TRUNCATE_BATCH).await?;

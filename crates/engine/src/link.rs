@@ -96,6 +96,9 @@ pub enum Standing {
     Gone,
     /// Seen to go, and the sync's rule is to let it be gone there.
     LeftAlone,
+    /// Still there, and marked as deleted by us (`on_delete: soft_delete`). Where the record lives on after all, the mark is
+    /// to be taken off again.
+    Marked,
 }
 
 /// What one member has to do with a link.

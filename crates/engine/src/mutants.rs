@@ -49,12 +49,23 @@ pub const SCRIPTED: &[(&str, &str)] = &[
     ("old_life_versions_kept", "versions of a system's life before an accepted gap are compared with those after it"),
     ("guard_forgets", "deletes counted by the mass-change guard before a crash do not count after it"),
     ("sweep_runs_ahead", "the progress of asking after linked records is durable before the answers are in"),
+    ("before_the_beginning_is_news", "what a feed told of before a sync began counts when it is told again"),
     ("poison_stops_all", "a batch that fails because of one record is tried again as a whole"),
     ("debts_of_the_held_stay", "what is owed of a record that waits for a person is taken up again and again"),
     ("stranger_asks_on", "a stranger whose match waits for a person is looked for again and again"),
     ("key_taken_unnoticed", "a record that we make under a key is taken for the one that had the key before"),
     ("gap_leaves_pending", "what came while a gap stopped the sync is not looked at when it goes on"),
     ("own_create_taken_for_match", "a record that our create under way has made is bound as a stranger's match"),
+    (
+        "older_read_meets_wish",
+        "a read that was asked for before an observation was let go of counts as the one made in its place",
+    ),
+    (
+        "absence_of_a_stranger_trusted",
+        "a record that is known by now is taken for deleted where it was asked after as a stranger",
+    ),
+    ("displaced_forgotten", "a record that was pushed off its key is not known any more after a crash"),
+    ("unordered_forgotten", "an observation given up for a read is lost where a crash comes before the read's answer"),
     ("spill_forgotten", "what found no room on a list of the engine's is never taken up again"),
 ];
 

@@ -201,7 +201,7 @@ impl Run<'_> {
         };
         for (member, side) in link.sides.iter().enumerate().filter(|(member, _)| *member != first) {
             let is_forbidden = matches!(shown.get(&(member, link.id)), Some(Presence::Forbidden(_)));
-            let is_meant = side.standing == Standing::LeftAlone || is_forbidden;
+            let is_meant = matches!(side.standing, Standing::LeftAlone | Standing::Marked) || is_forbidden;
             match (present(first), present(member)) {
                 (Some(ours), Some(theirs)) => {
                     let fields = differing(self.rules, first, ours, member, theirs);

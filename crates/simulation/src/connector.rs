@@ -174,6 +174,7 @@ impl Connector for System {
 
     async fn prepare(&self, selections: &[Selection], known: &[Feed]) -> Result<Vec<Feed>> {
         self.enter("prepare").await?;
+        self.pass_gate(Gate::Prepares).await;
         let objects: Vec<ObjectName> = selections.iter().map(|selection| selection.object.clone()).collect();
         let name = FeedName::from(FEED);
         let stored = known.iter().find(|feed| feed.name == name).map(|feed| feed.position.clone());
@@ -287,6 +288,7 @@ impl Connector for System {
 
     async fn read(&self, selection: &Selection, keys: &[Key]) -> Result<Vec<Presence>> {
         self.enter("read").await?;
+        self.pass_gate(Gate::Reads).await;
         let answers: Vec<Presence> = {
             let state = self.state();
             let version = encode_version(state.database.head(), u32::MAX, true);
@@ -298,6 +300,7 @@ impl Connector for System {
             };
             keys.iter().map(answer).collect()
         };
+        self.pass_gate(Gate::Answers).await;
         self.note(&format!("read {}", keys.iter().map(key_text).collect::<Vec<_>>().join(", ")));
         self.leave("read", answers).await
     }

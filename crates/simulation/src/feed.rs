@@ -3,7 +3,7 @@
 
 use crate::database::{Author, Change, Commit};
 use crate::random::Random;
-use crate::system::{State, System, coarse, encode_version, project};
+use crate::system::{Gate, State, System, coarse, encode_version, project};
 use async_trait::async_trait;
 use concord_engine::change::{EditTime, Image, Observation, Position};
 use concord_engine::clock::{Clock, Moment};
@@ -63,6 +63,9 @@ impl Stream {
         let slot = state.slot.ok_or_else(|| self.lost())?;
         if slot.incarnation != self.incarnation {
             return Err(self.lost());
+        }
+        if state.gate == Gate::Middle && self.inside > 0 {
+            return Ok(Ready::Nothing);
         }
         let State { faults, random, .. } = &mut *state;
         if faults.is_out(now) || faults.strikes(random, now, faults.cut) {

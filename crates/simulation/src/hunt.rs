@@ -1,5 +1,6 @@
 //! Many seeds: over several threads, each with a runtime of its own; a run itself never leaves its thread.
 
+use crate::further::FURTHER_FROM;
 use crate::run::{Report, run};
 use concord_engine::mutants;
 use std::sync::Mutex;
@@ -10,6 +11,8 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 const PROGRESS_LINES: u64 = 50;
 /// A sweep of fewer seeds prints none.
 const PROGRESS_MIN: u64 = 1_000;
+/// How many seeds a hunt plays in one kind of world before it turns to the other.
+const HUNT_STEP: u64 = 250;
 
 /// Runs the seeds `from..to` and gives back the reports that failed, in the order of the seeds; only the first one unless
 /// told to keep going.
@@ -60,6 +63,26 @@ pub fn hunt(mutant: &'static str, from: u64, most: u64, jobs: u64) -> Option<(u6
             return Some((report.seed - from + 1, report));
         }
         next = report.seed + 1;
+    }
+    None
+}
+
+/// The same from `from` on and from where the worlds have all dimensions, a part of the seeds at a time: what one kind of
+/// world shows soon, the other may never show.
+pub fn hunt_everywhere(mutant: &'static str, from: u64, most: u64, jobs: u64) -> Option<(u64, Report)> {
+    let mut starts = vec![from, FURTHER_FROM];
+    starts.dedup();
+    let mut played = 0;
+    let mut place = 0;
+    while place < most {
+        let step = HUNT_STEP.min(most - place);
+        for start in &starts {
+            if let Some((seeds, report)) = hunt(mutant, start + place, step, jobs) {
+                return Some((played + seeds, report));
+            }
+            played += step;
+        }
+        place += step;
     }
     None
 }

@@ -2,6 +2,7 @@
 
 use clap::Parser;
 use concord_engine::mutants;
+use concord_simulation::further::FURTHER_FROM;
 use concord_simulation::hunt;
 use concord_simulation::run::{Report, run};
 use std::process::ExitCode;
@@ -25,7 +26,8 @@ struct Arguments {
     /// Plants this bug.
     #[arg(long)]
     mutant: Option<String>,
-    /// Hunts every planted bug (or the one named by --mutant) and tells how many seeds each took.
+    /// Hunts every planted bug (or the one named by --mutant), in worlds of the first dimensions and of all of them, and
+    /// tells how many seeds each took.
     #[arg(long)]
     mutants: bool,
     /// Threads.
@@ -103,7 +105,7 @@ fn hunt_all(arguments: &Arguments) -> ExitCode {
     let mut missed = 0;
     let wanted = |name: &str| arguments.mutant.as_deref().is_none_or(|only| only == name);
     for (mutant, _) in mutants::ALL.iter().filter(|(name, _)| wanted(name)) {
-        match hunt::hunt(mutant, arguments.from, arguments.count, arguments.jobs) {
+        match hunt::hunt_everywhere(mutant, arguments.from, arguments.count, arguments.jobs) {
             Some((seeds, report)) => {
                 let first = report.violations.first();
                 let invariant = first.map_or("", |violation| violation.invariant);
@@ -111,7 +113,7 @@ fn hunt_all(arguments: &Arguments) -> ExitCode {
             }
             None => {
                 missed += 1;
-                println!("{mutant:<28} NOT FOUND in {} seeds", arguments.count);
+                println!("{mutant:<28} NOT FOUND in {} seeds from {} and from {FURTHER_FROM}", arguments.count, arguments.from);
             }
         }
     }

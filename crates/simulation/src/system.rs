@@ -119,8 +119,16 @@ pub(crate) struct State {
 pub enum Gate {
     /// Everything passes.
     Open,
+    /// Preparing waits: to the engine the system is not there yet.
+    Prepares,
     /// Snapshots and searches wait before they look.
     Looks,
+    /// Reads wait before they look.
+    Reads,
+    /// Reads wait once they have looked, before they are answered.
+    Answers,
+    /// The feed stands still once it has told a part of a commit.
+    Middle,
     /// Writes wait before they take effect.
     Before,
     /// Writes wait after they took effect, before they are answered.

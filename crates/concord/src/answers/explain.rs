@@ -224,6 +224,7 @@ fn members(sync: &Description, state: &LinkState, wanted: &dyn Fn(&str) -> bool)
                     Standing::Present => "present",
                     Standing::Gone => "gone",
                     Standing::LeftAlone => "left alone",
+                    Standing::Marked => "marked as deleted",
                 }
                 .to_string(),
                 waiting,

@@ -174,6 +174,7 @@ impl Core {
                 airborne.fenced = false;
             }
         }
+        self.forget_before_beginning(system);
         self.forget_displaced(|address| members.contains(&(address.sync, address.member)));
         self.orphans.forget(|address| members.contains(&(address.sync, address.member)));
     }

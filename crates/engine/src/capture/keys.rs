@@ -82,6 +82,11 @@ impl Core {
                     self.part_from_key(desk, &one.address, id);
                     return Owner::Nobody;
                 }
+                // It never went: a person had it ignored as it was read.
+                Some(Ordering::Equal) if one.read => {
+                    self.part_from_key(desk, &one.address, id);
+                    return Owner::Nobody;
+                }
                 Some(_) => return Owner::Past,
                 None => return Owner::Unclear,
             }
@@ -287,6 +292,9 @@ impl Core {
 
     /// Records that were pushed off their keys when an earlier run ended: what the feed tells next may be where they went.
     pub(crate) async fn restore_displaced(&mut self) -> Result<()> {
+        if crate::mutants::active("displaced_forgotten") {
+            return Ok(());
+        }
         for (name, bytes) in self.store.settings(DISPLACED).await? {
             let holder = <[u8; 8]>::try_from(bytes.as_slice()).ok().map(u64::from_be_bytes);
             if let (Some(there), Some(holder)) = (displaced_address(&name), holder) {

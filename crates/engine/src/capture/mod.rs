@@ -2,6 +2,7 @@
 //! What arrives is folded, record by record, into what is pending; who it belongs to and what follows is for later stages.
 //! Never waits for a target: what cannot be written now is remembered in the store, so no source's log is held back.
 
+mod before;
 mod drift;
 mod feeds;
 mod gaps;
@@ -9,6 +10,7 @@ mod incoming;
 mod keys;
 mod orphans;
 
+pub(crate) use before::Before;
 pub(crate) use drift::drift_setting;
 pub(crate) use feeds::{Absence, FeedState, Fence};
 pub(crate) use gaps::Life;
@@ -65,6 +67,7 @@ impl Core {
             }
         }
         self.take_in_all(&mut desk, arrived).await?;
+        self.keep_before_beginning();
         let middle = position.is_none() && !quiet;
         let key = (system.clone(), feed.clone());
         let mut spilled = false;
@@ -140,6 +143,9 @@ impl Core {
         read: bool,
         arrived: &mut Vec<Incoming>,
     ) {
+        if self.syncs.iter().any(|sync| !sync.begun) {
+            self.note_before_beginning(system, &observation.object, &observation.version);
+        }
         let mut takers = Vec::with_capacity(1);
         for (index, sync) in self.syncs.iter_mut().enumerate().filter(|(_, sync)| sync.begun) {
             for (member, rules) in sync.rules.members.iter().enumerate() {
@@ -148,6 +154,9 @@ impl Core {
                     takers.push((index, member, Arc::clone(&sync.rules)));
                 }
             }
+        }
+        if !read {
+            takers.retain(|(index, member, _)| !self.is_from_before(*index, *member, &observation.version));
         }
         // Most observations concern one sync, which takes them whole.
         let last = takers.pop();

@@ -36,6 +36,13 @@ impl Orphans {
         }
     }
 
+    /// Everything went at once, also what nobody knew: reads under way may yet show it, and are made again.
+    pub(crate) fn all_went(&mut self) {
+        if !self.open.is_empty() {
+            self.void_to = self.generation;
+        }
+    }
+
     /// Whether an answer can no longer be told from what was deleted since it was asked for.
     pub(super) fn is_void(&self, generation: u64) -> bool {
         generation <= self.void_to

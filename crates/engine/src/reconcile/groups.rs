@@ -8,7 +8,7 @@ use crate::change::EditTime;
 use crate::clock::Moment;
 use crate::error::{Code, Error};
 use crate::ledger::{Entry, FieldEntry, Rule};
-use crate::link::{Agreed, Cells, GroupIndex, Held, MemberIndex, ReviewId, Standing};
+use crate::link::{Agreed, Cells, GroupIndex, Held, Life, MemberIndex, ReviewId, Standing};
 use crate::map::{canonical_record, member_record, wanted};
 use crate::review::Subject;
 use crate::rules::{Authority, Policy, TargetEdits};
@@ -33,7 +33,8 @@ impl Work<'_> {
             let settled = self.settle_group(group, &verdicts)?;
             match settled {
                 Settled::Unchanged => {}
-                Settled::Agreed { winner, rule, losers } => {
+                Settled::Agreed { winner, rule, mut losers } => {
+                    losers.extend(self.no_longer_left(group, &winner, rule, &losers));
                     self.agree(group, winner, rule, &losers);
                     if let Some(decided) = decided.get_mut(group) {
                         *decided = true;
@@ -48,16 +49,19 @@ impl Work<'_> {
         Ok(())
     }
 
-    /// Keeps the changed groups of these members in mind while the link as a whole is held, so that their edits contend
-    /// when it is decided (their bases move on).
+    /// Keeps the changed groups of these members in mind while the link as a whole is held, and those that a member which
+    /// goes was yet to be given, so that their edits contend when it is decided (their bases move on).
     pub fn hold_changed_groups(&mut self, members: &[MemberIndex]) {
         let Some(hold) = self.link.held else { return };
         for group in 0..self.rules.groups.len() {
             for &member in members {
-                if !self.group_changed(member, group) {
+                let entry = if self.group_changed(member, group) {
+                    (member, self.edit_time(member, group), self.hops(member))
+                } else if let Some(agreed) = self.undelivered(member, group) {
+                    (member, agreed.time, agreed.hops)
+                } else {
                     continue;
-                }
-                let entry = (member, self.edit_time(member, group), self.hops(member));
+                };
                 let Some(state) = self.link.groups.get_mut(group) else { continue };
                 let held = state.held.get_or_insert_with(|| Held { review: hold.review, contenders: Vec::new(), rejects: false });
                 held.contenders.retain(|(other, ..)| *other != member);
@@ -67,8 +71,27 @@ impl Work<'_> {
         }
     }
 
+    /// A member's edit that is agreed and that a member which is seen to go now still owes: the debt goes with it, and only
+    /// the hold remembers that the edit stands against the delete (invariant 3).
+    fn undelivered(&self, member: MemberIndex, group: GroupIndex) -> Option<&Agreed> {
+        let agreed = self.before.groups.get(group)?.agreed.as_ref().filter(|agreed| agreed.from == member)?;
+        let owed = self
+            .members()
+            .any(|gone| self.is_gone(gone) && self.before.sides.get(gone).is_some_and(|side| side.owes.contains(&group)));
+        (owed && self.can_be_edited(member, group)).then_some(agreed)
+    }
+
+    /// Whether a member holds the record, though it may be marked as deleted there until that is undone.
+    fn is_there(&self, member: MemberIndex) -> bool {
+        match self.standing(member) {
+            Standing::Present => true,
+            Standing::Marked => self.link.life == Life::Live,
+            Standing::Absent | Standing::Gone | Standing::LeftAlone => false,
+        }
+    }
+
     pub(super) fn present(&self) -> Vec<MemberIndex> {
-        self.members().filter(|&member| self.standing(member) == Standing::Present && !self.is_gone(member)).collect()
+        self.members().filter(|&member| self.is_there(member) && !self.is_gone(member)).collect()
     }
 
     /// What a member's group is in canonical terms: the fields that flow from it as it shows them, the others as agreed.
@@ -378,6 +401,9 @@ impl Work<'_> {
             let winner = contenders.swap_remove(place);
             return Ok(Settled::Agreed { winner, rule: Rule::FirstSeen, losers: Vec::new() });
         }
+        if self.waits_for_a_person(group) {
+            return Ok(self.conflict(group, contenders));
+        }
         match self.rules.initial.authority {
             Authority::Member(authority) => match contenders.iter().position(|contender| contender.member == authority) {
                 Some(place) => {
@@ -466,6 +492,21 @@ impl Work<'_> {
     fn shown_by(&self, member: MemberIndex, group: GroupIndex, time: EditTime) -> Option<Contender> {
         let values = self.canonical(member, group).ok().flatten()?;
         Some(Contender { member, values, time, hops: 0 })
+    }
+
+    /// Members that were left to differ until the group should next change, which it does now: what they show is overwritten,
+    /// though they did not change it (invariant 3).
+    fn no_longer_left(&self, group: GroupIndex, winner: &Contender, rule: Rule, losers: &[Contender]) -> Vec<Contender> {
+        let before = self.before.groups.get(group).and_then(|state| state.agreed.as_ref());
+        if rule.is_left() || !before.is_some_and(|agreed| agreed.rule.is_left()) {
+            return Vec::new();
+        }
+        let others = self.present().into_iter().filter(|member| *member != winner.member);
+        others
+            .filter(|member| losers.iter().all(|loser| loser.member != *member))
+            .filter_map(|member| self.shown_by(member, group, winner.time))
+            .filter(|shown| !self.same(group, &shown.values, &winner.values))
+            .collect()
     }
 
     fn agree(&mut self, group: GroupIndex, winner: Contender, rule: Rule, losers: &[Contender]) {
@@ -617,7 +658,7 @@ impl Work<'_> {
     }
 
     fn must_be_written(&self, member: MemberIndex, group: GroupIndex) -> bool {
-        if self.standing(member) != Standing::Present || self.is_gone(member) {
+        if !self.is_there(member) || self.is_gone(member) {
             return false;
         }
         let Some(state) = self.link.groups.get(group) else { return false };

@@ -40,8 +40,11 @@ impl Work<'_> {
 
     fn decide_live(&mut self) -> Next {
         for member in self.members() {
-            if self.is_shown(member) && self.standing(member) != Standing::Present {
-                self.reappear(member);
+            match self.standing(member) {
+                Standing::Marked if self.is_gone(member) => self.swept_away(member),
+                Standing::Present | Standing::Marked => {}
+                Standing::Absent | Standing::Gone | Standing::LeftAlone if self.is_shown(member) => self.reappear(member),
+                Standing::Absent | Standing::Gone | Standing::LeftAlone => {}
             }
         }
         if self.before.held.is_some_and(|hold| hold.sticky) && matches!(self.ruling, Some(Ruling::Life { keep: true })) {
@@ -98,6 +101,15 @@ impl Work<'_> {
 
     fn inward(&self, member: MemberIndex) -> bool {
         self.rules.members.get(member).is_some_and(|member| member.inward)
+    }
+
+    /// What was marked as deleted has been removed for good, which says nothing against the record that lives on.
+    fn swept_away(&mut self, member: MemberIndex) {
+        let inward = self.inward(member);
+        if let Some(side) = self.side(member) {
+            side.standing = Standing::Gone;
+            side.owes_life = inward;
+        }
     }
 
     fn reappear(&mut self, member: MemberIndex) {
@@ -227,7 +239,7 @@ impl Work<'_> {
             let inward = self.inward(member);
             let gone = self.is_gone(member) || self.standing(member) == Standing::Gone;
             let Some(side) = self.side(member) else { continue };
-            side.owes_life = gone && inward;
+            side.owes_life = (gone || side.standing == Standing::Marked) && inward;
             if gone {
                 side.standing = Standing::Gone;
                 side.owes.clear();
@@ -256,9 +268,9 @@ impl Work<'_> {
         }
     }
 
-    /// Whoever deleted the record does without it.
+    /// Whoever deleted the record does without it; what becomes of a delete against the flow has been sorted out before.
     fn leave_alone(&mut self) {
-        for member in self.members() {
+        for member in self.members().filter(|&member| self.outward(member)).collect::<Vec<_>>() {
             let deleted = self.is_gone(member) || (self.standing(member) == Standing::Gone && !self.owes_life(member));
             if deleted && let Some(side) = self.side(member) {
                 side.standing = Standing::LeftAlone;
@@ -314,7 +326,7 @@ impl Work<'_> {
             }
             let Some(side) = self.side(member) else { continue };
             side.owes_life = false;
-            if side.standing == Standing::Present {
+            if matches!(side.standing, Standing::Present | Standing::Marked) {
                 side.standing = Standing::Gone;
             }
         }

@@ -32,7 +32,11 @@ pub fn patch(rules: &SyncRules, link: &Link, member: MemberIndex) -> Patch {
     match (&link.life, side.standing) {
         (Life::Deleted { .. }, Standing::Present) if side.owes_life => delete(rules, side, member),
         (Life::Live, Standing::Absent | Standing::Gone) if side.owes_life => create(rules, link, side, member),
-        (Life::Live, Standing::Present) if !side.owes.is_empty() => update(rules, link, side, member),
+        (Life::Live, Standing::Present) if !side.owes.is_empty() => update(rules, link, side, member, Record::new()),
+        (Life::Live, Standing::Marked) if side.owes_life => match deletion_mark(rules, member, false) {
+            Ok(unmarked) => update(rules, link, side, member, unmarked),
+            Err(error) => Patch::Rejected(error),
+        },
         _ => Patch::Nothing,
     }
 }
@@ -65,10 +69,10 @@ fn guard(rules: &SyncRules, side: &Side, member: MemberIndex) -> Record {
         .collect()
 }
 
-fn update(rules: &SyncRules, link: &Link, side: &Side, member: MemberIndex) -> Patch {
+/// What is owed of the groups, besides what is to be set in any case.
+fn update(rules: &SyncRules, link: &Link, side: &Side, member: MemberIndex, mut set: Record) -> Patch {
     let Some(key) = side.key.clone() else { return Patch::Nothing };
     let agreed = agreed_cells(rules, link);
-    let mut set = Record::new();
     for &group in &side.owes {
         let Some(state) = link.groups.get(group) else { continue };
         let (Some(decided), None) = (&state.agreed, &state.held) else { continue };
@@ -166,13 +170,21 @@ fn delete(rules: &SyncRules, side: &Side, member: MemberIndex) -> Patch {
     if rules.deletes.on_delete != OnDelete::SoftDelete {
         return Patch::Write(Operation::Delete { key, guard });
     }
-    let Some(member) = rules.members.get(member) else { return Patch::Nothing };
-    let Some(field) = &member.soft_delete_field else {
-        return Patch::Rejected(Error::new(Code::SoftDeleteFieldMissing, format!("{} has no soft-delete field", member.object)));
+    match deletion_mark(rules, member, true) {
+        Ok(set) => Patch::Write(Operation::Update { key, set, guard }),
+        Err(error) => Patch::Rejected(error),
+    }
+}
+
+/// The field by which a member's record is marked as deleted, as it is for one that is or is not.
+fn deletion_mark(rules: &SyncRules, member: MemberIndex, deleted: bool) -> Result<Record, Error> {
+    let rules = rules.members.get(member);
+    let object = rules.map(|rules| rules.object.to_string()).unwrap_or_default();
+    let field = rules.and_then(|rules| rules.soft_delete_field.as_ref());
+    let field = field.ok_or_else(|| Error::new(Code::SoftDeleteFieldMissing, format!("{object} has no soft-delete field")))?;
+    let mark = match rules.and_then(|rules| rules.schema.field(field.as_str())).map(|field| &field.ty) {
+        Some(Type::Int { .. }) => Value::Int(i64::from(deleted)),
+        _ => Value::Bool(deleted),
     };
-    let flag = match member.schema.field(field.as_str()).map(|field| &field.ty) {
-        Some(Type::Int { .. }) => Value::Int(1),
-        _ => Value::Bool(true),
-    };
-    Patch::Write(Operation::Update { key, set: [(field.clone(), flag)].into_iter().collect(), guard })
+    Ok([(field.clone(), mark)].into_iter().collect())
 }

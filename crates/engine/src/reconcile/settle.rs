@@ -60,8 +60,11 @@ pub fn settle(
         side.standing = Standing::Present;
         side.base = vec![None; rules.fields.len()];
     } else if matches!(link.life, crate::link::Life::Deleted { .. }) && rules.deletes.on_delete == OnDelete::SoftDelete {
-        side.standing = Standing::LeftAlone;
+        side.standing = Standing::Marked;
         return (after, row, None);
+    } else if side.standing == Standing::Marked {
+        // The record lives on, and the mark is off.
+        side.standing = Standing::Present;
     }
     let differing = take_planned_image(rules, member, &mut side.base, set, written.image.as_ref());
     let returned = differing.then(|| returned_pending(rules, link, member, written, now)).flatten();

@@ -218,8 +218,8 @@ impl<'a> Work<'a> {
         self.ledger.push(LedgerRow { at: self.now, sync: self.link.sync, link: Some(self.link.id), member, key, entry, fields });
     }
 
-    /// Whether a member's edit of a field is still undecided or undelivered: it is seen only now, it is held, or the member
-    /// that deleted the record never showed it.
+    /// Whether a member's edit of a field is still undecided or undelivered: it is seen only now, it is held, the member that
+    /// deleted the record never showed it, or the members were left to differ.
     fn unsettled_edit(&self, member: MemberIndex, field: FieldIndex, deleted_by: MemberIndex) -> bool {
         let Some(group) = self.rules.fields.get(field).map(|field| field.group) else { return false };
         if !self.can_be_edited(member, group) {
@@ -232,6 +232,7 @@ impl<'a> Work<'a> {
         self.field_changed(member, field)
             || held.is_some_and(|held| held.contenders.iter().any(|(other, ..)| *other == member))
             || (owed && agreed.is_some_and(|agreed| agreed.from == member))
+            || agreed.is_some_and(|agreed| agreed.rule.is_left())
     }
 
     /// A line about every edit of a member that is not going to be carried over, because `by` deleted the record.
@@ -306,7 +307,7 @@ impl<'a> Work<'a> {
                 }
                 Shown::Gone { .. } => {
                     side.owes.clear();
-                    if side.standing == Standing::Present {
+                    if matches!(side.standing, Standing::Present | Standing::Marked) {
                         side.standing = Standing::Gone;
                     }
                 }

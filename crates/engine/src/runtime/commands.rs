@@ -182,7 +182,11 @@ impl Core {
             Resolution::Ignore => {
                 let mut desk = self.desk();
                 desk.load(&self.store, vec![there.clone()]).await?;
-                desk.set_pending(&there, None);
+                let pending = desk.slot(&there).filter(|slot| slot.link.is_none()).and_then(|slot| slot.pending.clone());
+                if let Some(pending) = pending {
+                    // Told again, it is still ignored; a later change of it is asked about anew.
+                    self.bury_stranger(&mut desk, sync, &there, pending.key, &pending.version);
+                }
                 self.parked.remove(&there);
                 desk.flush(&mut self.transaction);
                 Ok(())

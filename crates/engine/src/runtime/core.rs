@@ -138,6 +138,8 @@ pub(crate) struct MemberState {
     pub reading: bool,
     pub load: crate::backfill::Load,
     pub guard: crate::guard::Guard,
+    /// What its feed had told of when the sync began.
+    pub before: crate::capture::Before,
 }
 
 type DurableFuture = Pin<Box<dyn Future<Output = (Result<()>, Vec<Effect>)> + Send>>;
@@ -568,6 +570,7 @@ impl Core {
             state.paused = paused;
         }
         self.restore_proven(sync).await?;
+        self.restore_before_beginning(sync).await?;
         self.forget_versions(sync).await?;
         self.open_or_shut(sync);
         self.restore_loads(sync).await?;

@@ -6,7 +6,7 @@ use crate::capture::{Absence, Incoming};
 use crate::change::{EditTime, Image, Observation};
 use crate::connector::Presence;
 use crate::error::{Code, Error, Result};
-use crate::link::{LinkId, MemberIndex, SyncId};
+use crate::link::{LinkId, MemberIndex, Standing, SyncId};
 use crate::record::Key;
 use crate::review::Subject;
 use crate::runtime::bounds::{READING_MAX, UNREADABLE_MAX};
@@ -117,6 +117,9 @@ impl Core {
 
     /// What an earlier run was to read and did not.
     pub(crate) async fn restore_wishes(&mut self) -> Result<()> {
+        if crate::mutants::active("unordered_forgotten") {
+            return Ok(());
+        }
         self.more_unread = false;
         for (name, bytes) in self.store.settings(UNREAD).await? {
             if self.unread.len() >= READING_MAX {
@@ -251,6 +254,16 @@ impl Core {
         Ok(())
     }
 
+    /// Whether something more was let go of in favour of a read since this one was asked for: then the answer at hand may be
+    /// older than that, and meets no wish.
+    fn is_wanted_again(&self, sync: usize, member: MemberIndex, wanted: &Wanted) -> bool {
+        let link_again =
+            wanted.link.is_some_and(|link| self.wanted_links.get(&(sync, member)).is_some_and(|of| of.contains(&link)));
+        let state = self.syncs.get(sync).and_then(|state| state.members.get(member));
+        let again = link_again || state.is_some_and(|state| state.to_read.contains_key(&wanted.address));
+        again && !crate::mutants::active("older_read_meets_wish")
+    }
+
     fn note_unreadable(&mut self, link: LinkId, member: MemberIndex) {
         if self.unreadable_links.len() >= UNREADABLE_MAX {
             self.unreadable_links.pop_first();
@@ -332,9 +345,27 @@ impl Core {
         let mut arrived = Vec::new();
         let mut links = Vec::new();
         let mut forbidden = Vec::new();
+        let mut desk = self.desk();
+        let missing = asked.iter().zip(&found).filter(|(_, presence)| matches!(presence, Presence::Absent { .. }));
+        desk.load(&self.store, missing.map(|(wanted, _)| wanted.address.clone()).collect()).await?;
         for (wanted, presence) in asked.into_iter().zip(found) {
+            let holds = |link: &LinkId| {
+                let side = desk.link(*link).and_then(|link| link.sides.get(member));
+                side.is_some_and(|side| side.standing != Standing::Gone)
+            };
+            let linked_since =
+                desk.slot(&wanted.address).and_then(|slot| slot.link).filter(|link| wanted.link.is_none() && holds(link));
+            if let (Presence::Absent { .. }, Some(link)) = (&presence, linked_since)
+                && !crate::mutants::active("absence_of_a_stranger_trusted")
+            {
+                // It was a stranger when it was asked after: its absence is looked into like that of any known record.
+                self.wish_is_met(sync, member, Unread::Key(wanted.key.encode()));
+                self.want_read_instead(sync, member, link);
+                continue;
+            }
+            let is_wanted_again = self.is_wanted_again(sync, member, &wanted);
             let link = wanted.link;
-            if link.is_none() {
+            if link.is_none() && !is_wanted_again {
                 self.wish_is_met(sync, member, Unread::Key(wanted.key.encode()));
             }
             let absent = matches!(presence, Presence::Absent { .. });
@@ -355,6 +386,7 @@ impl Core {
                     continue;
                 }
             };
+            let link = link.filter(|_| !(is_wanted_again && !absent));
             let sight = crate::capture::incoming(&rules, sync, member, observation, now, &self.store_id, true);
             match link.filter(|_| absent) {
                 // Deleted, or moved to another key: the feed will tell. The link goes on waiting until it has.
@@ -369,7 +401,6 @@ impl Core {
             self.reading.remove(link);
             self.wish_is_met(sync, member, Unread::Link(*link));
         }
-        let mut desk = self.desk();
         desk.load_links(&self.store, links.clone()).await?;
         self.take_in_all(&mut desk, arrived).await?;
         for (link, error) in forbidden {

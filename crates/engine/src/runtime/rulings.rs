@@ -9,6 +9,7 @@ use super::core::Core;
 use super::desk::Desk;
 use crate::error::{Code, Error, Result};
 use crate::guard::Verdict;
+use crate::ledger::Rule;
 use crate::link::{Link, LinkId, MemberIndex, ReviewId, Shown, Standing};
 use crate::reconcile::{Choice, Ruling, Uniqueness};
 use crate::review::{Review, Subject};
@@ -142,8 +143,13 @@ impl Core {
             side.attempts = 0;
             side.misses = 0;
             if matches!(resolution, Resolution::Ignore) {
-                side.owes.clear();
                 side.owes_life = false;
+                for group in std::mem::take(&mut side.owes) {
+                    // The members are left to differ until the group next changes.
+                    if let Some(agreed) = link.groups.get_mut(group).and_then(|state| state.agreed.as_mut()) {
+                        agreed.rule = Rule::LeftAsItIs;
+                    }
+                }
             } else if side.is_owing() {
                 // On the list of debts, for nothing else would remember it after a crash.
                 self.owe_later(sync, &mut link, member, now);

@@ -1,9 +1,11 @@
 //! Invariants 2 and 4: one record at a member, once; made and deleted as its users and its rules say.
 
 use super::{Checker, user_steps};
-use crate::database::Author;
+use crate::database::{Author, Row};
 use crate::timeline::{Lives, Step};
 use crate::world::{DeleteRule, EditRule, Flow};
+use concord_engine::ledger::{Entry, Rule};
+use concord_engine::value::Value;
 
 impl Checker<'_> {
     /// Invariant 4: at most one live native record per link and member.
@@ -126,7 +128,12 @@ impl Checker<'_> {
         if quiet && !self.in_question.contains(tag) && !made_anew && !self.has_triggers() && self.world().users_wait {
             return Some((false, "deleted where alone it was ever edited"));
         }
-        let after = edits().any(|(member, step)| member != deleter && step.at > delete.at && self.lasting(life, member, step));
+        // An edit that has lost to another edit is none that the delete stands against.
+        let beaten =
+            |member: usize, step: &Step| self.world().against_edit == EditRule::UpdateWins && self.is_beaten(member, step);
+        let after = edits().any(|(member, step)| {
+            member != deleter && step.at > delete.at && self.lasting(life, member, step) && !beaten(member, step)
+        });
         if deletes.len() == 1 && after && !made_anew && made.iter().all(|(_, step)| step.at < delete.at) {
             return match self.world().against_edit {
                 EditRule::UpdateWins => Some((true, "deleted, and edited elsewhere after that, and the edit wins")),
@@ -162,6 +169,18 @@ impl Checker<'_> {
             let reverts =
                 seen_before.into_iter().any(|step| step.after.as_ref().and_then(|row| row.fields.get(name.as_str())) == new);
             field.flow == Flow::Both && new != old && !taken_back && !reverts
+        })
+    }
+
+    /// Whether the ledger says that something which an edit wrote has lost to another edit.
+    fn is_beaten(&self, member: usize, edit: &Step) -> bool {
+        self.world().fields.iter().enumerate().any(|(place, field)| {
+            let name = self.world().native(member, place);
+            let of = |row: &Option<Row>| row.as_ref().and_then(|row| row.fields.get(name.as_str()).cloned());
+            let written = of(&edit.after).filter(|value| *value != Value::Null && of(&edit.before).as_ref() != Some(value));
+            let entries = self.evidence.ledger.iter().filter(|row| row.entry == Entry::Lost).flat_map(|row| &row.fields);
+            let mut lost = entries.filter(|entry| entry.field == field.name && entry.rule != Rule::DeleteWins);
+            written.is_some() && lost.any(|entry| entry.old == written)
         })
     }
 }

@@ -57,6 +57,7 @@ pub fn check(evidence: &Evidence<'_>) -> Vec<Violation> {
         excused: BTreeMap::new(),
         in_question: BTreeSet::new(),
         answered: BTreeMap::new(),
+        given: BTreeMap::new(),
         found: Vec::new(),
     };
     checker.excuse();
@@ -99,6 +100,8 @@ struct Checker<'a> {
     in_question: BTreeSet<String>,
     /// How often a person said something about a record.
     answered: BTreeMap<String, usize>,
+    /// How often a person gave values of their own for a record.
+    given: BTreeMap<String, usize>,
     found: Vec<Violation>,
 }
 

@@ -35,6 +35,9 @@ impl Checker<'_> {
             let mut ignored = false;
             for answer in answers {
                 tags.iter().for_each(|tag| *self.answered.entry(tag.clone()).or_default() += 1);
+                if matches!(answer.resolution, Resolution::Give(_)) {
+                    tags.iter().for_each(|tag| *self.given.entry(tag.clone()).or_default() += 1);
+                }
                 ignored |= answer.resolution == Resolution::Ignore;
             }
             // What a person left as it is waits no more, and may differ.

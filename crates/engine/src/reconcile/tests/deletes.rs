@@ -100,6 +100,88 @@ fn a_soft_delete_sets_the_field_and_leaves_the_record() {
 }
 
 #[test]
+fn a_soft_delete_is_taken_back_where_the_record_lives_on() {
+    let mut rules = deleting(rules(3, &["name"]), OnDelete::SoftDelete, DeleteAgainstEdit::UpdateWins);
+    for member in &mut rules.members {
+        member.soft_delete_field = Some("deleted".into());
+    }
+    let script = "a edits name=Ada
+        b edits name=Ada
+        c edits name=Ada
+        decide
+        a deletes
+        decide
+        c secretly edits name=Cat
+        write
+        c tells
+        decide
+        write";
+    check(
+        rules.clone(),
+        script,
+        "name=Ada by a (FirstSeen)
+        deleted by a; b owes life; c owes life
+        b update deleted=true; c missed
+        name=Cat by c (OnlyChange); lives; a owes life; b owes name; b owes life
+        a create id=0 name=Cat; b update deleted=false name=Cat",
+    );
+    // What is marked as deleted may be removed for good before the mark is off: then it is made anew.
+    check(
+        rules,
+        &script.replace("c tells\n        decide\n", "c tells\n        decide\n        b deletes\n        decide\n"),
+        "name=Ada by a (FirstSeen)
+        deleted by a; b owes life; c owes life
+        b update deleted=true; c missed
+        name=Cat by c (OnlyChange); lives; a owes life; b owes name; b owes life
+        a owes life; b owes life
+        a create id=0 name=Cat; b create id=1 name=Cat",
+    );
+}
+
+#[test]
+fn an_edit_that_is_owed_to_the_member_that_deletes_stands_against_the_delete_until_that_is_decided() {
+    let script = agreed(
+        "b edits name=Bob
+        decide
+        a deletes
+        decide
+        rule ",
+    );
+    let held = "name=Ada by a (FirstSeen); city=Rome by a (FirstSeen)
+        name=Bob by b (OnlyChange); a owes name
+        name held for b CON-3007; held CON-3007";
+    check(
+        pair(OnDelete::Propagate, DeleteAgainstEdit::Manual),
+        &format!("{script}bury"),
+        &format!("{held}\nb lost name=Bob; deleted by a; b owes life; closed 1: the record was deleted"),
+    );
+    check(
+        pair(OnDelete::Propagate, DeleteAgainstEdit::Manual),
+        &format!("{script}keep\nwrite"),
+        &format!("{held}\nname=Bob by b (NoLongerInConflict); a owes life; closed 1: decided\na create city=Rome id=0 name=Bob"),
+    );
+}
+
+#[test]
+fn values_that_a_person_left_to_differ_are_in_the_ledger_when_the_record_goes() {
+    check(
+        super::support::by(pair(OnDelete::Propagate, DeleteAgainstEdit::Manual), Policy::Manual),
+        &agreed(
+            "a edits name=A
+        b edits name=B
+        decide
+        rule name leave
+        a deletes
+        decide",
+        ),
+        "name=Ada by a (FirstSeen); city=Rome by a (FirstSeen)
+        name held for a+b CON-3006
+        name=Ada by a (LeftAsItIs); closed 1: decided
+        b lost name=B; deleted by a; b owes life",
+    );
+}
+
+#[test]
 fn an_ignored_delete_takes_no_edit_with_it() {
     let mut rules = deleting(rules(3, &["name"]), OnDelete::Ignore, DeleteAgainstEdit::DeleteWins);
     let script = "a edits name=Ada

@@ -89,7 +89,7 @@ fn a_first_review_is_ended_by_a_person() {
         "name held for a+b CON-3006; city=Rome by a (FirstSeen)
         name=A by a (LeftAsItIs); closed 1: decided
         no write
-        name=B2 by b (OnlyChange); a owes name
+        name=B2 by b (OnlyChange); a lost name=A; a owes name
         a update name=B2",
     );
 }

@@ -318,3 +318,67 @@ fn a_review_that_several_groups_share_stays_open_until_the_last_of_them_is_decid
         b update city=Oslo name=Bob",
     );
 }
+
+#[test]
+fn items_that_one_reject_had_held_together_do_not_hide_one_another() {
+    let mut rules = pair();
+    let spec: RuleSpec = serde_json::from_value(serde_json::json!({"field": "name", "rule": "required"})).unwrap();
+    rules.validation = vec![Rule::compile(&spec, None).unwrap()];
+    check(
+        rules,
+        "a edits name=null city=Oslo
+        b edits name=Bob city=Bern
+        decide
+        a edits name=Ada
+        decide
+        rule city take a
+        rule name take b",
+        "name held for a+b CON-3010; city held for a+b CON-3010
+        name held for a+b CON-3006; city held for a+b CON-3006
+        name held for a+b CON-3006; city=Oslo by a (Manual); b lost city=Bern; b owes city; closed 2: decided
+        name=Bob by b (Manual); a lost name=Ada; a owes name; b owes city; closed 1: decided",
+    );
+}
+
+#[test]
+fn a_record_waits_for_a_key_that_waits_for_a_person() {
+    let mut rules = super::support::by(super::support::rules(3, &["code", "name"]), crate::rules::Policy::Manual);
+    rules.members[2].schema.key = vec!["code".into()];
+    check(
+        rules,
+        "a edits code=1 name=Ada
+        b edits code=2 name=Ada
+        decide
+        write
+        rule code take b
+        write",
+        "code held for a+b CON-3006; name=Ada by a (FirstSeen); c owes life
+        no write
+        code=2 by b (Manual); a lost code=1; a owes code; c owes life; closed 1: decided
+        a update code=2; c create code=2 name=Ada",
+    );
+}
+
+#[test]
+fn a_refused_record_that_a_person_leaves_as_it_is_is_made_nowhere_until_it_is_put_right() {
+    let mut rules = pair();
+    let spec: RuleSpec = serde_json::from_value(serde_json::json!({"field": "name", "rule": "required"})).unwrap();
+    rules.validation = vec![Rule::compile(&spec, None).unwrap()];
+    check(
+        rules,
+        "a edits name=null city=Oslo
+        decide
+        rule name leave
+        rule city leave
+        write
+        a edits name=Ada
+        decide
+        write",
+        "name held for a CON-3010; city held for a CON-3010; b owes life
+        name=null by a (LeftRefused); city held for a CON-3010; b owes life
+        city=Oslo by a (LeftRefused); b owes life; closed 1: decided
+        no write
+        name=Ada by a (OnlyChange); city=Oslo by a (OnlyChange); b owes life
+        b create city=Oslo name=Ada",
+    );
+}

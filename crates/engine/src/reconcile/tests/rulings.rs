@@ -97,7 +97,7 @@ fn members_left_as_they_are_differ_until_the_next_change() {
         no write
         city=Oslo by a (OnlyChange); b owes city
         b update city=Oslo
-        name=A2 by a (OnlyChange); b owes name
+        name=A2 by a (OnlyChange); b lost name=B; b owes name
         b update name=A2",
     );
 }
@@ -116,7 +116,7 @@ fn a_change_back_to_what_was_once_agreed_ends_the_difference() {
         "name=Ada by a (FirstSeen); city=Rome by a (FirstSeen)
         name held for a+b CON-3006
         name=Ada by a (LeftAsItIs); closed 1: decided
-        name=Ada by b (OnlyChange); a owes name
+        name=Ada by b (OnlyChange); a lost name=A; a owes name
         a update name=Ada",
     );
 }
