@@ -282,6 +282,11 @@ impl Core {
             }
             return Ok(());
         }
+        // Also where a reading has shown as much already: the feed says that somebody works on it.
+        if let Some(state) = self.syncs.get_mut(one.sync).filter(|_| !one.read) {
+            let loading = state.members.iter().any(|member| !member.load.is_done());
+            state.unidentified.tell(one.address.clone(), loading);
+        }
         let order = older.as_ref().map_or(Some(Ordering::Greater), |older| self.version_order(&one, &older.version));
         let Some(rules) = self.rules(one.sync) else { return Ok(()) };
         let folded = match fold(&rules, older, one.pending.clone(), order) {
@@ -293,10 +298,6 @@ impl Core {
             }
         };
         desk.set_pending(&one.address, Some(folded));
-        if let Some(state) = self.syncs.get_mut(one.sync).filter(|_| !one.read) {
-            let loading = state.members.iter().any(|member| !member.load.is_done());
-            state.unidentified.tell(one.address.clone(), loading);
-        }
         let tells_ours = self.connector(one.sync, one.address.member).is_some_and(|it| it.capabilities().marks);
         if tells_ours && !one.read {
             // The feed says whose it is: had we made it, it would carry our mark.
