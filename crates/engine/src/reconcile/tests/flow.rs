@@ -335,8 +335,8 @@ fn items_that_one_reject_had_held_together_do_not_hide_one_another() {
         rule name take b",
         "name held for a+b CON-3010; city held for a+b CON-3010
         name held for a+b CON-3006; city held for a+b CON-3006
-        name held for a+b CON-3006; city=Oslo by a (Manual); b lost city=Bern; b owes city; closed 2: decided
-        name=Bob by b (Manual); a lost name=Ada; a owes name; b owes city; closed 1: decided",
+        name held for a+b CON-3006; city=Oslo by a (Manual); b lost city=Bern; b owes city; closed 1: decided
+        name=Bob by b (Manual); a lost name=Ada; a owes name; b owes city; closed 2: decided",
     );
 }
 
