@@ -386,7 +386,7 @@ impl Core {
                     continue;
                 }
             };
-            let link = link.filter(|_| !(is_wanted_again && !absent));
+            let link = link.filter(|_| !is_wanted_again || absent);
             let sight = crate::capture::incoming(&rules, sync, member, observation, now, &self.store_id, true);
             match link.filter(|_| absent) {
                 // Deleted, or moved to another key: the feed will tell. The link goes on waiting until it has.
