@@ -16,6 +16,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::Mutex;
 use tokio::time::Instant;
+use tokio_util::task::TaskTracker;
 
 /// How long a refused login is left alone at first, and at most.
 const REFUSED_WAIT: Duration = Duration::from_secs(60);
@@ -45,11 +46,16 @@ struct Refused {
     error: Error,
 }
 
-/// Gets sessions.
-pub(super) struct Auth {
+/// Gets sessions. A login is a task of its own: it comes to its end also when nobody waits for it any more, for the answer
+/// may carry the only refresh token that is good from then on.
+pub(super) struct Auth(Arc<Logins>);
+
+struct Logins {
     settings: Arc<SalesforceSettings>,
     http: Http,
     state: Mutex<State>,
+    /// Owns the logins that nobody may wait for any more.
+    running: TaskTracker,
 }
 
 #[derive(Deserialize)]
@@ -66,30 +72,37 @@ impl Auth {
             Grant::Refresh { token, .. } => Some(token.clone()),
             _ => None,
         };
-        Auth { settings, http, state: Mutex::new(State { session: None, refresh, unkept: None, refused: None }) }
+        let state = Mutex::new(State { session: None, refresh, unkept: None, refused: None });
+        Auth(Arc::new(Logins { settings, http, state, running: TaskTracker::new() }))
     }
 
     /// The present session, or a new one.
     pub async fn session(&self) -> Result<Arc<Session>> {
-        let mut state = self.state.lock().await;
-        match &state.session {
-            Some(session) => Ok(Arc::clone(session)),
-            None => self.login(&mut state).await,
-        }
+        self.other_than(None).await
     }
 
     /// A session in place of one that the org no longer takes.
     pub async fn renew(&self, dead: &Session) -> Result<Arc<Session>> {
-        let mut state = self.state.lock().await;
-        match &state.session {
-            Some(session) if session.token != dead.token => Ok(Arc::clone(session)),
-            _ => {
-                state.session = None;
-                self.login(&mut state).await
-            }
-        }
+        self.other_than(Some(dead.token.clone())).await
     }
 
+    async fn other_than(&self, dead: Option<SecretText>) -> Result<Arc<Session>> {
+        let logins = Arc::clone(&self.0);
+        let task = self.0.running.spawn(async move {
+            let mut state = logins.state.lock().await;
+            match &state.session {
+                Some(session) if dead.as_ref() != Some(&session.token) => Ok(Arc::clone(session)),
+                _ => {
+                    state.session = None;
+                    logins.login(&mut state).await
+                }
+            }
+        });
+        task.await.map_err(|error| Error::new(Code::Internal, "a login came to no end").because(error))?
+    }
+}
+
+impl Logins {
     async fn login(&self, state: &mut State) -> Result<Arc<Session>> {
         if let Some(refused) = state.refused.as_ref().filter(|refused| Instant::now() < refused.until) {
             return Err(refused.error.clone());
@@ -124,12 +137,9 @@ impl Auth {
                 .map_or_else(|| self.settings.instance_url.clone(), |url| url.trim_end_matches('/').to_owned()),
             token: SecretText::new(granted.access_token),
         });
+        // Not used before the token is durable; where that fails the next call tries to keep it first.
+        self.keep(state).await?;
         state.session = Some(Arc::clone(&session));
-        if let Err(error) = self.keep(state).await {
-            // Not used before the token is durable; the next call tries to keep it first.
-            state.session = None;
-            return Err(error);
-        }
         Ok(session)
     }
 

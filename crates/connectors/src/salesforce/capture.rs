@@ -119,6 +119,12 @@ impl Changes for SalesforceChanges {
                 self.found_latest(latest);
                 continue;
             }
+            if !self.subscription.is_open() {
+                // Takes as long as a login and a handshake take: cut off at the deadline it would begin anew for ever.
+                self.subscription.receive(&self.ahead).await?;
+                self.shared.lives(&self.feed, true);
+                continue;
+            }
             match tokio::time::timeout_at(deadline, self.subscription.receive(&self.ahead)).await {
                 Ok(received) => {
                     received?;
