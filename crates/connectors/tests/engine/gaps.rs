@@ -83,15 +83,13 @@ async fn a_gap_is_still_a_gap_after_a_kill() {
 /// A server whose commits wait for a standby that never comes, where a session does not say otherwise. They are in the
 /// log, and so in the feed, but nobody's snapshot sees them before the wait is ended.
 async fn waiting_for_a_standby() -> Story {
-    let settings = vec![("synchronous_standby_names".to_owned(), "'nobody'".to_owned())];
+    // From the start, for a session that has not heard yet that its commits need not wait would wait for ever.
+    let settings = vec![("synchronous_commit".to_owned(), "local".to_owned())];
+    let server = Arc::new(server::Server::start(&server::Options { settings, ..server::Options::default() }));
     // The databases are made before anybody waits.
-    let server = Arc::new(server::Server::start(&server::Options::default()));
     let sides: [Box<dyn Side>; 2] = [Box::new(Server::on(&server, "left").await), Box::new(Server::on(&server, "right").await)];
-    for (name, value) in settings {
-        server.psql("ALTER SYSTEM SET synchronous_commit = 'local'");
-        server.psql(&format!("ALTER SYSTEM SET {name} = {value}"));
-        server.psql("SELECT pg_reload_conf()");
-    }
+    server.psql("ALTER SYSTEM SET synchronous_standby_names = 'nobody'");
+    server.psql("SELECT pg_reload_conf()");
     let story = Story::between(sides, TABLE, TABLE).await.sync("accounts", &["email", "name"]).await;
     story.started().await
 }
