@@ -22,6 +22,10 @@ pub(crate) struct Launch {
     pub writes: Vec<Write>,
 }
 
+/// The most flights to a member of which its feed is yet to tell, though they have been answered: with a feed that stands
+/// still, writing stands still too, for what goes on there is not seen.
+const UNTOLD_MAX: usize = 64;
+
 /// How long the debt of a link that is busy elsewhere is put off.
 const BUSY_PAUSE: std::time::Duration = std::time::Duration::from_millis(200);
 
@@ -37,6 +41,13 @@ impl Core {
             && self.is_told_of(sync, member)
             && target.retry_at.is_none_or(|at| at <= now)
             && target.flying.saturating_add(loading) < state.rules.parallelism.saturating_mul(2).max(1)
+            && (self.flights.len() < UNTOLD_MAX || self.untold(sync, member) < UNTOLD_MAX)
+    }
+
+    /// Flights to a member whose answers are in, and of which its feed is yet to tell.
+    fn untold(&self, sync: usize, member: MemberIndex) -> usize {
+        let of_member = |airborne: &&Airborne| airborne.sync == sync && airborne.flight.member == member;
+        self.flights.values().filter(of_member).filter(|airborne| !airborne.answers.is_empty()).count()
     }
 
     /// Whether the feed would tell of a write made now: it has begun (anew, after a gap), and carries the object. Of a write
@@ -95,7 +106,7 @@ impl Core {
                 if let Some(state) = self.member(sync, member) {
                     state.flying = state.flying.saturating_add(1);
                 }
-                self.flights.insert(flight.id, Airborne { flight, sync, in_doubt: false, fenced: false, verifying: false });
+                self.flights.insert(flight.id, Airborne::new(flight, sync, false));
             }
         }
     }

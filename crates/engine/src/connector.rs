@@ -1,7 +1,8 @@
 //! The seam between the engine and one connected system: the whole contract on one page.
 //!
 //! **Ordering.** Events of one feed come in the order in which the source committed them; events of one record
-//! never overtake each other (invariant 9). **Duplicates** are allowed: after a restart anything behind the last
+//! never overtake each other (invariant 9), and the versions of two events of one feed always compare, whichever
+//! records they are of. **Duplicates** are allowed: after a restart anything behind the last
 //! acknowledged position may come again, with equal versions. **Durability.** A connector never moves the
 //! source's own position on its own: only [`Connector::acknowledge`] does, and it is called only with positions
 //! whose events are durable (invariant 1). **Concurrency.** Every method may be called from several tasks at once;
@@ -28,7 +29,8 @@ pub struct Capabilities {
     pub kind: &'static str,
     /// How changes are learnt.
     pub change_detection: ChangeDetection,
-    /// Whether a write happens only if its guard holds, atomically. Without it the engine reads before it writes.
+    /// Whether a write happens only if its guard holds, atomically. A connector without that reads right before it writes;
+    /// what somebody does in between is written over, and the engine finds it in the feed: see `settle`.
     pub guarded_writes: bool,
     /// Whether our writes carry a mark that the feed gives back.
     pub marks: bool,

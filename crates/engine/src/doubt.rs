@@ -21,8 +21,7 @@ impl Core {
     pub(crate) async fn restore_flights(&mut self) -> Result<()> {
         for flight in self.store.flights().await? {
             let Some(sync) = self.sync_of(flight.sync) else { continue };
-            self.flights
-                .insert(flight.id, Airborne { flight: Arc::new(flight), sync, in_doubt: true, fenced: false, verifying: false });
+            self.flights.insert(flight.id, Airborne::new(Arc::new(flight), sync, true));
         }
         Ok(())
     }
@@ -43,10 +42,12 @@ impl Core {
 
     fn ask_fences_of(&mut self, system: &SystemName) {
         let Some(connector) = self.systems.get(system).cloned() else { return };
+        let now = self.now();
         let doubtful: Vec<(FlightId, ObjectName)> = self
             .flights
             .iter()
             .filter(|(_, airborne)| airborne.in_doubt && !airborne.fenced && !airborne.verifying)
+            .filter(|(_, airborne)| airborne.expected.is_none_or(|until| until <= now))
             .filter_map(|(id, airborne)| {
                 let rules = self.member_rules(airborne.sync, airborne.flight.member)?;
                 (rules.system == *system).then(|| (*id, rules.object.clone()))
@@ -203,6 +204,7 @@ impl Core {
         self.commit();
         let mut desk = self.desk();
         desk.load_links(&self.store, intents.iter().map(|intent| intent.link).collect()).await?;
+        self.settle_answered(&mut desk, sync, member, id, &intents, hops).await?;
         let open: Vec<_> = intents
             .into_iter()
             .filter(|intent| {

@@ -27,6 +27,10 @@ pub struct ReviewId(pub u64);
 
 /// The place of a member in its sync, in the order of the configuration (which is also its rank in a tie).
 pub type MemberIndex = usize;
+/// In the place of the member that a value came from: a person gave it.
+pub const GIVEN: MemberIndex = MemberIndex::MAX;
+/// In the place of the member that a value came from: that member no longer shows it (it was restored, or written over).
+pub const NO_LONGER_SHOWN: MemberIndex = MemberIndex::MAX - 1;
 /// The place of a canonical field in its sync.
 pub type FieldIndex = usize;
 /// The place of a field group in its sync.

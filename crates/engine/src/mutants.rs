@@ -66,6 +66,8 @@ pub const SCRIPTED: &[(&str, &str)] = &[
     ),
     ("displaced_forgotten", "a record that was pushed off its key is not known any more after a crash"),
     ("unordered_forgotten", "an observation given up for a read is lost where a crash comes before the read's answer"),
+    ("unseen_cleared", "what a member without guards showed before our write is taken to be gone"),
+    ("unguarded_settled_by_answer", "a write without a guard is settled before the feed has said what it went over"),
     ("spill_forgotten", "what found no room on a list of the engine's is never taken up again"),
 ];
 

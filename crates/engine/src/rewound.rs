@@ -6,7 +6,7 @@
 use crate::connector::Presence;
 use crate::error::{Code, Error, Result};
 use crate::ledger::Rule;
-use crate::link::{Cells, Life, Link, LinkId, MemberIndex, Pending, ReviewId, Shown, Standing};
+use crate::link::{Cells, Life, Link, LinkId, MemberIndex, NO_LONGER_SHOWN, Pending, ReviewId, Shown, Standing};
 use crate::reconcile::{Outcome, decide};
 use crate::record::{Key, SystemName};
 use crate::review::{Review, Subject};
@@ -429,7 +429,7 @@ fn give_back(rules: &SyncRules, link: &mut Link, member: MemberIndex, shown: &Ce
     for group in lost {
         let agreed = link.groups.get_mut(group).and_then(|state| state.agreed.as_mut());
         if let Some(agreed) = agreed.filter(|agreed| agreed.from == member) {
-            agreed.from = MemberIndex::MAX;
+            agreed.from = NO_LONGER_SHOWN;
             agreed.rule = Rule::Manual;
         }
     }

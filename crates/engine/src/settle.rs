@@ -1,4 +1,9 @@
 //! Stage 7: what became of a flight, record by record, in one transaction: bases, ledger, review, and what follows.
+//!
+//! A member that does not guard its writes may have written over what a user did a moment before. Only its feed can tell,
+//! which gives both in their order. So a change of such a record is settled by its echo rather than by its answer, and what
+//! the feed told of the record before the echo is decided first, as if the write had not happened (invariant 3): what wins
+//! over the write is then written again, and what loses is in the ledger.
 
 use crate::capture::Incoming;
 use crate::clock::Moment;
@@ -7,10 +12,10 @@ use crate::error::{Class, Code, Error, Result};
 use crate::flight::Intent;
 use crate::ledger::{Entry, LedgerRow};
 use crate::link::{FlightId, Life, Link, LinkId, MemberIndex, Pending, Shown, Standing};
-use crate::reconcile::{Folded, Written, fold, settle};
+use crate::reconcile::{Folded, Uniqueness, Written, cover_pending, fold, settle, settle_over_unseen};
 use crate::record::Record;
 use crate::rules::{Fallback, SyncRules};
-use crate::runtime::core::Core;
+use crate::runtime::core::{Answer, Core};
 use crate::runtime::desk::{Desk, address};
 use std::cmp::Ordering;
 use std::collections::BTreeMap;
@@ -18,6 +23,9 @@ use std::sync::Arc;
 
 /// Guard misses in a row whose re-read showed nothing new, before a person is asked.
 const MAX_MISSES: u32 = 5;
+
+/// How long a feed may take to tell of a write that was answered, before it is asked whether it is past it.
+const ECHO_PATIENCE: std::time::Duration = std::time::Duration::from_secs(10);
 
 /// How long a create that collided waits for the search for what stands in its way.
 const SEARCH_PATIENCE: std::time::Duration = std::time::Duration::from_secs(60);
@@ -52,7 +60,7 @@ impl Core {
         let mut outcomes: BTreeMap<u64, Outcome> = results.into_iter().map(|result| (result.id, result.outcome)).collect();
         let mut desk = self.desk();
         desk.load_links(&self.store, intents.iter().map(|intent| intent.link).collect()).await?;
-        let mut in_doubt = false;
+        let (mut in_doubt, mut untold) = (false, false);
         for intent in intents {
             let open = desk.link(intent.link).and_then(|link| link.sides.get(member)).is_some_and(|side| side.flight == Some(id));
             if !open {
@@ -63,15 +71,23 @@ impl Core {
             let outcome = match outcomes.remove(&intent.write.id).unwrap_or(Outcome::Locked) {
                 // Made in a life of the system that is over: what is left of it, a read tells.
                 Outcome::Written { .. } if !self.is_provable(sync, member, id) => Outcome::Unknown,
+                Outcome::Written { key, image, version } if self.is_settled_by_its_echo(sync, member, intent) => {
+                    let answer = Answer { at: self.now(), key, image, version };
+                    self.flights.get_mut(&id).and_then(|airborne| airborne.answers.insert(intent.link, answer));
+                    untold = true;
+                    continue;
+                }
                 outcome => outcome,
             };
             in_doubt |= self.settle_intent(&mut desk, sync, member, intent, outcome, hops).await?;
         }
         self.decide_touched(&mut desk, false).await?;
         desk.flush(&mut self.transaction);
-        if in_doubt {
+        if in_doubt || untold {
+            let until = self.now().plus(ECHO_PATIENCE);
             if let Some(airborne) = self.flights.get_mut(&id) {
                 airborne.in_doubt = true;
+                airborne.expected = (!in_doubt).then_some(until);
             }
             self.ask_fence(sync, member);
         } else {
@@ -140,17 +156,23 @@ impl Core {
         intent: &Intent,
         written: &Written<'_>,
     ) -> Result<()> {
+        let unseen = self.decide_the_unseen(desk, sync, member, intent, written)?;
         let (Some(link), Some(rules)) = (desk.shared(intent.link), self.rules(sync)) else { return Ok(()) };
         let now = self.now();
-        let (mut after, row, returned) = settle(&rules, &link, member, written, now);
+        let (mut after, row, returned) = match unseen {
+            true => settle_over_unseen(&rules, &link, member, written, now),
+            false => settle(&rules, &link, member, written, now),
+        };
         if let Some(side) = after.sides.get(member)
             && side.queued
         {
             self.strike_debt(&mut after, member);
         }
         self.transaction.ledger.push(row);
+        let flight = link.sides.get(member).and_then(|side| side.flight).and_then(|flight| self.flights.get(&flight));
+        let answered_at = flight.and_then(|airborne| airborne.answers.get(&intent.link)).map(|answer| answer.at);
         if let Some(state) = self.syncs.get_mut(sync) {
-            state.meters.written(now, intent.edited);
+            state.meters.written(answered_at.unwrap_or(now), intent.edited);
         }
         let told = returned.is_some();
         if let Some(key) = after.sides.get(member).and_then(|side| side.key.clone()) {
@@ -163,7 +185,7 @@ impl Core {
             if !matches!(written.operation, Operation::Delete { .. }) {
                 self.take_key(desk, link.id, &new).await?;
             }
-            self.drop_what_is_older(desk, sync, member, link.id, &new, written);
+            self.drop_what_is_older(desk, &rules, &link, sync, &new, written);
             let returned = returned.filter(|_| !crate::mutants::active("returned_value_ignored"));
             if let Some(returned) = returned {
                 self.fold_under(desk, &rules, &new, returned);
@@ -183,16 +205,18 @@ impl Core {
         Ok(())
     }
 
-    /// The guard held, so whatever was pending from before the write had come to nothing.
+    /// The guard held, so whatever was pending from before the write had come to nothing; where there is no guard, the write
+    /// went over it.
     fn drop_what_is_older(
         &mut self,
         desk: &mut Desk,
+        rules: &SyncRules,
+        link: &Link,
         sync: usize,
-        member: MemberIndex,
-        link: LinkId,
         address: &crate::store::Address,
         written: &Written<'_>,
     ) {
+        let member = address.member;
         let Some(pending) = desk.slot(address).and_then(|slot| slot.pending.clone()) else { return };
         if crate::mutants::active("pending_cleared_beyond_plan") {
             desk.set_pending(address, None);
@@ -201,13 +225,76 @@ impl Core {
         let Some(connector) = self.connector(sync, member) else { return };
         match connector.compare(&pending.version, &written.version) {
             Some(Ordering::Greater) => {}
+            Some(Ordering::Less | Ordering::Equal) if !connector.capabilities().guarded_writes => {
+                let (left, row) = cover_pending(rules, link, pending, written, self.now());
+                desk.set_pending(address, left);
+                self.transaction.ledger.extend(row);
+            }
             Some(Ordering::Less | Ordering::Equal) => desk.set_pending(address, None),
             // A read that may have been before the write shows what the write replaced: only another read can tell.
             None => {
                 desk.set_pending(address, None);
-                self.want_read_instead(sync, member, link);
+                self.want_read_instead(sync, member, link.id);
             }
         }
+    }
+
+    /// Whether the feed is to say what a write went over, and so settles it.
+    fn is_settled_by_its_echo(&self, sync: usize, member: MemberIndex, intent: &Intent) -> bool {
+        let Some(connector) = self.connector(sync, member) else { return false };
+        let capabilities = connector.capabilities();
+        // Nobody can have worked on a record before it was made.
+        let makes = matches!(intent.write.operation, Operation::Create { .. });
+        capabilities.marks && !capabilities.guarded_writes && !makes && !crate::mutants::active("unguarded_settled_by_answer")
+    }
+
+    /// The feed is past the fence, or cannot tell: what was answered settles what is left open.
+    pub(crate) async fn settle_answered(
+        &mut self,
+        desk: &mut Desk,
+        sync: usize,
+        member: MemberIndex,
+        id: FlightId,
+        intents: &[Intent],
+        hops: u32,
+    ) -> Result<()> {
+        // What was made in a life of the system that is over, a read tells.
+        let provable = self.is_provable(sync, member, id);
+        for intent in intents {
+            let open = desk.link(intent.link).and_then(|link| link.sides.get(member)).is_some_and(|side| side.flight == Some(id));
+            let answers = self.flights.get_mut(&id).map(|airborne| &mut airborne.answers);
+            let Some(answer) = answers.filter(|_| open && provable).and_then(|answers| answers.remove(&intent.link)) else {
+                continue;
+            };
+            let Answer { key, image, version, .. } = answer;
+            let written = Written { operation: &intent.write.operation, key, image, version, hops };
+            self.settle_written(desk, sync, member, intent, &written).await?;
+        }
+        Ok(())
+    }
+
+    /// Decides what a member that guards nothing showed before a write which did not know of it. Says whether there was
+    /// anything, and it could be decided.
+    fn decide_the_unseen(
+        &mut self,
+        desk: &mut Desk,
+        sync: usize,
+        member: MemberIndex,
+        intent: &Intent,
+        written: &Written<'_>,
+    ) -> Result<bool> {
+        let Some(connector) = self.connector(sync, member).filter(|it| !it.capabilities().guarded_writes) else {
+            return Ok(false);
+        };
+        let Some(key) = desk.link(intent.link).and_then(|link| link.sides.get(member)?.key.clone()) else { return Ok(false) };
+        let Some(rules) = self.rules(sync) else { return Ok(false) };
+        let there = address(rules.id, member, &key);
+        let before = desk.slot(&there).and_then(|slot| slot.pending.as_ref()).map(|pending| pending.version.clone());
+        let older = before.is_some_and(|before| connector.compare(&before, &written.version) == Some(Ordering::Less));
+        if !older || crate::mutants::active("unseen_cleared") {
+            return Ok(false);
+        }
+        self.decide_by(desk, sync, intent.link, None, &Uniqueness::Known(Vec::new()))
     }
 
     /// Folds what a write returned under what is pending, which is newer.
@@ -237,8 +324,11 @@ impl Core {
             desk.set_pending(&one.address, Some(one.pending));
             return Ok(());
         }
-        // What was pending is older than our write, whose guard held.
-        desk.set_pending(&one.address, None);
+        let guards = self.connector(sync, member).is_none_or(|connector| connector.capabilities().guarded_writes);
+        if guards || crate::mutants::active("unseen_cleared") {
+            // What was pending is older than our write, whose guard held.
+            desk.set_pending(&one.address, None);
+        }
         let image = self.image_of(sync, &one.pending);
         let written = Written {
             operation: &intent.write.operation,
@@ -248,6 +338,7 @@ impl Core {
             hops,
         };
         self.settle_written(desk, sync, member, intent, &written).await?;
+        self.flights.get_mut(&flight).and_then(|airborne| airborne.answers.remove(&id));
         self.land_if_empty(desk, flight).await
     }
 

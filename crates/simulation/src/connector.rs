@@ -335,6 +335,16 @@ impl Connector for System {
             self.note(&format!("flight {}: {}", mark.intent, crate::describe::operation(&write.operation)));
         }
         self.enter("apply").await?;
+        // Without guards the records are looked at first, in a call of its own.
+        let mut unfit = Vec::new();
+        if !self.profile.guarded {
+            self.delay().await;
+            unfit = self.unfit(&self.state(), writes);
+            self.pass_gate(Gate::Between).await;
+        }
+        let asked = writes;
+        let fit: Vec<Write> = writes.iter().filter(|write| !unfit.contains(&write.id)).cloned().collect();
+        let writes = fit.as_slice();
         let mut session = Session { system: self, mark, writes, open: true };
         self.delay().await;
         self.pass_gate(Gate::Before).await;
@@ -359,8 +369,10 @@ impl Connector for System {
         self.delay().await;
         let answered: Vec<String> = outcomes.iter().map(crate::describe::outcome).collect();
         self.note(&format!("flight {}: {}", mark.intent, answered.join(", ")));
+        let missed = asked.iter().filter(|write| unfit.contains(&write.id));
+        let missed = missed.map(|write| WriteResult { id: write.id, outcome: Outcome::Missed });
         let results = writes.iter().zip(outcomes).map(|(write, outcome)| WriteResult { id: write.id, outcome });
-        Ok(results.collect())
+        Ok(results.chain(missed).collect())
     }
 
     async fn release(&self, _objects: &[ObjectName]) -> Result<()> {

@@ -98,6 +98,7 @@ pub fn draw(world: &mut World) {
     for (place, member) in world.members.iter_mut().enumerate() {
         let on = |name: &str, percent: u64| Random::fork(seed, &format!("{name} {place}")).percent(percent);
         member.profile.partial_inserts = on("partial inserts", 25);
+        member.profile.guarded = !on("no guards", 15);
         if on("vague", 15) {
             member.profile.vague_reads = true;
             member.profile.vague_by = 1 + Random::fork(seed, &format!("vague by {place}")).below(4);

@@ -23,7 +23,8 @@ use tokio::sync::Notify;
 pub struct Profile {
     /// Whether writes carry a mark that the feed gives back.
     pub marks: bool,
-    /// Whether guards are kept.
+    /// Whether a guard is looked at in the very moment of the write. Otherwise it is looked at a call before, and what is
+    /// done in between is written over.
     pub guarded: bool,
     /// Granularity of the feed's times in microseconds.
     pub granularity_micros: u32,
@@ -131,6 +132,8 @@ pub enum Gate {
     Middle,
     /// Writes wait before they take effect.
     Before,
+    /// Writes without a guard wait between the look at the record and the write.
+    Between,
     /// Writes wait after they took effect, before they are answered.
     After,
 }
@@ -425,6 +428,17 @@ impl System {
                 }
             }
         }
+    }
+
+    /// The writes of which the guard does not hold now.
+    pub(crate) fn unfit(&self, state: &State, writes: &[Write]) -> Vec<u64> {
+        let fits = |write: &&Write| match &write.operation {
+            Operation::Create { .. } => true,
+            Operation::Update { key, guard, .. } | Operation::Delete { key, guard } => {
+                state.database.row(key).is_some_and(|row| shows(&row.fields, guard))
+            }
+        };
+        writes.iter().filter(|write| !fits(write)).map(|write| write.id).collect()
     }
 
     fn poisoned(&self, image: &Record) -> Option<Error> {

@@ -23,6 +23,8 @@ mod poison;
 mod sights;
 #[path = "interleavings/strangers.rs"]
 mod strangers;
+#[path = "interleavings/unguarded.rs"]
+mod unguarded;
 #[path = "interleavings/unknown.rs"]
 mod unknown;
 

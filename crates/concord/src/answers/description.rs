@@ -2,6 +2,7 @@
 //! in their own words while no configuration is at hand. Written by `run`, read by everybody. Holds no values.
 
 use concord_engine::error::{Code, Error, Result};
+use concord_engine::link::GIVEN;
 use concord_engine::rules::SyncRules;
 use concord_engine::store::{Store, Transaction};
 use serde::{Deserialize, Serialize};
@@ -62,7 +63,10 @@ impl Description {
 
     /// The member's name for people: its system, with the object where two members share a system.
     pub fn member(&self, member: usize) -> String {
-        let Some(found) = self.members.get(member) else { return format!("member {member}") };
+        let Some(found) = self.members.get(member) else {
+            let whence = if member == GIVEN { "a person" } else { "a value that its system no longer showed" };
+            return whence.to_owned();
+        };
         let shared = self.members.iter().filter(|other| other.system == found.system).count() > 1;
         if shared { format!("{}/{}", found.system, found.object) } else { found.system.clone() }
     }

@@ -52,7 +52,7 @@ impl Core {
             match event {
                 FeedEvent::Observed(observation) => {
                     lag = Some(now.since(observation.time.at));
-                    self.receive(&system, observation, now, false, &mut arrived);
+                    self.receive(&system, observation, now, &mut arrived);
                 }
                 FeedEvent::Truncated { object, version, time } => {
                     // What came before the emptiness is taken in before it.
@@ -134,15 +134,8 @@ impl Core {
         }
     }
 
-    /// Hands an observation to every sync that it concerns.
-    pub(crate) fn receive(
-        &mut self,
-        system: &SystemName,
-        observation: Observation,
-        now: Moment,
-        read: bool,
-        arrived: &mut Vec<Incoming>,
-    ) {
+    /// Hands what a feed tells to every sync that it concerns.
+    fn receive(&mut self, system: &SystemName, observation: Observation, now: Moment, arrived: &mut Vec<Incoming>) {
         if self.syncs.iter().any(|sync| !sync.begun) {
             self.note_before_beginning(system, &observation.object, &observation.version);
         }
@@ -155,16 +148,14 @@ impl Core {
                 }
             }
         }
-        if !read {
-            takers.retain(|(index, member, _)| !self.is_from_before(*index, *member, &observation.version));
-        }
+        takers.retain(|(index, member, _)| !self.is_from_before(*index, *member, &observation.version));
         // Most observations concern one sync, which takes them whole.
         let last = takers.pop();
         for (index, member, rules) in takers {
-            arrived.push(incoming(&rules, index, member, observation.clone(), now, &self.store_id, read));
+            arrived.push(incoming(&rules, index, member, observation.clone(), now, &self.store_id, false));
         }
         if let Some((index, member, rules)) = last {
-            arrived.push(incoming(&rules, index, member, observation, now, &self.store_id, read));
+            arrived.push(incoming(&rules, index, member, observation, now, &self.store_id, false));
         }
     }
 

@@ -19,7 +19,7 @@ use std::cmp::Ordering;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-/// How long a create waits whose place is taken by a record that is on its way out, or is being made itself.
+/// How long a create waits at first whose place is taken by a record that is on its way out, or is being made itself.
 const MATCH_PAUSE: std::time::Duration = std::time::Duration::from_millis(200);
 
 impl Core {
@@ -163,12 +163,14 @@ impl Core {
                     self.ambiguous(sync, member, &item.address, &pending, other, vec![candidate.key]);
                     return Ok(());
                 }
-                // A create of ours that is under way may have made it: its echo or its answer will say so (invariant 4).
-                Owner::Nobody if making.of(other, item.value.as_ref()) => {
-                    self.identify_later(sync, item.address);
-                    return Ok(());
-                }
-                Owner::Nobody => bound.push((other, candidate)),
+                Owner::Nobody => match making.of(other, item.value.as_ref()) {
+                    // A create of ours that is under way may have made it: its echo or its answer will say so (invariant 4).
+                    Some(flights) => {
+                        self.identify_after_flights(sync, item.address, flights.clone());
+                        return Ok(());
+                    }
+                    None => bound.push((other, candidate)),
+                },
                 // Found under a key that it has given up by now: looked for again when the feed has told.
                 Owner::Past | Owner::Unclear => {
                     self.identify_later(sync, item.address);
@@ -193,6 +195,7 @@ impl Core {
         }
         if let Some(state) = self.syncs.get_mut(sync) {
             state.unidentified.was_only_read(&item.address, false);
+            state.unidentified.put_off.remove(&item.address);
         }
         let mut link = match into.and_then(|id| desk.link(id).cloned()) {
             Some(link) => link,
@@ -354,6 +357,7 @@ impl Core {
             return Ok(());
         }
         let now = self.now();
+        let later = now.plus(match_pause(&link, member));
         self.owe_later(sync, &mut link, member, now);
         desk.save(link.clone());
         desk.touch(id);
@@ -370,14 +374,14 @@ impl Core {
         match self.owner(desk, &sight) {
             Owner::Link(other) if other == id => {}
             Owner::Past | Owner::Unclear => return Ok(()),
-            Owner::Nobody if self.being_made(rules, sync).of(member, link_match_value(rules, &link).as_ref()) => {
-                self.owe_later(sync, &mut link, member, now.plus(MATCH_PAUSE));
+            Owner::Nobody if self.being_made(rules, sync).of(member, link_match_value(rules, &link).as_ref()).is_some() => {
+                self.owe_later(sync, &mut link, member, later);
                 desk.save(link);
                 return Ok(());
             }
             Owner::Link(other) => {
                 if self.may_join(desk, other, member) == Join::Later {
-                    self.owe_later(sync, &mut link, member, now.plus(MATCH_PAUSE));
+                    self.owe_later(sync, &mut link, member, later);
                     desk.save(link);
                     return Ok(());
                 }
@@ -468,6 +472,12 @@ impl Core {
         self.open_review(sync, review);
         self.parked.insert(address.clone(), id);
     }
+}
+
+/// How long a create waits for its place, longer each time that it was found taken: every look may be a call.
+fn match_pause(link: &Link, member: MemberIndex) -> std::time::Duration {
+    let misses = link.sides.get(member).map_or(0, |side| side.misses);
+    MATCH_PAUSE.saturating_mul(1 << misses.saturating_sub(1).min(8))
 }
 
 /// Whether something of this kind was seen of a member's record and is yet to be decided.

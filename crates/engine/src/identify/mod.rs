@@ -25,6 +25,10 @@ use crate::store::Address;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
+/// How long a stranger is put off at first, and at most, whose identity cannot be told yet.
+const PUT_OFF_MIN: Duration = Duration::from_millis(50);
+const PUT_OFF_MAX: Duration = Duration::from_secs(10);
+
 /// Strangers of a sync that wait to be identified.
 #[derive(Default)]
 pub(crate) struct Unidentified {
@@ -35,6 +39,8 @@ pub(crate) struct Unidentified {
     /// Those of which nothing but a reading has told, where a sync begins with what both sides have in common.
     read: BTreeSet<Address>,
     later: BTreeSet<(Moment, Address)>,
+    /// How often each of those was put off since it was last told of.
+    put_off: BTreeMap<Address, u32>,
     collided: VecDeque<(MemberIndex, LinkId)>,
     /// Strangers that a write under way may have made, with the flights that must be over first.
     perhaps_ours: BTreeMap<Address, BTreeSet<FlightId>>,
@@ -103,6 +109,7 @@ impl Core {
     pub(crate) fn unidentified(&mut self, sync: usize, address: Address) {
         let Some(state) = self.syncs.get_mut(sync) else { return };
         state.unidentified.perhaps_ours.remove(&address);
+        state.unidentified.put_off.remove(&address);
         state.unidentified.leave(&address);
         if let Some(review) = self.parked.remove(&address) {
             let now = self.clock.now();
@@ -130,15 +137,19 @@ impl Core {
             .filter(|(_, airborne)| airborne.creates() && !crate::mutants::active("own_create_taken_for_stranger"))
             .map(|(id, _)| *id)
             .collect();
-        match self.syncs.get_mut(sync) {
-            Some(state) if !creates.is_empty() => {
-                if state.unidentified.len() >= self.options.max_unidentified.saturating_mul(2) {
-                    state.spill.any = true;
-                } else if !state.unidentified.queued.contains(&address) {
-                    state.unidentified.perhaps_ours.entry(address).or_insert(creates);
-                }
-            }
-            _ => self.unidentified(sync, address),
+        match creates.is_empty() {
+            true => self.unidentified(sync, address),
+            false => self.identify_after_flights(sync, address, creates),
+        }
+    }
+
+    /// Puts a stranger off until these flights are over.
+    fn identify_after_flights(&mut self, sync: usize, address: Address, flights: BTreeSet<FlightId>) {
+        let Some(state) = self.syncs.get_mut(sync) else { return };
+        if state.unidentified.len() >= self.options.max_unidentified.saturating_mul(2) {
+            state.spill.any = true;
+        } else if !state.unidentified.queued.contains(&address) {
+            state.unidentified.perhaps_ours.entry(address).or_insert(flights);
         }
     }
 
@@ -158,10 +169,14 @@ impl Core {
         }
     }
 
+    /// Puts a stranger off for a moment, for longer each time: every look may be a call to its system.
     fn identify_later(&mut self, sync: usize, address: Address) {
-        let at = self.now().plus(Duration::from_millis(50));
+        let now = self.now();
         if let Some(state) = self.syncs.get_mut(sync) {
-            state.unidentified.later.insert((at, address));
+            let times = state.unidentified.put_off.entry(address.clone()).or_default();
+            let pause = PUT_OFF_MIN.saturating_mul(1 << (*times).min(16)).min(PUT_OFF_MAX);
+            *times = times.saturating_add(1);
+            state.unidentified.later.insert((now.plus(pause), address));
         }
     }
 
@@ -212,6 +227,7 @@ impl Core {
     fn take_off_the_list(&mut self, sync: usize, address: &Address) {
         let Some(state) = self.syncs.get_mut(sync) else { return };
         state.unidentified.perhaps_ours.remove(address);
+        state.unidentified.put_off.remove(address);
         state.unidentified.leave(address);
         if state.unidentified.queued.remove(address) {
             state.unidentified.queue.retain(|other| other != address);

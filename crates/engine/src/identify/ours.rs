@@ -3,35 +3,37 @@
 
 use super::values::shown_match_value;
 use crate::connector::Operation;
-use crate::link::{Cells, MemberIndex};
+use crate::link::{Cells, FlightId, MemberIndex};
 use crate::rules::SyncRules;
 use crate::runtime::core::Core;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
-/// The match values of records that are being made, by the member at which they are.
-pub(super) struct Making(BTreeSet<(MemberIndex, Vec<u8>)>);
+/// The match values of records that are being made, by the member at which they are, with the flights that make them.
+pub(super) struct Making(BTreeMap<(MemberIndex, Vec<u8>), BTreeSet<FlightId>>);
 
 impl Making {
-    /// Whether a record of this match value is being made at a member.
-    pub fn of(&self, member: MemberIndex, value: Option<&Vec<u8>>) -> bool {
-        value.is_some_and(|value| self.0.contains(&(member, value.clone())))
+    /// The flights that are making a record of this match value at a member.
+    pub fn of(&self, member: MemberIndex, value: Option<&Vec<u8>>) -> Option<&BTreeSet<FlightId>> {
+        self.0.get(&(member, value?.clone()))
     }
 }
 
 impl Core {
     /// What is being made for a sync, at any of its members.
     pub(super) fn being_made(&self, rules: &SyncRules, sync: usize) -> Making {
-        let mut making = BTreeSet::new();
+        let mut making: BTreeMap<(MemberIndex, Vec<u8>), BTreeSet<FlightId>> = BTreeMap::new();
         if crate::mutants::active("own_create_taken_for_match") {
             return Making(making);
         }
-        for airborne in self.flights.values().filter(|airborne| airborne.sync == sync) {
+        for (flight, airborne) in self.flights.iter().filter(|(_, airborne)| airborne.sync == sync) {
             let member = airborne.flight.member;
             for intent in &airborne.flight.intents {
                 let Operation::Create { image, .. } = &intent.write.operation else { continue };
                 let cell = |field: usize| image.get(rules.at(member, field)?.name.as_str()).cloned();
                 let cells: Cells = (0..rules.fields.len()).map(cell).collect();
-                making.extend(shown_match_value(rules, member, &cells).map(|value| (member, value)));
+                if let Some(value) = shown_match_value(rules, member, &cells) {
+                    making.entry((member, value)).or_default().insert(*flight);
+                }
             }
         }
         Making(making)

@@ -8,7 +8,7 @@ use crate::change::EditTime;
 use crate::clock::Moment;
 use crate::error::{Code, Error};
 use crate::ledger::{Entry, FieldEntry, Rule};
-use crate::link::{Agreed, Cells, GroupIndex, Held, Life, MemberIndex, ReviewId, Standing};
+use crate::link::{Agreed, Cells, GIVEN, GroupIndex, Held, Life, MemberIndex, ReviewId, Standing};
 use crate::map::{canonical_record, member_record, wanted};
 use crate::review::Subject;
 use crate::rules::{Authority, Policy, TargetEdits};
@@ -451,7 +451,7 @@ impl Work<'_> {
         let now = EditTime { at: self.now, granularity_micros: 1, estimated: false };
         let winner = match choice {
             Choice::Take(member) => self.shown_by(*member, group, now),
-            Choice::Give(values) => Some(Contender { member: usize::MAX, values: values.clone(), time: now, hops: 0 }),
+            Choice::Give(values) => Some(Contender { member: GIVEN, values: values.clone(), time: now, hops: 0 }),
             Choice::Leave => agreed
                 .map(|agreed| Contender { member: agreed.from, values: agreed.values, time: agreed.time, hops: agreed.hops })
                 .or_else(|| self.present().into_iter().find_map(|member| self.shown_by(member, group, now))),

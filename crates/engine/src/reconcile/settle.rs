@@ -5,7 +5,7 @@ use crate::change::{EditTime, Version};
 use crate::clock::Moment;
 use crate::connector::Operation;
 use crate::ledger::{Entry, FieldEntry, LedgerRow, Rule};
-use crate::link::{Agreed, Cells, FieldIndex, Link, MemberIndex, Pending, Shown, Standing};
+use crate::link::{Agreed, Cells, FieldIndex, Life, Link, MemberIndex, NO_LONGER_SHOWN, Pending, Shown, Standing};
 use crate::map::cell;
 use crate::record::{Key, Record};
 use crate::rules::{OnDelete, SyncRules};
@@ -59,7 +59,7 @@ pub fn settle(
     if created {
         side.standing = Standing::Present;
         side.base = vec![None; rules.fields.len()];
-    } else if matches!(link.life, crate::link::Life::Deleted { .. }) && rules.deletes.on_delete == OnDelete::SoftDelete {
+    } else if matches!(link.life, Life::Deleted { .. }) && rules.deletes.on_delete == OnDelete::SoftDelete {
         side.standing = Standing::Marked;
         return (after, row, None);
     } else if side.standing == Standing::Marked {
@@ -69,6 +69,94 @@ pub fn settle(
     let differing = take_planned_image(rules, member, &mut side.base, set, written.image.as_ref());
     let returned = differing.then(|| returned_pending(rules, link, member, written, now)).flatten();
     (after, row, returned)
+}
+
+/// As [`settle`], of a write that went over what nobody had seen when it was planned (the member guards nothing). What has
+/// been decided about that stands, and is owed again where the write took it away.
+pub fn settle_over_unseen(
+    rules: &SyncRules,
+    link: &Link,
+    member: MemberIndex,
+    written: &Written<'_>,
+    now: Moment,
+) -> (Link, LedgerRow, Option<Pending>) {
+    let (mut after, row, returned) = settle(rules, link, member, written, now);
+    let (Some(before), Some(side)) = (link.sides.get(member), after.sides.get_mut(member)) else { return (after, row, returned) };
+    let set = match written.operation {
+        Operation::Update { set, .. } => set,
+        Operation::Create { .. } => return (after, row, returned),
+        Operation::Delete { .. } => {
+            side.owes_life = link.life == Life::Live && rules.members.get(member).is_some_and(|member| member.inward);
+            return (after, row, returned);
+        }
+    };
+    side.owes_life = before.owes_life;
+    side.owes.clone_from(&before.owes);
+    for (group, state) in after.groups.iter_mut().enumerate() {
+        let mut names = rules.group_fields(group).iter().filter_map(|&field| rules.at(member, field));
+        let Some(agreed) = state.agreed.as_mut().filter(|agreed| !agreed.rule.is_left()) else { continue };
+        if names.any(|at| set.has(at.name.as_str())) {
+            side.owes.push(group);
+            if agreed.from == member {
+                // It does not show what it is the source of.
+                agreed.from = NO_LONGER_SHOWN;
+            }
+        }
+    }
+    side.owes.sort_unstable();
+    side.owes.dedup();
+    (after, row, returned)
+}
+
+/// What is pending from before a write that went over it unseen, and could not be decided first: the record shows what was
+/// written, and the rest of what was pending. Says in the ledger what is gone.
+pub fn cover_pending(
+    rules: &SyncRules,
+    link: &Link,
+    mut pending: Pending,
+    written: &Written<'_>,
+    now: Moment,
+) -> (Option<Pending>, Option<LedgerRow>) {
+    let member = pending.member;
+    let set = match written.operation {
+        Operation::Update { set, .. } => Some(set),
+        Operation::Create { .. } | Operation::Delete { .. } => None,
+    };
+    let mut lost = Vec::new();
+    if let Shown::Present { cells, .. } = &mut pending.shown {
+        for (field, cell) in cells.iter_mut().enumerate() {
+            let (Some(at), Some(shown)) = (rules.at(member, field), cell.as_ref()) else { continue };
+            let base = link.sides.get(member).and_then(|side| self::cell(&side.base, field));
+            let new = set.and_then(|set| set.get(at.name.as_str()));
+            let edited = !base.is_some_and(|base| base.equivalent_as(shown, &at.ty)) && rules.flows_from(member, field);
+            let stands = set.is_some() && new.is_none_or(|new| new.equivalent_as(shown, &at.ty));
+            if edited && !stands {
+                let agreed = agreed_of(rules, link, field);
+                lost.push(FieldEntry {
+                    field: rules.fields.get(field).map(|field| field.name.clone()).unwrap_or_default(),
+                    old: Some(shown.clone()),
+                    new: new.cloned(),
+                    from: agreed.map_or(member, |agreed| agreed.from),
+                    edited: agreed.map_or(now, |agreed| agreed.time.at),
+                    rule: agreed.map_or(Rule::OnlyChange, |agreed| agreed.rule),
+                });
+            }
+            if let Some(new) = new {
+                *cell = Some(new.clone());
+            }
+        }
+    }
+    let row = (!lost.is_empty()).then(|| LedgerRow {
+        at: now,
+        sync: link.sync,
+        link: Some(link.id),
+        member,
+        key: written.key.to_string(),
+        entry: Entry::Lost,
+        fields: lost,
+    });
+    pending.version = written.version.clone();
+    (set.is_some().then_some(pending), row)
 }
 
 /// Base := what we wrote and what we believed, in the system's own form where that is equivalent. Says whether the system

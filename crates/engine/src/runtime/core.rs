@@ -11,7 +11,7 @@ use super::status::Status;
 use super::{Approvals, Options, Setup};
 use crate::apply::Launch;
 use crate::capture::FeedState;
-use crate::change::Position;
+use crate::change::{Position, Version};
 use crate::clock::{Clock, Moment};
 use crate::connector::{Batch, Chunk, Connector, Feed, FeedHealth, Operation, Presence, WriteResult};
 use crate::error::{Code, Error, Result};
@@ -19,7 +19,7 @@ use crate::flight::Flight;
 use crate::identify::{Candidates, Find, Unidentified};
 use crate::link::{FlightId, LinkId, MemberIndex, ReviewId, SyncId};
 use crate::monitor::Meters;
-use crate::record::{FeedName, Key, SystemName};
+use crate::record::{FeedName, Key, Record, SystemName};
 use crate::rules::{MemberRules, SyncRules};
 use crate::store::{Address, Transaction};
 use futures_util::stream::{FuturesOrdered, StreamExt};
@@ -221,9 +221,26 @@ pub(crate) struct Airborne {
     pub fenced: bool,
     /// Whether its records are being read, the feed having proven nothing.
     pub verifying: bool,
+    /// What was answered for writes that the feed is yet to tell of, and when: see `settle`.
+    pub answers: BTreeMap<LinkId, Answer>,
+    /// Until when the feed is expected to tell of it without being asked.
+    pub expected: Option<Moment>,
+}
+
+/// That a write happened, as the call said it.
+pub(crate) struct Answer {
+    pub at: Moment,
+    pub key: Key,
+    pub image: Option<Record>,
+    pub version: Version,
 }
 
 impl Airborne {
+    /// A flight that has left, or one that an earlier run left behind.
+    pub fn new(flight: Arc<Flight>, sync: usize, in_doubt: bool) -> Airborne {
+        Airborne { flight, sync, in_doubt, fenced: false, verifying: false, answers: BTreeMap::new(), expected: None }
+    }
+
     /// Whether any of its writes makes a record.
     pub fn creates(&self) -> bool {
         self.flight.intents.iter().any(|intent| matches!(intent.write.operation, Operation::Create { .. }))

@@ -63,7 +63,7 @@ impl Core {
 
     /// Decides about a link that is free, by a person's ruling where there is one. Says whether it came to a decision:
     /// `false` leaves everything pending, for the link must first be read, or waits for a time or a person.
-    pub(super) fn decide_by(
+    pub(crate) fn decide_by(
         &mut self,
         desk: &mut Desk,
         sync: usize,

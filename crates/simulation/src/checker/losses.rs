@@ -13,7 +13,9 @@ impl Checker<'_> {
     /// Invariant 3: what a user wrote stands, was replaced by somebody who had seen it, or lost to a recorded decision.
     pub(super) fn no_lost_update(&mut self, tag: &str, life: &Lives) {
         for member in 0..self.members() {
-            let guarded = self.world().members.get(member).is_some_and(|member| member.profile.guarded);
+            // What is written over unseen, only a feed that tells our writes from others' can show.
+            let seen = |profile: &crate::system::Profile| profile.guarded || profile.marks;
+            let guarded = self.world().members.get(member).is_some_and(|member| seen(&member.profile));
             for field in 0..self.world().fields.len() {
                 let plain =
                     self.world().fields.get(field).is_some_and(|field| matches!(field.purpose, Purpose::Plain | Purpose::Code));
@@ -39,6 +41,12 @@ impl Checker<'_> {
             }
             // What a trigger made of a write of ours that asked for something else is the trigger's doing.
             if next.after.is_some() && next.asked.get(name.as_str()) != value_of(&next.after).as_ref() {
+                continue;
+            }
+            // Written over unseen, and written back when the feed had told of it.
+            let restored = |later: &Step| value_of(&later.after).as_ref() == Some(&value);
+            let guarded = self.world().members.get(member).is_some_and(|member| member.profile.guarded);
+            if !guarded && steps.iter().skip_while(|step| step.commit <= next.commit).any(restored) {
                 continue;
             }
             if self.seen_elsewhere(life, member, field, &value, next) || self.recorded(member, field, &value) {

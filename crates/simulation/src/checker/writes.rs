@@ -25,7 +25,9 @@ impl Checker<'_> {
         let mut writes = 0_usize;
         // A create brings fields into being that flow out of where it was made, generated keys among them.
         let one_way = self.world().fields.iter().filter(|field| field.flow != Flow::Both).count();
-        for step in life.iter().flatten() {
+        let guarded: Vec<bool> = self.world().members.iter().map(|member| member.profile.guarded).collect();
+        let steps = life.iter().zip(guarded).flat_map(|(steps, guarded)| steps.iter().map(move |step| (step, guarded)));
+        for (step, guarded) in steps {
             let ours = matches!(step.author, Author::Engine(_));
             if ours && self.world().further.rejects {
                 self.refused_is_not_written(tag, step);
@@ -39,13 +41,17 @@ impl Checker<'_> {
             if ours && !step.reaction && self.has_triggers() {
                 causes += 1;
             }
+            // A write without a guard may go over an edit, which is then put right.
+            if ours && !step.reaction && !guarded {
+                causes += 1;
+            }
             if ours && !step.reaction && step.before.is_none() {
                 causes += one_way;
             }
             let shown = |field: &str| step.before.as_ref().and_then(|row| row.fields.get(field));
             let asked_for_nothing = step.asked.iter().all(|(field, value)| shown(field.as_str()) == Some(value));
             let idle = step.before.is_some() && step.after.is_some() && asked_for_nothing;
-            if ours && !step.reaction && idle && self.evidence.world.members.iter().all(|member| member.profile.guarded) {
+            if ours && !step.reaction && idle && guarded {
                 self.blame("5 quiescence", tag, format!("the engine's write in commit {} changed nothing", step.commit));
             }
         }

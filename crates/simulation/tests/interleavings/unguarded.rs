@@ -1,0 +1,111 @@
+//! A member that cannot make a write depend on what a record shows: it looks, and then writes. What a user does in between
+//! is written over, and only the feed tells (invariant 3).
+
+use super::{A, B, finds, gate, proven, text, told, world};
+use concord_engine::value::Value;
+use concord_simulation::checker::Violation;
+use concord_simulation::script::Script;
+use concord_simulation::system::Gate;
+use concord_simulation::world::{EditRule, World};
+
+fn unguarded() -> World {
+    let mut world = world(2);
+    world.members[B].profile.guarded = false;
+    // The answer comes before the feed has told.
+    world.members[B].profile.feed_delay_ms_max = 400;
+    world
+}
+
+/// Our write of a name stands before B, which has been looked at; a user of B edits this; the write takes effect.
+async fn between(stage: &Script, (field, value): (&str, Value)) -> Result<(), Violation> {
+    stage.pause(1_000).await;
+    gate(stage, B, Gate::Between);
+    stage.edit(A, "r1", &[("name", text("from a"))]);
+    stage.pause(1_000).await;
+    stage.edit(B, "r1", &[(field, value)]);
+    // Told before the write is made, or only afterwards.
+    gate(stage, B, Gate::Open);
+    stage.stage.level().await
+}
+
+#[test]
+fn an_edit_that_a_write_went_over_wins_by_the_rules_all_the_same() {
+    let test = || {
+        told(unguarded(), async |stage| {
+            let steps = between(stage, ("name", text("from b")));
+            let mut found = stage.while_it_lives(steps).await;
+            found.extend(stage.expect("r1", "name", Some(&text("from b"))));
+            found
+        })
+    };
+    finds("unguarded_settled_by_answer", test);
+    finds("unseen_cleared", test);
+}
+
+#[test]
+fn an_edit_that_a_write_went_over_and_that_loses_is_in_the_ledger() {
+    let mut world = unguarded();
+    world.groups = vec![concord_simulation::world::Decide::Priority(vec![A]); world.groups.len()];
+    // The checker looks for what was lost without a record of it.
+    proven(world, async |stage| {
+        let steps = between(stage, ("name", text("from b")));
+        let mut found = stage.while_it_lives(steps).await;
+        found.extend(stage.expect("r1", "name", Some(&text("from a"))));
+        found
+    });
+}
+
+#[test]
+fn an_edit_of_another_field_between_the_look_and_the_write_arrives() {
+    for partial in [false, true] {
+        let mut world = unguarded();
+        world.members[B].profile.partial_images = partial;
+        proven(world, async |stage| {
+            let steps = between(stage, ("amount", Value::Int(7)));
+            let mut found = stage.while_it_lives(steps).await;
+            found.extend(stage.expect("r1", "name", Some(&text("from a"))));
+            found.extend(stage.expect("r1", "amount", Some(&Value::Int(7))));
+            found
+        });
+    }
+}
+
+#[test]
+fn a_record_that_was_edited_between_the_look_and_its_delete_lives_on_where_updates_win() {
+    let mut world = unguarded();
+    world.against_edit = EditRule::UpdateWins;
+    proven(world, async |stage| {
+        let steps = async {
+            stage.pause(1_000).await;
+            gate(stage, B, Gate::Between);
+            stage.delete(A, "r1");
+            stage.pause(1_000).await;
+            stage.edit(B, "r1", &[("name", text("from b"))]);
+            gate(stage, B, Gate::Open);
+            stage.stage.level().await
+        };
+        let mut found = stage.while_it_lives(steps).await;
+        found.extend(stage.expect("r1", "name", Some(&text("from b"))));
+        found
+    });
+}
+
+#[test]
+fn an_edit_that_a_write_went_over_outlives_a_kill_before_the_echo() {
+    proven(unguarded(), async |stage| {
+        let steps = async {
+            stage.pause(1_000).await;
+            gate(stage, B, Gate::Between);
+            stage.edit(A, "r1", &[("name", text("from a"))]);
+            stage.pause(1_000).await;
+            stage.edit(B, "r1", &[("name", text("from b"))]);
+            gate(stage, B, Gate::After);
+            stage.until_shown(B, "r1", "name", &text("from a")).await
+        };
+        let mut found = stage.while_it_lives(steps).await;
+        gate(stage, B, Gate::Open);
+        found.extend(stage.while_it_lives(stage.stage.level()).await);
+        found.extend(stage.expect("r1", "name", Some(&text("from b"))));
+        found
+    });
+}
