@@ -194,6 +194,9 @@ impl Core {
         if !after.sides.iter().any(|side| side.owes_life) {
             self.end_reservation(&rules, &after);
         }
+        if unseen {
+            self.put_debts_down(sync, &mut after);
+        }
         // What is pending is looked at, and read where it leaves something out.
         let incomplete = !told && !knows_everything(&rules, &after, member);
         desk.save(after);
@@ -203,6 +206,19 @@ impl Core {
             self.want_read_instead(sync, member, intent.link);
         }
         Ok(())
+    }
+
+    /// What was decided while nothing can be sent on its way is put on the list of debts.
+    fn put_debts_down(&mut self, sync: usize, link: &mut Link) {
+        if self.syncs.get(sync).is_some_and(crate::runtime::core::SyncState::active) {
+            return;
+        }
+        let now = self.now();
+        let owing = |side: &crate::link::Side| side.is_owing() && side.flight.is_none() && !side.queued && side.blocked.is_none();
+        let members: Vec<MemberIndex> = (0..link.sides.len()).filter(|member| link.sides.get(*member).is_some_and(owing)).collect();
+        for member in members {
+            self.owe_later(sync, link, member, now);
+        }
     }
 
     /// The guard held, so whatever was pending from before the write had come to nothing; where there is no guard, the write

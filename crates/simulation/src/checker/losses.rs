@@ -13,8 +13,9 @@ impl Checker<'_> {
     /// Invariant 3: what a user wrote stands, was replaced by somebody who had seen it, or lost to a recorded decision.
     pub(super) fn no_lost_update(&mut self, tag: &str, life: &Lives) {
         for member in 0..self.members() {
-            // What is written over unseen, only a feed that tells our writes from others' can show.
-            let seen = |profile: &crate::system::Profile| profile.guarded || profile.marks;
+            // What is written over unseen, only a feed can show that tells our writes from others', and whose events can be told
+            // from what was read a moment before.
+            let seen = |profile: &crate::system::Profile| profile.guarded || (profile.marks && !profile.vague_reads);
             let guarded = self.world().members.get(member).is_some_and(|member| seen(&member.profile));
             for field in 0..self.world().fields.len() {
                 let plain =
@@ -43,10 +44,9 @@ impl Checker<'_> {
             if next.after.is_some() && next.asked.get(name.as_str()) != value_of(&next.after).as_ref() {
                 continue;
             }
-            // Written over unseen, and written back when the feed had told of it.
-            let restored = |later: &Step| value_of(&later.after).as_ref() == Some(&value);
+            // Written over unseen, and carried on when the feed had told of it.
             let guarded = self.world().members.get(member).is_some_and(|member| member.profile.guarded);
-            if !guarded && steps.iter().skip_while(|step| step.commit <= next.commit).any(restored) {
+            if !guarded && self.carried_on(life, member, field, &value, next) {
                 continue;
             }
             if self.seen_elsewhere(life, member, field, &value, next) || self.recorded(member, field, &value) {
@@ -91,6 +91,19 @@ impl Checker<'_> {
                 seen |= shown == Some(&fitted) || shown.is_some_and(|shown| self.fitted(member, field, shown) == *value);
             }
             false
+        })
+    }
+
+    /// Whether the engine wrote a value anywhere after it had been written over.
+    fn carried_on(&self, life: &Lives, member: usize, field: usize, value: &Value, overwritten: &Step) -> bool {
+        let later = |step: &&Step| matches!(step.author, Author::Engine(_)) && step.at >= overwritten.at;
+        life.iter().enumerate().any(|(other, steps)| {
+            let (name, fitted) = (self.world().native(other, field), self.fitted(other, field, value));
+            let shows = |step: &Step| {
+                let shown = step.after.as_ref().and_then(|row| row.fields.get(name.as_str()));
+                shown.is_some_and(|shown| *shown == fitted || self.fitted(member, field, shown) == *value)
+            };
+            steps.iter().filter(later).any(shows)
         })
     }
 
