@@ -222,6 +222,7 @@ impl Core {
                         image: None,
                         version: version.unwrap_or_default(),
                         hops,
+                        planned: intent.decision,
                     };
                     self.settle_written(&mut desk, sync, member, &intent, &written).await?;
                     continue;
@@ -351,7 +352,7 @@ impl Core {
         let operation = &intent.write.operation;
         match (presence, operation) {
             (Presence::Absent { version }, Operation::Delete { key, .. }) => {
-                Some(Written { operation, key: key.clone(), image: None, version, hops })
+                Some(Written { operation, key: key.clone(), image: None, version, hops, planned: intent.decision })
             }
             (Presence::Present(observation), Operation::Update { set, .. }) => {
                 // As the member shows it: a mark of deletion is no mapped field.
@@ -367,6 +368,7 @@ impl Core {
                     image: Some(image.clone()),
                     version: one.pending.version.clone(),
                     hops,
+                    planned: intent.decision,
                 })
             }
             _ => None,

@@ -12,7 +12,7 @@ use crate::error::{Class, Code, Error, Result};
 use crate::flight::Intent;
 use crate::ledger::{Entry, LedgerRow};
 use crate::link::{FlightId, Life, Link, LinkId, MemberIndex, Pending, Shown, Standing};
-use crate::reconcile::{Folded, Uniqueness, Written, cover_pending, fold, settle, settle_over_unseen};
+use crate::reconcile::{Folded, Uniqueness, Written, cover_pending, fold, settle};
 use crate::record::Record;
 use crate::rules::{Fallback, SyncRules};
 use crate::runtime::core::{Answer, Core};
@@ -118,7 +118,7 @@ impl Core {
     ) -> Result<bool> {
         match outcome {
             Outcome::Written { key, image, version } => {
-                let written = Written { operation: &intent.write.operation, key, image, version, hops };
+                let written = Written { operation: &intent.write.operation, key, image, version, hops, planned: intent.decision };
                 self.settle_written(desk, sync, member, intent, &written).await?;
             }
             Outcome::Unknown => {
@@ -156,13 +156,10 @@ impl Core {
         intent: &Intent,
         written: &Written<'_>,
     ) -> Result<()> {
-        let unseen = self.decide_the_unseen(desk, sync, member, intent, written)?;
+        self.decide_the_unseen(desk, sync, member, intent, written)?;
         let (Some(link), Some(rules)) = (desk.shared(intent.link), self.rules(sync)) else { return Ok(()) };
         let now = self.now();
-        let (mut after, row, returned) = match unseen {
-            true => settle_over_unseen(&rules, &link, member, written, now),
-            false => settle(&rules, &link, member, written, now),
-        };
+        let (mut after, row, returned) = settle(&rules, &link, member, written, now);
         if let Some(side) = after.sides.get(member)
             && side.queued
         {
@@ -194,9 +191,7 @@ impl Core {
         if !after.sides.iter().any(|side| side.owes_life) {
             self.end_reservation(&rules, &after);
         }
-        if unseen {
-            self.put_debts_down(sync, &mut after);
-        }
+        self.put_debts_down(sync, &mut after);
         // What is pending is looked at, and read where it leaves something out.
         let incomplete = !told && !knows_everything(&rules, &after, member);
         desk.save(after);
@@ -215,7 +210,8 @@ impl Core {
         }
         let now = self.now();
         let owing = |side: &crate::link::Side| side.is_owing() && side.flight.is_none() && !side.queued && side.blocked.is_none();
-        let members: Vec<MemberIndex> = (0..link.sides.len()).filter(|member| link.sides.get(*member).is_some_and(owing)).collect();
+        let members: Vec<MemberIndex> =
+            (0..link.sides.len()).filter(|member| link.sides.get(*member).is_some_and(owing)).collect();
         for member in members {
             self.owe_later(sync, link, member, now);
         }
@@ -283,14 +279,13 @@ impl Core {
                 continue;
             };
             let Answer { key, image, version, .. } = answer;
-            let written = Written { operation: &intent.write.operation, key, image, version, hops };
+            let written = Written { operation: &intent.write.operation, key, image, version, hops, planned: intent.decision };
             self.settle_written(desk, sync, member, intent, &written).await?;
         }
         Ok(())
     }
 
-    /// Decides what a member that guards nothing showed before a write which did not know of it. Says whether there was
-    /// anything, and it could be decided.
+    /// Decides what a member that guards nothing showed before a write which did not know of it, if it can be decided.
     fn decide_the_unseen(
         &mut self,
         desk: &mut Desk,
@@ -298,19 +293,19 @@ impl Core {
         member: MemberIndex,
         intent: &Intent,
         written: &Written<'_>,
-    ) -> Result<bool> {
+    ) -> Result<()> {
         let Some(connector) = self.connector(sync, member).filter(|it| !it.capabilities().guarded_writes) else {
-            return Ok(false);
+            return Ok(());
         };
-        let Some(key) = desk.link(intent.link).and_then(|link| link.sides.get(member)?.key.clone()) else { return Ok(false) };
-        let Some(rules) = self.rules(sync) else { return Ok(false) };
+        let Some(key) = desk.link(intent.link).and_then(|link| link.sides.get(member)?.key.clone()) else { return Ok(()) };
+        let Some(rules) = self.rules(sync) else { return Ok(()) };
         let there = address(rules.id, member, &key);
         let before = desk.slot(&there).and_then(|slot| slot.pending.as_ref()).map(|pending| pending.version.clone());
         let older = before.is_some_and(|before| connector.compare(&before, &written.version) == Some(Ordering::Less));
-        if !older || crate::mutants::active("unseen_cleared") {
-            return Ok(false);
+        if older && !crate::mutants::active("unseen_cleared") {
+            self.decide_by(desk, sync, intent.link, None, &Uniqueness::Known(Vec::new()))?;
         }
-        self.decide_by(desk, sync, intent.link, None, &Uniqueness::Known(Vec::new()))
+        Ok(())
     }
 
     /// Folds what a write returned under what is pending, which is newer.
@@ -352,6 +347,7 @@ impl Core {
             image,
             version: one.pending.version.clone(),
             hops,
+            planned: intent.decision,
         };
         self.settle_written(desk, sync, member, intent, &written).await?;
         self.flights.get_mut(&flight).and_then(|airborne| airborne.answers.remove(&id));

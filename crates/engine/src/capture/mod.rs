@@ -22,7 +22,7 @@ use crate::change::{Observation, Position};
 use crate::clock::Moment;
 use crate::connector::{Batch, Event as FeedEvent};
 use crate::error::Result;
-use crate::link::{LinkId, Shown, Standing};
+use crate::link::{FlightId, LinkId, Shown, Standing};
 use crate::reconcile::{Folded, fold, refine_agreed, refine_times};
 use crate::record::{FeedName, SystemName};
 use crate::runtime::bounds::DEFERRED_MAX;
@@ -175,6 +175,9 @@ impl Core {
         if !self.follow_key_change(desk, &one).await? || self.was_deleted_meanwhile(&one) {
             return Ok(());
         }
+        if let Some((flight, id)) = self.made_by_us(desk, &one).await? {
+            return self.settle_echo(desk, id, flight, one).await;
+        }
         match self.owner(desk, &one) {
             Owner::Link(link) => self.take_in_known(desk, link, one).await,
             Owner::Nobody => self.take_in_stranger(desk, one).await,
@@ -184,6 +187,20 @@ impl Core {
                 Ok(())
             }
         }
+    }
+
+    /// The create under way of which this is the echo: its record may have the key of another one, which is gone.
+    async fn made_by_us(&mut self, desk: &mut Desk, one: &Incoming) -> Result<Option<(FlightId, LinkId)>> {
+        let Some(flight) = one.echo_of else { return Ok(None) };
+        let known = desk.slot(&one.address).and_then(|slot| slot.link).and_then(|id| desk.link(id));
+        let stands = known.and_then(|link| link.sides.get(one.pending.member)).is_some_and(|side| {
+            let written = side.flight == Some(flight);
+            written || side.standing == Standing::Present
+        });
+        if stands {
+            return Ok(None);
+        }
+        Ok(self.created_by(desk, flight, one).await?.map(|id| (flight, id)))
     }
 
     fn was_deleted_meanwhile(&self, one: &Incoming) -> bool {
@@ -255,12 +272,6 @@ impl Core {
     }
 
     async fn take_in_stranger(&mut self, desk: &mut Desk, one: Incoming) -> Result<()> {
-        if let Some(flight) = one.echo_of
-            && let Some(id) = self.created_by(desk, flight, &one).await?
-        {
-            desk.set_link(&one.address, Some(id), &mut self.transaction);
-            return self.settle_echo(desk, id, flight, one).await;
-        }
         let older = desk.slot(&one.address).and_then(|slot| slot.pending.clone());
         if matches!(one.pending.shown, Shown::Gone { .. }) {
             let newer = older.as_ref().is_none_or(|older| self.version_order(&one, &older.version) != Some(Ordering::Less));

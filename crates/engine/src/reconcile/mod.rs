@@ -21,7 +21,7 @@ mod tests;
 
 pub use fold::{Folded, fold, refine_agreed, refine_times};
 pub use patch::{Patch, patch};
-pub use settle::{Written, cover_pending, settle, settle_over_unseen};
+pub use settle::{Written, cover_pending, settle};
 pub(crate) use work::held_by;
 
 use crate::clock::Moment;

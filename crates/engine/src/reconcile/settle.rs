@@ -1,6 +1,7 @@
 //! What a write that happened means for its link: the base takes the planned image, and what the system returned beyond
 //! that is an edit by that system (a trigger or workflow at work).
 
+use super::patch::deletion_mark;
 use crate::change::{EditTime, Version};
 use crate::clock::Moment;
 use crate::connector::Operation;
@@ -23,6 +24,8 @@ pub struct Written<'a> {
     pub version: Version,
     /// How many causal hops the write was deep.
     pub hops: u32,
+    /// The link's decision number when the write was planned.
+    pub planned: u64,
 }
 
 /// Closes a write: the link as it stands after it, what the ledger says, and what the system made of it beyond what we
@@ -51,6 +54,9 @@ pub fn settle(
     let (set, created) = match written.operation {
         Operation::Delete { .. } => {
             side.standing = Standing::Gone;
+            if link.decision > written.planned {
+                owe_what_was_decided_since(rules, link, &mut after, member, written);
+            }
             return (after, row, None);
         }
         Operation::Update { set, .. } => (set, false),
@@ -59,8 +65,11 @@ pub fn settle(
     if created {
         side.standing = Standing::Present;
         side.base = vec![None; rules.fields.len()];
-    } else if matches!(link.life, Life::Deleted { .. }) && rules.deletes.on_delete == OnDelete::SoftDelete {
+    } else if marks_as_deleted(rules, member, set) {
         side.standing = Standing::Marked;
+        if link.decision > written.planned {
+            owe_what_was_decided_since(rules, link, &mut after, member, written);
+        }
         return (after, row, None);
     } else if side.standing == Standing::Marked {
         // The record lives on, and the mark is off.
@@ -68,34 +77,32 @@ pub fn settle(
     }
     let differing = take_planned_image(rules, member, &mut side.base, set, written.image.as_ref());
     let returned = differing.then(|| returned_pending(rules, link, member, written, now)).flatten();
+    if link.decision > written.planned {
+        owe_what_was_decided_since(rules, link, &mut after, member, written);
+    }
     (after, row, returned)
 }
 
-/// As [`settle`], of a write that went over what nobody had seen when it was planned (the member guards nothing). What has
-/// been decided about that stands, and is owed again where the write took it away.
-pub fn settle_over_unseen(
-    rules: &SyncRules,
-    link: &Link,
-    member: MemberIndex,
-    written: &Written<'_>,
-    now: Moment,
-) -> (Link, LedgerRow, Option<Pending>) {
-    let (mut after, row, returned) = settle(rules, link, member, written, now);
-    let (Some(before), Some(side)) = (link.sides.get(member), after.sides.get_mut(member)) else { return (after, row, returned) };
-    let set = match written.operation {
-        Operation::Update { set, .. } => set,
-        Operation::Create { .. } => return (after, row, returned),
-        Operation::Delete { .. } => {
-            side.owes_life = link.life == Life::Live && rules.members.get(member).is_some_and(|member| member.inward);
-            return (after, row, returned);
+/// What was decided since a write was planned is owed again where the write did not know of it.
+fn owe_what_was_decided_since(rules: &SyncRules, before: &Link, after: &mut Link, member: MemberIndex, written: &Written<'_>) {
+    let inward = rules.members.get(member).is_some_and(|member| member.inward);
+    let (Some(owed), Some(side)) = (before.sides.get(member), after.sides.get_mut(member)) else { return };
+    side.owes_life = match (&before.life, side.standing) {
+        (Life::Live, Standing::Gone | Standing::Marked) => inward && before.held.is_none(),
+        (Life::Live, _) => false,
+        (Life::Deleted { .. } | Life::Detached { .. }, _) => {
+            owed.owes_life && !matches!(written.operation, Operation::Delete { .. })
         }
     };
-    side.owes_life = before.owes_life;
-    side.owes.clone_from(&before.owes);
+    let set = match written.operation {
+        Operation::Update { set, .. } | Operation::Create { image: set, .. } => set,
+        Operation::Delete { .. } => return,
+    };
     for (group, state) in after.groups.iter_mut().enumerate() {
+        let decided = |agreed: &&mut Agreed| agreed.decision > written.planned && !agreed.rule.is_left();
+        let Some(agreed) = state.agreed.as_mut().filter(decided) else { continue };
         let mut names = rules.group_fields(group).iter().filter_map(|&field| rules.at(member, field));
-        let Some(agreed) = state.agreed.as_mut().filter(|agreed| !agreed.rule.is_left()) else { continue };
-        if names.any(|at| set.has(at.name.as_str())) {
+        if owed.owes.contains(&group) || names.any(|at| set.has(at.name.as_str())) {
             side.owes.push(group);
             if agreed.from == member {
                 // It does not show what it is the source of.
@@ -103,9 +110,6 @@ pub fn settle_over_unseen(
             }
         }
     }
-    side.owes.sort_unstable();
-    side.owes.dedup();
-    (after, row, returned)
 }
 
 /// What is pending from before a write that went over it unseen, and could not be decided first: the record shows what was
@@ -157,6 +161,12 @@ pub fn cover_pending(
     });
     pending.version = written.version.clone();
     (set.is_some().then_some(pending), row)
+}
+
+/// Whether a write says that the record is deleted (`on_delete: soft_delete`).
+fn marks_as_deleted(rules: &SyncRules, member: MemberIndex, set: &Record) -> bool {
+    let is_set = |mark: &Record| mark.iter().all(|(field, value)| set.get(field.as_str()) == Some(value));
+    rules.deletes.on_delete == OnDelete::SoftDelete && deletion_mark(rules, member, true).is_ok_and(|mark| is_set(&mark))
 }
 
 /// Base := what we wrote and what we believed, in the system's own form where that is equivalent. Says whether the system

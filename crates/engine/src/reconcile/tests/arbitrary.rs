@@ -173,7 +173,7 @@ fn write(rules: &crate::rules::SyncRules, link: &Link, member: usize, operation:
         Operation::Update { set, .. } => Some(set.clone()),
         Operation::Delete { .. } => None,
     };
-    let written = Written { operation, key: key(0), image, version: version(1), hops: u32::MAX };
+    let written = Written { operation, key: key(0), image, version: version(1), hops: u32::MAX, planned: link.decision };
     let (after, _, _) = settle(rules, link, member, &written, Moment(1));
     assert!(after.sides[member].owes.is_empty() && !after.sides[member].owes_life);
 }

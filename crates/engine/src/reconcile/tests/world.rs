@@ -286,6 +286,7 @@ impl World {
             image: after.as_ref().map(|cells| member_record(&self.rules, member, cells)),
             version: version(self.versions[member]),
             hops: self.hops(member),
+            planned: self.link.decision,
         };
         let (link, row, returned) = settle(&self.rules, &self.link, member, &written, Moment(self.now));
         self.link = link;
