@@ -68,6 +68,7 @@ pub const SCRIPTED: &[(&str, &str)] = &[
     ("unordered_forgotten", "an observation given up for a read is lost where a crash comes before the read's answer"),
     ("unseen_cleared", "what a member without guards showed before our write is taken to be gone"),
     ("unguarded_settled_by_answer", "a write without a guard is settled before the feed has said what it went over"),
+    ("doubles_stay", "a person is asked about a double of a record that is gone"),
     ("spill_forgotten", "what found no room on a list of the engine's is never taken up again"),
 ];
 

@@ -461,6 +461,7 @@ impl Core {
         let message = format!("record {} has the same match fields as one that is already linked", pending.key);
         let subject = Subject::Duplicate { member, key: pending.key.clone(), linked };
         self.park_stranger(sync, address, Code::MatchDuplicate, message, subject);
+        self.is_double_of(sync, address.clone(), linked);
     }
 
     pub(crate) fn park_stranger(&mut self, sync: usize, address: &Address, code: Code, message: String, subject: Subject) {

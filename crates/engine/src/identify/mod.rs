@@ -46,6 +46,9 @@ pub(crate) struct Unidentified {
     perhaps_ours: BTreeMap<Address, BTreeSet<FlightId>>,
     /// Strangers whose match waits for a person, by its link: they are looked at when that has been decided.
     behind: BTreeMap<LinkId, BTreeSet<Address>>,
+    /// Strangers that a person is asked about because a link has their match value, by that link: they are looked at when it
+    /// has it no longer.
+    doubles: BTreeMap<LinkId, BTreeSet<Address>>,
     running: bool,
     retry_at: Option<Moment>,
     failures: u32,
@@ -204,6 +207,28 @@ impl Core {
         let waiting = self.syncs.get_mut(sync).and_then(|state| state.unidentified.behind.remove(&id));
         for address in waiting.into_iter().flatten() {
             self.unidentified(sync, address);
+        }
+    }
+
+    /// A person is asked about this stranger because of that link.
+    pub(crate) fn is_double_of(&mut self, sync: usize, address: Address, link: LinkId) {
+        if let Some(state) = self.syncs.get_mut(sync) {
+            state.unidentified.doubles.entry(link).or_default().insert(address);
+        }
+    }
+
+    /// A link has another match value by now, or its record is gone: nobody need be asked about its doubles any more.
+    pub(crate) fn look_at_doubles(&mut self, sync: usize, before: &Link, after: &Link) {
+        let waits = self.syncs.get(sync).is_some_and(|state| state.unidentified.doubles.contains_key(&before.id));
+        let Some(rules) = self.rules(sync).filter(|_| waits && !crate::mutants::active("doubles_stay")) else { return };
+        if before.life == after.life && link_match_value(&rules, before) == link_match_value(&rules, after) {
+            return;
+        }
+        let doubles = self.syncs.get_mut(sync).and_then(|state| state.unidentified.doubles.remove(&before.id));
+        for address in doubles.into_iter().flatten().collect::<Vec<_>>() {
+            if self.parked.contains_key(&address) {
+                self.unidentified(sync, address);
+            }
         }
     }
 

@@ -283,6 +283,9 @@ impl Core {
                 }
                 _ => None,
             };
+            if let (Some(stranger), Subject::Duplicate { linked, .. }) = (&stranger, &review.subject) {
+                self.is_double_of(sync, stranger.clone(), *linked);
+            }
             if let Some(stranger) = stranger {
                 self.parked.insert(stranger, review.id);
             }

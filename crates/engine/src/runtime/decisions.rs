@@ -141,6 +141,7 @@ impl Core {
             state.parked.take(before.id);
         }
         self.look_at_those_behind(sync, before.id);
+        self.look_at_doubles(sync, before, &link);
         desk.clear_lifted(before, pending);
         if !crate::mutants::active("loser_not_recorded") {
             self.transaction.ledger.extend(ledger);

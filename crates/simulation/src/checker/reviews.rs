@@ -4,7 +4,7 @@
 use super::Checker;
 use crate::database::Author;
 use crate::timeline::{Lives, Step};
-use crate::world::{AgainstFlow, Decide, EditRule, Start};
+use crate::world::{AgainstFlow, Decide, DeleteRule, EditRule, Start};
 use concord_engine::error::Code;
 use concord_engine::ledger::{Entry, Rule};
 use concord_engine::review::{Review, Subject};
@@ -75,6 +75,8 @@ impl Checker<'_> {
         let asks = world.further.one_way == Some(AgainstFlow::Review);
         let deletes = world.against_edit == EditRule::Person || asks;
         let duplicate = Code::MatchDuplicate.to_string();
+        // So may one that is only marked as deleted.
+        let marks = world.on_delete == DeleteRule::Soft;
         let poison = world.members.iter().any(|member| member.profile.poison.is_some());
         let triggered = world.members.iter().any(|member| !member.triggers.is_empty());
         let blamed: Vec<(String, String)> = self
@@ -88,7 +90,7 @@ impl Checker<'_> {
                 }
                 Subject::DeleteAgainstEdit { .. } => !deletes,
                 // What is left of a record whose delete was not followed may stand in the way of one made anew.
-                Subject::Rejected { .. } if duplicate == review.code && !self.deletes_are_followed() => false,
+                Subject::Rejected { .. } if duplicate == review.code && (!self.deletes_are_followed() || marks) => false,
                 Subject::Rejected { .. } => {
                     !asks
                         && !poison

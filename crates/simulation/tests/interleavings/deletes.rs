@@ -1,7 +1,8 @@
 //! Deletes that meet edits: what was owed to the member that deletes, and marks that are taken off again.
 
-use super::{A, B, gate, proven, text, world};
+use super::{A, B, finds, gate, proven, text, told, world};
 use concord_engine::runtime::command::Resolution;
+use concord_simulation::script::wrong;
 use concord_simulation::system::Gate;
 use concord_simulation::world::{DeleteRule, EditRule};
 
@@ -49,4 +50,41 @@ fn a_mark_of_deletion_is_taken_off_where_an_edit_wins_against_the_delete() {
         found.extend(stage.expect("r1", "name", Some(&text("still needed"))));
         found
     });
+}
+
+#[test]
+fn a_double_of_a_record_that_goes_is_a_record_of_its_own() {
+    for in_one_life in [true, false] {
+        let test = || {
+            told(world(2), async |stage| {
+                let doubled = async {
+                    stage.pause(1_000).await;
+                    stage.insert(A, "r1", &[("name", text("the double"))]);
+                    stage.stage.level().await?;
+                    let asked = stage.reviews().await.len();
+                    if asked == 1 {
+                        Ok(())
+                    } else {
+                        Err(wrong(format!("a person is asked about a double, once, not {asked} times")))
+                    }
+                };
+                let gone = async {
+                    stage.pause(1_000).await;
+                    stage.delete(B, "r1");
+                    stage.stage.level().await
+                };
+                let mut found = Vec::new();
+                if in_one_life {
+                    found.extend(stage.while_it_lives(async { doubled.await.and(gone.await) }).await);
+                } else {
+                    found.extend(stage.while_it_lives(doubled).await);
+                    found.extend(stage.while_it_lives(gone).await);
+                }
+                found.extend(stage.expect("r1", "name", Some(&text("the double"))));
+                found.extend(stage.reviews().await.into_iter().map(|review| wrong(format!("still asked: {review:?}"))));
+                found
+            })
+        };
+        finds("doubles_stay", test);
+    }
 }
