@@ -206,10 +206,16 @@ impl Core {
         }
     }
 
-    /// Whether a link waits for the guard: a record of it went away at a member whose deletes are in question.
+    /// Whether a link waits for the guard: a record of it went away at a member whose deletes are in question, and is there
+    /// to be deleted elsewhere.
     pub(crate) fn is_guarded(&self, sync: usize, link: &Link, pending: &[Option<Pending>]) -> bool {
         let Some(state) = self.syncs.get(sync) else { return false };
+        let gone =
+            |member: usize| pending.get(member).and_then(Option::as_ref).is_some_and(|it| matches!(it.shown, Shown::Gone { .. }));
+        let left =
+            |(member, side): (usize, &crate::link::Side)| side.standing != Standing::Gone && side.key.is_some() && !gone(member);
         link.life == Life::Live
+            && link.sides.iter().enumerate().any(left)
             && pending.iter().flatten().any(|pending| {
                 matches!(pending.shown, Shown::Gone { .. })
                     && state.members.get(pending.member).is_some_and(|member| member.guard.tripped.is_some())
