@@ -221,7 +221,8 @@ impl Core {
     pub(crate) fn look_at_doubles(&mut self, sync: usize, before: &Link, after: &Link) {
         let waits = self.syncs.get(sync).is_some_and(|state| state.unidentified.doubles.contains_key(&before.id));
         let Some(rules) = self.rules(sync).filter(|_| waits && !crate::mutants::active("doubles_stay")) else { return };
-        if before.life == after.life && link_match_value(&rules, before) == link_match_value(&rules, after) {
+        let had = link_match_value(&rules, before);
+        if before.life == after.life && (had.is_none() || had == link_match_value(&rules, after)) {
             return;
         }
         let doubles = self.syncs.get_mut(sync).and_then(|state| state.unidentified.doubles.remove(&before.id));
