@@ -108,7 +108,7 @@ impl Checker<'_> {
     }
 
     /// Whether users have changed the key of a record.
-    fn is_rekeyed(&self, life: &Lives) -> bool {
+    pub(super) fn is_rekeyed(&self, life: &Lives) -> bool {
         let changes = |step: &Step| matches!((&step.before, &step.after), (Some(before), Some(after)) if before.key != after.key);
         life.iter().flatten().any(|step| matches!(step.author, Author::User(_)) && changes(step))
     }

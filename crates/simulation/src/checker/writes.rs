@@ -55,6 +55,10 @@ impl Checker<'_> {
                 self.blame("5 quiescence", tag, format!("the engine's write in commit {} changed nothing", step.commit));
             }
         }
+        // A key that changes while no feed tells of it is a delete and a new record to anybody who looks.
+        if self.world().further.gaps && self.is_rekeyed(life) {
+            causes += 1;
+        }
         // What a person gives is shown nowhere yet, so every member is written.
         let most = causes * others.max(1) + self.given.get(tag).copied().unwrap_or(0);
         if writes > most {
