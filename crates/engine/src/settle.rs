@@ -9,7 +9,7 @@ use crate::capture::Incoming;
 use crate::clock::Moment;
 use crate::connector::{Operation, Outcome, WriteResult};
 use crate::error::{Class, Code, Error, Result};
-use crate::flight::Intent;
+use crate::flight::{Flight, Intent};
 use crate::ledger::{Entry, LedgerRow};
 use crate::link::{FlightId, Life, Link, LinkId, MemberIndex, Pending, Shown, Standing};
 use crate::reconcile::{Folded, Uniqueness, Written, cover_pending, fold, settle};
@@ -36,7 +36,7 @@ impl Core {
         let Some(airborne) = self.flights.get(&id) else { return Ok(()) };
         let (sync, member) = (airborne.sync, airborne.flight.member);
         let flight = Arc::clone(&airborne.flight);
-        let (intents, hops) = (&flight.intents, flight.hops);
+        let intents = &flight.intents;
         if let Some(state) = self.member(sync, member) {
             state.flying = state.flying.saturating_sub(1);
         }
@@ -79,7 +79,7 @@ impl Core {
                 }
                 outcome => outcome,
             };
-            in_doubt |= self.settle_intent(&mut desk, sync, member, intent, outcome, hops).await?;
+            in_doubt |= self.settle_intent(&mut desk, sync, &flight, intent, outcome).await?;
         }
         self.decide_touched(&mut desk, false).await?;
         desk.flush(&mut self.transaction);
@@ -111,15 +111,17 @@ impl Core {
         &mut self,
         desk: &mut Desk,
         sync: usize,
-        member: MemberIndex,
+        flight: &Flight,
         intent: &Intent,
         outcome: Outcome,
-        hops: u32,
     ) -> Result<bool> {
+        let member = flight.member;
         match outcome {
             Outcome::Written { key, image, version } => {
-                let written = Written { operation: &intent.write.operation, key, image, version, hops, planned: intent.decision };
+                let (operation, planned) = (&intent.write.operation, intent.decision);
+                let written = Written { operation, key, image, version, hops: flight.hops, planned };
                 self.settle_written(desk, sync, member, intent, &written).await?;
+                self.expect_echo(desk, intent.link, member, flight.id);
             }
             Outcome::Unknown => {
                 if !crate::mutants::active("unknown_taken_for_failed") {

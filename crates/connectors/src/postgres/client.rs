@@ -16,6 +16,11 @@ use tokio_util::task::TaskTracker;
 
 /// The most prepared statements that a session keeps; beyond it, all are dropped and prepared again when needed.
 const STATEMENTS_MAX: usize = 200;
+/// After so many uses a statement is prepared anew, and eight times as many after that, up to the last: it may have been
+/// planned for a table that was empty then.
+const FIRST_USES_MAX: u32 = 16;
+/// See above.
+const USES_MAX: u32 = 1024;
 
 /// How long a peer that does not answer at all counts as alive.
 const PEER_SILENCE_MAX: Duration = Duration::from_secs(30);
@@ -49,7 +54,14 @@ pub struct Pool {
 /// One session with its prepared statements.
 pub struct Session {
     client: Client,
-    statements: HashMap<String, Statement>,
+    statements: HashMap<String, Known>,
+}
+
+/// A prepared statement, and for how many uses it is good.
+struct Known {
+    statement: Statement,
+    uses: u32,
+    uses_max: u32,
 }
 
 /// A session in use. Dropping it closes the session; [`Lease::done`] gives it back.
@@ -179,14 +191,19 @@ impl Lease<'_> {
     /// A prepared statement, from this session's own if it was prepared before.
     pub async fn prepare(&mut self, sql: &str, doing: &str) -> Result<Statement> {
         let session = self.session()?;
-        if let Some(statement) = session.statements.get(sql) {
-            return Ok(statement.clone());
+        let mut uses_max = FIRST_USES_MAX;
+        if let Some(known) = session.statements.get_mut(sql) {
+            known.uses += 1;
+            if known.uses <= known.uses_max {
+                return Ok(known.statement.clone());
+            }
+            uses_max = known.uses_max.saturating_mul(8).min(USES_MAX);
         }
         let statement = session.client.prepare(sql).await.map_err(|error| errors::statement(&error, doing))?;
         if session.statements.len() >= STATEMENTS_MAX {
             session.statements.clear();
         }
-        session.statements.insert(sql.to_owned(), statement.clone());
+        session.statements.insert(sql.to_owned(), Known { statement: statement.clone(), uses: 0, uses_max });
         Ok(statement)
     }
 

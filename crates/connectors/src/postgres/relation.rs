@@ -20,6 +20,8 @@ pub struct Decoder {
     /// Its schema there.
     pub schema: Arc<Schema>,
     columns: Vec<DecodedColumn>,
+    /// Places of the selected columns in a tuple, in the order of their names: a record's.
+    selected: Vec<usize>,
     /// Places of the key's columns in a tuple, in the key's order.
     key: Vec<usize>,
     /// Selected fields that the feed does not carry (generated columns before PostgreSQL 18).
@@ -30,7 +32,6 @@ pub struct Decoder {
 struct DecodedColumn {
     name: FieldName,
     ty: Type,
-    selected: bool,
 }
 
 /// A decoded row.
@@ -66,12 +67,20 @@ impl Decoder {
             .map(|column| {
                 let name = FieldName::from(column.name.as_str());
                 let ty = types::resolve(types, column.type_oid, column.type_modifier);
-                DecodedColumn { selected: matters(&name), name, ty }
+                DecodedColumn { name, ty }
             })
             .collect();
+        let mut selected: Vec<(&FieldName, usize)> = columns
+            .iter()
+            .enumerate()
+            .filter(|(_, column)| matters(&column.name))
+            .map(|(at, column)| (&column.name, at))
+            .collect();
+        selected.sort_unstable();
+        let selected = selected.into_iter().map(|(_, place)| place).collect();
         let carried = |field: &Field| columns.iter().any(|column| column.name == field.name);
         let not_carried = schema.fields.iter().any(|field| matters(&field.name) && !carried(field));
-        Decoder { object: object.clone(), schema: Arc::new(schema), columns, key, not_carried }
+        Decoder { object: object.clone(), schema: Arc::new(schema), columns, selected, key, not_carried }
     }
 
     /// Whether its rows can be told apart.
@@ -92,8 +101,8 @@ impl Decoder {
         let key = self.key_of(new, old)?;
         let old_key = old.and_then(|old| self.key_of(old, None)).filter(|old| *old != key);
         let mut complete = !self.not_carried;
-        let mut fields = Vec::with_capacity(self.columns.len());
-        for (place, column) in self.columns.iter().enumerate().filter(|(_, column)| column.selected) {
+        let mut fields = Vec::with_capacity(self.selected.len());
+        for (place, column) in self.selected.iter().filter_map(|&place| Some((place, self.columns.get(place)?))) {
             // A whole old row has the value that the update left alone. An old key shows null for the rest, so it
             // counts only where it shows something.
             let before = old.and_then(|old| old.get(place)).filter(|cell| matches!(cell, Cell::Text(_)));

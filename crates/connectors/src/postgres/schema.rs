@@ -144,7 +144,7 @@ impl Table {
         Ok(columns)
     }
 
-    /// The columns that a selection shows: those named and those of the key, in the table's order.
+    /// The columns that a selection shows, those named and those of the key, in the order of their names: a record's.
     pub fn selected(&self, selection: &Selection) -> Result<Vec<&Column>> {
         for field in &selection.fields {
             self.require(field)?;
@@ -152,7 +152,10 @@ impl Table {
         let wanted = |place: usize, column: &Column| {
             selection.fields.is_empty() || self.key.contains(&place) || selection.fields.contains(&column.field.name)
         };
-        Ok(self.columns.iter().enumerate().filter(|(place, column)| wanted(*place, column)).map(|(_, column)| column).collect())
+        let selected = self.columns.iter().enumerate().filter(|(place, column)| wanted(*place, column));
+        let mut selected: Vec<&Column> = selected.map(|(_, column)| column).collect();
+        selected.sort_unstable_by(|a, b| a.field.name.cmp(&b.field.name));
+        Ok(selected)
     }
 }
 

@@ -10,6 +10,8 @@ use super::version::{lsn_text, parse_lsn};
 use async_trait::async_trait;
 use bytes::Bytes;
 use concord_engine::error::{Code, Error, Result};
+use futures_util::FutureExt;
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch};
@@ -18,8 +20,12 @@ use tokio_util::task::{AbortOnDropHandle, TaskTracker};
 
 /// About the most bytes of steps that wait for the consumer; one larger step waits alone.
 const WAITING_BYTES_MAX: u32 = 16 << 20;
-/// The most steps that wait for the consumer.
-const WAITING_STEPS_MAX: usize = 4096;
+/// The most parcels of steps that wait for the consumer.
+const WAITING_PARCELS_MAX: usize = 256;
+/// The most steps in one parcel: those that arrived together.
+const PARCEL_STEPS_MAX: usize = 64;
+/// About the most bytes of one parcel.
+const PARCEL_BYTES_MAX: usize = 128 << 10;
 /// How often the server hears from us at least.
 const STATUS_INTERVAL: Duration = Duration::from_secs(5);
 /// How long an acknowledgement waits for others at most.
@@ -75,12 +81,15 @@ pub trait Replication: Send + Sync {
     fn ready(&mut self) -> Option<Result<Step>>;
 }
 
-/// Steps and the room that each takes.
-type Queue = mpsc::Sender<(Result<Step>, OwnedSemaphorePermit)>;
+/// Steps that arrived together, and the room that they take.
+type Parcel = (Vec<Result<Step>>, OwnedSemaphorePermit);
 
 /// A session that streams.
 struct Stream {
-    steps: mpsc::Receiver<(Result<Step>, OwnedSemaphorePermit)>,
+    parcels: mpsc::Receiver<Parcel>,
+    /// What is left of the parcel that was opened last; its room is given back with the last step of it.
+    opened: VecDeque<Result<Step>>,
+    room: Option<OwnedSemaphorePermit>,
     _reader: AbortOnDropHandle<()>,
 }
 
@@ -111,23 +120,49 @@ pub async fn start(
     tasks: &TaskTracker,
 ) -> Result<Box<dyn Replication>> {
     session.start(slot, slot, &lsn_text(from)).await?;
-    let (queue, steps) = mpsc::channel(WAITING_STEPS_MAX);
+    let (queue, parcels) = mpsc::channel(WAITING_PARCELS_MAX);
     let room = Arc::new(Semaphore::new(usize::try_from(WAITING_BYTES_MAX).unwrap_or(usize::MAX)));
     let reader = Reader { session, room, queue, acknowledged, durable: from, due: Instant::now(), heard: Instant::now() };
-    Ok(Box::new(Stream { steps, _reader: AbortOnDropHandle::new(tasks.spawn(reader.run())) }))
+    let reader = AbortOnDropHandle::new(tasks.spawn(reader.run()));
+    Ok(Box::new(Stream { parcels, opened: VecDeque::new(), room: None, _reader: reader }))
 }
 
 #[async_trait]
 impl Replication for Stream {
     async fn next(&mut self) -> Result<Step> {
-        match self.steps.recv().await {
-            Some((step, _room)) => step,
-            None => Err(Error::new(Code::Unreachable, "the feed was closed")),
+        loop {
+            if let Some(step) = self.take() {
+                return step;
+            }
+            match self.parcels.recv().await {
+                Some(parcel) => self.open(parcel),
+                None => return Err(Error::new(Code::Unreachable, "the feed was closed")),
+            }
         }
     }
 
     fn ready(&mut self) -> Option<Result<Step>> {
-        self.steps.try_recv().ok().map(|(step, _room)| step)
+        if self.opened.is_empty()
+            && let Ok(parcel) = self.parcels.try_recv()
+        {
+            self.open(parcel);
+        }
+        self.take()
+    }
+}
+
+impl Stream {
+    fn open(&mut self, (steps, room): Parcel) {
+        self.opened = steps.into();
+        self.room = Some(room);
+    }
+
+    fn take(&mut self) -> Option<Result<Step>> {
+        let step = self.opened.pop_front();
+        if self.opened.is_empty() {
+            self.room = None;
+        }
+        step
     }
 }
 
@@ -135,7 +170,7 @@ impl Replication for Stream {
 struct Reader {
     session: Session,
     room: Arc<Semaphore>,
-    queue: Queue,
+    queue: mpsc::Sender<Parcel>,
     acknowledged: watch::Receiver<u64>,
     /// What the server may be told.
     durable: u64,
@@ -148,12 +183,29 @@ struct Reader {
 impl Reader {
     /// Until either side ends; the last step is the error.
     async fn run(mut self) {
-        while let Some(step) = self.step().await.transpose() {
-            let ended = step.is_err();
-            if !self.deliver(step).await || ended {
+        while let Some(first) = self.step().await.transpose() {
+            let steps = self.with_what_is_there(first).await;
+            let ended = steps.last().is_some_and(Result::is_err);
+            if !self.deliver(steps).await || ended {
                 return;
             }
         }
+    }
+
+    /// A step and those that have arrived with it; an error is the last.
+    async fn with_what_is_there(&mut self, first: Result<Step>) -> Vec<Result<Step>> {
+        let mut bytes = weight(&first);
+        let mut steps = vec![first];
+        while steps.len() < PARCEL_STEPS_MAX && bytes < PARCEL_BYTES_MAX && steps.last().is_some_and(Result::is_ok) {
+            let Some(received) = self.session.receive().now_or_never() else { break };
+            let step = match received {
+                Ok(received) => self.hear(received).await.transpose(),
+                Err(error) => Some(Err(error)),
+            };
+            bytes += step.as_ref().map_or(0, weight);
+            steps.extend(step);
+        }
+        steps
     }
 
     /// The next step; `None`: nobody acknowledges any more, so nobody reads.
@@ -176,26 +228,32 @@ impl Reader {
                     continue;
                 }
             };
-            self.heard = Instant::now();
-            match received {
-                Received::Data(data) => return step(data).map(Some),
-                Received::KeepAlive { wal_end, reply } => {
-                    if reply {
-                        self.tell().await?;
-                    }
-                    return Ok(Some(Step::Idle { wal_end }));
+            return self.hear(received).await;
+        }
+    }
+
+    /// What was received, as a step.
+    async fn hear(&mut self, received: Received) -> Result<Option<Step>> {
+        self.heard = Instant::now();
+        match received {
+            Received::Data(data) => step(data).map(Some),
+            Received::KeepAlive { wal_end, reply } => {
+                if reply {
+                    self.tell().await?;
                 }
+                Ok(Some(Step::Idle { wal_end }))
             }
         }
     }
 
-    /// Puts a step into the queue; meanwhile the server goes on hearing from us. `false`: nobody reads any more.
-    async fn deliver(&mut self, step: Result<Step>) -> bool {
-        let weight = u32::try_from(weight(&step)).unwrap_or(u32::MAX).min(WAITING_BYTES_MAX);
+    /// Puts steps into the queue; meanwhile the server goes on hearing from us. `false`: nobody reads any more.
+    async fn deliver(&mut self, steps: Vec<Result<Step>>) -> bool {
+        let weight = steps.iter().map(weight).fold(0, usize::saturating_add);
+        let weight = u32::try_from(weight).unwrap_or(u32::MAX).min(WAITING_BYTES_MAX);
         let (room, queue) = (Arc::clone(&self.room), self.queue.clone());
         let enter = async move {
             let permit = room.acquire_many_owned(weight).await.ok()?;
-            queue.send((step, permit)).await.ok()
+            queue.send((steps, permit)).await.ok()
         };
         tokio::pin!(enter);
         loop {

@@ -251,6 +251,7 @@ impl Core {
 
     pub(super) fn prepared(&mut self, system: &SystemName, feed: Feed) {
         crate::failpoint::pass("prepared_before_durable");
+        self.echoes.forget();
         let key = (system.clone(), feed.name.clone());
         self.transaction.positions.push((system.clone(), feed.name.clone(), feed.position.clone()));
         let objects: Vec<&str> = feed.objects.iter().map(ObjectName::as_str).collect();

@@ -4,6 +4,7 @@
 
 mod before;
 mod drift;
+mod echoes;
 mod feeds;
 mod gaps;
 mod incoming;
@@ -12,6 +13,7 @@ mod orphans;
 
 pub(crate) use before::Before;
 pub(crate) use drift::drift_setting;
+pub(crate) use echoes::Echoes;
 pub(crate) use feeds::{Absence, FeedState, Fence};
 pub(crate) use gaps::Life;
 pub(crate) use incoming::{Incoming, incoming};
@@ -161,6 +163,7 @@ impl Core {
 
     /// Folds what arrived into what is pending, in the order of arrival.
     pub(crate) async fn take_in_all(&mut self, desk: &mut Desk, arrived: Vec<Incoming>) -> Result<()> {
+        let arrived = self.without_known_echoes(arrived);
         let addresses =
             arrived.iter().flat_map(|one| std::iter::once(one.address.clone()).chain(one.old_address.clone())).collect();
         desk.load(&self.store, addresses).await?;

@@ -63,7 +63,17 @@ impl Work<'_> {
             self.hold_changed_groups(&edited);
             return Next::Done;
         }
+        self.unmark();
         Next::Groups
+    }
+
+    /// The record lives and nobody is asked about that: where it was marked as deleted before, the mark is to be taken off.
+    fn unmark(&mut self) {
+        for member in self.members().filter(|&member| self.inward(member)).collect::<Vec<_>>() {
+            if let Some(side) = self.side(member).filter(|side| side.standing == Standing::Marked) {
+                side.owes_life = true;
+            }
+        }
     }
 
     /// A person wants the record back where it was deleted against the flow.

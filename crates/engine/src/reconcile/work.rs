@@ -21,6 +21,8 @@ pub(super) struct Work<'a> {
     pub pending: &'a [Option<Pending>],
     /// What each member shows now: pending over base.
     pub shown: Vec<Cow<'a, Cells>>,
+    /// The fields in which each member now shows something else than it last did: asked for again and again.
+    changed: Vec<Vec<bool>>,
     pub ruling: Option<&'a Ruling>,
     pub now: Moment,
     pub next_review: &'a mut u64,
@@ -74,12 +76,14 @@ impl<'a> Work<'a> {
             return Err(Need::Read(unread));
         }
         let link = before.clone();
+        let changed = changes(rules, before, pending, &shown);
         Ok(Work {
             rules,
             before,
             link,
             pending,
             shown,
+            changed,
             ruling,
             now,
             next_review,
@@ -127,11 +131,7 @@ impl<'a> Work<'a> {
     /// Whether a member now shows something else for a field than it last did, under the declared equivalence of its
     /// type. An unknown base counts as changed: there is nothing to compare with.
     pub fn field_changed(&self, member: MemberIndex, field: FieldIndex) -> bool {
-        if !self.is_shown(member) {
-            return false;
-        }
-        let (Some(at), Some(shown)) = (self.rules.at(member, field), self.value(member, field)) else { return false };
-        !self.base(member, field).is_some_and(|base| base.equivalent_as(shown, &at.ty))
+        self.changed.get(member).and_then(|changed| changed.get(field)).copied().unwrap_or(false)
     }
 
     /// Whether a member changed a group in a field whose edits flow.
@@ -334,6 +334,22 @@ impl Work<'_> {
         swap(&mut self.link, now);
         differs
     }
+}
+
+/// For each member, which fields it shows otherwise than it last did; nothing for one that was not seen.
+fn changes(rules: &SyncRules, before: &Link, pending: &[Option<Pending>], shown: &[Cow<'_, Cells>]) -> Vec<Vec<bool>> {
+    let of_member = |(member, cells): (MemberIndex, &Cow<'_, Cells>)| {
+        if !matches!(pending_of(pending, member), Some(Pending { shown: Shown::Present { .. }, .. })) {
+            return Vec::new();
+        }
+        let changed = |field: FieldIndex| {
+            let (Some(at), Some(shown)) = (rules.at(member, field), cell(cells, field)) else { return false };
+            let base = before.sides.get(member).and_then(|side| cell(&side.base, field));
+            !base.is_some_and(|base| base.equivalent_as(shown, &at.ty))
+        };
+        (0..rules.fields.len()).map(changed).collect()
+    };
+    shown.iter().enumerate().map(of_member).collect()
 }
 
 /// Every review item that holds something of a link.

@@ -20,6 +20,8 @@ pub(crate) const PARKED_LINKS_MAX: usize = 2_000_000;
 pub(crate) const DEFERRED_MAX: usize = 100_000;
 /// The most records that are known to be unreadable; others are tried once more.
 pub(crate) const UNREADABLE_MAX: usize = 100_000;
+/// The most echoes that are known in advance to tell nothing; the records of others are looked at.
+pub(crate) const ECHOES_MAX: usize = 65_536;
 /// Pending observations, or links, in one step.
 pub(crate) const STEP: usize = 500;
 

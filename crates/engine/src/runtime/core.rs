@@ -191,6 +191,8 @@ pub(crate) struct Core {
     pub rulings: super::rulings::Noted,
     /// Deletes of strangers, while a read that may have seen them is under way.
     pub orphans: crate::capture::Orphans,
+    /// Echoes that will tell nothing.
+    pub echoes: crate::capture::Echoes,
     /// Feeds whose positions have moved since they were last made durable.
     pub advanced: BTreeSet<(SystemName, FeedName)>,
     /// What the present event makes durable.
@@ -298,6 +300,7 @@ impl Core {
             parked: BTreeMap::new(),
             rulings: super::rulings::Noted::new(),
             orphans: crate::capture::Orphans::default(),
+            echoes: crate::capture::Echoes::default(),
             advanced: BTreeSet::new(),
             transaction: Transaction::default(),
             effects: Vec::new(),

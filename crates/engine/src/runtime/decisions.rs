@@ -55,10 +55,10 @@ impl Core {
         }
         self.follow_noted(desk, sync, id).await?;
         let decided = !self.reading.contains(&id) && self.decide_by(desk, sync, id, None, unique)?;
-        match (decided, desk.shared(id), self.rules(sync)) {
-            (true, Some(link), Some(rules)) => self.dispatch(desk, &rules, sync, link),
-            _ => Ok(()),
+        if let Some(rules) = self.rules(sync).filter(|_| decided) {
+            self.dispatch(desk, &rules, sync, id);
         }
+        Ok(())
     }
 
     /// Decides about a link that is free, by a person's ruling where there is one. Says whether it came to a decision:
@@ -167,21 +167,19 @@ impl Core {
     }
 
     /// Sends what is owed on its way: into a flight where the member can be written now, into the list of debts otherwise.
-    pub(crate) fn dispatch(&mut self, desk: &mut Desk, rules: &Arc<SyncRules>, sync: usize, link: Arc<Link>) -> Result<()> {
+    pub(crate) fn dispatch(&mut self, desk: &mut Desk, rules: &Arc<SyncRules>, sync: usize, id: LinkId) {
         let now = self.now();
-        let due: Vec<MemberIndex> = (0..link.sides.len()).filter(|member| is_due(&link, *member, now)).collect();
+        let Some(link) = desk.link(id) else { return };
+        let due: Vec<MemberIndex> = (0..link.sides.len()).filter(|member| is_due(link, *member, now)).collect();
         if due.is_empty() {
-            return Ok(());
+            return;
         }
-        let mut link = Arc::unwrap_or_clone(link);
+        let Some(mut link) = desk.take(id) else { return };
         let mut changed = false;
         for member in due {
             changed |= self.dispatch_to(rules, sync, &mut link, member, now);
         }
-        if changed {
-            desk.save(link);
-        }
-        Ok(())
+        if changed { desk.save(link) } else { desk.show(link) }
     }
 
     /// Sends what one member is owed on its way; says whether that changed the link.

@@ -7,7 +7,8 @@ use crate::plan::Layout;
 use crate::record::Key;
 use crate::runtime::memory::Memory;
 use crate::store::{Address, Recalled, Transaction};
-use std::collections::{BTreeMap, BTreeSet};
+use foldhash::fast::RandomState;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
 /// What is known under one address.
@@ -28,8 +29,8 @@ pub(crate) type Layouts = BTreeMap<SyncId, (u32, Vec<Layout>)>;
 #[derive(Default)]
 pub(crate) struct Desk {
     layouts: Arc<Layouts>,
-    slots: BTreeMap<Address, Slot>,
-    links: BTreeMap<LinkId, Arc<Link>>,
+    slots: HashMap<Address, Slot, RandomState>,
+    links: HashMap<LinkId, Arc<Link>, RandomState>,
     dirty: BTreeSet<LinkId>,
     /// Links to look at before the event is over, in the order in which they were touched.
     touched: Vec<LinkId>,
@@ -121,6 +122,11 @@ impl Desk {
         self.links.get(&id).cloned()
     }
 
+    /// Takes a link off the desk, to be changed and put back at once.
+    pub fn take(&mut self, id: LinkId) -> Option<Link> {
+        self.links.remove(&id).map(Arc::unwrap_or_clone)
+    }
+
     /// Puts a link back, to be written.
     pub fn save(&mut self, link: Link) {
         self.dirty.insert(link.id);
@@ -200,6 +206,7 @@ impl Desk {
 
     /// Writes back whatever changed.
     pub fn flush(&mut self, transaction: &mut Transaction) {
+        let first = transaction.pending.len();
         for (address, slot) in &mut self.slots {
             // What came and was taken into account within one event was never stored, and need not be cleared.
             if slot.changed && !(slot.is_clear && slot.pending.is_none()) {
@@ -207,6 +214,10 @@ impl Desk {
                 slot.is_clear = slot.pending.is_none();
             }
             slot.changed = false;
+        }
+        // In the order in which they lie in the store.
+        if let Some(written) = transaction.pending.get_mut(first..) {
+            written.sort_unstable_by(|(a, _), (b, _)| a.cmp(b));
         }
         for id in std::mem::take(&mut self.dirty) {
             transaction.links.extend(self.links.get(&id).cloned());

@@ -83,11 +83,11 @@ impl Hot {
         let mut wanted: BTreeSet<LinkId> = ids.into_iter().collect();
         let mut unknown = Vec::new();
         for address in addresses {
-            let link = self.slots.get(&address).map(|(link, _)| *link);
-            match link.filter(|link| self.links.get(link).is_some()) {
-                Some(link) => {
+            let slot = self.slots.get(&address).cloned();
+            match slot.filter(|(link, _)| self.links.get(link).is_some()) {
+                Some((link, pending)) => {
                     wanted.insert(link);
-                    self.copy_slot(address, known);
+                    known.slots.insert(address, Lookup { link: Some(link), pending });
                 }
                 None => unknown.push(address),
             }
@@ -103,20 +103,12 @@ impl Hot {
             let Some(key) = &side.key else { continue };
             let address = Address { sync: link.sync, member, key: key.encode() };
             // Where a key points at another link, that one is wanted too.
-            if self.slots.get(&address).is_none_or(|(owner, _)| *owner != id) {
-                return false;
-            }
-            self.copy_slot(address, known);
+            let Some((_, pending)) = self.slots.get(&address).filter(|(owner, _)| *owner == id) else { return false };
+            let lookup = Lookup { link: Some(id), pending: pending.clone() };
+            known.slots.entry(address).or_insert(lookup);
         }
         known.links.insert(id, link);
         true
-    }
-
-    fn copy_slot(&mut self, address: Address, known: &mut Recalled) {
-        if let Some((link, pending)) = self.slots.get(&address) {
-            let lookup = Lookup { link: Some(*link), pending: pending.clone() };
-            known.slots.insert(address, lookup);
-        }
     }
 
     /// What a transaction makes of what is remembered.
@@ -184,14 +176,16 @@ struct Generations<K, V> {
     young_bytes: usize,
 }
 
-impl<K: Hash + Eq + Clone, V> Generations<K, V> {
+impl<K: Hash + Eq, V> Generations<K, V> {
     fn new() -> Generations<K, V> {
         Generations { young: HashMap::default(), old: HashMap::default(), young_bytes: 0 }
     }
 
     fn get(&mut self, key: &K) -> Option<&V> {
-        if let Some((value, weight)) = self.old.remove(key) {
-            self.insert(key.clone(), value, weight);
+        if !self.young.contains_key(key) {
+            let (key, (value, weight)) = self.old.remove_entry(key)?;
+            self.young_bytes = self.young_bytes.saturating_add(weight);
+            self.young.insert(key, (value, weight));
         }
         self.young.get(key).map(|(value, _)| value)
     }

@@ -11,6 +11,9 @@ use std::fmt;
 /// 16,383 behind; the bound keeps `1e999999999` from becoming a gigabyte of zeros (invariant 10).
 const DIGITS_MAX: i64 = 200_000;
 
+/// The most characters of a number that is taken for what it is without being taken apart.
+const PLAIN_DIGITS_MAX: usize = 64;
+
 const EXPECTED: Malformed = Malformed { expected: "a decimal number such as -12.50" };
 
 /// A decimal number as its digits, so that nothing is lost and nothing is computed on the way through.
@@ -19,14 +22,31 @@ pub struct Decimal(Box<str>);
 
 impl<'de> Deserialize<'de> for Decimal {
     fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let text = String::deserialize(deserializer)?;
-        Decimal::parse(&text).map_err(serde::de::Error::custom)
+        deserializer.deserialize_str(Literal)
+    }
+}
+
+/// Reads a decimal off a text that is not kept.
+struct Literal;
+
+impl serde::de::Visitor<'_> for Literal {
+    type Value = Decimal;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(EXPECTED.expected)
+    }
+
+    fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<Decimal, E> {
+        Decimal::parse(text).map_err(E::custom)
     }
 }
 
 impl Decimal {
     /// Reads `[+-]digits[.digits][e[+-]digits]`, `NaN`, `Infinity` and `-Infinity` (also `inf`; any case).
     pub fn parse(text: &str) -> Result<Decimal, Malformed> {
+        if is_plain(text) {
+            return Ok(Decimal(text.into()));
+        }
         if let Some(special) = Self::parse_special(text) {
             return Ok(special);
         }
@@ -151,6 +171,15 @@ impl Decimal {
             Number::Finite { .. } => Decimal(number.plain(2 * DIGITS_MAX).unwrap_or_else(|| "NaN".to_owned()).into()),
         }
     }
+}
+
+/// Whether a text is a short row of digits with at most a sign before them and a point among them, as most numbers are
+/// written: then there is nothing more to check.
+fn is_plain(text: &str) -> bool {
+    let digits = text.strip_prefix(['-', '+']).unwrap_or(text);
+    let (whole, fraction) = digits.split_once('.').unwrap_or((digits, "0"));
+    let all_digits = |part: &str| !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_digit());
+    digits.len() <= PLAIN_DIGITS_MAX && all_digits(whole) && all_digits(fraction)
 }
 
 impl From<i64> for Decimal {

@@ -73,8 +73,14 @@ impl Value {
     }
 
     fn normal_text(&self, padded: bool, empty: bool) -> Cow<'_, Value> {
-        let Some(text) = self.to_plain_text() else { return Cow::Borrowed(self) };
-        let trimmed = if padded { text.trim_end_matches(' ') } else { &text };
+        let text = match self {
+            Value::Text(text) => Cow::Borrowed(text.as_str()),
+            _ => match self.to_plain_text() {
+                Some(text) => Cow::Owned(text),
+                None => return Cow::Borrowed(self),
+            },
+        };
+        let trimmed = if padded { text.trim_end_matches(' ') } else { &*text };
         if trimmed.is_empty() && !empty {
             return Cow::Owned(Value::Null);
         }

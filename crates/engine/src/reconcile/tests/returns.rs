@@ -162,3 +162,33 @@ fn an_edit_seen_with_a_manual_hold_and_a_placed_value_are_both_heard() {
         a create id=0 name=Cleo; b update name=Cleo",
     );
 }
+
+#[test]
+fn a_soft_delete_is_taken_back_where_the_record_returns_while_a_person_is_asked() {
+    let mut rules = deleting(rules(3, &["name"]), OnDelete::SoftDelete, DeleteAgainstEdit::Manual);
+    for member in &mut rules.members {
+        member.soft_delete_field = Some("deleted".into());
+    }
+    check(
+        rules,
+        "a edits name=Ada
+        b edits name=Ada
+        c edits name=Ada
+        decide
+        a deletes
+        decide
+        c secretly edits name=Cat
+        write
+        c tells
+        decide
+        a edits name=Cat
+        decide
+        write",
+        "name=Ada by a (FirstSeen)
+        deleted by a; b owes life; c owes life
+        b update deleted=true; c missed
+        name held for c CON-3007; lives; held CON-3007
+        name=Cat by a (OnlyChange); b owes name; b owes life; closed 1: decided
+        b update deleted=false name=Cat",
+    );
+}

@@ -19,7 +19,11 @@ const GROUP_LENGTH_MAX: usize = 256;
 /// How long a group may grow while calls keep coming, unless a commit takes longer than that by itself.
 const GROUP_TIME_MAX: Duration = Duration::from_millis(2);
 
-/// How many commits go by between two looks at a log that is far from its quarter.
+/// Which part of its bound the log reaches before it is brought into the file. Each time the disk has that much to write at
+/// once, and commits wait behind it: the less, the shorter.
+const CHECKPOINT_PART: u64 = 32;
+
+/// How many commits go by between two looks at a log that is far from that.
 const COMMITS_A_LOOK: u32 = 8;
 
 /// Tells one caller what became of the commit that holds its step.
@@ -179,14 +183,14 @@ impl Checkpointer {
             requests: Some(requests),
             outcomes,
             is_running: false,
-            pages_wanted: pages_max / 4,
+            pages_wanted: pages_max / CHECKPOINT_PART,
             pages_max,
             commits_to_skip: 0,
             thread: Some(thread),
         })
     }
 
-    /// Called after each commit. A log that reaches its quarter is brought into the file beside the commits; what these
+    /// Called after each commit. A log that reaches its part is brought into the file beside the commits; what these
     /// added meanwhile is a small rest, done here, after which the log begins anew. A log at its bound is waited for.
     fn keep_the_log_short(&mut self, database: &mut Database) {
         if self.is_running {
@@ -204,7 +208,7 @@ impl Checkpointer {
         }
     }
 
-    /// A look at the log takes locks: while it is far from its quarter, not every commit is worth one.
+    /// A look at the log takes locks: while it is far from its part, not every commit is worth one.
     fn is_time_to_look(&mut self) -> bool {
         self.commits_to_skip = self.commits_to_skip.saturating_sub(1);
         self.commits_to_skip == 0
