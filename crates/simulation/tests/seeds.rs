@@ -6,9 +6,10 @@ use concord_simulation::further::FURTHER_FROM;
 use concord_simulation::hunt::sweep;
 use concord_simulation::run::{run, run_on_files};
 
-/// Worlds in which an invariant is known to be broken, each to be understood and taken off this list: a record that the
-/// replay of whole feeds makes once more. Nothing else may fail, and none of these is a reason to look away from another.
-const OPEN: &[u64] = &[10046];
+/// Worlds in which an invariant is known to be broken, each to be understood and taken off this list: a record that was
+/// marked as deleted is brought back while a new one of the same match value waits to be identified beside it. Nothing else
+/// may fail, and none of these is a reason to look away from another.
+const OPEN: &[u64] = &[10252];
 
 /// Worlds that are played on the real store, in files.
 const FILES: std::ops::Range<u64> = 10_000..10_040;
