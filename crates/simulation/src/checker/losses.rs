@@ -44,9 +44,9 @@ impl Checker<'_> {
             if next.after.is_some() && next.asked.get(name.as_str()) != value_of(&next.after).as_ref() {
                 continue;
             }
-            // Written over unseen, and carried on when the feed had told of it.
+            // Written over unseen, and carried on when the feed had told of it, or put down as what was written over.
             let guarded = self.world().members.get(member).is_some_and(|member| member.profile.guarded);
-            if !guarded && self.carried_on(life, member, field, &value, next) {
+            if !guarded && (self.carried_on(life, member, field, &value, next) || self.written_over(member, field, &value)) {
                 continue;
             }
             if self.seen_elsewhere(life, member, field, &value, next) || self.recorded(member, field, &value) {
@@ -92,6 +92,16 @@ impl Checker<'_> {
             }
             false
         })
+    }
+
+    /// Whether the ledger says that a value was written over at a member.
+    fn written_over(&self, member: usize, field: usize, value: &Value) -> bool {
+        let Some(name) = self.world().fields.get(field).map(|field| field.name) else { return false };
+        self.evidence
+            .ledger
+            .iter()
+            .filter(|row| row.entry == Entry::Updated && row.member == member)
+            .any(|row| row.fields.iter().any(|entry| entry.field == name && entry.old.as_ref() == Some(value)))
     }
 
     /// Whether the engine wrote a value anywhere after it had been written over.
