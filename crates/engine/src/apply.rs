@@ -95,7 +95,7 @@ impl Core {
                 if let Some(state) = self.member(sync, member) {
                     state.flying = state.flying.saturating_add(1);
                 }
-                self.flights.insert(flight.id, Airborne { flight, sync, in_doubt: false, fenced: false, verifying: false });
+                self.flights.insert(flight.id, Airborne::new(flight, sync, false));
             }
         }
     }

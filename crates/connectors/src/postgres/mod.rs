@@ -120,6 +120,7 @@ pub fn open(config: Config) -> Result<PostgresConnector> {
         change_detection: ChangeDetection::Log,
         guarded_writes: true,
         marks: true,
+        fences_prove: true,
         keys_can_be_given: true,
         max_batch: BATCH_MAX,
         time_granularity_micros: 1,

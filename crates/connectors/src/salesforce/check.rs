@@ -2,7 +2,7 @@
 //! nothing in the org.
 
 use super::client::{Call, Need};
-use super::pubsub::{error_of, is_unknown_topic};
+use super::pubsub::{TopicInfo, error_of, is_unknown_topic};
 use super::records::page;
 use super::schema::{ID, Object};
 use super::shared::{Shared, feed_of, topic_of};
@@ -119,17 +119,22 @@ async fn captured(shared: &Shared, name: &ObjectName) -> Finding {
 
 /// Whether a topic can be subscribed to.
 pub(super) async fn can_capture(shared: &Shared, topic: &str) -> Result<()> {
+    topic_schema(shared, topic).await.map(drop)
+}
+
+/// The schema of the events that a topic gives now.
+pub(super) async fn topic_schema(shared: &Shared, topic: &str) -> Result<String> {
     let session = shared.client.auth.session().await?;
-    let asked = match shared.pubsub.can_subscribe(&session, topic).await {
+    let asked = match shared.pubsub.topic(&session, topic).await {
         Err(status) if super::pubsub::is_session_over(&status) => {
             let session = shared.client.auth.renew(&session).await?;
-            shared.pubsub.can_subscribe(&session, topic).await
+            shared.pubsub.topic(&session, topic).await
         }
         other => other,
     };
     match asked {
-        Ok(true) => Ok(()),
-        Ok(false) => Err(Error::new(Code::PrivilegeMissing, format!("the user may not subscribe to {topic}"))),
+        Ok(TopicInfo { can_subscribe: true, schema_id, .. }) => Ok(schema_id),
+        Ok(_) => Err(Error::new(Code::PrivilegeMissing, format!("the user may not subscribe to {topic}"))),
         Err(status) if is_unknown_topic(&status) => Err(Error::new(Code::HostedEventsOff, format!("there is no topic {topic}"))),
         Err(status) => Err(error_of(&format!("asking for {topic}"), &status)),
     }

@@ -19,6 +19,7 @@ mod event;
 mod http;
 mod ids;
 mod jwt;
+mod made;
 mod position;
 mod pubsub;
 mod read;
@@ -36,9 +37,10 @@ pub use config::{Grant, SalesforceSettings};
 use async_trait::async_trait;
 use client::{Client, Need};
 use concord_engine::change::{Mark, Observation, Position, Version};
+use concord_engine::clock::Moment;
 use concord_engine::connector::{
-    Capabilities, ChangeDetection, Changes, Chunk, ChunkCursor, Connector, Feed, FeedHealth, Finding, Presence, Since, Write,
-    WriteResult,
+    Capabilities, ChangeDetection, Changes, Chunk, ChunkCursor, Connector, Feed, FeedHealth, Finding, Made, Outcome, Presence,
+    Since, Write, WriteResult,
 };
 use concord_engine::error::{Code, Error, Result};
 use concord_engine::record::{FeedName, FieldName, Key, ObjectName};
@@ -86,6 +88,7 @@ pub fn open(settings: SalesforceSettings) -> Result<SalesforceConnector> {
             change_detection: ChangeDetection::Log,
             guarded_writes: false,
             marks: true,
+            fences_prove: false,
             keys_can_be_given: false,
             max_batch: WRITES_MAX,
             time_granularity_micros: TIME_GRANULARITY_MICROS,
@@ -103,8 +106,9 @@ impl SalesforceConnector {
         let newest = self.changes_since(&object, None, 1).await?;
         let second = newest.first().map_or(0, |(_, second)| *second);
         let of_that_second = self.changes_since(&object, Some(second), FENCE_MAX).await?;
-        let place = Place { floor_ms: second.saturating_mul(1_000), ..Place::default() };
-        self.shared.begin(&feed, &place, of_that_second);
+        let begun_ms = self.shared.client.org_seconds().saturating_mul(1_000);
+        let place = Place { floor_ms: second.saturating_mul(1_000), begun_ms, ..Place::default() };
+        let place = self.shared.begin(&feed, place, of_that_second);
         self.warm.lock().unwrap_or_else(PoisonError::into_inner).insert(feed, (place.clone(), subscription));
         Ok(place)
     }
@@ -126,14 +130,15 @@ impl SalesforceConnector {
         Ok(changes)
     }
 
-    async fn object_of(&self, feed: &FeedName) -> Result<Arc<Object>> {
-        let name = feed.as_str();
-        let object = match name.strip_suffix("__ChangeEvent") {
-            Some(custom) => format!("{custom}__c"),
-            None => name.strip_suffix("ChangeEvent").unwrap_or(name).to_owned(),
-        };
-        self.shared.object(&ObjectName::from(object)).await
-    }
+}
+
+/// The object whose changes a feed tells of.
+fn object_of(feed: &FeedName) -> ObjectName {
+    let name = feed.as_str();
+    ObjectName::from(match name.strip_suffix("__ChangeEvent") {
+        Some(custom) => format!("{custom}__c"),
+        None => name.strip_suffix("ChangeEvent").unwrap_or(name).to_owned(),
+    })
 }
 
 #[async_trait]
@@ -151,7 +156,9 @@ impl Connector for SalesforceConnector {
     }
 
     async fn schema(&self, object: &ObjectName) -> Result<Schema> {
-        Ok(self.shared.look_again(object).await?.schema())
+        let schema = self.shared.look_again(object).await?.schema();
+        self.shared.told_schema(object, &schema);
+        Ok(schema)
     }
 
     async fn count(&self, object: &ObjectName) -> Result<u64> {
@@ -164,6 +171,7 @@ impl Connector for SalesforceConnector {
         for selection in selections {
             let object = self.shared.look_again(&selection.object).await?;
             object.selected(selection)?;
+            made::key_field(&self.shared.client.settings, &object)?;
             let name = feed_of(&selection.object);
             check::can_capture(&self.shared, &topic_of(&name)).await?;
             self.shared.select(selection);
@@ -172,7 +180,7 @@ impl Connector for SalesforceConnector {
                 Some(feed) => {
                     let place = Place::decode(&feed.position)?;
                     if self.shared.place(&name).is_none() {
-                        self.shared.begin(&name, &place, []);
+                        self.shared.begin(&name, place, []);
                     }
                     feed.position.clone()
                 }
@@ -192,13 +200,14 @@ impl Connector for SalesforceConnector {
         let warm = self.warm.lock().unwrap_or_else(PoisonError::into_inner).remove(&feed.name);
         let warm = warm.filter(|(begun, _)| *begun == place).map(|(_, subscription)| subscription);
         if warm.is_none() {
-            self.shared.begin(&feed.name, &place, []);
+            self.shared.begin(&feed.name, place.clone(), []);
         }
         Ok(Box::new(capture::open(Arc::clone(&self.shared), object, feed.name.clone(), place, warm).await?))
     }
 
     /// Nothing is kept for us at the source: events stay for their 72 hours whether they were read or not.
-    async fn acknowledge(&self, _: &FeedName, _: &Position) -> Result<()> {
+    async fn acknowledge(&self, feed: &FeedName, upto: &Position) -> Result<()> {
+        self.shared.acknowledged(&object_of(feed), &Place::decode(upto)?);
         Ok(())
     }
 
@@ -212,11 +221,12 @@ impl Connector for SalesforceConnector {
     }
 
     /// No call tells where a topic ends. So the newest changes are asked for by a query, which sees whatever is committed,
-    /// and the feed has passed the fence when it has shown them.
+    /// and the feed has passed the fence when it has shown them, by events or, where none come, by reading. That proves
+    /// nothing of a call whose answer was lost: the org may still be at it.
     async fn fence(&self, feed: &FeedName) -> Result<Position> {
         let quiet = self.shared.writes.write().await;
         let place = self.shared.place(feed).unwrap_or_default();
-        let object = self.object_of(feed).await?;
+        let object = self.shared.object(&object_of(feed)).await?;
         let since = place.commit_ms.max(place.floor_ms).div_euclid(1_000);
         let mut needs = self.changes_since(&object, Some(since), FENCE_MAX).await?;
         drop(quiet);
@@ -288,14 +298,32 @@ impl Connector for SalesforceConnector {
             mark: mark.clone(),
             behind: Box::new(move || shared.behind(&name)),
         };
-        let writes = writes.to_vec();
+        let (writes, intent, unanswered) = (writes.to_vec(), mark.intent, Arc::clone(&self.shared));
         let task = self.shared.client.writing.spawn(async move {
             let result = apply::apply(job, writes).await;
+            if result.iter().flatten().any(|result| matches!(result.outcome, Outcome::Unknown)) {
+                unanswered.remained_unanswered(intent);
+            }
             drop(under_way);
             result
         });
         let result = task.await.map_err(|error| Error::new(Code::OutcomeUnknown, "a write was broken off").because(error))?;
         self.shared.forget_after(&selection.object, result)
+    }
+
+    async fn made(&self, selection: &Selection, mark: &Mark, since: Moment, creates: &[Write]) -> Result<Vec<Made>> {
+        let object = self.shared.object(&selection.object).await?;
+        let lost = made::Lost {
+            client: &self.shared.client,
+            object: &object,
+            selection,
+            mark,
+            since,
+            settles_in: self.shared.client.settings.settle.saturating_sub(self.shared.unanswered_for(mark.intent)),
+            behind: self.shared.behind(&selection.object),
+        };
+        let made = made::made(&lost, creates).await;
+        self.shared.forget_after(&selection.object, made)
     }
 
     /// Nothing was made in the org.

@@ -26,6 +26,22 @@ pub(super) struct Place {
     pub floor_ms: i64,
     /// The records of the last events, with the second of their change.
     pub recent: Vec<(String, i64)>,
+    /// The process that handed it out, and how many places it had handed out by then: what it shows was taken in by whoever
+    /// stands here.
+    pub run: u64,
+    pub step: u64,
+    /// When the feed began, in milliseconds since 1970 as the org's clock showed it.
+    pub begun_ms: i64,
+}
+
+/// A place as it was written before it told who had handed it out.
+#[derive(Serialize, Deserialize)]
+struct EarlierPlace {
+    replay: Vec<u8>,
+    commit: u64,
+    commit_ms: i64,
+    floor_ms: i64,
+    recent: Vec<(String, i64)>,
 }
 
 /// What must have been shown for a fence to be passed.
@@ -35,14 +51,18 @@ pub(super) struct Fence {
     pub number: u64,
     /// The feed that it stands in.
     pub feed: String,
+    /// The last place that had been handed out, where any had: what came before it must have been taken in.
+    pub behind: Option<(u64, u64)>,
     /// Records, with the second of the change that is to be seen.
     pub needs: Vec<(String, i64)>,
 }
 
+/// What a position can hold. Positions are stored: what stands here stays as it is, and new kinds go to the end.
 #[derive(Serialize, Deserialize)]
 enum Written {
-    At(Place),
+    Earlier(EarlierPlace),
     Fence(Fence),
+    At(Place),
 }
 
 impl Place {
@@ -53,6 +73,9 @@ impl Place {
     pub fn decode(position: &Position) -> Result<Place> {
         match postcard::from_bytes(&position.0) {
             Ok(Written::At(place)) => Ok(place),
+            Ok(Written::Earlier(EarlierPlace { replay, commit, commit_ms, floor_ms, recent })) => {
+                Ok(Place { replay, commit, commit_ms, floor_ms, recent, ..Place::default() })
+            }
             _ => Err(Error::new(Code::FeedGap, "the stored position is none of this connector's")),
         }
     }
@@ -235,5 +258,14 @@ mod tests {
         assert_eq!(place.recent.len(), RECENT_MAX);
         assert!(place.is_behind("id39", 10) && !place.is_behind("id1", 10) && place.is_behind("id1", 7));
         assert_eq!(Place::decode(&place.encode()).unwrap(), place);
+        let earlier = EarlierPlace {
+            replay: place.replay.clone(),
+            commit: place.commit,
+            commit_ms: place.commit_ms,
+            floor_ms: place.floor_ms,
+            recent: place.recent.clone(),
+        };
+        let stored = Position(postcard::to_stdvec(&Written::Earlier(earlier)).unwrap());
+        assert_eq!(Place::decode(&stored).unwrap(), place, "a position of an earlier version is good");
     }
 }

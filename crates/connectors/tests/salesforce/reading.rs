@@ -144,3 +144,21 @@ async fn a_job_that_comes_to_nothing_is_no_loss() {
     }
     assert_eq!(count, 12);
 }
+
+#[tokio::test]
+async fn a_value_that_very_many_records_share_is_searched_in_bounded_pages() {
+    let org = Org::new().await;
+    let shared: Vec<_> = (0..2_300).map(|_| json!({"Name": "acme"}).as_object().unwrap().clone()).collect();
+    org.simulator.person().create_all("Account", &shared).unwrap();
+    let acme = org.create("Account", json!({"Name": "Acme"}));
+    let connector = org.connect();
+    let find = async |name: &str, limit| {
+        let found = connector.find(&accounts(&["Name"]), &["Name".into()], &[vec![Value::text(name)]], limit).await.unwrap();
+        found.into_iter().next().unwrap()
+    };
+    let found = find("Acme", 2).await;
+    assert_eq!(found.iter().map(|one| &one.key).collect::<Vec<_>>(), [&key(&acme)], "behind 2,300 of another case");
+    let before = org.requests("/query");
+    assert_eq!(find("acme", 2).await.len(), 2);
+    assert_eq!(org.requests("/query") - before, 1, "two are enough");
+}

@@ -65,6 +65,21 @@ impl Org {
         body["refresh_token"].as_str().unwrap().to_owned()
     }
 
+    /// Another program makes a record, as the user that we act as.
+    pub async fn create_as_the_integration(&self, object: &str, fields: Json) -> String {
+        let post = |path: &str, head: &str, body: Json| {
+            let body = body.to_string();
+            let length = body.len();
+            format!("POST {path} HTTP/1.1\r\nContent-Type: application/json\r\n{head}Content-Length: {length}\r\n\r\n{body}")
+        };
+        let json = |answer: String| -> Json { serde_json::from_str(answer.split("\r\n\r\n").nth(1).unwrap()).unwrap() };
+        let session = post("/_sim/session", "", json!({"username": "integration@acme.example"}));
+        let token = json(self.send(&session).await)["access_token"].as_str().unwrap().to_owned();
+        let head = format!("Authorization: Bearer {token}\r\n");
+        let made = post(&format!("/services/data/v65.0/sobjects/{object}"), &head, fields);
+        json(self.send(&made).await)["id"].as_str().unwrap().to_owned()
+    }
+
     async fn send(&self, request: &str) -> String {
         use tokio::io::{AsyncReadExt, AsyncWriteExt};
         let mut stream = tokio::net::TcpStream::connect(self.simulator.addresses.http).await.unwrap();

@@ -60,6 +60,7 @@ fn facts(schema: Schema) -> MemberFacts {
         change_detection: ChangeDetection::Log,
         guarded_writes: true,
         marks: true,
+        fences_prove: true,
         keys_can_be_given: true,
         max_batch: 100,
         time_granularity_micros: 1,

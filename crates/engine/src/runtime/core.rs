@@ -14,6 +14,7 @@ use crate::capture::FeedState;
 use crate::change::Position;
 use crate::clock::{Clock, Moment};
 use crate::connector::{Batch, Chunk, Connector, Feed, FeedHealth, Operation, Presence, WriteResult};
+use crate::doubt::LookedUp;
 use crate::error::{Code, Error, Result};
 use crate::flight::Flight;
 use crate::identify::{Candidates, Find, Unidentified};
@@ -46,7 +47,7 @@ pub(crate) enum Event {
     /// A piece of a snapshot.
     Chunked { sync: usize, member: MemberIndex, epoch: u64, generation: u64, result: Result<Chunk> },
     /// What the records show that were written by a flight of which the feed proves nothing.
-    Verified { flight: FlightId, asked: Vec<(LinkId, Key)>, result: Result<Vec<Presence>> },
+    Verified { flight: FlightId, result: Result<LookedUp> },
     /// Records of a member that may have gone back in time were read.
     Rewound { sync: usize, member: MemberIndex, asked: Vec<(LinkId, Key)>, result: Result<Vec<Presence>> },
     /// It was looked who has values that must be unique.
@@ -223,9 +224,16 @@ pub(crate) struct Airborne {
     pub fenced: bool,
     /// Whether its records are being read, the feed having proven nothing.
     pub verifying: bool,
+    /// Not looked at before: what it was to make may still come.
+    pub again_at: Option<Moment>,
 }
 
 impl Airborne {
+    /// A flight that sets out, or one of an earlier run, of which nobody knows what became.
+    pub fn new(flight: Arc<Flight>, sync: usize, in_doubt: bool) -> Airborne {
+        Airborne { flight, sync, in_doubt, fenced: false, verifying: false, again_at: None }
+    }
+
     /// Whether any of its writes makes a record.
     pub fn creates(&self) -> bool {
         self.flight.intents.iter().any(|intent| matches!(intent.write.operation, Operation::Create { .. }))
@@ -387,7 +395,7 @@ impl Core {
             Event::Chunked { sync, member, epoch, generation, result } => {
                 self.on_chunked(sync, member, epoch, generation, result).await?
             }
-            Event::Verified { flight, asked, result } => self.on_verified(flight, asked, result).await?,
+            Event::Verified { flight, result } => self.on_verified(flight, result).await?,
             Event::Rewound { sync, member, asked, result } => self.on_rewound(sync, member, asked, result).await?,
             Event::Looked { sync, asked, result } => self.on_looked(sync, asked, result).await?,
             Event::Remap { sync } => self.on_remap(sync).await?,

@@ -22,6 +22,8 @@ use std::time::Duration;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
+/// How long the org may still be at a call that was not answered.
+const SETTLE_MS: u64 = 500;
 const TABLE: &str = "CREATE TABLE accounts (id serial PRIMARY KEY, sf_id varchar(18) UNIQUE, account_name text NOT NULL,
     industry_type text, annual_revenue decimal(18,2), last_modified timestamptz, last_sync timestamptz);";
 
@@ -54,7 +56,8 @@ impl Stage {
 
     pub async fn start(mut self) -> Stage {
         let secret = self.org.secret("client_secret", "simulated-secret");
-        let crm = open(&self.org.connection(json!({"client_secret": secret}), json!({})), None).unwrap();
+        let options = json!({"settle_ms": SETTLE_MS});
+        let crm = open(&self.org.connection(json!({"client_secret": secret}), options), None).unwrap();
         let systems: Vec<(SystemName, Arc<dyn Connector>)> =
             vec![("crm".into(), Arc::new(crm)), ("erp".into(), self.server.open())];
         let rules = self.rules(&systems).await;
@@ -179,6 +182,10 @@ impl Stage {
 
     pub async fn wait_for_reviews(&self, count: usize) {
         wait_until(&format!("{count} reviews"), || async { self.reviews().await.len() == count }).await;
+    }
+
+    pub async fn wait_for_review(&self, code: &str) {
+        wait_until(&format!("a review of {code}"), || async { self.reviews().await.iter().any(|one| one.code == code) }).await;
     }
 
     /// Waits until an edit on each side has come through to the other: what came before it has, too.
