@@ -11,7 +11,7 @@ use super::records::{Columns, Look, retrieve};
 use super::schema::{FieldInfo, ID, LAST_MODIFIED_DATE, Object};
 use super::shared::{Shared, topic_of};
 use super::stream::Subscription;
-use super::sweep::{Sweep, marked};
+use super::sweep::{OVERLAP_SECONDS, Sweep, marked};
 use async_trait::async_trait;
 use concord_engine::change::{EditTime, Image, Mark, Observation};
 use concord_engine::clock::Moment;
@@ -30,8 +30,6 @@ const MILLISECOND_MICROS: u32 = 1_000;
 const WAIT_MAX: Duration = Duration::from_secs(3_600);
 /// Schemas of events that are remembered.
 const SCHEMAS_MAX: usize = 32;
-/// How far behind a moment a sweep begins: records become visible a while after their stamp.
-const SWEEP_OVERLAP_SECONDS: i64 = 600;
 
 /// Something to hand out, and where the feed is behind it; `None` within an event.
 struct Piece {
@@ -104,7 +102,7 @@ pub(super) async fn open(
 /// Everything since a feed began that has had no event yet.
 fn since_the_beginning(place: &Place) -> Sweep {
     let (floor, begun) = (place.floor_ms.div_euclid(1_000), place.begun_ms.div_euclid(1_000));
-    Sweep::since(Some(floor), floor.max(begun).saturating_sub(SWEEP_OVERLAP_SECONDS))
+    Sweep::since(Some(floor), Some(floor.max(begun).saturating_sub(OVERLAP_SECONDS)))
 }
 
 impl Drop for SalesforceChanges {
@@ -262,12 +260,7 @@ impl SalesforceChanges {
     }
 
     fn push(&mut self, event: Event, shown: Vec<(String, i64)>) {
-        let bytes = match &event {
-            Event::Observed(one) => one.image.record().map_or(64, |record| {
-                record.iter().map(|(name, value)| name.as_str().len() + size(value)).sum::<usize>().saturating_add(64)
-            }),
-            _ => 64,
-        };
+        let bytes = event_size(&event);
         self.pieces.push_back(Piece { event: Some(event), bytes, shown, place: None });
     }
 
@@ -451,11 +444,11 @@ impl SalesforceChanges {
 
 /// A sweep for what an event does not name: everything since its commit, or everything at all.
 fn needs_sweep(event: &ChangeEvent) -> Option<Sweep> {
-    let since = event.commit_ms.div_euclid(1_000).saturating_sub(SWEEP_OVERLAP_SECONDS);
+    let since = event.commit_ms.div_euclid(1_000).saturating_sub(OVERLAP_SECONDS);
     if event.change == Change::Overflow {
-        return Some(Sweep::since(Some(since), since));
+        return Some(Sweep::since(Some(since), Some(since)));
     }
-    event.ids.iter().any(|id| id.ends_with('*')).then(|| Sweep::since(None, since))
+    event.ids.iter().any(|id| id.ends_with('*')).then(|| Sweep::since(None, Some(since)))
 }
 
 fn time_of(event: &ChangeEvent) -> EditTime {
@@ -477,6 +470,16 @@ fn told_of(schema: &EventSchema, event: &ChangeEvent, wanted: &[&FieldInfo]) -> 
         }
     }
     tells
+}
+
+/// About how many bytes an event takes.
+pub(super) fn event_size(event: &Event) -> usize {
+    match event {
+        Event::Observed(one) => one.image.record().map_or(64, |record| {
+            record.iter().map(|(name, value)| name.as_str().len() + size(value)).sum::<usize>().saturating_add(64)
+        }),
+        _ => 64,
+    }
 }
 
 fn size(value: &Value) -> usize {

@@ -6,6 +6,7 @@ use super::pubsub::{TopicInfo, error_of, is_unknown_topic};
 use super::records::page;
 use super::schema::{ID, Object};
 use super::shared::{Shared, feed_of, topic_of};
+use concord_engine::config::ChangeDetection;
 use concord_engine::connector::{Finding, Severity};
 use concord_engine::error::{Code, Error, Result};
 use concord_engine::record::ObjectName;
@@ -108,8 +109,21 @@ async fn of_object(shared: &Shared, name: &ObjectName, object: &Object) -> Vec<F
 /// Whether change events tell of the object.
 async fn captured(shared: &Shared, name: &ObjectName) -> Finding {
     let topic = topic_of(&feed_of(name));
+    if shared.client.settings.change_detection == ChangeDetection::Polling {
+        let every = shared.client.settings.poll_every.as_secs();
+        return fine(name.as_str(), format!("polled every {every} s, as the configuration wants it"));
+    }
     match can_capture(shared, &topic).await {
         Ok(()) => fine(name.as_str(), format!("change events come through {topic}")),
+        Err(error) if error.code == Code::HostedEventsOff && shared.client.settings.change_detection == ChangeDetection::Auto => {
+            Finding {
+                code: None,
+                about: name.to_string(),
+                message: format!("no change events come for {name}: it is polled every {} s", shared.client.settings.poll_every.as_secs()),
+                remedy: format!("{} Changes are then told within a fraction of a second.", events_remedy(name)),
+                severity: Severity::Advice,
+            }
+        }
         Err(error) if error.code == Code::HostedEventsOff => {
             problem(name.as_str(), error.code, format!("no change events come for {name}"), events_remedy(name))
         }

@@ -2,7 +2,7 @@
 //! OAuth flow is used from what is given, and asks nothing of the system.
 
 use crate::settings::{Asked, KeepSecret};
-use concord_engine::config::{Secret, SecretText};
+use concord_engine::config::{ChangeDetection, Secret, SecretText};
 use concord_engine::error::{Code, Result};
 use concord_engine::value::to_hex;
 use std::collections::BTreeMap;
@@ -17,6 +17,8 @@ pub const PUBSUB_URL_DEFAULT: &str = "https://api.pubsub.salesforce.com:7443";
 pub const TIMEOUT_DEFAULT: Duration = Duration::from_secs(60);
 /// Objects with more records than this are first read through Bulk API.
 pub const BULK_ABOVE_DEFAULT: u64 = 2_000;
+/// How often an object is polled where no sync says so.
+pub const POLL_EVERY_DEFAULT: Duration = Duration::from_secs(60);
 /// How long the org may still be at a call whose answer was lost.
 pub const SETTLE_DEFAULT: Duration = Duration::from_secs(120);
 const OPTIONS: &[&str] = &["api_version", "pubsub_url", "timeout_ms", "bulk_above", "settle_ms", "external_ids"];
@@ -89,6 +91,10 @@ pub struct SalesforceSettings {
     pub bulk_above: u64,
     /// The share of the org's daily calls that we may use.
     pub daily_quota_share: Option<f64>,
+    /// How changes are learnt, where a sync says so.
+    pub change_detection: ChangeDetection,
+    /// How often an object is asked for changes of which no change events come.
+    pub poll_every: Duration,
     /// How long the org may still be at a call whose answer was lost.
     pub settle: Duration,
     /// For an object, the unique external id that is filled in when a record is made.
@@ -120,6 +126,8 @@ impl SalesforceSettings {
             timeout: asked.milliseconds("timeout_ms", 1_000..=600_000, TIMEOUT_DEFAULT)?,
             bulk_above: whole(asked, "bulk_above", BULK_ABOVE_DEFAULT)?,
             daily_quota_share: asked.connection.rate_limit.as_ref().and_then(|limit| limit.daily_quota_share),
+            change_detection: asked.changes.how,
+            poll_every: asked.changes.every.unwrap_or(POLL_EVERY_DEFAULT),
             settle: asked.milliseconds("settle_ms", 1..=3_600_000, SETTLE_DEFAULT)?,
             external_ids: names(asked, "external_ids")?,
         })

@@ -4,7 +4,8 @@
 //! [`position`]), an event shows only what changed (images stay partial), and nothing tells where a topic ends (a fence
 //! names the changes that must have been seen).
 //!
-//! Nothing is made in the org, so there is nothing to release. Each object has a feed of its own.
+//! Nothing is made in the org, so there is nothing to release. Each object has a feed of its own; one of which no change events
+//! come is polled.
 
 mod apply;
 mod auth;
@@ -20,6 +21,7 @@ mod http;
 mod ids;
 mod jwt;
 mod made;
+mod poll;
 mod position;
 mod pubsub;
 mod read;
@@ -38,8 +40,9 @@ use async_trait::async_trait;
 use client::{Client, Need};
 use concord_engine::change::{Mark, Observation, Position, Version};
 use concord_engine::clock::Moment;
+use concord_engine::config::ChangeDetection;
 use concord_engine::connector::{
-    Capabilities, ChangeDetection, Changes, Chunk, ChunkCursor, Connector, Feed, FeedHealth, Finding, Made, Outcome, Presence,
+    Capabilities, Changes, Chunk, ChunkCursor, Connector, Feed, FeedHealth, Finding, Made, Outcome, Presence,
     Since, Write, WriteResult,
 };
 use concord_engine::error::{Code, Error, Result};
@@ -50,7 +53,7 @@ use position::{Fence, Place};
 use pubsub::PubSub;
 use records::{Columns, rows};
 use schema::{ID, LAST_MODIFIED_DATE, Object, SYSTEM_MODSTAMP};
-use shared::{Shared, feed_of, topic_of};
+use shared::{Mode, Shared, feed_of, topic_of};
 use std::cmp::Ordering;
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -85,7 +88,7 @@ pub fn open(settings: SalesforceSettings) -> Result<SalesforceConnector> {
         warm: Mutex::default(),
         capabilities: Capabilities {
             kind: KIND,
-            change_detection: ChangeDetection::Log,
+            change_detection: concord_engine::connector::ChangeDetection::Log,
             guarded_writes: false,
             marks: true,
             fences_prove: false,
@@ -111,6 +114,33 @@ impl SalesforceConnector {
         let place = self.shared.begin(&feed, place, of_that_second);
         self.warm.lock().unwrap_or_else(PoisonError::into_inner).insert(feed, (place.clone(), subscription));
         Ok(place)
+    }
+
+    /// Where a feed begins that is polled: now.
+    fn begin_polling(&self, feed: &FeedName) -> Place {
+        let now_ms = self.shared.client.org_seconds().saturating_mul(1_000);
+        self.shared.begin(feed, Place { floor_ms: now_ms, begun_ms: now_ms, polled: true, ..Place::default() }, [])
+    }
+
+    /// How an object's changes are learnt: by change events where they come, unless a sync wants otherwise.
+    async fn mode_for(&self, object: &Object, feed: &FeedName) -> Result<Mode> {
+        let asked = self.shared.client.settings.change_detection;
+        let pollable = object.field(SYSTEM_MODSTAMP).is_some_and(|stamp| stamp.filterable);
+        match asked {
+            ChangeDetection::Polling if pollable => return Ok(Mode::Polling),
+            ChangeDetection::Polling => {
+                let message = format!("{} does not say when its records were changed, and cannot be polled", object.name);
+                return Err(Error::new(Code::Unsupported, message));
+            }
+            _ => {}
+        }
+        match check::can_capture(&self.shared, &topic_of(feed)).await {
+            Err(error) if error.code == Code::HostedEventsOff && asked == ChangeDetection::Auto && pollable => {
+                tracing::info!(object = %object.name, every = ?self.shared.client.settings.poll_every, "no change events come: polled");
+                Ok(Mode::Polling)
+            }
+            other => other.map(|()| Mode::Events),
+        }
     }
 
     /// The newest changes since a second: record and second. Deletes count, with the second of the delete.
@@ -173,18 +203,20 @@ impl Connector for SalesforceConnector {
             object.selected(selection)?;
             made::key_field(&self.shared.client.settings, &object)?;
             let name = feed_of(&selection.object);
-            check::can_capture(&self.shared, &topic_of(&name)).await?;
+            let mode = self.mode_for(&object, &name).await?;
+            self.shared.set_mode(&name, mode);
             self.shared.select(selection);
             let stored = known.iter().find(|feed| feed.name == name).filter(|feed| !feed.position.0.is_empty());
-            let position = match stored {
-                Some(feed) => {
-                    let place = Place::decode(&feed.position)?;
+            let position = match (stored, mode) {
+                (Some(feed), _) => {
+                    let place = Place::decode(&feed.position)?.as_read(mode);
                     if self.shared.place(&name).is_none() {
                         self.shared.begin(&name, place, []);
                     }
                     feed.position.clone()
                 }
-                None => self.begin(selection).await?.encode(),
+                (None, Mode::Events) => self.begin(selection).await?.encode(),
+                (None, Mode::Polling) => self.begin_polling(&name).encode(),
             };
             feeds.push(Feed { name, objects: vec![selection.object.clone()], position, complete_from: Vec::new() });
         }
@@ -192,7 +224,8 @@ impl Connector for SalesforceConnector {
     }
 
     async fn capture(&self, feed: &Feed, from: &Position) -> Result<Box<dyn Changes>> {
-        let place = Place::decode(from)?;
+        let mode = self.shared.mode(&feed.name).unwrap_or(Mode::Events);
+        let place = Place::decode(from)?.as_read(mode);
         let object = match feed.objects.as_slice() {
             [object] => object.clone(),
             _ => return Err(Error::new(Code::Internal, format!("the feed {} is of one object", feed.name))),
@@ -201,6 +234,9 @@ impl Connector for SalesforceConnector {
         let warm = warm.filter(|(begun, _)| *begun == place).map(|(_, subscription)| subscription);
         if warm.is_none() {
             self.shared.begin(&feed.name, place.clone(), []);
+        }
+        if mode == Mode::Polling {
+            return Ok(Box::new(poll::open(Arc::clone(&self.shared), object, feed.name.clone(), place)));
         }
         Ok(Box::new(capture::open(Arc::clone(&self.shared), object, feed.name.clone(), place, warm).await?))
     }

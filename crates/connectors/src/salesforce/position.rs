@@ -3,6 +3,8 @@
 //! only as fine as a second, and by what the feed had shown before the read began).
 
 use super::http::{decoded, encoded};
+use super::shared::Mode;
+use super::sweep::OVERLAP_SECONDS;
 use concord_engine::change::{Mark, Position, Version};
 use concord_engine::error::{Code, Error, Result};
 use serde::{Deserialize, Serialize};
@@ -32,6 +34,8 @@ pub(super) struct Place {
     pub step: u64,
     /// When the feed began, in milliseconds since 1970 as the org's clock showed it.
     pub begun_ms: i64,
+    /// Whether the object was polled up to here: `floor_ms` is when the last look began.
+    pub polled: bool,
 }
 
 /// A place as it was written before it told who had handed it out.
@@ -77,6 +81,22 @@ impl Place {
                 Ok(Place { replay, commit, commit_ms, floor_ms, recent, ..Place::default() })
             }
             _ => Err(Error::new(Code::FeedGap, "the stored position is none of this connector's")),
+        }
+    }
+
+    /// The place as a feed is read from it that is read so: whichever way it was read before, what was touched since is asked
+    /// for.
+    pub fn as_read(self, mode: Mode) -> Place {
+        match (mode, self.polled) {
+            (Mode::Events, true) => {
+                let floor_ms = self.floor_ms.saturating_sub(OVERLAP_SECONDS * 1_000);
+                Place { floor_ms, begun_ms: floor_ms, polled: false, ..self }
+            }
+            (Mode::Polling, false) => {
+                let floor_ms = self.floor_ms.max(self.commit_ms).max(self.begun_ms);
+                Place { floor_ms, replay: Vec::new(), polled: true, ..self }
+            }
+            _ => self,
         }
     }
 

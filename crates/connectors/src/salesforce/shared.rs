@@ -13,7 +13,7 @@ use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
-use tokio::sync::RwLock;
+use tokio::sync::{Notify, RwLock};
 use tokio::time::Instant;
 
 /// The most records that are remembered as shown, in each feed.
@@ -38,9 +38,21 @@ pub(super) struct Shared {
     schemas: Mutex<HashMap<ObjectName, Known>>,
     feeds: Mutex<HashMap<FeedName, Progress>>,
     fences: AtomicU64,
+    /// Wakes feeds that are polled when a fence is set.
+    pub fenced: Notify,
+    modes: Mutex<HashMap<FeedName, Mode>>,
     unanswered: Mutex<Unanswered>,
     /// Tells the places that this process has handed out from those of others.
     run: u64,
+}
+
+/// How a feed is read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Mode {
+    /// By change events.
+    Events,
+    /// By asking for what was touched.
+    Polling,
 }
 
 /// How far a feed has been handed out.
@@ -121,6 +133,8 @@ impl Shared {
             feeds: Mutex::default(),
             schemas: Mutex::default(),
             fences: AtomicU64::new(1),
+            fenced: Notify::new(),
+            modes: Mutex::default(),
             unanswered: Mutex::new(Unanswered { before: Instant::now(), batches: BTreeMap::new() }),
             run: run(),
         }
@@ -252,6 +266,7 @@ impl Shared {
             progress.fences.pop_first();
         }
         let behind = progress.moved.then_some((self.run, progress.step));
+        self.fenced.notify_waiters();
         Ok(Fence { number, feed: feed.to_string(), behind, needs })
     }
 
@@ -293,6 +308,28 @@ impl Shared {
         let feeds = locked(&self.feeds);
         let progress = feeds.get(feed)?;
         progress.fences.values().filter_map(|waiting| progress.due(waiting)).min()
+    }
+
+    /// When the newest fence was set that has not been passed.
+    pub fn fenced_since(&self, feed: &FeedName) -> Option<Instant> {
+        locked(&self.feeds).get(feed)?.fences.values().map(|waiting| waiting.since).max()
+    }
+
+    /// What fences wait for that were set before a moment.
+    pub fn waited_for(&self, feed: &FeedName, before: Instant) -> Vec<(String, i64)> {
+        let feeds = locked(&self.feeds);
+        let waiting = feeds.get(feed).into_iter().flat_map(|progress| progress.fences.values());
+        waiting.filter(|waiting| waiting.since <= before).flat_map(|waiting| waiting.needs.iter().cloned()).collect()
+    }
+
+    /// How a feed is read; `None` before it was prepared.
+    pub fn mode(&self, feed: &FeedName) -> Option<Mode> {
+        locked(&self.modes).get(feed).copied()
+    }
+
+    /// A feed is read so from now on.
+    pub fn set_mode(&self, feed: &FeedName, mode: Mode) {
+        locked(&self.modes).insert(feed.clone(), mode);
     }
 
     /// What was overdue has been read, or could not be: looked at again after a while.

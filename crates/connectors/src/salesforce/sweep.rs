@@ -12,6 +12,8 @@ use concord_engine::error::{Code, Error, Result};
 use serde::Deserialize;
 
 const MINUTE: i64 = 60;
+/// How far behind a moment a sweep begins: records become visible a while after their stamp.
+pub(super) const OVERLAP_SECONDS: i64 = 600;
 
 /// A sweep under way.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -19,13 +21,13 @@ pub(super) struct Sweep {
     /// Records touched in this second or later; `None`: all of them.
     since: Option<i64>,
     /// Records deleted in this second or later are asked for as well: one that is not in the bin any more shows in no query.
-    deleted_since: i64,
+    deleted_since: Option<i64>,
     /// The last record that was read: its second and its id.
     last: Option<(i64, String)>,
 }
 
 impl Sweep {
-    pub fn since(second: Option<i64>, deleted_since: i64) -> Sweep {
+    pub fn since(second: Option<i64>, deleted_since: Option<i64>) -> Sweep {
         Sweep { since: second, deleted_since, last: None }
     }
 
@@ -68,8 +70,8 @@ impl Sweep {
         };
         let mut found: Vec<(Observation, i64)> =
             shown.into_iter().map(|shown| (shown.second, look.observe(object, shown))).map(|(at, one)| (one, at)).collect();
-        if next.is_none() {
-            let gone = deleted(client, object, self.deleted_since).await?;
+        if let Some(since) = self.deleted_since.filter(|_| next.is_none()) {
+            let gone = deleted(client, object, since).await?;
             let ids: Vec<String> = gone.iter().map(|(id, _)| id.clone()).collect();
             let look = Look::new(behind);
             let there = retrieve(client, &Columns::new(object, object.field(ID).into_iter().collect()), &ids).await?;

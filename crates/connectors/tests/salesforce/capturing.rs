@@ -2,6 +2,7 @@
 
 use crate::support::*;
 use concord_engine::change::Image;
+use concord_engine::config::ChangeDetection;
 use concord_engine::connector::{Connector, Feed};
 use concord_engine::error::{Class, Code};
 use concord_engine::value::Value;
@@ -193,10 +194,11 @@ async fn a_fence_is_passed_when_everything_before_it_was_shown() {
 }
 
 #[tokio::test]
-async fn a_topic_that_is_not_there_is_named() {
+async fn a_topic_that_is_not_there_is_named_where_nothing_else_will_do() {
     let org = Org::new().await;
     let selection = concord_engine::schema::Selection { object: "User".into(), fields: vec!["Email".into()] };
-    let error = org.connect().prepare(&[selection], &[]).await.unwrap_err();
+    let connector = org.connect_asking(ChangeDetection::LogBased, 60_000);
+    let error = connector.prepare(&[selection], &[]).await.unwrap_err();
     assert_eq!((error.code, error.class()), (Code::HostedEventsOff, Class::Stop));
 }
 

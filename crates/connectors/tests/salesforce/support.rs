@@ -2,9 +2,9 @@
 #![allow(dead_code, reason = "not every binary uses every helper")]
 
 use concord_connectors::salesforce::{self, SalesforceConnector, SalesforceSettings};
-use concord_connectors::settings::{Asked, KeepSecret};
+use concord_connectors::settings::{Asked, AskedChanges, KeepSecret};
 use concord_engine::change::{Image, Mark, Observation};
-use concord_engine::config::{Connection, SecretText};
+use concord_engine::config::{ChangeDetection, Connection, SecretText};
 use concord_engine::connector::{Changes, Connector, Event, Feed, Limits, Operation, Outcome, Write};
 use concord_engine::error::Result;
 use concord_engine::record::{Key, Record, SystemName};
@@ -123,6 +123,14 @@ impl Org {
         open(&self.connection(json!({"client_secret": secret}), json!({})), None).unwrap()
     }
 
+    /// A connector that learns of changes so, and polls so often.
+    pub fn connect_asking(&self, how: ChangeDetection, every_ms: u64) -> SalesforceConnector {
+        let secret = self.secret("client_secret", "simulated-secret");
+        let connection = self.connection(json!({"client_secret": secret}), json!({}));
+        let changes = AskedChanges { how, every: Some(Duration::from_millis(every_ms)) };
+        open_asked(&connection, &|_: &str| Ok(None::<SecretText>), None, changes).unwrap()
+    }
+
     pub fn fault(&self, fault: Json) {
         let fault: Fault = serde_json::from_value(fault).unwrap();
         self.simulator.org.faults.add(fault);
@@ -165,9 +173,18 @@ pub fn open_stored(
     stored: &(dyn Fn(&str) -> Result<Option<SecretText>> + Sync),
     keep: Option<KeepSecret>,
 ) -> Result<SalesforceConnector> {
+    open_asked(connection, stored, keep, AskedChanges::default())
+}
+
+pub fn open_asked(
+    connection: &Json,
+    stored: &(dyn Fn(&str) -> Result<Option<SecretText>> + Sync),
+    keep: Option<KeepSecret>,
+    changes: AskedChanges,
+) -> Result<SalesforceConnector> {
     let connection: Connection = serde_json::from_value(connection.clone()).unwrap();
     let name = SystemName::from("crm");
-    let asked = Asked { name: &name, connection: &connection, installation: "i", stored: &stored, keep };
+    let asked = Asked { name: &name, connection: &connection, installation: "i", stored: &stored, keep, changes };
     salesforce::open(SalesforceSettings::read(&asked)?)
 }
 
