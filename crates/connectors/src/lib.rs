@@ -43,14 +43,8 @@ mod tests {
         let stored = |_: &str| Ok(None::<SecretText>);
         let name = SystemName::from("crm");
         let changes = settings::AskedChanges::default();
-        let asked = Asked {
-            name: &name,
-            connection: &connection,
-            installation: "an-installation",
-            stored: &stored,
-            keep: None,
-            changes,
-        };
+        let asked =
+            Asked { name: &name, connection: &connection, installation: "an-installation", stored: &stored, keep: None, changes };
         open(&asked)
     }
 

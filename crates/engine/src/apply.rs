@@ -103,7 +103,8 @@ impl Core {
     /// Makes the call.
     pub(crate) fn launch(&mut self, launch: Launch) {
         crate::failpoint::pass("durable_before_apply");
-        let timeout = self.options.apply_timeout;
+        let usual = self.options.apply_timeout;
+        let timeout = launch.connector.capabilities().writes_take.map_or(usual, |longer| longer.max(usual));
         self.jobs.spawn(async move {
             let Launch { flight, connector, selection, mark, writes } = launch;
             let result = match tokio::time::timeout(timeout, connector.apply(&selection, &mark, &writes)).await {

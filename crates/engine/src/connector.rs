@@ -39,6 +39,8 @@ pub struct Capabilities {
     pub keys_can_be_given: bool,
     /// The most writes in one call of `apply`.
     pub max_batch: usize,
+    /// How long a call of `apply` may take, where that is longer than usual.
+    pub writes_take: Option<Duration>,
     /// Granularity of the feed's edit times, in microseconds.
     pub time_granularity_micros: u32,
 }

@@ -8,7 +8,7 @@ use crate::connector::{Connector, Made, Operation, Presence, Write};
 use crate::error::{Code, Error, Result};
 use crate::link::{FlightId, LinkId, MemberIndex, Shown};
 use crate::reconcile::Written;
-use crate::record::{FeedName, FieldName, Key, ObjectName, Record, SystemName};
+use crate::record::{FeedName, FieldName, ObjectName, Record, SystemName};
 use crate::runtime::core::{Airborne, Core, Event};
 use crate::runtime::desk::{Desk, address};
 use crate::runtime::reads::Unread;

@@ -169,6 +169,7 @@ impl System {
             fences_prove: true,
             keys_can_be_given: database.keys == crate::database::KeyKind::Natural,
             max_batch: 50,
+            writes_take: None,
             time_granularity_micros: profile.granularity_micros,
         };
         let now = clock.now();

@@ -123,6 +123,7 @@ pub fn open(config: Config) -> Result<PostgresConnector> {
         fences_prove: true,
         keys_can_be_given: true,
         max_batch: BATCH_MAX,
+        writes_take: None,
         time_granularity_micros: 1,
     };
     Ok(PostgresConnector { shared: Arc::new(shared), capabilities })

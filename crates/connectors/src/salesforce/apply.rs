@@ -1,4 +1,4 @@
-//! Writes by Collections: up to 200 records a call, each with an outcome of its own. The org has no write that happens
+//! Writes by Collections: up to 200 records a call, each with an outcome of its own; very many new records by a job. The org has no write that happens
 //! only if a record shows something: each record is read right before it is written, and again behind it, so that what
 //! rules, triggers and flows made of our write is known. Nothing here retries what the engine would not know of.
 
@@ -6,6 +6,7 @@ use super::client::{Call, Client, Need, nothing_happened, read};
 use super::errors::{Refusal, of_record, of_request};
 use super::http::Failure;
 use super::ids;
+use super::ingest::{Body, Loaded, can_be_a_row, insert};
 use super::made::{key_field, key_of};
 use super::position::{client_name, fingerprint};
 use super::read::find;
@@ -222,6 +223,10 @@ impl Job {
         let (updates, others): (Vec<_>, Vec<_>) = ready.into_iter().partition(|(_, sent)| matches!(sent, Sent::Update(..)));
         let (creates, deletes): (Vec<_>, Vec<_>) = others.into_iter().partition(|(_, sent)| matches!(sent, Sent::Create(_)));
         let mut answered = Vec::new();
+        let many = u64::try_from(creates.len()).unwrap_or(u64::MAX) > self.client.settings.bulk_above;
+        let (rows, creates): (Vec<_>, Vec<_>) =
+            creates.into_iter().partition(|(_, sent)| many && matches!(sent, Sent::Create(body) if can_be_a_row(body)));
+        answered.extend(self.by_job(&rows).await);
         for part in creates.chunks(CALL_MAX) {
             answered.extend(part.iter().zip(self.one_call(part).await).map(|((place, _), answer)| (*place, answer, None)));
         }
@@ -281,6 +286,20 @@ impl Job {
                 None => drop(outcomes.insert(place, Outcome::Unknown)),
             }
         }
+    }
+
+    /// Makes very many records at once.
+    async fn by_job(&self, rows: &[(usize, Sent)]) -> Vec<(usize, Answered, Option<(Look, ShownRecord)>)> {
+        let bodies: Vec<&Body> =
+            rows.iter().filter_map(|(_, sent)| if let Sent::Create(body) = sent { Some(body) } else { None }).collect();
+        let loaded = insert(&self.client, &self.object.name, &client_name(&self.mark), &bodies).await;
+        let answer = |loaded| match loaded {
+            Loaded::Made(id) => Answered::Done(id),
+            Loaded::Refused(refusal) => Answered::Refused(vec![refusal]),
+            Loaded::Failed(error) => Answered::Failed(error),
+            Loaded::Unknown => Answered::Unknown,
+        };
+        rows.iter().zip(loaded).map(|((place, _), loaded)| (*place, answer(loaded), None)).collect()
     }
 
     async fn one_call(&self, part: &[(usize, Sent)]) -> Vec<Answered> {

@@ -133,9 +133,8 @@ impl Logins {
             state.refresh = Some(token.clone());
             state.unkept = Some(token);
         }
-        let instance_url = granted
-            .instance_url
-            .map_or_else(|| self.settings.instance_url.clone(), |url| url.trim_end_matches('/').to_owned());
+        let instance_url =
+            granted.instance_url.map_or_else(|| self.settings.instance_url.clone(), |url| url.trim_end_matches('/').to_owned());
         if !is_guarded(&instance_url) {
             let message = "the login sends us to an address where what is sent could be read on the way";
             return Err(Error::new(Code::TlsFailed, message).at(self.settings.system.clone()));

@@ -2,10 +2,10 @@
 //! Partial images stay partial; a position moves only behind the last piece of an event.
 
 use super::avro::Schema as EventSchema;
+use super::check::topic_schema;
 use super::event::{Change, ChangeEvent, Told};
 use super::ids;
 use super::position::{Place, Seen, fingerprint, mark_of};
-use super::check::topic_schema;
 use super::pubsub::error_of;
 use super::records::{Columns, Look, retrieve};
 use super::schema::{FieldInfo, ID, LAST_MODIFIED_DATE, Object};

@@ -119,7 +119,10 @@ async fn captured(shared: &Shared, name: &ObjectName) -> Finding {
             Finding {
                 code: None,
                 about: name.to_string(),
-                message: format!("no change events come for {name}: it is polled every {} s", shared.client.settings.poll_every.as_secs()),
+                message: format!(
+                    "no change events come for {name}: it is polled every {} s",
+                    shared.client.settings.poll_every.as_secs()
+                ),
                 remedy: format!("{} Changes are then told within a fraction of a second.", events_remedy(name)),
                 severity: Severity::Advice,
             }

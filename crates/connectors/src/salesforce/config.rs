@@ -225,7 +225,9 @@ fn url(asked: &Asked<'_>, key: &str, given: &str) -> Result<String> {
         return Err(asked.error(Code::ConfigOutOfRange, format!("{key} must be a URL such as https://acme.my.salesforce.com")));
     }
     if !is_guarded(trimmed) {
-        return Err(asked.error(Code::ConfigOutOfRange, format!("{key} must begin with https:// (http:// goes to loopback alone)")));
+        return Err(
+            asked.error(Code::ConfigOutOfRange, format!("{key} must begin with https:// (http:// goes to loopback alone)"))
+        );
     }
     Ok(trimmed.to_owned())
 }

@@ -3,6 +3,7 @@
 
 use super::client::{Client, Need};
 use super::config::SalesforceSettings;
+use super::ingest::is_under_way;
 use super::read::find;
 use super::records::{Columns, Look, PAGE_MAX, ShownRecord, rows};
 use super::schema::{FieldInfo, ID, Object};
@@ -44,7 +45,8 @@ pub(super) struct Lost<'a> {
 /// The field that carries a key of ours when a record is made, where the configuration names one for the object.
 pub(super) fn key_field<'a>(settings: &SalesforceSettings, object: &'a Object) -> Result<Option<&'a FieldInfo>> {
     let Some(name) = settings.external_ids.get(&object.name) else { return Ok(None) };
-    let long_enough = |field: &&FieldInfo| field.max_chars.is_some_and(|most| usize::try_from(most).is_ok_and(|most| most >= 2 * KEY_BYTES));
+    let long_enough =
+        |field: &&FieldInfo| field.max_chars.is_some_and(|most| usize::try_from(most).is_ok_and(|most| most >= 2 * KEY_BYTES));
     let fits = object.field(name).filter(|field| field.is_key_of_others() && field.field.creatable).filter(long_enough);
     fits.map(Some).ok_or_else(|| {
         let wanted = format!("a text of at least {} characters, an external id and unique, that the user may set", 2 * KEY_BYTES);
@@ -107,6 +109,14 @@ impl Lost<'_> {
     /// Without a key, records that our user has made since are compared with what was sent.
     async fn by_what_was_made(&self, creates: Vec<(usize, &Record)>, answers: &mut [Option<Made>]) -> Result<()> {
         let Some((candidates, look)) = self.candidates(&creates).await? else { return Ok(()) };
+        let is_missing = |image: &Record| !candidates.iter().any(|shown| shows(shown, image, Alike::All));
+        let mut settles_in = self.settles_in;
+        if settles_in.is_zero()
+            && creates.iter().any(|(_, image)| is_missing(image))
+            && is_under_way(self.client, &self.object.name, self.user().await?.as_deref()).await?
+        {
+            settles_in = AGAIN_MAX;
+        }
         let mut left = creates;
         while let Some((_, image)) = left.first().copied() {
             let (same, rest): (Vec<_>, Vec<_>) = left.into_iter().partition(|(_, other)| *other == image);
@@ -121,8 +131,8 @@ impl Lost<'_> {
                     // Records that show the same are as good as each other.
                     Some(shown) => Made::Yes(Box::new(look.observe(self.object, (*shown).clone()))),
                     None if exact.is_empty() && alike() => Made::Unsure,
-                    None if self.settles_in.is_zero() => Made::No,
-                    None => Made::NotYet(self.settles_in.min(AGAIN_MAX)),
+                    None if settles_in.is_zero() => Made::No,
+                    None => Made::NotYet(settles_in.min(AGAIN_MAX)),
                 };
                 if let Some(answer) = answers.get_mut(place) {
                     *answer = Some(made);
@@ -134,8 +144,7 @@ impl Lost<'_> {
 
     /// What our user has made since, deleted ones included; `None` where that cannot be asked for, or is too much.
     async fn candidates(&self, creates: &[(usize, &Record)]) -> Result<Option<(Vec<ShownRecord>, Look)>> {
-        let (Some(user), Some(_), Some(_)) =
-            (self.user().await?, self.object.field(CREATED_BY), self.object.field(CREATED_DATE))
+        let (Some(user), Some(_), Some(_)) = (self.user().await?, self.object.field(CREATED_BY), self.object.field(CREATED_DATE))
         else {
             return Ok(None);
         };

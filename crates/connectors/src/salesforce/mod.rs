@@ -19,6 +19,7 @@ mod errors;
 mod event;
 mod http;
 mod ids;
+mod ingest;
 mod jwt;
 mod made;
 mod poll;
@@ -42,8 +43,8 @@ use concord_engine::change::{Mark, Observation, Position, Version};
 use concord_engine::clock::Moment;
 use concord_engine::config::ChangeDetection;
 use concord_engine::connector::{
-    Capabilities, Changes, Chunk, ChunkCursor, Connector, Feed, FeedHealth, Finding, Made, Outcome, Presence,
-    Since, Write, WriteResult,
+    Capabilities, Changes, Chunk, ChunkCursor, Connector, Feed, FeedHealth, Finding, Made, Outcome, Presence, Since, Write,
+    WriteResult,
 };
 use concord_engine::error::{Code, Error, Result};
 use concord_engine::record::{FeedName, FieldName, Key, ObjectName};
@@ -61,8 +62,8 @@ use stream::Subscription;
 
 /// The connector's kind, as `type` in the configuration names it.
 pub const KIND: &str = "salesforce";
-/// The most writes of one batch: as many as one call reads before they are made.
-const WRITES_MAX: usize = 2_000;
+/// The most writes of one batch.
+const WRITES_MAX: usize = 10_000;
 /// Commits are stamped in milliseconds.
 const TIME_GRANULARITY_MICROS: u32 = 1_000;
 /// The newest changes that a fence names.
@@ -94,6 +95,7 @@ pub fn open(settings: SalesforceSettings) -> Result<SalesforceConnector> {
             fences_prove: false,
             keys_can_be_given: false,
             max_batch: WRITES_MAX,
+            writes_take: Some(ingest::JOB_MAX),
             time_granularity_micros: TIME_GRANULARITY_MICROS,
         },
     })
@@ -159,7 +161,6 @@ impl SalesforceConnector {
         }
         Ok(changes)
     }
-
 }
 
 /// The object whose changes a feed tells of.
@@ -209,7 +210,7 @@ impl Connector for SalesforceConnector {
             let stored = known.iter().find(|feed| feed.name == name).filter(|feed| !feed.position.0.is_empty());
             let position = match (stored, mode) {
                 (Some(feed), _) => {
-                    let place = Place::decode(&feed.position)?.as_read(mode);
+                    let place = Place::decode(&feed.position)?.when_read(mode);
                     if self.shared.place(&name).is_none() {
                         self.shared.begin(&name, place, []);
                     }
@@ -225,7 +226,7 @@ impl Connector for SalesforceConnector {
 
     async fn capture(&self, feed: &Feed, from: &Position) -> Result<Box<dyn Changes>> {
         let mode = self.shared.mode(&feed.name).unwrap_or(Mode::Events);
-        let place = Place::decode(from)?.as_read(mode);
+        let place = Place::decode(from)?.when_read(mode);
         let object = match feed.objects.as_slice() {
             [object] => object.clone(),
             _ => return Err(Error::new(Code::Internal, format!("the feed {} is of one object", feed.name))),

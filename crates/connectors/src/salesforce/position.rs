@@ -86,7 +86,7 @@ impl Place {
 
     /// The place as a feed is read from it that is read so: whichever way it was read before, what was touched since is asked
     /// for.
-    pub fn as_read(self, mode: Mode) -> Place {
+    pub fn when_read(self, mode: Mode) -> Place {
         match (mode, self.polled) {
             (Mode::Events, true) => {
                 let floor_ms = self.floor_ms.saturating_sub(OVERLAP_SECONDS * 1_000);

@@ -277,8 +277,10 @@ impl Shared {
         let Some(progress) = feeds.get_mut(fence.feed.as_str()) else { return false };
         let has_taken_in = fence.behind.is_none_or(|(run, step)| place.run == run && place.step >= step);
         let was_shown = |(id, second): &(String, i64)| {
-            let handed_out =
-                progress.shown.get(id).is_some_and(|(shown, step)| place.run == self.run && shown >= second && *step <= place.step);
+            let handed_out = progress
+                .shown
+                .get(id)
+                .is_some_and(|(shown, step)| place.run == self.run && shown >= second && *step <= place.step);
             place.is_behind(id, *second) || handed_out
         };
         let passed = has_taken_in && fence.needs.iter().all(was_shown);

@@ -63,9 +63,7 @@ impl Sweep {
         let rows = rows(client, &format!("sweeping {}", object.name), &soql, true, Need::Backfill).await?;
         let shown = rows.iter().map(|row| columns.read(row)).collect::<Result<Vec<_>>>()?;
         let next = match shown.last() {
-            Some(last) if shown.len() >= PAGE_MAX => {
-                Some(Sweep { last: Some((last.second, last.id.clone())), ..self.clone() })
-            }
+            Some(last) if shown.len() >= PAGE_MAX => Some(Sweep { last: Some((last.second, last.id.clone())), ..self.clone() }),
             _ => None,
         };
         let mut found: Vec<(Observation, i64)> =
@@ -104,7 +102,8 @@ pub(super) async fn deleted(client: &Client, object: &Object, since: i64) -> Res
     let path = format!("sobjects/{}/deleted/?start={}&end={}", object.name, encoded(&moment(start)), encoded(&moment(end)));
     let call = Call::get(client.settings.path(&path)).needed(Need::Backfill);
     let found: Deleted = client.json(&format!("looking for what was deleted of {}", object.name), call).await?;
-    let second = |text: &str| types::moment(text).and_then(concord_engine::value::TimestampTz::to_micros).map(|at| at / 1_000_000);
+    let second =
+        |text: &str| types::moment(text).and_then(concord_engine::value::TimestampTz::to_micros).map(|at| at / 1_000_000);
     if found.earliest_date_available.as_deref().and_then(second).is_some_and(|earliest| earliest >= start + MINUTE) {
         return Err(Error::new(Code::FeedGap, format!("what was deleted of {} is not known so far back", object.name)));
     }

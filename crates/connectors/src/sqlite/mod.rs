@@ -70,6 +70,7 @@ pub fn open(settings: SqliteSettings) -> Result<SqliteConnector> {
             fences_prove: true,
             keys_can_be_given: true,
             max_batch: WRITES_MAX,
+            writes_take: None,
             time_granularity_micros: TIME_GRANULARITY_MICROS,
         },
     })

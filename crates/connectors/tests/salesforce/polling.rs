@@ -6,7 +6,7 @@ use concord_engine::config::ChangeDetection;
 use concord_engine::connector::{Changes, Connector, Event, Feed};
 use concord_engine::schema::Selection;
 use serde_json::json;
-use std::collections::BTreeMap;
+use std::collections::HashMap;
 
 /// An org in which nothing tells of changes of `Silent__c`.
 async fn silent() -> (Org, Selection) {
@@ -54,8 +54,8 @@ async fn an_object_without_change_events_is_polled_and_check_says_so() {
     org.update("Silent__c", &one, json!({"Name": "uno"}));
     org.delete("Silent__c", &two);
     let seen = seen_by_now(&connector, &feed, &mut *changes).await;
-    let last: BTreeMap<_, _> = seen.iter().map(|one| (one.key.clone(), text(one, "Name"))).collect();
-    assert_eq!(last, [(key(&one), "uno".to_owned()), (key(&two), "deleted".to_owned())].into());
+    let last: HashMap<_, _> = seen.iter().map(|one| (id_of(one), text(one, "Name"))).collect();
+    assert_eq!(last, [(one, "uno".to_owned()), (two, "deleted".to_owned())].into());
     assert!(seen.iter().all(|one| one.mark.is_none() && one.time.estimated));
 }
 
@@ -73,7 +73,11 @@ async fn two_changes_within_a_second_are_both_seen_and_old_ones_once() {
     org.simulator.org.clock.advance(60_000);
     seen_by_now(&connector, &feed, &mut *changes).await;
     org.create("Silent__c", json!({"Name": "other"}));
-    assert_eq!(names(&seen_by_now(&connector, &feed, &mut *changes).await), ["other"], "what is long settled does not come again");
+    assert_eq!(
+        names(&seen_by_now(&connector, &feed, &mut *changes).await),
+        ["other"],
+        "what is long settled does not come again"
+    );
 }
 
 #[tokio::test]

@@ -1,6 +1,7 @@
 //! Reading: schemas, records by key and by value, and snapshots.
 
 use crate::support::*;
+use concord_engine::config::ChangeDetection;
 use concord_engine::connector::{ChunkCursor, Connector, Presence, Severity};
 use concord_engine::error::Code;
 use concord_engine::record::Key;
@@ -84,7 +85,8 @@ async fn a_snapshot_goes_on_behind_its_cursor_and_shows_each_record_once() {
 #[tokio::test]
 async fn check_finds_an_object_that_no_event_tells_of_and_says_where_to_switch_it_on() {
     let org = Org::new().await;
-    let findings = org.connect().check(&["Account".into(), "User".into()]).await.unwrap();
+    let connector = org.connect_asking(ChangeDetection::LogBased, 60_000);
+    let findings = connector.check(&["Account".into(), "User".into()]).await.unwrap();
     let problems: Vec<_> = findings.iter().filter(|finding| finding.severity == Severity::Problem).collect();
     assert_eq!(problems.len(), 1, "{findings:#?}");
     assert_eq!((problems[0].about.as_str(), problems[0].code), ("User", Some(Code::HostedEventsOff)));

@@ -247,6 +247,11 @@ pub fn observed(event: Event) -> Option<Observation> {
     }
 }
 
+/// The id of the record.
+pub fn id_of(observation: &Observation) -> String {
+    observation.key.0[0].as_text().unwrap().to_owned()
+}
+
 /// The value of a field, as text.
 pub fn text(observation: &Observation, field: &str) -> String {
     match &observation.image {

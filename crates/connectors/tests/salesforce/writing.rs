@@ -289,3 +289,103 @@ async fn only_a_refusal_says_that_nothing_was_done() {
         assert_eq!(matches!(outcome, Outcome::Unknown), unknown, "{status}: {outcome:?}");
     }
 }
+
+/// An org that refuses negative revenues, and a connector that loads more than 300 new records by a job.
+async fn loading() -> (Org, concord_connectors::salesforce::SalesforceConnector) {
+    let rules = json!({"validation": [{"object": "Account", "when": "AnnualRevenue < 0", "message": "Not below zero", "field": "AnnualRevenue"}]});
+    let options = concord_simulators::salesforce::Options {
+        rules: serde_json::from_value(rules).unwrap(),
+        ..concord_simulators::salesforce::Options::default()
+    };
+    let org = Org::with(options).await;
+    let secret = org.secret("client_secret", "simulated-secret");
+    let options = json!({"bulk_above": 300, "settle_ms": 1});
+    let connector = open(&org.connection(json!({"client_secret": secret}), options), None).unwrap();
+    (org, connector)
+}
+
+#[tokio::test]
+async fn very_many_new_records_are_made_by_one_job_and_each_has_its_outcome() {
+    let (org, connector) = loading().await;
+    let selection = accounts(&["Name", "Industry"]);
+    let feed = prepared(&connector, &selection).await;
+    let mut images: Vec<Record> = (0..1_000)
+        .map(|n| fields([("Name", Value::text(format!("n{n}, \"quoted\"\nand more"))), ("Industry", Value::Null)]))
+        .collect();
+    images[120] = fields([("Name", Value::text("low")), ("AnnualRevenue", Value::Int(-1))]);
+    images[250] = named(&"x".repeat(255));
+    images[251] = named("twin");
+    images[252] = named("twin");
+    images[253] = named("#N/A");
+    let before = org.requests("/services/data");
+    let outcomes = apply(&connector, &selection, images.iter().cloned().map(create).collect()).await;
+    let calls = org.requests("/services/data") - before;
+    assert!(calls <= 13, "{calls} calls for 1,000 records");
+    let mut ids = std::collections::BTreeSet::new();
+    for (number, outcome) in outcomes.iter().enumerate() {
+        match outcome {
+            Outcome::Failed(error) => {
+                assert_eq!((number, error.code), (120, Code::TargetRejected));
+                assert!(error.message.contains("Not below zero"), "{error}");
+            }
+            Outcome::Written { key, image: Some(image), .. } => {
+                assert_eq!(image.get("Name"), images[number].get("Name"));
+                ids.insert(key.0[0].to_string());
+            }
+            other => panic!("{number}: {other:?}"),
+        }
+    }
+    assert_eq!((ids.len(), org.records("Account").len()), (999, 999));
+    let mut changes = connector.capture(&feed, &feed.position).await.unwrap();
+    let seen = observations(&mut *changes, 999).await;
+    assert!(seen.iter().all(|one| one.mark == Some(mark(7))), "each echo names us");
+}
+
+#[tokio::test]
+async fn a_job_whose_results_cannot_be_read_leaves_nothing_unknown_for_good() {
+    let (org, connector) = loading().await;
+    let since = SystemClock.now();
+    let images: Vec<Record> = (0..400).map(|n| named(&format!("n{n}"))).collect();
+    org.fault(json!({"on": {"path": "successfulResults"}, "do": "cut"}));
+    let outcomes = apply(&connector, &accounts(&["Name"]), images.iter().cloned().map(create).collect()).await;
+    assert!(outcomes.iter().all(|outcome| matches!(outcome, Outcome::Unknown)), "{:?}", outcomes[0]);
+    let found = made(&connector, images, since).await;
+    assert!(found.iter().all(|made| matches!(made, Made::Yes(_))), "{:?}", found[0]);
+}
+
+#[tokio::test]
+async fn a_job_that_has_not_begun_when_it_is_given_up_makes_nothing_later() {
+    let (org, connector) = loading().await;
+    let images = || -> Vec<Record> { (0..400).map(|n| named(&format!("n{n}"))).collect() };
+    for (method, path) in [("POST", "/jobs/ingest"), ("PUT", "/batches")] {
+        org.fault(json!({"on": {"method": method, "path": path}, "do": "answer_lost"}));
+        let outcomes = apply(&connector, &accounts(&["Name"]), images().into_iter().map(create).collect()).await;
+        assert!(
+            outcomes.iter().all(|outcome| matches!(outcome, Outcome::Failed(error) if error.class() == Class::Transient)),
+            "{:?}",
+            outcomes[0]
+        );
+    }
+    // An upload that was not closed for certain was closed, or is stopped: its state tells.
+    org.fault(json!({"on": {"method": "PATCH", "path": "/jobs/ingest"}, "do": "answer_lost"}));
+    let outcomes = apply(&connector, &accounts(&["Name"]), images().into_iter().map(create).collect()).await;
+    assert!(outcomes.iter().all(|outcome| matches!(outcome, Outcome::Written { .. })), "{:?}", outcomes[0]);
+    assert_eq!(org.records("Account").len(), 400);
+}
+
+#[tokio::test]
+async fn what_a_job_may_still_make_is_not_counted_as_not_made() {
+    let (org, connector) = loading().await;
+    let since = SystemClock.now();
+    org.simulator.org.state().jobs.held = true;
+    let selection = accounts(&["Name"]);
+    let operations = (0..400).map(|n| create(named(&format!("n{n}")))).collect();
+    let under_way = apply(&connector, &selection, operations);
+    tokio::pin!(under_way);
+    while org.simulator.org.state().jobs.waiting.is_empty() {
+        let step = tokio::time::timeout(std::time::Duration::from_millis(20), &mut under_way).await;
+        assert!(step.is_err(), "the job is held");
+    }
+    let found = made(&connector, vec![named("n1")], since).await;
+    assert!(matches!(found[0], Made::NotYet(_)), "{found:?}");
+}

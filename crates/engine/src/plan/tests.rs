@@ -63,6 +63,7 @@ fn facts(schema: Schema) -> MemberFacts {
         fences_prove: true,
         keys_can_be_given: true,
         max_batch: 100,
+        writes_take: None,
         time_granularity_micros: 1,
     };
     MemberFacts { schema, capabilities, count: Some(10) }

@@ -234,7 +234,14 @@ impl Driver for SalesforceDriver {
         let connection: Connection = serde_json::from_value(connection).unwrap();
         let stored = |_: &str| Ok(None::<SecretText>);
         let name = SystemName::from("crm");
-        let asked = Asked { name: &name, connection: &connection, installation: "i", stored: &stored, keep: None, changes: AskedChanges::default() };
+        let asked = Asked {
+            name: &name,
+            connection: &connection,
+            installation: "i",
+            stored: &stored,
+            keep: None,
+            changes: AskedChanges::default(),
+        };
         let inner = Arc::new(salesforce::open(SalesforceSettings::read(&asked).unwrap()).unwrap());
         Arc::new(Keyed { inner, numbers: Arc::clone(&self.numbers) })
     }

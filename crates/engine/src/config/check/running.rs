@@ -55,10 +55,7 @@ fn schedule(checker: &mut Checker<'_>, sync: &SyncConfig, at: &str) {
         let kind = connection.and_then(|connection| kinds::find(checker.kinds, &connection.kind));
         kind.is_some_and(|kind| kind.change_detection.contains(&ChangeDetection::Polling))
     });
-    if sync.ongoing_sync.mode != OngoingMode::Polling
-        && !polls
-        && interval != OngoingSync::default().polling_interval_seconds
-    {
+    if sync.ongoing_sync.mode != OngoingMode::Polling && !polls && interval != OngoingSync::default().polling_interval_seconds {
         let pointer = format!("{at}/ongoing_sync/polling_interval_seconds");
         checker.idle(
             &pointer,
