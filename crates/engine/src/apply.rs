@@ -39,6 +39,13 @@ impl Core {
             && target.flying.saturating_add(loading) < state.rules.parallelism.saturating_mul(2).max(1)
     }
 
+    /// Whether a flight that is being filled has room for one more write of this link.
+    pub(crate) fn has_seat(&self, sync: usize, link: &Link, member: MemberIndex) -> bool {
+        let size = self.syncs.get(sync).map_or(1, |state| self.batch_size(sync, member, state.rules.batch_size));
+        let filling = self.loading.get(&(sync, member, hops_of(link, member)));
+        filling.and_then(|flights| flights.last()).is_some_and(|flight| flight.intents.len() < size)
+    }
+
     /// Whether the feed would tell of a write made now: it has begun (anew, after a gap), and carries the object. Of a write
     /// that no feed tells of, nothing could be proven later.
     fn is_told_of(&self, sync: usize, member: MemberIndex) -> bool {

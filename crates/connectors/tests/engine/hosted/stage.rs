@@ -32,6 +32,7 @@ pub struct Stage {
     server: Server,
     store: Arc<dyn Store>,
     folder: tempfile::TempDir,
+    few_large_batches: bool,
     running: Option<(Handle, CancellationToken, JoinSet<Result<()>>)>,
 }
 
@@ -47,7 +48,12 @@ impl Stage {
         server.run(TABLE).await;
         let folder = tempfile::tempdir().unwrap();
         let store = open_store(&folder);
-        Stage { org, server, store, folder, running: None }
+        Stage { org, server, store, folder, few_large_batches: false, running: None }
+    }
+
+    /// Writes as much as there is at a time.
+    pub fn few_large_batches(self) -> Stage {
+        Stage { few_large_batches: true, ..self }
     }
 
     pub async fn started(rules: Json) -> Stage {
@@ -104,6 +110,9 @@ impl Stage {
         let compiled = plan::compile(&subject);
         let mut rules = compiled.rules.unwrap_or_else(|| panic!("{:#?}", compiled.findings));
         rules.layout = plan::layout_of(&*self.store, &rules).await.unwrap();
+        if self.few_large_batches {
+            (rules.batch_size, rules.parallelism) = (10_000, 1);
+        }
         rules.retry.initial_delay = Duration::from_millis(50);
         rules.retry.max_delay = Duration::from_secs(1);
         rules
