@@ -4,7 +4,7 @@
 use crate::answers::description::{self, Description};
 use crate::secrets;
 use crate::terminal::Notice;
-use concord_connectors::settings::{Asked, KeepSecret};
+use concord_connectors::settings::{Asked, AskedChanges, KeepSecret};
 use concord_engine::config::{self, Config, ConfigHash, Diagnostic, Places, Severity};
 use concord_engine::connector::{self, Connector, Finding};
 use concord_engine::error::{Class, Code, Error, Result};
@@ -102,7 +102,8 @@ pub async fn open_systems(
         if !config.syncs.iter().any(|sync| sync.systems().contains(&name)) {
             continue;
         }
-        let asked = Asked { name, connection, installation: &installation, stored: &stored, keep: keep.clone() };
+        let changes = AskedChanges::of(config, name);
+        let asked = Asked { name, connection, installation: &installation, stored: &stored, keep: keep.clone(), changes };
         systems.push((name.clone(), concord_connectors::open(&asked)?));
     }
     Ok(systems)

@@ -24,7 +24,7 @@ pub const KINDS: &[ConnectorKind] = &[
         aliases: &[],
         built: true,
         required: &["instance_url", "client_id"],
-        change_detection: &[ChangeDetection::LogBased],
+        change_detection: &[ChangeDetection::LogBased, ChangeDetection::Polling],
     },
     not_built("mysql", &["mariadb"], &["database", "username"]),
     not_built("snowflake", &[], &["account", "username"]),

@@ -42,7 +42,10 @@ mod tests {
         let connection: Connection = serde_json::from_str(text).unwrap();
         let stored = |_: &str| Ok(None::<SecretText>);
         let name = SystemName::from("crm");
-        open(&Asked { name: &name, connection: &connection, installation: "an-installation", stored: &stored, keep: None })
+        let changes = settings::AskedChanges::default();
+        let asked =
+            Asked { name: &name, connection: &connection, installation: "an-installation", stored: &stored, keep: None, changes };
+        open(&asked)
     }
 
     #[test]

@@ -2,7 +2,7 @@
 //! follows references to secrets through the engine and keeps none.
 
 use crate::kinds::KINDS;
-use concord_engine::config::{Connection, Secret, SecretText};
+use concord_engine::config::{ChangeDetection, Config, Connection, Secret, SecretText, SyncConfig};
 use concord_engine::error::{Code, Error, Result};
 use concord_engine::record::SystemName;
 use futures_util::future::BoxFuture;
@@ -25,6 +25,29 @@ pub struct Asked<'a> {
     pub stored: &'a (dyn Fn(&str) -> Result<Option<SecretText>> + Sync),
     /// Keeps secrets that a system renews; `None` where nothing can be kept.
     pub keep: Option<KeepSecret>,
+    /// How changes shall be learnt.
+    pub changes: AskedChanges,
+}
+
+/// How the syncs that use a connection want its changes to be learnt.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct AskedChanges {
+    /// The way, where all agree on one.
+    pub how: ChangeDetection,
+    /// How often a system is asked for changes that cannot tell of them; the shortest interval of all.
+    pub every: Option<Duration>,
+}
+
+impl AskedChanges {
+    /// What the syncs of a configuration ask of a connection.
+    pub fn of(config: &Config, system: &SystemName) -> AskedChanges {
+        let syncs = || config.syncs.iter().filter(|sync| sync.systems().contains(&system));
+        let asked = |sync: &SyncConfig| sync.performance_settings.change_detection;
+        let how = syncs().map(asked).find(|how| *how != ChangeDetection::Auto).unwrap_or_default();
+        let agreed = syncs().all(|sync| matches!(asked(sync), ChangeDetection::Auto) || asked(sync) == how);
+        let every = syncs().map(|sync| Duration::from_secs(sync.ongoing_sync.polling_interval_seconds)).min();
+        AskedChanges { how: if agreed { how } else { ChangeDetection::Auto }, every }
+    }
 }
 
 impl Asked<'_> {

@@ -50,6 +50,13 @@ impl Core {
         self.flights.values().filter(of_member).filter(|airborne| !airborne.answers.is_empty()).count()
     }
 
+    /// Whether a flight that is being filled has room for one more write of this link.
+    pub(crate) fn has_seat(&self, sync: usize, link: &Link, member: MemberIndex) -> bool {
+        let size = self.syncs.get(sync).map_or(1, |state| self.batch_size(sync, member, state.rules.batch_size));
+        let filling = self.loading.get(&(sync, member, hops_of(link, member)));
+        filling.and_then(|flights| flights.last()).is_some_and(|flight| flight.intents.len() < size)
+    }
+
     /// Whether the feed would tell of a write made now: it has begun (anew, after a gap), and carries the object. Of a write
     /// that no feed tells of, nothing could be proven later.
     fn is_told_of(&self, sync: usize, member: MemberIndex) -> bool {
@@ -114,7 +121,8 @@ impl Core {
     /// Makes the call.
     pub(crate) fn launch(&mut self, launch: Launch) {
         crate::failpoint::pass("durable_before_apply");
-        let timeout = self.options.apply_timeout;
+        let usual = self.options.apply_timeout;
+        let timeout = launch.connector.capabilities().writes_take.map_or(usual, |longer| longer.max(usual));
         self.jobs.spawn(async move {
             let Launch { flight, connector, selection, mark, writes } = launch;
             let result = match tokio::time::timeout(timeout, connector.apply(&selection, &mark, &writes)).await {

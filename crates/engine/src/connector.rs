@@ -34,10 +34,15 @@ pub struct Capabilities {
     pub guarded_writes: bool,
     /// Whether our writes carry a mark that the feed gives back.
     pub marks: bool,
+    /// Whether a feed that has passed a fence without a mark proves that the write never happened. Without it the records are
+    /// read, and what was to be made is looked up.
+    pub fences_prove: bool,
     /// Whether a create may give the record's key (natural keys, or an old key after a delete).
     pub keys_can_be_given: bool,
     /// The most writes in one call of `apply`.
     pub max_batch: usize,
+    /// How long a call of `apply` may take, where that is longer than usual.
+    pub writes_take: Option<Duration>,
     /// Granularity of the feed's edit times, in microseconds.
     pub time_granularity_micros: u32,
 }
@@ -258,6 +263,19 @@ pub enum Outcome {
     Unknown,
 }
 
+/// What a look-up says of a create whose outcome is unknown.
+#[derive(Clone, Debug)]
+pub enum Made {
+    /// It happened: this is its record, in full.
+    Yes(Box<Observation>),
+    /// It did not happen, and what is still under way cannot make a second record beside one that is made now.
+    No,
+    /// It has not happened yet and may still: to be asked again after so long.
+    NotYet(Duration),
+    /// Nothing can tell it: several records could be it, or none can be asked for.
+    Unsure,
+}
+
 /// How a feed does at the source.
 #[derive(Clone, Debug, Default, Serialize)]
 pub struct FeedHealth {
@@ -310,7 +328,8 @@ pub trait Connector: Send + Sync {
 
     /// A position such that every write of this installation that will ever take effect and was begun before this
     /// call is at or before it. Waits for, or ends, sessions of ours that are still about. A feed that has passed the
-    /// fence without a mark proves that the write never happened.
+    /// fence without a mark proves that the write never happened, where [`Capabilities::fences_prove`] says so; elsewhere it
+    /// has told of everything that was visible.
     async fn fence(&self, feed: &FeedName) -> Result<Position>;
 
     /// How the feed does at the source.
@@ -343,6 +362,13 @@ pub trait Connector: Send + Sync {
     /// Writes a batch under one mark. One result per write. `Err` means that nothing at all was written and nothing
     /// will be; where that is not sure, the writes concerned are [`Outcome::Unknown`].
     async fn apply(&self, selection: &Selection, mark: &Mark, writes: &[Write]) -> Result<Vec<WriteResult>>;
+
+    /// What became of creates of a batch whose outcome is unknown: by the external id or the idempotency key that they carried,
+    /// else by what was made in our name since `since`, when the batch was about to be sent. One answer per write, in
+    /// the order asked. Asked where no fence proves it.
+    async fn made(&self, _selection: &Selection, _mark: &Mark, _since: Moment, creates: &[Write]) -> Result<Vec<Made>> {
+        Ok(creates.iter().map(|_| Made::Unsure).collect())
+    }
 
     /// The statement that makes an index by which records are found by these fields as [`Connector::find`] asks for them;
     /// `None` where there is no such statement, or no index would serve.

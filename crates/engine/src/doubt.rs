@@ -1,20 +1,29 @@
 //! Writes whose outcome is unknown: a call that was cut off, or intents that an earlier run left open. Nothing about such
 //! a record is decided before its write is settled: by its mark in the feed, by a fence that the feed has passed without
-//! it, or, where there are no marks, by a read.
+//! it, or, where that proves nothing, by a read, and for a create by a look-up.
 
 use crate::capture::{Absence, Fence};
-use crate::change::Position;
-use crate::connector::{Connector, Operation, Presence};
+use crate::change::{Mark, Position};
+use crate::connector::{Connector, Made, Operation, Presence, Write};
 use crate::error::{Code, Error, Result};
 use crate::link::{FlightId, LinkId, MemberIndex, Shown};
 use crate::reconcile::Written;
-use crate::record::{FeedName, FieldName, Key, ObjectName, Record, SystemName};
+use crate::record::{FeedName, FieldName, ObjectName, Record, SystemName};
 use crate::runtime::core::{Airborne, Core, Event};
-use crate::runtime::desk::Desk;
+use crate::runtime::desk::{Desk, address};
 use crate::runtime::reads::Unread;
 use crate::value::Value;
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
+
+/// What was found of a flight in doubt.
+pub(crate) struct LookedUp {
+    /// What was to be changed or deleted, as it is.
+    pub shown: BTreeMap<LinkId, Presence>,
+    /// What was to be made.
+    pub made: BTreeMap<LinkId, Made>,
+}
 
 impl Core {
     /// Takes over what an earlier run left in flight.
@@ -47,7 +56,7 @@ impl Core {
             .flights
             .iter()
             .filter(|(_, airborne)| airborne.in_doubt && !airborne.fenced && !airborne.verifying)
-            .filter(|(_, airborne)| airborne.expected.is_none_or(|until| until <= now))
+            .filter(|(_, airborne)| airborne.again_at.is_none_or(|at| at <= now))
             .filter_map(|(id, airborne)| {
                 let rules = self.member_rules(airborne.sync, airborne.flight.member)?;
                 (rules.system == *system).then(|| (*id, rules.object.clone()))
@@ -193,10 +202,12 @@ impl Core {
     }
 
     async fn end_doubt(&mut self, id: FlightId, connector: &Arc<dyn Connector>) -> Result<()> {
+        self.settle_answered(id).await?;
         let Some(airborne) = self.flights.get(&id) else { return Ok(()) };
         let (sync, member, hops) = (airborne.sync, airborne.flight.member, airborne.flight.hops);
         let taken = crate::mutants::active("unknown_taken_for_success");
-        let proves = connector.capabilities().marks && self.is_provable(sync, member, id);
+        let proves =
+            connector.capabilities().marks && connector.capabilities().fences_prove && self.is_provable(sync, member, id);
         if !taken && !proves {
             return self.verify_by_read(id, connector).await;
         }
@@ -204,7 +215,6 @@ impl Core {
         self.commit();
         let mut desk = self.desk();
         desk.load_links(&self.store, intents.iter().map(|intent| intent.link).collect()).await?;
-        self.settle_answered(&mut desk, sync, member, id, &intents, hops).await?;
         let open: Vec<_> = intents
             .into_iter()
             .filter(|intent| {
@@ -237,52 +247,57 @@ impl Core {
         Ok(())
     }
 
-    /// The feed tells nothing of a flight: it carries no marks, or the flight lies before a gap. What was changed or deleted
-    /// is read. The links stay in flight until the answer is in, so that nothing is decided about them meanwhile.
+    /// The feed proves nothing of a flight: it carries no marks, its fences are no proof, or the flight lies before a gap. What
+    /// was changed or deleted is read, what was to be made is looked up. The links stay in flight until the answer is in, so
+    /// that nothing is decided about them meanwhile.
     async fn verify_by_read(&mut self, id: FlightId, connector: &Arc<dyn Connector>) -> Result<()> {
         let Some(airborne) = self.flights.get_mut(&id) else { return Ok(()) };
         airborne.verifying = true;
-        let (sync, member) = (airborne.sync, airborne.flight.member);
+        let (sync, member, opened) = (airborne.sync, airborne.flight.member, airborne.flight.opened);
+        let hops = airborne.flight.hops;
         let intents = airborne.flight.intents.clone();
-        let Some(selection) = self.member_rules(sync, member).map(|rules| rules.selection.clone()) else { return Ok(()) };
+        let Some(rules) = self.rules(sync) else { return Ok(()) };
+        let Some(selection) = rules.members.get(member).map(|rules| rules.selection.clone()) else { return Ok(()) };
+        let mark = Mark { store: self.store_id.clone(), sync: rules.name.to_string(), intent: id.0, hops };
         self.commit();
         let mut desk = self.desk();
         desk.load_links(&self.store, intents.iter().map(|intent| intent.link).collect()).await?;
-        let asked: Vec<(LinkId, Key)> = intents
-            .into_iter()
-            .filter(|intent| is_open(&desk, intent.link, member, id))
-            .filter_map(|intent| match intent.write.operation {
-                Operation::Update { key, .. } | Operation::Delete { key, .. } => Some((intent.link, key)),
-                Operation::Create { .. } => None,
-            })
-            .collect();
+        let open = intents.into_iter().filter(|intent| is_open(&desk, intent.link, member, id));
+        let (mut asked, mut keys, mut creates) = (Vec::new(), Vec::new(), Vec::new());
+        for intent in open {
+            match &intent.write.operation {
+                Operation::Update { key, .. } | Operation::Delete { key, .. } => {
+                    asked.push(intent.link);
+                    keys.push(key.clone());
+                }
+                Operation::Create { .. } => creates.push((intent.link, intent.write)),
+            }
+        }
         let (connector, timeout) = (Arc::clone(connector), self.options.read_timeout);
         self.jobs.spawn(async move {
-            let keys: Vec<Key> = asked.iter().map(|(_, key)| key.clone()).collect();
-            let result = match keys.is_empty() {
-                true => Ok(Vec::new()),
-                false => match tokio::time::timeout(timeout, connector.read(&selection, &keys)).await {
-                    Ok(result) => result,
-                    Err(_) => Err(Error::new(Code::Unreachable, "a read was not answered in time")),
-                },
+            let look = async {
+                let shown = if keys.is_empty() { Vec::new() } else { connector.read(&selection, &keys).await? };
+                let (links, writes): (Vec<LinkId>, Vec<Write>) = creates.into_iter().unzip();
+                let made =
+                    if writes.is_empty() { Vec::new() } else { connector.made(&selection, &mark, opened, &writes).await? };
+                Ok(LookedUp { shown: asked.into_iter().zip(shown).collect(), made: links.into_iter().zip(made).collect() })
             };
-            Event::Verified { flight: id, asked, result }
+            let result = match tokio::time::timeout(timeout, look).await {
+                Ok(result) => result,
+                Err(_) => Err(Error::new(Code::Unreachable, "a read was not answered in time")),
+            };
+            Event::Verified { flight: id, result }
         });
         Ok(())
     }
 
-    pub(crate) async fn on_verified(
-        &mut self,
-        id: FlightId,
-        asked: Vec<(LinkId, Key)>,
-        result: Result<Vec<Presence>>,
-    ) -> Result<()> {
+    pub(crate) async fn on_verified(&mut self, id: FlightId, result: Result<LookedUp>) -> Result<()> {
         let Some(airborne) = self.flights.get_mut(&id).filter(|airborne| airborne.verifying) else { return Ok(()) };
         airborne.verifying = false;
         let (sync, member, hops) = (airborne.sync, airborne.flight.member, airborne.flight.hops);
         let intents = airborne.flight.intents.clone();
-        let shown = match result {
-            Ok(shown) => shown,
+        let LookedUp { mut shown, mut made } = match result {
+            Ok(looked_up) => looked_up,
             Err(error) => {
                 // As doubtful as before: asked again behind another fence.
                 airborne.fenced = false;
@@ -290,11 +305,32 @@ impl Core {
                 return Ok(());
             }
         };
-        let mut shown: BTreeMap<LinkId, Presence> = asked.into_iter().map(|(link, _)| link).zip(shown).collect();
+        let Some(sync_id) = self.rules(sync).map(|rules| rules.id) else { return Ok(()) };
         let mut desk = self.desk();
         desk.load_links(&self.store, intents.iter().map(|intent| intent.link).collect()).await?;
+        let found = made.values().filter_map(|made| if let Made::Yes(record) = made { Some(&record.key) } else { None });
+        let found = found.map(|key| address(sync_id, member, key)).collect();
+        desk.load(&self.store, found).await?;
+        let mut again_in = None;
         for intent in intents.into_iter().filter(|intent| is_open(&desk, intent.link, member, id)).collect::<Vec<_>>() {
-            let presence = shown.remove(&intent.link);
+            let presence = match made.remove(&intent.link) {
+                None => shown.remove(&intent.link),
+                Some(Made::Yes(record)) => {
+                    let there = address(sync_id, member, &record.key);
+                    let holder = desk.slot(&there).and_then(|slot| slot.link);
+                    // Found by what it shows, it can be another record that shows the same.
+                    holder.is_none_or(|holder| holder == intent.link).then_some(Presence::Present(*record))
+                }
+                Some(Made::No) => {
+                    self.try_again(&mut desk, sync, member, intent.link, None);
+                    continue;
+                }
+                Some(Made::NotYet(wait)) => {
+                    again_in = Some(again_in.map_or(wait, |other: Duration| other.max(wait)));
+                    continue;
+                }
+                Some(Made::Unsure) => None,
+            };
             let written = presence.and_then(|presence| self.shows_the_write(sync, member, &intent, presence, hops));
             match (written, &intent.write.operation) {
                 (Some(written), _) => self.settle_written(&mut desk, sync, member, &intent, &written).await?,
@@ -306,7 +342,16 @@ impl Core {
         }
         self.decide_touched(&mut desk, false).await?;
         desk.flush(&mut self.transaction);
-        self.land(id);
+        match again_in {
+            Some(wait) => {
+                let again_at = self.now().plus(wait);
+                if let Some(airborne) = self.flights.get_mut(&id) {
+                    airborne.fenced = false;
+                    airborne.again_at = Some(again_at);
+                }
+            }
+            None => self.land(id),
+        }
         Ok(())
     }
 
@@ -354,7 +399,7 @@ impl Core {
             (Presence::Absent { version }, Operation::Delete { key, .. }) => {
                 Some(Written { operation, key: key.clone(), image: None, version, hops, planned: intent.decision })
             }
-            (Presence::Present(observation), Operation::Update { set, .. }) => {
+            (Presence::Present(observation), Operation::Update { .. } | Operation::Create { .. }) => {
                 // As the member shows it: a mark of deletion is no mapped field.
                 let shown = observation.image.record().cloned().unwrap_or_default();
                 let one = crate::capture::incoming(&rules, sync, member, observation, self.now(), &self.store_id, true);
@@ -362,7 +407,9 @@ impl Core {
                 let image = crate::map::member_record(&rules, member, cells);
                 let equal =
                     |(field, value): (&FieldName, &Value)| shown.get(field.as_str()).is_some_and(|shown| shown.equivalent(value));
-                set.iter().all(equal).then(|| Written {
+                // A record that was looked up is the one that was made, whatever has become of it since.
+                let holds = if let Operation::Update { set, .. } = operation { set.iter().all(equal) } else { true };
+                holds.then(|| Written {
                     operation,
                     key: one.pending.key.clone(),
                     image: Some(image.clone()),

@@ -277,7 +277,7 @@ impl Core {
                         layout: rules.layout,
                     };
                     let address = address(rules.id, member, &pending.key);
-                    (Incoming { sync, address, old_address: None, echo_of: None, read: false, pending }, known)
+                    (Incoming { sync, address, old_address: None, echo_of: None, read: false, tells_whose: true, pending }, known)
                 })
                 // Told again, an old emptiness says nothing about records that were made since (invariant 6).
                 .filter(|(one, known)| !matches!(self.version_order(one, known), Some(Ordering::Less | Ordering::Equal)))

@@ -87,7 +87,7 @@ impl Core {
             let until = self.now().plus(ECHO_PATIENCE);
             if let Some(airborne) = self.flights.get_mut(&id) {
                 airborne.in_doubt = true;
-                airborne.expected = (!in_doubt).then_some(until);
+                airborne.again_at = (!in_doubt).then_some(until);
             }
             self.ask_fence(sync, member);
         } else {
@@ -263,27 +263,31 @@ impl Core {
     }
 
     /// The feed is past the fence, or cannot tell: what was answered settles what is left open.
-    pub(crate) async fn settle_answered(
-        &mut self,
-        desk: &mut Desk,
-        sync: usize,
-        member: MemberIndex,
-        id: FlightId,
-        intents: &[Intent],
-        hops: u32,
-    ) -> Result<()> {
+    pub(crate) async fn settle_answered(&mut self, id: FlightId) -> Result<()> {
+        let Some(airborne) = self.flights.get(&id) else { return Ok(()) };
+        let answers = airborne.answers.clone();
+        let (sync, flight) = (airborne.sync, Arc::clone(&airborne.flight));
+        let member = flight.member;
         // What was made in a life of the system that is over, a read tells.
-        let provable = self.is_provable(sync, member, id);
-        for intent in intents {
-            let open = desk.link(intent.link).and_then(|link| link.sides.get(member)).is_some_and(|side| side.flight == Some(id));
-            let answers = self.flights.get_mut(&id).map(|airborne| &mut airborne.answers);
-            let Some(answer) = answers.filter(|_| open && provable).and_then(|answers| answers.remove(&intent.link)) else {
-                continue;
-            };
-            let Answer { key, image, version, .. } = answer;
-            let written = Written { operation: &intent.write.operation, key, image, version, hops, planned: intent.decision };
-            self.settle_written(desk, sync, member, intent, &written).await?;
+        if answers.is_empty() || !self.is_provable(sync, member, id) {
+            return Ok(());
         }
+        self.commit();
+        let mut desk = self.desk();
+        desk.load_links(&self.store, answers.keys().copied().collect()).await?;
+        for intent in &flight.intents {
+            let open = desk.link(intent.link).and_then(|link| link.sides.get(member)).is_some_and(|side| side.flight == Some(id));
+            let Some(Answer { key, image, version, .. }) = answers.get(&intent.link).filter(|_| open).cloned() else { continue };
+            let (operation, planned) = (&intent.write.operation, intent.decision);
+            let written = Written { operation, key, image, version, hops: flight.hops, planned };
+            self.settle_written(&mut desk, sync, member, intent, &written).await?;
+        }
+        self.decide_touched(&mut desk, false).await?;
+        if let Some(airborne) = self.flights.get_mut(&id) {
+            airborne.answers.clear();
+        }
+        self.land_if_empty(&mut desk, id).await?;
+        desk.flush(&mut self.transaction);
         Ok(())
     }
 

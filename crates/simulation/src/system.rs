@@ -169,8 +169,10 @@ impl System {
             change_detection: ChangeDetection::Log,
             guarded_writes: profile.guarded,
             marks: profile.marks,
+            fences_prove: true,
             keys_can_be_given: database.keys == crate::database::KeyKind::Natural,
             max_batch: 50,
+            writes_take: None,
             time_granularity_micros: profile.granularity_micros,
         };
         let now = clock.now();

@@ -120,8 +120,10 @@ pub fn open(config: Config) -> Result<PostgresConnector> {
         change_detection: ChangeDetection::Log,
         guarded_writes: true,
         marks: true,
+        fences_prove: true,
         keys_can_be_given: true,
         max_batch: BATCH_MAX,
+        writes_take: None,
         time_granularity_micros: 1,
     };
     Ok(PostgresConnector { shared: Arc::new(shared), capabilities })

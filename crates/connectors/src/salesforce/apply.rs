@@ -1,11 +1,13 @@
-//! Writes by Collections: up to 200 records a call, each with an outcome of its own. The org has no write that happens
+//! Writes by Collections: up to 200 records a call, each with an outcome of its own; very many new records by a job. The org has no write that happens
 //! only if a record shows something: each record is read right before it is written, and again behind it, so that what
 //! rules, triggers and flows made of our write is known. Nothing here retries what the engine would not know of.
 
-use super::client::{Call, Client, Need, read};
+use super::client::{Call, Client, Need, nothing_happened, read};
 use super::errors::{Refusal, of_record, of_request};
 use super::http::Failure;
 use super::ids;
+use super::ingest::{Body, Loaded, can_be_a_row, insert};
+use super::made::{key_field, key_of};
 use super::position::{client_name, fingerprint};
 use super::read::find;
 use super::records::{Columns, Look, Row, ShownRecord, retrieve};
@@ -93,7 +95,7 @@ pub(super) async fn apply(job: Job, writes: Vec<Write>) -> Result<Vec<WriteResul
     let mut outcomes = Outcomes::new();
     let mut ready: Vec<(usize, Sent)> = Vec::with_capacity(writes.len());
     for (place, write) in writes.iter().enumerate() {
-        match job.prepare(&write.operation) {
+        match job.prepare(write.id, &write.operation) {
             Ok(sent) => ready.push((place, sent)),
             Err(outcome) => drop(outcomes.insert(place, outcome)),
         }
@@ -111,14 +113,12 @@ pub(super) async fn apply(job: Job, writes: Vec<Write>) -> Result<Vec<WriteResul
 
 impl Job {
     /// What is to be sent for a write, unless it is clear already what becomes of it.
-    fn prepare(&self, operation: &Operation) -> std::result::Result<Sent, Outcome> {
+    fn prepare(&self, id_of_write: u64, operation: &Operation) -> std::result::Result<Sent, Outcome> {
         let id = |key: &Key| {
             ids::of(key).filter(|id| self.object.key_prefix.as_ref().is_none_or(|prefix| id.starts_with(prefix.as_str())))
         };
         match operation {
-            Operation::Create { image, .. } => {
-                self.body(image, |field| field.field.creatable).map(Sent::Create).map_err(Outcome::Failed)
-            }
+            Operation::Create { image, .. } => self.creation(id_of_write, image).map(Sent::Create).map_err(Outcome::Failed),
             Operation::Update { key, set, .. } => {
                 let id = id(key).ok_or(Outcome::Missed)?;
                 let body = self.body(set, |field| field.field.updatable).map_err(Outcome::Failed)?;
@@ -126,6 +126,15 @@ impl Job {
             }
             Operation::Delete { key, .. } => id(key).map(Sent::Delete).ok_or(Outcome::Missed),
         }
+    }
+
+    /// A record to be made, with a key of ours where there is a field for it: a second one would be refused.
+    fn creation(&self, link: u64, image: &Record) -> Result<BTreeMap<String, Box<RawValue>>> {
+        let mut body = self.body(image, |field| field.field.creatable)?;
+        if let Some(field) = key_field(&self.client.settings, &self.object)?.filter(|field| !image.has(&field.name)) {
+            body.insert(field.name.clone(), types::encode(field, &key_of(&self.mark, link))?);
+        }
+        Ok(body)
     }
 
     fn body(&self, record: &Record, writable: fn(&FieldInfo) -> bool) -> Result<BTreeMap<String, Box<RawValue>>> {
@@ -214,6 +223,10 @@ impl Job {
         let (updates, others): (Vec<_>, Vec<_>) = ready.into_iter().partition(|(_, sent)| matches!(sent, Sent::Update(..)));
         let (creates, deletes): (Vec<_>, Vec<_>) = others.into_iter().partition(|(_, sent)| matches!(sent, Sent::Create(_)));
         let mut answered = Vec::new();
+        let many = u64::try_from(creates.len()).unwrap_or(u64::MAX) > self.client.settings.bulk_above;
+        let (rows, creates): (Vec<_>, Vec<_>) =
+            creates.into_iter().partition(|(_, sent)| many && matches!(sent, Sent::Create(body) if can_be_a_row(body)));
+        answered.extend(self.by_job(&rows).await);
         for part in creates.chunks(CALL_MAX) {
             answered.extend(part.iter().zip(self.one_call(part).await).map(|((place, _), answer)| (*place, answer, None)));
         }
@@ -236,13 +249,57 @@ impl Job {
             answered.extend(part.iter().zip(self.one_call(part).await).map(|((place, _), answer)| (*place, answer, None)));
         }
         let mut done = Vec::new();
+        let mut made_before = Vec::new();
         for (place, answer, read) in answered {
             match answer {
                 Answered::Done(id) => done.push(Done { place, id, read }),
+                Answered::Refused(errors) if self.is_ours_already(writes.get(place), &errors) => made_before.push(place),
                 other => drop(outcomes.insert(place, self.refused(writes.get(place), other))),
             }
         }
+        self.find_ours(writes, made_before, &mut done, outcomes).await;
         done
+    }
+
+    /// Whether a create was refused because a record with our own key is there: an earlier try of the same has made it.
+    fn is_ours_already(&self, write: Option<&Write>, errors: &[Refusal]) -> bool {
+        let Some(Operation::Create { image, .. }) = write.map(|write| &write.operation) else { return false };
+        let key = key_field(&self.client.settings, &self.object).ok().flatten().filter(|field| !image.has(&field.name));
+        key.is_some_and(|key| errors.iter().any(|error| error.code == "DUPLICATE_VALUE" && error.fields.contains(&key.name)))
+    }
+
+    /// The records that earlier tries have made.
+    async fn find_ours(&self, writes: &[Write], places: Vec<usize>, done: &mut Vec<Done>, outcomes: &mut Outcomes) {
+        let Ok(Some(key)) = key_field(&self.client.settings, &self.object) else { return };
+        let links = places.iter().filter_map(|place| writes.get(*place)).map(|write| write.id);
+        let values: Vec<Vec<Value>> = links.map(|link| vec![key_of(&self.mark, link)]).collect();
+        if values.is_empty() {
+            return;
+        }
+        let selection = Selection { object: self.selection.object.clone(), fields: vec![FieldName::from(super::schema::ID)] };
+        let by = [FieldName::from(key.name.as_str())];
+        let found = find(&self.client, &self.object, &selection, &by, &values, 1, 0).await.unwrap_or_default();
+        let found = found.into_iter().chain(std::iter::repeat(Vec::new()));
+        for (place, found) in places.into_iter().zip(found) {
+            match found.first().and_then(|one| ids::of(&one.key)) {
+                Some(id) => done.push(Done { place, id, read: None }),
+                None => drop(outcomes.insert(place, Outcome::Unknown)),
+            }
+        }
+    }
+
+    /// Makes very many records at once.
+    async fn by_job(&self, rows: &[(usize, Sent)]) -> Vec<(usize, Answered, Option<(Look, ShownRecord)>)> {
+        let bodies: Vec<&Body> =
+            rows.iter().filter_map(|(_, sent)| if let Sent::Create(body) = sent { Some(body) } else { None }).collect();
+        let loaded = insert(&self.client, &self.object.name, &client_name(&self.mark), &bodies).await;
+        let answer = |loaded| match loaded {
+            Loaded::Made(id) => Answered::Done(id),
+            Loaded::Refused(refusal) => Answered::Refused(vec![refusal]),
+            Loaded::Failed(error) => Answered::Failed(error),
+            Loaded::Unknown => Answered::Unknown,
+        };
+        rows.iter().zip(loaded).map(|((place, _), loaded)| (*place, answer(loaded), None)).collect()
     }
 
     async fn one_call(&self, part: &[(usize, Sent)]) -> Vec<Answered> {
@@ -457,7 +514,7 @@ impl Part {
 
     fn failure(&self, object: &str) -> Failure {
         let error = of_request(&format!("writing {object}"), self.http_status_code, self.body.get().as_bytes());
-        Failure { error, sent: self.http_status_code >= 500 }
+        Failure { error, sent: !nothing_happened(self.http_status_code) }
     }
 }
 

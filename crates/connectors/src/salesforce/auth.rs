@@ -1,9 +1,10 @@
 //! Sessions: how one is got, kept and renewed. One login at a time; a login that was refused is not tried again until a
 //! while has passed, for a person must act; a rotated refresh token is durable before anything is done with it.
 
-use super::config::{Grant, SalesforceSettings};
+use super::config::{Grant, SalesforceSettings, is_guarded};
 use super::errors::{login_may_recover, refusals};
 use super::http::{Answer, Http, encoded};
+use super::ids::{full, is_id};
 use super::jwt;
 use bytes::Bytes;
 use concord_engine::clock::{Clock, SystemClock};
@@ -29,6 +30,8 @@ pub(super) struct Session {
     pub instance_url: String,
     /// The org's id, 18 characters.
     pub org: String,
+    /// The id of the user that we act as, where the login told it.
+    pub user: Option<String>,
 }
 
 struct State {
@@ -130,11 +133,16 @@ impl Logins {
             state.refresh = Some(token.clone());
             state.unkept = Some(token);
         }
+        let instance_url =
+            granted.instance_url.map_or_else(|| self.settings.instance_url.clone(), |url| url.trim_end_matches('/').to_owned());
+        if !is_guarded(&instance_url) {
+            let message = "the login sends us to an address where what is sent could be read on the way";
+            return Err(Error::new(Code::TlsFailed, message).at(self.settings.system.clone()));
+        }
         let session = Arc::new(Session {
             org: organisation(&granted.access_token, granted.id.as_deref()),
-            instance_url: granted
-                .instance_url
-                .map_or_else(|| self.settings.instance_url.clone(), |url| url.trim_end_matches('/').to_owned()),
+            user: granted.id.as_deref().and_then(|address| address.rsplit('/').next()).filter(|id| is_id(id)).map(full),
+            instance_url,
             token: SecretText::new(granted.access_token),
         });
         // Not used before the token is durable; where that fails the next call tries to keep it first.
@@ -201,5 +209,5 @@ impl Logins {
 fn organisation(token: &str, identity: Option<&str>) -> String {
     let from_identity = identity.and_then(|address| address.split("/id/").nth(1)?.split('/').next());
     let short = token.split('!').next().unwrap_or_default();
-    super::ids::full(from_identity.unwrap_or(short))
+    full(from_identity.unwrap_or(short))
 }

@@ -2,6 +2,7 @@
 //! Partial images stay partial; a position moves only behind the last piece of an event.
 
 use super::avro::Schema as EventSchema;
+use super::check::topic_schema;
 use super::event::{Change, ChangeEvent, Told};
 use super::ids;
 use super::position::{Place, Seen, fingerprint, mark_of};
@@ -10,7 +11,7 @@ use super::records::{Columns, Look, retrieve};
 use super::schema::{FieldInfo, ID, LAST_MODIFIED_DATE, Object};
 use super::shared::{Shared, topic_of};
 use super::stream::Subscription;
-use super::sweep::{Sweep, marked};
+use super::sweep::{OVERLAP_SECONDS, Sweep, marked};
 use async_trait::async_trait;
 use concord_engine::change::{EditTime, Image, Mark, Observation};
 use concord_engine::clock::Moment;
@@ -29,8 +30,6 @@ const MILLISECOND_MICROS: u32 = 1_000;
 const WAIT_MAX: Duration = Duration::from_secs(3_600);
 /// Schemas of events that are remembered.
 const SCHEMAS_MAX: usize = 32;
-/// How far behind a moment a sweep begins: records become visible a while after their stamp.
-const SWEEP_OVERLAP_SECONDS: i64 = 600;
 
 /// Something to hand out, and where the feed is behind it; `None` within an event.
 struct Piece {
@@ -63,6 +62,8 @@ pub(super) struct SalesforceChanges {
     unplaced: bool,
     schemas: HashMap<String, Arc<EventSchema>>,
     last_schema: Option<String>,
+    /// Records of pieces that were handed out since the last place.
+    since_place: Vec<(String, i64)>,
 }
 
 /// Opens the feed behind a place, on a stream that is open already where there is one.
@@ -79,9 +80,9 @@ pub(super) async fn open(
         subscription.open(&place).await?;
     }
     shared.lives(&feed, true);
-    let since = Sweep::since(Some(place.floor_ms.div_euclid(1_000)));
-    Ok(SalesforceChanges {
-        sweep: unplaced.then(|| (since, place.clone())),
+    shared.forget_announced(&object);
+    let mut changes = SalesforceChanges {
+        sweep: unplaced.then(|| (since_the_beginning(&place), place.clone())),
         ahead: place.clone(),
         shared,
         object,
@@ -92,7 +93,16 @@ pub(super) async fn open(
         unplaced,
         schemas: HashMap::new(),
         last_schema: None,
-    })
+        since_place: Vec::new(),
+    };
+    changes.look_at_schema().await?;
+    Ok(changes)
+}
+
+/// Everything since a feed began that has had no event yet.
+fn since_the_beginning(place: &Place) -> Sweep {
+    let (floor, begun) = (place.floor_ms.div_euclid(1_000), place.begun_ms.div_euclid(1_000));
+    Sweep::since(Some(floor), Some(floor.max(begun).saturating_sub(OVERLAP_SECONDS)))
 }
 
 impl Drop for SalesforceChanges {
@@ -125,11 +135,19 @@ impl Changes for SalesforceChanges {
                 self.shared.lives(&self.feed, true);
                 continue;
             }
-            match tokio::time::timeout_at(deadline, self.subscription.receive(&self.ahead)).await {
+            let overdue = self.shared.overdue(&self.feed);
+            if !overdue.is_empty() {
+                self.read_overdue(overdue).await;
+                continue;
+            }
+            let overdue_at = self.shared.overdue_at(&self.feed).filter(|at| *at > Instant::now());
+            let until = overdue_at.map_or(deadline, |at| at.min(deadline));
+            match tokio::time::timeout_at(until, self.subscription.receive(&self.ahead)).await {
                 Ok(received) => {
                     received?;
                     self.shared.lives(&self.feed, true);
                 }
+                Err(_) if Instant::now() < deadline => {}
                 Err(_) => return Ok(Batch { events: Vec::new(), position: Some(self.place.encode()) }),
             }
         }
@@ -165,13 +183,16 @@ impl SalesforceChanges {
             }
             bytes = bytes.saturating_add(piece.bytes);
             let Some(piece) = self.pieces.pop_front() else { break };
+            if let Some(Event::SchemaChanged(schema)) = &piece.event {
+                self.shared.announce(&self.object, &self.feed, schema);
+            }
             batch.events.extend(piece.event);
             batch.position = None;
+            self.since_place.extend(piece.shown);
             if let Some(place) = piece.place {
-                batch.position = Some(place.encode());
-                self.place = place;
+                self.place = self.shared.hand_out(&self.feed, place, self.since_place.drain(..));
+                batch.position = Some(self.place.encode());
             }
-            self.shared.handed_out(&self.feed, &self.place, piece.shown);
         }
         batch
     }
@@ -184,15 +205,39 @@ impl SalesforceChanges {
         self.ahead.replay = latest;
         if self.sweep.is_none() {
             self.place.replay = self.ahead.replay.clone();
-            self.shared.handed_out(&self.feed, &self.place, []);
+            self.shared.went_on(&self.feed, &self.place.replay);
         }
     }
 
     /// The stream has begun for certain: what was touched before that, and after the first sweep, is swept once more.
     fn placed(&mut self) {
         self.unplaced = false;
-        let since = Sweep::since(Some(self.ahead.floor_ms.div_euclid(1_000)));
-        self.sweep = Some((since, self.ahead.clone()));
+        self.sweep = Some((since_the_beginning(&self.ahead), self.ahead.clone()));
+    }
+
+    /// Reads what a fence waits for and no event has told of. A read that fails is made again after a while: the fence waits,
+    /// the feed goes on.
+    async fn read_overdue(&mut self, overdue: Vec<(String, i64)>) {
+        let read = async {
+            let object = self.shared.object(&self.object).await?;
+            let fields = self.wanted(&object);
+            let columns = Columns::new(&object, fields);
+            let look = Look::new(self.shared.behind(&self.object));
+            let ids: Vec<String> = overdue.iter().map(|(id, _)| id.clone()).collect();
+            let found = retrieve(&self.shared.client, &columns, &ids).await;
+            let found = self.shared.forget_after(&self.object, found)?;
+            Ok::<_, Error>(ids.iter().zip(found).map(|(id, shown)| look.told(&object, id, shown)).collect::<Vec<_>>())
+        };
+        match read.await {
+            Ok(observations) => {
+                for (observation, shown) in observations.into_iter().zip(overdue) {
+                    self.push(Event::Observed(observation), vec![shown]);
+                }
+                self.close(Vec::new());
+            }
+            Err(error) => tracing::warn!(feed = %self.feed, error = error.chain(), "what no event told of could not be read"),
+        }
+        self.shared.looked_after(&self.feed);
     }
 
     async fn sweep_on(&mut self, sweep: Sweep, behind: Place) -> Result<()> {
@@ -215,12 +260,7 @@ impl SalesforceChanges {
     }
 
     fn push(&mut self, event: Event, shown: Vec<(String, i64)>) {
-        let bytes = match &event {
-            Event::Observed(one) => one.image.record().map_or(64, |record| {
-                record.iter().map(|(name, value)| name.as_str().len() + size(value)).sum::<usize>().saturating_add(64)
-            }),
-            _ => 64,
-        };
+        let bytes = event_size(&event);
         self.pieces.push_back(Piece { event: Some(event), bytes, shown, place: None });
     }
 
@@ -296,12 +336,29 @@ impl SalesforceChanges {
 
     /// An event of another schema than the one before: the object is looked at again, and a change is announced.
     async fn follow_schema(&mut self, id: &str) -> Result<Option<concord_engine::schema::Schema>> {
-        if self.last_schema.as_deref().is_none_or(|last| last == id) {
+        if self.last_schema.as_deref() == Some(id) {
             return Ok(None);
         }
-        let before = self.shared.object(&self.object).await?.schema();
         let now = self.shared.look_again(&self.object).await?.schema();
-        Ok((now != before).then_some(now))
+        let waits = self.pieces.iter().any(|piece| matches!(&piece.event, Some(Event::SchemaChanged(one)) if *one == now));
+        if waits || self.shared.is_news(&self.object, &now) {
+            return Ok((!waits).then_some(now));
+        }
+        self.shared.matches_events(&self.object, id);
+        Ok(None)
+    }
+
+    /// What has changed of the object while no stream was open is announced before anything else.
+    async fn look_at_schema(&mut self) -> Result<()> {
+        let events = topic_schema(&self.shared, &topic_of(&self.feed)).await?;
+        if self.shared.known_events(&self.object).as_ref() != Some(&events)
+            && let Some(schema) = self.follow_schema(&events).await?
+        {
+            self.push(Event::SchemaChanged(schema), Vec::new());
+            self.close(Vec::new());
+        }
+        self.last_schema = Some(events);
+        Ok(())
     }
 
     /// The fields that are wanted and that there are.
@@ -387,10 +444,11 @@ impl SalesforceChanges {
 
 /// A sweep for what an event does not name: everything since its commit, or everything at all.
 fn needs_sweep(event: &ChangeEvent) -> Option<Sweep> {
+    let since = event.commit_ms.div_euclid(1_000).saturating_sub(OVERLAP_SECONDS);
     if event.change == Change::Overflow {
-        return Some(Sweep::since(Some(event.commit_ms.div_euclid(1_000).saturating_sub(SWEEP_OVERLAP_SECONDS))));
+        return Some(Sweep::since(Some(since), Some(since)));
     }
-    event.ids.iter().any(|id| id.ends_with('*')).then(|| Sweep::since(None))
+    event.ids.iter().any(|id| id.ends_with('*')).then(|| Sweep::since(None, Some(since)))
 }
 
 fn time_of(event: &ChangeEvent) -> EditTime {
@@ -412,6 +470,16 @@ fn told_of(schema: &EventSchema, event: &ChangeEvent, wanted: &[&FieldInfo]) -> 
         }
     }
     tells
+}
+
+/// About how many bytes an event takes.
+pub(super) fn event_size(event: &Event) -> usize {
+    match event {
+        Event::Observed(one) => one.image.record().map_or(64, |record| {
+            record.iter().map(|(name, value)| name.as_str().len() + size(value)).sum::<usize>().saturating_add(64)
+        }),
+        _ => 64,
+    }
 }
 
 fn size(value: &Value) -> usize {

@@ -2,10 +2,11 @@
 //! nothing in the org.
 
 use super::client::{Call, Need};
-use super::pubsub::{error_of, is_unknown_topic};
+use super::pubsub::{TopicInfo, error_of, is_unknown_topic};
 use super::records::page;
 use super::schema::{ID, Object};
 use super::shared::{Shared, feed_of, topic_of};
+use concord_engine::config::ChangeDetection;
 use concord_engine::connector::{Finding, Severity};
 use concord_engine::error::{Code, Error, Result};
 use concord_engine::record::ObjectName;
@@ -108,8 +109,24 @@ async fn of_object(shared: &Shared, name: &ObjectName, object: &Object) -> Vec<F
 /// Whether change events tell of the object.
 async fn captured(shared: &Shared, name: &ObjectName) -> Finding {
     let topic = topic_of(&feed_of(name));
+    if shared.client.settings.change_detection == ChangeDetection::Polling {
+        let every = shared.client.settings.poll_every.as_secs();
+        return fine(name.as_str(), format!("polled every {every} s, as the configuration wants it"));
+    }
     match can_capture(shared, &topic).await {
         Ok(()) => fine(name.as_str(), format!("change events come through {topic}")),
+        Err(error) if error.code == Code::HostedEventsOff && shared.client.settings.change_detection == ChangeDetection::Auto => {
+            Finding {
+                code: None,
+                about: name.to_string(),
+                message: format!(
+                    "no change events come for {name}: it is polled every {} s",
+                    shared.client.settings.poll_every.as_secs()
+                ),
+                remedy: format!("{} Changes are then told within a fraction of a second.", events_remedy(name)),
+                severity: Severity::Advice,
+            }
+        }
         Err(error) if error.code == Code::HostedEventsOff => {
             problem(name.as_str(), error.code, format!("no change events come for {name}"), events_remedy(name))
         }
@@ -119,17 +136,22 @@ async fn captured(shared: &Shared, name: &ObjectName) -> Finding {
 
 /// Whether a topic can be subscribed to.
 pub(super) async fn can_capture(shared: &Shared, topic: &str) -> Result<()> {
+    topic_schema(shared, topic).await.map(drop)
+}
+
+/// The schema of the events that a topic gives now.
+pub(super) async fn topic_schema(shared: &Shared, topic: &str) -> Result<String> {
     let session = shared.client.auth.session().await?;
-    let asked = match shared.pubsub.can_subscribe(&session, topic).await {
+    let asked = match shared.pubsub.topic(&session, topic).await {
         Err(status) if super::pubsub::is_session_over(&status) => {
             let session = shared.client.auth.renew(&session).await?;
-            shared.pubsub.can_subscribe(&session, topic).await
+            shared.pubsub.topic(&session, topic).await
         }
         other => other,
     };
     match asked {
-        Ok(true) => Ok(()),
-        Ok(false) => Err(Error::new(Code::PrivilegeMissing, format!("the user may not subscribe to {topic}"))),
+        Ok(TopicInfo { can_subscribe: true, schema_id, .. }) => Ok(schema_id),
+        Ok(_) => Err(Error::new(Code::PrivilegeMissing, format!("the user may not subscribe to {topic}"))),
         Err(status) if is_unknown_topic(&status) => Err(Error::new(Code::HostedEventsOff, format!("there is no topic {topic}"))),
         Err(status) => Err(error_of(&format!("asking for {topic}"), &status)),
     }

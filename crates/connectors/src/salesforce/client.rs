@@ -7,10 +7,12 @@ use super::errors::of_request;
 use super::http::{Answer, Failure, Http};
 use super::usage::Usage;
 use bytes::Bytes;
+use concord_engine::clock::{Clock, Moment, SystemClock};
 use concord_engine::error::{Code, Error, Result};
 use http::{Method, Request};
 use http_body_util::Full;
 use serde::de::DeserializeOwned;
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio_util::task::TaskTracker;
 
@@ -63,13 +65,16 @@ pub(super) struct Client {
     usage: Mutex<Usage>,
     /// Writes that are under way, whether or not their caller still waits.
     pub writing: TaskTracker,
+    /// By how much the org's clock is ahead of ours.
+    ahead_seconds: AtomicI64,
 }
 
 impl Client {
     pub fn new(settings: Arc<SalesforceSettings>) -> Result<Client> {
         let http = Http::new(&settings)?;
         let usage = Mutex::new(Usage::new(settings.daily_quota_share));
-        Ok(Client { auth: Auth::new(Arc::clone(&settings), http.clone()), settings, http, usage, writing: TaskTracker::new() })
+        let auth = Auth::new(Arc::clone(&settings), http.clone());
+        Ok(Client { auth, settings, http, usage, writing: TaskTracker::new(), ahead_seconds: AtomicI64::new(0) })
     }
 
     /// How much of the day's allowance is used.
@@ -97,9 +102,25 @@ impl Client {
             return Ok(answer);
         }
         let error = of_request(doing, answer.status, &answer.body);
-        // A server that failed in the middle may have done what it was asked.
-        let sent = answer.status >= 500 && answer.status != 503;
-        Err(Failure { error: error.at(self.settings.system.clone()), sent })
+        Err(Failure { error: error.at(self.settings.system.clone()), sent: !nothing_happened(answer.status) })
+    }
+
+    /// The org's own time, in seconds since 1970: ours, as far as it has told none.
+    pub fn org_seconds(&self) -> i64 {
+        self.at_the_org(SystemClock.now())
+    }
+
+    /// A moment of our clock as the org's clock shows it, in seconds since 1970.
+    pub fn at_the_org(&self, moment: Moment) -> i64 {
+        moment.micros().div_euclid(1_000_000).saturating_add(self.ahead_seconds.load(Ordering::Relaxed))
+    }
+
+    fn dated(&self, date: Option<&str>) {
+        let told = date.and_then(|date| jiff::fmt::rfc2822::parse(date).ok()).map(|date| date.timestamp().as_second());
+        if let Some(told) = told {
+            let ours = SystemClock.now().micros().div_euclid(1_000_000);
+            self.ahead_seconds.store(told.saturating_sub(ours), Ordering::Relaxed);
+        }
     }
 
     async fn under(&self, session: &Session, call: &Call) -> std::result::Result<Answer, Failure> {
@@ -119,8 +140,15 @@ impl Client {
             .map_err(|error| Error::new(Code::Internal, "a request could not be written").because(error))?;
         let answer = self.http.exchange(request).await?;
         self.usage().made(answer.header("sforce-limit-info"));
+        self.dated(answer.header("date"));
         Ok(answer)
     }
+}
+
+/// Whether the vendor says of answers with this status that the request was refused and nothing was done. Of any other (a
+/// server that failed or was shut down in the middle, an edge in front of it that gave up) nobody knows.
+pub(super) fn nothing_happened(status: u16) -> bool {
+    matches!(status, 300 | 304 | 400 | 401 | 403 | 404 | 405 | 409 | 410 | 412 | 414 | 415 | 428 | 429 | 431)
 }
 
 /// An answer's body as what it should be.

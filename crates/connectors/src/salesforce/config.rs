@@ -2,9 +2,10 @@
 //! OAuth flow is used from what is given, and asks nothing of the system.
 
 use crate::settings::{Asked, KeepSecret};
-use concord_engine::config::{Secret, SecretText};
+use concord_engine::config::{ChangeDetection, Secret, SecretText};
 use concord_engine::error::{Code, Result};
 use concord_engine::value::to_hex;
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -16,7 +17,11 @@ pub const PUBSUB_URL_DEFAULT: &str = "https://api.pubsub.salesforce.com:7443";
 pub const TIMEOUT_DEFAULT: Duration = Duration::from_secs(60);
 /// Objects with more records than this are first read through Bulk API.
 pub const BULK_ABOVE_DEFAULT: u64 = 2_000;
-const OPTIONS: &[&str] = &["api_version", "pubsub_url", "timeout_ms", "bulk_above"];
+/// How often an object is polled where no sync says so.
+pub const POLL_EVERY_DEFAULT: Duration = Duration::from_secs(60);
+/// How long the org may still be at a call whose answer was lost.
+pub const SETTLE_DEFAULT: Duration = Duration::from_secs(120);
+const OPTIONS: &[&str] = &["api_version", "pubsub_url", "timeout_ms", "bulk_above", "settle_ms", "external_ids"];
 
 /// How a session is got.
 #[derive(Clone)]
@@ -86,6 +91,14 @@ pub struct SalesforceSettings {
     pub bulk_above: u64,
     /// The share of the org's daily calls that we may use.
     pub daily_quota_share: Option<f64>,
+    /// How changes are learnt, where a sync says so.
+    pub change_detection: ChangeDetection,
+    /// How often an object is asked for changes of which no change events come.
+    pub poll_every: Duration,
+    /// How long the org may still be at a call whose answer was lost.
+    pub settle: Duration,
+    /// For an object, the unique external id that is filled in when a record is made.
+    pub external_ids: BTreeMap<String, String>,
 }
 
 impl SalesforceSettings {
@@ -113,6 +126,10 @@ impl SalesforceSettings {
             timeout: asked.milliseconds("timeout_ms", 1_000..=600_000, TIMEOUT_DEFAULT)?,
             bulk_above: whole(asked, "bulk_above", BULK_ABOVE_DEFAULT)?,
             daily_quota_share: asked.connection.rate_limit.as_ref().and_then(|limit| limit.daily_quota_share),
+            change_detection: asked.changes.how,
+            poll_every: asked.changes.every.unwrap_or(POLL_EVERY_DEFAULT),
+            settle: asked.milliseconds("settle_ms", 1..=3_600_000, SETTLE_DEFAULT)?,
+            external_ids: names(asked, "external_ids")?,
         })
     }
 
@@ -180,6 +197,14 @@ fn whole(asked: &Asked<'_>, key: &str, default: u64) -> Result<u64> {
     }
 }
 
+/// An object of names: `{"Account": "Concord_Key__c"}`.
+fn names(asked: &Asked<'_>, key: &str) -> Result<BTreeMap<String, String>> {
+    let Some(given) = asked.connection.options.get(key) else { return Ok(BTreeMap::new()) };
+    let wrong = || asked.error(Code::ConfigWrongType, format!("options.{key} must name a field for each object"));
+    let pairs = given.as_object().ok_or_else(wrong)?.iter();
+    pairs.map(|(object, field)| Ok((object.clone(), field.as_str().ok_or_else(wrong)?.to_owned()))).collect()
+}
+
 fn version(asked: &Asked<'_>) -> Result<String> {
     let version = text(asked, "api_version", API_VERSION_DEFAULT)?;
     let version = version.trim_start_matches('v').to_owned();
@@ -199,5 +224,18 @@ fn url(asked: &Asked<'_>, key: &str, given: &str) -> Result<String> {
     if host.is_empty() || host.contains('/') {
         return Err(asked.error(Code::ConfigOutOfRange, format!("{key} must be a URL such as https://acme.my.salesforce.com")));
     }
+    if !is_guarded(trimmed) {
+        return Err(
+            asked.error(Code::ConfigOutOfRange, format!("{key} must begin with https:// (http:// goes to loopback alone)"))
+        );
+    }
     Ok(trimmed.to_owned())
+}
+
+/// Whether what is sent to this address cannot be read on the way: over TLS, or within this machine.
+pub(super) fn is_guarded(url: &str) -> bool {
+    let Some(plain) = url.strip_prefix("http://") else { return url.starts_with("https://") };
+    let Ok(address) = plain.split('/').next().unwrap_or_default().parse::<http::uri::Authority>() else { return false };
+    let host = address.host().trim_start_matches('[').trim_end_matches(']');
+    host == "localhost" || host.parse::<std::net::IpAddr>().is_ok_and(|address| address.is_loopback())
 }

@@ -109,6 +109,7 @@ fn request_code(status: u16, code: &str) -> Code {
         "INVALID_SESSION_ID" => Code::Unreachable,
         "REQUEST_LIMIT_EXCEEDED" | "TXN_SECURITY_METERING_ERROR" => Code::HostedAllowanceUsed,
         "LIMIT_EXCEEDED" => Code::Throttled,
+        "INVALID_REPLICATION_DATE" => Code::FeedGap,
         "API_DISABLED_FOR_ORG" | "API_CURRENTLY_DISABLED" | "INSUFFICIENT_ACCESS" => Code::PrivilegeMissing,
         "INVALID_TYPE" | "INVALIDENTITY" => Code::ObjectMissing,
         "INVALID_FIELD" => Code::FieldMissing,

@@ -4,7 +4,8 @@
 //! [`position`]), an event shows only what changed (images stay partial), and nothing tells where a topic ends (a fence
 //! names the changes that must have been seen).
 //!
-//! Nothing is made in the org, so there is nothing to release. Each object has a feed of its own.
+//! Nothing is made in the org, so there is nothing to release. Each object has a feed of its own; one of which no change events
+//! come is polled.
 
 mod apply;
 mod auth;
@@ -18,7 +19,10 @@ mod errors;
 mod event;
 mod http;
 mod ids;
+mod ingest;
 mod jwt;
+mod made;
+mod poll;
 mod position;
 mod pubsub;
 mod read;
@@ -36,8 +40,10 @@ pub use config::{Grant, SalesforceSettings};
 use async_trait::async_trait;
 use client::{Client, Need};
 use concord_engine::change::{Mark, Observation, Position, Version};
+use concord_engine::clock::Moment;
+use concord_engine::config::ChangeDetection;
 use concord_engine::connector::{
-    Capabilities, ChangeDetection, Changes, Chunk, ChunkCursor, Connector, Feed, FeedHealth, Finding, Presence, Since, Write,
+    Capabilities, Changes, Chunk, ChunkCursor, Connector, Feed, FeedHealth, Finding, Made, Outcome, Presence, Since, Write,
     WriteResult,
 };
 use concord_engine::error::{Code, Error, Result};
@@ -48,7 +54,7 @@ use position::{Fence, Place};
 use pubsub::PubSub;
 use records::{Columns, rows};
 use schema::{ID, LAST_MODIFIED_DATE, Object, SYSTEM_MODSTAMP};
-use shared::{Shared, feed_of, topic_of};
+use shared::{Mode, Shared, feed_of, topic_of};
 use std::cmp::Ordering;
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -56,8 +62,8 @@ use stream::Subscription;
 
 /// The connector's kind, as `type` in the configuration names it.
 pub const KIND: &str = "salesforce";
-/// The most writes of one batch: as many as one call reads before they are made.
-const WRITES_MAX: usize = 2_000;
+/// The most writes of one batch.
+const WRITES_MAX: usize = 10_000;
 /// Commits are stamped in milliseconds.
 const TIME_GRANULARITY_MICROS: u32 = 1_000;
 /// The newest changes that a fence names.
@@ -83,11 +89,13 @@ pub fn open(settings: SalesforceSettings) -> Result<SalesforceConnector> {
         warm: Mutex::default(),
         capabilities: Capabilities {
             kind: KIND,
-            change_detection: ChangeDetection::Log,
+            change_detection: concord_engine::connector::ChangeDetection::Log,
             guarded_writes: false,
             marks: true,
+            fences_prove: false,
             keys_can_be_given: false,
             max_batch: WRITES_MAX,
+            writes_take: Some(ingest::JOB_MAX),
             time_granularity_micros: TIME_GRANULARITY_MICROS,
         },
     })
@@ -103,10 +111,38 @@ impl SalesforceConnector {
         let newest = self.changes_since(&object, None, 1).await?;
         let second = newest.first().map_or(0, |(_, second)| *second);
         let of_that_second = self.changes_since(&object, Some(second), FENCE_MAX).await?;
-        let place = Place { floor_ms: second.saturating_mul(1_000), ..Place::default() };
-        self.shared.begin(&feed, &place, of_that_second);
+        let begun_ms = self.shared.client.org_seconds().saturating_mul(1_000);
+        let place = Place { floor_ms: second.saturating_mul(1_000), begun_ms, ..Place::default() };
+        let place = self.shared.begin(&feed, place, of_that_second);
         self.warm.lock().unwrap_or_else(PoisonError::into_inner).insert(feed, (place.clone(), subscription));
         Ok(place)
+    }
+
+    /// Where a feed begins that is polled: now.
+    fn begin_polling(&self, feed: &FeedName) -> Place {
+        let now_ms = self.shared.client.org_seconds().saturating_mul(1_000);
+        self.shared.begin(feed, Place { floor_ms: now_ms, begun_ms: now_ms, polled: true, ..Place::default() }, [])
+    }
+
+    /// How an object's changes are learnt: by change events where they come, unless a sync wants otherwise.
+    async fn mode_for(&self, object: &Object, feed: &FeedName) -> Result<Mode> {
+        let asked = self.shared.client.settings.change_detection;
+        let pollable = object.field(SYSTEM_MODSTAMP).is_some_and(|stamp| stamp.filterable);
+        match asked {
+            ChangeDetection::Polling if pollable => return Ok(Mode::Polling),
+            ChangeDetection::Polling => {
+                let message = format!("{} does not say when its records were changed, and cannot be polled", object.name);
+                return Err(Error::new(Code::Unsupported, message));
+            }
+            _ => {}
+        }
+        match check::can_capture(&self.shared, &topic_of(feed)).await {
+            Err(error) if error.code == Code::HostedEventsOff && asked == ChangeDetection::Auto && pollable => {
+                tracing::info!(object = %object.name, every = ?self.shared.client.settings.poll_every, "no change events come: polled");
+                Ok(Mode::Polling)
+            }
+            other => other.map(|()| Mode::Events),
+        }
     }
 
     /// The newest changes since a second: record and second. Deletes count, with the second of the delete.
@@ -125,15 +161,15 @@ impl SalesforceConnector {
         }
         Ok(changes)
     }
+}
 
-    async fn object_of(&self, feed: &FeedName) -> Result<Arc<Object>> {
-        let name = feed.as_str();
-        let object = match name.strip_suffix("__ChangeEvent") {
-            Some(custom) => format!("{custom}__c"),
-            None => name.strip_suffix("ChangeEvent").unwrap_or(name).to_owned(),
-        };
-        self.shared.object(&ObjectName::from(object)).await
-    }
+/// The object whose changes a feed tells of.
+fn object_of(feed: &FeedName) -> ObjectName {
+    let name = feed.as_str();
+    ObjectName::from(match name.strip_suffix("__ChangeEvent") {
+        Some(custom) => format!("{custom}__c"),
+        None => name.strip_suffix("ChangeEvent").unwrap_or(name).to_owned(),
+    })
 }
 
 #[async_trait]
@@ -151,7 +187,9 @@ impl Connector for SalesforceConnector {
     }
 
     async fn schema(&self, object: &ObjectName) -> Result<Schema> {
-        Ok(self.shared.look_again(object).await?.schema())
+        let schema = self.shared.look_again(object).await?.schema();
+        self.shared.told_schema(object, &schema);
+        Ok(schema)
     }
 
     async fn count(&self, object: &ObjectName) -> Result<u64> {
@@ -164,19 +202,22 @@ impl Connector for SalesforceConnector {
         for selection in selections {
             let object = self.shared.look_again(&selection.object).await?;
             object.selected(selection)?;
+            made::key_field(&self.shared.client.settings, &object)?;
             let name = feed_of(&selection.object);
-            check::can_capture(&self.shared, &topic_of(&name)).await?;
+            let mode = self.mode_for(&object, &name).await?;
+            self.shared.set_mode(&name, mode);
             self.shared.select(selection);
             let stored = known.iter().find(|feed| feed.name == name).filter(|feed| !feed.position.0.is_empty());
-            let position = match stored {
-                Some(feed) => {
-                    let place = Place::decode(&feed.position)?;
+            let position = match (stored, mode) {
+                (Some(feed), _) => {
+                    let place = Place::decode(&feed.position)?.when_read(mode);
                     if self.shared.place(&name).is_none() {
-                        self.shared.begin(&name, &place, []);
+                        self.shared.begin(&name, place, []);
                     }
                     feed.position.clone()
                 }
-                None => self.begin(selection).await?.encode(),
+                (None, Mode::Events) => self.begin(selection).await?.encode(),
+                (None, Mode::Polling) => self.begin_polling(&name).encode(),
             };
             feeds.push(Feed { name, objects: vec![selection.object.clone()], position, complete_from: Vec::new() });
         }
@@ -184,7 +225,8 @@ impl Connector for SalesforceConnector {
     }
 
     async fn capture(&self, feed: &Feed, from: &Position) -> Result<Box<dyn Changes>> {
-        let place = Place::decode(from)?;
+        let mode = self.shared.mode(&feed.name).unwrap_or(Mode::Events);
+        let place = Place::decode(from)?.when_read(mode);
         let object = match feed.objects.as_slice() {
             [object] => object.clone(),
             _ => return Err(Error::new(Code::Internal, format!("the feed {} is of one object", feed.name))),
@@ -192,13 +234,17 @@ impl Connector for SalesforceConnector {
         let warm = self.warm.lock().unwrap_or_else(PoisonError::into_inner).remove(&feed.name);
         let warm = warm.filter(|(begun, _)| *begun == place).map(|(_, subscription)| subscription);
         if warm.is_none() {
-            self.shared.begin(&feed.name, &place, []);
+            self.shared.begin(&feed.name, place.clone(), []);
+        }
+        if mode == Mode::Polling {
+            return Ok(Box::new(poll::open(Arc::clone(&self.shared), object, feed.name.clone(), place)));
         }
         Ok(Box::new(capture::open(Arc::clone(&self.shared), object, feed.name.clone(), place, warm).await?))
     }
 
     /// Nothing is kept for us at the source: events stay for their 72 hours whether they were read or not.
-    async fn acknowledge(&self, _: &FeedName, _: &Position) -> Result<()> {
+    async fn acknowledge(&self, feed: &FeedName, upto: &Position) -> Result<()> {
+        self.shared.acknowledged(&object_of(feed), &Place::decode(upto)?);
         Ok(())
     }
 
@@ -212,11 +258,12 @@ impl Connector for SalesforceConnector {
     }
 
     /// No call tells where a topic ends. So the newest changes are asked for by a query, which sees whatever is committed,
-    /// and the feed has passed the fence when it has shown them.
+    /// and the feed has passed the fence when it has shown them, by events or, where none come, by reading. That proves
+    /// nothing of a call whose answer was lost: the org may still be at it.
     async fn fence(&self, feed: &FeedName) -> Result<Position> {
         let quiet = self.shared.writes.write().await;
         let place = self.shared.place(feed).unwrap_or_default();
-        let object = self.object_of(feed).await?;
+        let object = self.shared.object(&object_of(feed)).await?;
         let since = place.commit_ms.max(place.floor_ms).div_euclid(1_000);
         let mut needs = self.changes_since(&object, Some(since), FENCE_MAX).await?;
         drop(quiet);
@@ -288,14 +335,32 @@ impl Connector for SalesforceConnector {
             mark: mark.clone(),
             behind: Box::new(move || shared.behind(&name)),
         };
-        let writes = writes.to_vec();
+        let (writes, intent, unanswered) = (writes.to_vec(), mark.intent, Arc::clone(&self.shared));
         let task = self.shared.client.writing.spawn(async move {
             let result = apply::apply(job, writes).await;
+            if result.iter().flatten().any(|result| matches!(result.outcome, Outcome::Unknown)) {
+                unanswered.remained_unanswered(intent);
+            }
             drop(under_way);
             result
         });
         let result = task.await.map_err(|error| Error::new(Code::OutcomeUnknown, "a write was broken off").because(error))?;
         self.shared.forget_after(&selection.object, result)
+    }
+
+    async fn made(&self, selection: &Selection, mark: &Mark, since: Moment, creates: &[Write]) -> Result<Vec<Made>> {
+        let object = self.shared.object(&selection.object).await?;
+        let lost = made::Lost {
+            client: &self.shared.client,
+            object: &object,
+            selection,
+            mark,
+            since,
+            settles_in: self.shared.client.settings.settle.saturating_sub(self.shared.unanswered_for(mark.intent)),
+            behind: self.shared.behind(&selection.object),
+        };
+        let made = made::made(&lost, creates).await;
+        self.shared.forget_after(&selection.object, made)
     }
 
     /// Nothing was made in the org.

@@ -3,6 +3,8 @@
 //! only as fine as a second, and by what the feed had shown before the read began).
 
 use super::http::{decoded, encoded};
+use super::shared::Mode;
+use super::sweep::OVERLAP_SECONDS;
 use concord_engine::change::{Mark, Position, Version};
 use concord_engine::error::{Code, Error, Result};
 use serde::{Deserialize, Serialize};
@@ -26,6 +28,24 @@ pub(super) struct Place {
     pub floor_ms: i64,
     /// The records of the last events, with the second of their change.
     pub recent: Vec<(String, i64)>,
+    /// The process that handed it out, and how many places it had handed out by then: what it shows was taken in by whoever
+    /// stands here.
+    pub run: u64,
+    pub step: u64,
+    /// When the feed began, in milliseconds since 1970 as the org's clock showed it.
+    pub begun_ms: i64,
+    /// Whether the object was polled up to here: `floor_ms` is when the last look began.
+    pub polled: bool,
+}
+
+/// A place as it was written before it told who had handed it out.
+#[derive(Serialize, Deserialize)]
+struct EarlierPlace {
+    replay: Vec<u8>,
+    commit: u64,
+    commit_ms: i64,
+    floor_ms: i64,
+    recent: Vec<(String, i64)>,
 }
 
 /// What must have been shown for a fence to be passed.
@@ -35,14 +55,18 @@ pub(super) struct Fence {
     pub number: u64,
     /// The feed that it stands in.
     pub feed: String,
+    /// The last place that had been handed out, where any had: what came before it must have been taken in.
+    pub behind: Option<(u64, u64)>,
     /// Records, with the second of the change that is to be seen.
     pub needs: Vec<(String, i64)>,
 }
 
+/// What a position can hold. Positions are stored: what stands here stays as it is, and new kinds go to the end.
 #[derive(Serialize, Deserialize)]
 enum Written {
-    At(Place),
+    Earlier(EarlierPlace),
     Fence(Fence),
+    At(Place),
 }
 
 impl Place {
@@ -53,7 +77,26 @@ impl Place {
     pub fn decode(position: &Position) -> Result<Place> {
         match postcard::from_bytes(&position.0) {
             Ok(Written::At(place)) => Ok(place),
+            Ok(Written::Earlier(EarlierPlace { replay, commit, commit_ms, floor_ms, recent })) => {
+                Ok(Place { replay, commit, commit_ms, floor_ms, recent, ..Place::default() })
+            }
             _ => Err(Error::new(Code::FeedGap, "the stored position is none of this connector's")),
+        }
+    }
+
+    /// The place as a feed is read from it that is read so: whichever way it was read before, what was touched since is asked
+    /// for.
+    pub fn when_read(self, mode: Mode) -> Place {
+        match (mode, self.polled) {
+            (Mode::Events, true) => {
+                let floor_ms = self.floor_ms.saturating_sub(OVERLAP_SECONDS * 1_000);
+                Place { floor_ms, begun_ms: floor_ms, polled: false, ..self }
+            }
+            (Mode::Polling, false) => {
+                let floor_ms = self.floor_ms.max(self.commit_ms).max(self.begun_ms);
+                Place { floor_ms, replay: Vec::new(), polled: true, ..self }
+            }
+            _ => self,
         }
     }
 
@@ -235,5 +278,14 @@ mod tests {
         assert_eq!(place.recent.len(), RECENT_MAX);
         assert!(place.is_behind("id39", 10) && !place.is_behind("id1", 10) && place.is_behind("id1", 7));
         assert_eq!(Place::decode(&place.encode()).unwrap(), place);
+        let earlier = EarlierPlace {
+            replay: place.replay.clone(),
+            commit: place.commit,
+            commit_ms: place.commit_ms,
+            floor_ms: place.floor_ms,
+            recent: place.recent.clone(),
+        };
+        let stored = Position(postcard::to_stdvec(&Written::Earlier(earlier)).unwrap());
+        assert_eq!(Place::decode(&stored).unwrap(), place, "a position of an earlier version is good");
     }
 }

@@ -34,11 +34,13 @@ struct TopicRequest {
 }
 
 #[derive(Clone, PartialEq, prost::Message)]
-struct TopicInfo {
+pub(super) struct TopicInfo {
     #[prost(string, tag = "1")]
-    topic_name: String,
+    pub topic_name: String,
     #[prost(bool, tag = "4")]
-    can_subscribe: bool,
+    pub can_subscribe: bool,
+    #[prost(string, tag = "5")]
+    pub schema_id: String,
 }
 
 #[derive(Clone, PartialEq, prost::Message)]
@@ -117,11 +119,9 @@ impl PubSub {
         Ok(PubSub { client, origin, timeout: settings.timeout })
     }
 
-    /// Whether a topic is there and may be subscribed to.
-    pub async fn can_subscribe(&self, session: &Session, topic: &str) -> std::result::Result<bool, Status> {
-        let request = TopicRequest { topic_name: topic.to_owned() };
-        let info: TopicInfo = self.one(session, "/eventbus.v1.PubSub/GetTopic", request).await?;
-        Ok(info.can_subscribe)
+    /// Whether a topic is there and may be subscribed to, and which schema its events have now.
+    pub async fn topic(&self, session: &Session, topic: &str) -> std::result::Result<TopicInfo, Status> {
+        self.one(session, "/eventbus.v1.PubSub/GetTopic", TopicRequest { topic_name: topic.to_owned() }).await
     }
 
     /// A schema's JSON.

@@ -13,6 +13,8 @@ use concord_engine::record::{FieldName, Key};
 use concord_engine::schema::Selection;
 use concord_engine::value::Value;
 
+/// The most pages of one search (invariant 10).
+const FIND_PAGES_MAX: usize = 50;
 /// The most characters of a condition: an address may have 16,384 bytes, and each blank and quote takes three.
 const CONDITION_CHARS_MAX: usize = 4_000;
 
@@ -84,23 +86,41 @@ pub(super) async fn find(
         let part: Vec<&str> =
             conditions.iter().skip(begin).take(end.saturating_sub(begin)).flatten().map(String::as_str).collect();
         if !part.is_empty() {
-            let look = Look::new(behind);
-            let soql = select(&columns.names(), &object.name, &format!("WHERE {}", part.join(" OR ")));
-            for row in rows(client, &format!("searching {}", object.name), &soql, false, Need::Now).await? {
-                let shown = columns.read(&row)?;
-                // Conditions compare texts without regard to case: here it counts.
-                let matches = |wanted: &[Value]| {
-                    by.iter()
-                        .zip(wanted)
-                        .all(|(name, value)| shown.record.get(name.as_str()).is_some_and(|held| held.equivalent(value)))
-                };
-                for (place, wanted) in values.iter().enumerate().skip(begin).take(end.saturating_sub(begin)) {
-                    if matches(wanted)
-                        && let Some(list) = found.get_mut(place).filter(|list| list.len() < limit)
-                    {
-                        list.push(look.observe(object, shown.clone()));
+            let condition = part.join(" OR ");
+            let mut after = String::new();
+            // The answer has no end of its own: a text may be in any case, and a value be shared by everything there is.
+            for _ in 0..FIND_PAGES_MAX {
+                let look = Look::new(behind);
+                let soql =
+                    select(&columns.names(), &object.name, &format!("WHERE ({condition}){after} ORDER BY {ID} LIMIT {PAGE_MAX}"));
+                let page = rows(client, &format!("searching {}", object.name), &soql, false, Need::Now).await?;
+                let shown = page.iter().map(|row| columns.read(row)).collect::<Result<Vec<_>>>()?;
+                let last = shown.last().filter(|_| shown.len() >= PAGE_MAX).map(|last| last.id.clone());
+                for shown in shown {
+                    // Conditions compare texts without regard to case: here it counts.
+                    let matches = |wanted: &[Value]| {
+                        by.iter()
+                            .zip(wanted)
+                            .all(|(name, value)| shown.record.get(name.as_str()).is_some_and(|held| held.equivalent(value)))
+                    };
+                    for (place, wanted) in values.iter().enumerate().skip(begin).take(end.saturating_sub(begin)) {
+                        if matches(wanted)
+                            && let Some(list) = found.get_mut(place).filter(|list| list.len() < limit)
+                        {
+                            list.push(look.observe(object, shown.clone()));
+                        }
                     }
                 }
+                let is_full = found.iter().skip(begin).take(end.saturating_sub(begin)).all(|list| list.len() >= limit);
+                let Some(last) = last.filter(|_| !is_full) else {
+                    after.clear();
+                    break;
+                };
+                after = format!(" AND {ID} > {}", quoted(&last));
+            }
+            if !after.is_empty() {
+                let message = format!("more than {} records of {} match", FIND_PAGES_MAX * PAGE_MAX, object.name);
+                return Err(Error::new(Code::Unsupported, message));
             }
         }
         begin = end;

@@ -20,8 +20,9 @@ use std::collections::HashMap;
 pub(super) const PAGE_MAX: usize = 2_000;
 /// Seconds are the finest that a record's own stamps tell.
 const SECOND_MICROS: u32 = 1_000_000;
-/// The most pages that one query is followed for (invariant 10).
-const PAGES_MAX: usize = 5_000;
+/// The most pages that one query is followed for (invariant 10). Every query asks for a bounded number of records; the org
+/// may give them in smaller pages than it was asked for, of 200 at the least.
+const PAGES_MAX: usize = 500;
 
 /// A record's JSON: fields by name, digits kept.
 pub(super) type Row = HashMap<String, Box<RawValue>>;
@@ -72,6 +73,22 @@ impl Look {
     pub fn version(&self, second: Option<i64>, ours: Option<u64>) -> concord_engine::change::Version {
         let over = SystemClock.now().micros().max(self.began);
         Seen::Shown { second, behind: self.behind, began: self.began, over, ours }.encode()
+    }
+
+    /// A record of this id as an observation, or that it is gone.
+    pub fn told(&self, object: &Object, id: &str, shown: Option<ShownRecord>) -> Observation {
+        match shown {
+            Some(shown) => self.observe(object, shown),
+            None => Observation {
+                object: ObjectName::from(object.name.as_str()),
+                key: ids::key(id),
+                old_key: None,
+                version: self.version(None, None),
+                image: Image::Deleted,
+                time: EditTime { at: SystemClock.now(), granularity_micros: SECOND_MICROS, estimated: true },
+                mark: None,
+            },
+        }
     }
 
     /// A record as an observation.
@@ -162,16 +179,16 @@ pub(super) async fn page(client: &Client, doing: &str, soql: &str, all: bool, ne
     client.json(doing, call).await
 }
 
-/// Every record that a query finds.
+/// Every record that a query finds; the query bounds how many that can be.
 pub(super) async fn rows(client: &Client, doing: &str, soql: &str, all: bool, need: Need) -> Result<Vec<Row>> {
     let mut page = page(client, doing, soql, all, need).await?;
     let mut rows = std::mem::take(&mut page.records);
     for _ in 0..PAGES_MAX {
-        let Some(next) = page.next_records_url.take().filter(|_| !page.done) else { break };
+        let Some(next) = page.next_records_url.take().filter(|_| !page.done) else { return Ok(rows) };
         page = client.json(doing, Call::get(next).needed(need)).await?;
         rows.append(&mut page.records);
     }
-    Ok(rows)
+    Err(Error::new(Code::ProtocolViolation, format!("{doing}: the answer goes on for more than {PAGES_MAX} pages")))
 }
 
 /// Records by their ids, in the order asked; `None` for one that is not there.

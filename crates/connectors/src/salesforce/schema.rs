@@ -48,6 +48,7 @@ pub(super) struct FieldInfo {
     pub composed: bool,
     pub field: Field,
     unique: bool,
+    external_id: bool,
     indexed: bool,
 }
 
@@ -203,6 +204,11 @@ impl Object {
 }
 
 impl FieldInfo {
+    /// Whether it holds the key that a record has elsewhere: no two records can show the same.
+    pub fn is_key_of_others(&self) -> bool {
+        self.external_id && self.unique && self.filterable
+    }
+
     fn of(described: DescribedField) -> Option<FieldInfo> {
         if described.deprecated_and_hidden {
             return None;
@@ -260,6 +266,7 @@ impl FieldInfo {
                 && !described.createable
                 && described.extra_type_info.as_deref() == Some("personname"),
             unique: described.unique && !is_key,
+            external_id: described.external_id,
             indexed: is_key
                 || described.unique
                 || described.external_id

@@ -5,20 +5,27 @@ use super::client::Client;
 use super::position::{Fence, Place};
 use super::pubsub::PubSub;
 use super::schema::{Object, describe};
+use concord_engine::clock::{Clock, SystemClock};
 use concord_engine::error::{Code, Error, Result};
 use concord_engine::record::{FeedName, ObjectName};
-use concord_engine::schema::Selection;
-use std::collections::{HashMap, VecDeque};
+use concord_engine::schema::{Schema, Selection};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
-use tokio::sync::RwLock;
+use tokio::sync::{Notify, RwLock};
 use tokio::time::Instant;
 
 /// The most records that are remembered as shown, in each feed.
 const SHOWN_MAX: usize = 20_000;
-/// A feed that has told nothing for so long, though it is open, has nothing more to tell of what a fence waits for.
+/// What a fence waits for and a feed has not told for so long, though it is open, is read.
 const QUIET: Duration = Duration::from_secs(5);
+/// The same where the feed goes on telling of other things.
+const OVERDUE: Duration = Duration::from_secs(60);
+/// The most batches of which it is remembered when they ended.
+const UNANSWERED_MAX: usize = 4_096;
+/// The most fences that are remembered in each feed: whoever asks for another one has given the oldest up.
+const FENCES_MAX: usize = 8;
 
 /// What the parts of one connection share.
 pub(super) struct Shared {
@@ -28,23 +35,78 @@ pub(super) struct Shared {
     pub writes: Arc<RwLock<()>>,
     objects: Mutex<HashMap<ObjectName, Arc<Object>>>,
     selections: Mutex<HashMap<ObjectName, Selection>>,
+    schemas: Mutex<HashMap<ObjectName, Known>>,
     feeds: Mutex<HashMap<FeedName, Progress>>,
     fences: AtomicU64,
+    /// Wakes feeds that are polled when a fence is set.
+    pub fenced: Notify,
+    modes: Mutex<HashMap<FeedName, Mode>>,
+    unanswered: Mutex<Unanswered>,
+    /// Tells the places that this process has handed out from those of others.
+    run: u64,
+}
+
+/// How a feed is read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Mode {
+    /// By change events.
+    Events,
+    /// By asking for what was touched.
+    Polling,
 }
 
 /// How far a feed has been handed out.
 #[derive(Default)]
 struct Progress {
     place: Place,
-    shown: HashMap<String, i64>,
+    /// The last change of each record that was handed out, by its second, with the step of the place behind it.
+    shown: HashMap<String, (i64, u64)>,
     order: VecDeque<String>,
     /// When the stream was opened, or told something, last; `None` while there is none.
     told: Option<Instant>,
-    fences: HashMap<u64, Instant>,
+    /// How many places were handed out.
+    step: u64,
+    /// Whether any was since the stream was opened.
+    moved: bool,
+    fences: BTreeMap<u64, Waiting>,
+}
+
+/// A fence that is waited for: since when, and for what.
+struct Waiting {
+    since: Instant,
+    needs: Vec<(String, i64)>,
+}
+
+/// Batches of which some outcome is unknown.
+struct Unanswered {
+    /// When the last call of any that is not listed ended at the latest: when the process began, or one was forgotten.
+    before: Instant,
+    /// By their marks' numbers, when their last call ended.
+    batches: BTreeMap<u64, Instant>,
+}
+
+/// What the engine knows of how an object looks.
+#[derive(Default)]
+struct Known {
+    schema: Option<Schema>,
+    /// The schema of events that goes with it.
+    events: Option<String>,
+    /// One that was handed out, not yet acknowledged: with the step behind it.
+    announced: Option<(u64, Schema)>,
 }
 
 fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// A number that no other process has.
+fn run() -> u64 {
+    let mut bytes = [0_u8; 8];
+    // Without chance the time will do: positions of two lives a microsecond apart do not meet.
+    match aws_lc_rs::rand::fill(&mut bytes) {
+        Ok(()) => u64::from_be_bytes(bytes),
+        Err(_) => SystemClock.now().micros().unsigned_abs(),
+    }
 }
 
 /// The feed that tells of an object's changes; its topic is `/data/` and this name.
@@ -69,8 +131,29 @@ impl Shared {
             objects: Mutex::default(),
             selections: Mutex::default(),
             feeds: Mutex::default(),
+            schemas: Mutex::default(),
             fences: AtomicU64::new(1),
+            fenced: Notify::new(),
+            modes: Mutex::default(),
+            unanswered: Mutex::new(Unanswered { before: Instant::now(), batches: BTreeMap::new() }),
+            run: run(),
         }
+    }
+
+    /// The calls of a batch are over, and some were not answered.
+    pub fn remained_unanswered(&self, intent: u64) {
+        let mut unanswered = locked(&self.unanswered);
+        unanswered.batches.insert(intent, Instant::now());
+        while unanswered.batches.len() > UNANSWERED_MAX {
+            unanswered.batches.pop_first();
+            unanswered.before = Instant::now();
+        }
+    }
+
+    /// How long ago the last call of a batch ended; of one of an earlier process no call can have begun since this one did.
+    pub fn unanswered_for(&self, intent: u64) -> Duration {
+        let unanswered = locked(&self.unanswered);
+        unanswered.batches.get(&intent).unwrap_or(&unanswered.before).elapsed()
     }
 
     /// What an object looks like, as it was last seen.
@@ -115,19 +198,25 @@ impl Shared {
         locked(&self.feeds).get(&feed_of(object)).map_or(0, |progress| progress.place.commit)
     }
 
-    /// A feed begins here; `known` are records whose last change lies before it.
-    pub fn begin(&self, feed: &FeedName, place: &Place, known: impl IntoIterator<Item = (String, i64)>) {
+    /// A feed begins here; `known` are records whose last change lies before it. The place is given back as handed out.
+    pub fn begin(&self, feed: &FeedName, place: Place, known: impl IntoIterator<Item = (String, i64)>) -> Place {
         let mut feeds = locked(&self.feeds);
         let progress = feeds.entry(feed.clone()).or_default();
         let commit = progress.place.commit;
+        let place = Place { run: self.run, step: progress.step, ..place };
         progress.place = place.clone();
         // What any stream has shown was committed: reads that begin now see it.
         progress.place.commit = place.commit.max(commit);
         progress.shown.clear();
         progress.order.clear();
-        for (id, second) in known.into_iter().chain(place.recent.iter().cloned()) {
-            progress.show(id, second);
+        // Whoever waited for a fence in the stream before asks for another one.
+        progress.fences.clear();
+        progress.moved = false;
+        let step = progress.step;
+        for (id, second) in known {
+            progress.show(id, second, step);
         }
+        place
     }
 
     /// The stream of a feed is open and lives, or is not.
@@ -137,15 +226,27 @@ impl Shared {
         }
     }
 
-    /// Records were handed out, and the feed is here now.
-    pub fn handed_out(&self, feed: &FeedName, place: &Place, shown: impl IntoIterator<Item = (String, i64)>) {
+    /// Records are handed out, and the feed stands here behind them: the place as it is to be handed out.
+    pub fn hand_out(&self, feed: &FeedName, place: Place, shown: impl IntoIterator<Item = (String, i64)>) -> Place {
         let mut feeds = locked(&self.feeds);
         let progress = feeds.entry(feed.clone()).or_default();
         let commit = progress.place.commit;
+        progress.step = progress.step.saturating_add(1);
+        progress.moved = true;
+        let step = progress.step;
+        let place = Place { run: self.run, step, ..place };
         progress.place = place.clone();
         progress.place.commit = place.commit.max(commit);
         for (id, second) in shown {
-            progress.show(id, second);
+            progress.show(id, second, step);
+        }
+        place
+    }
+
+    /// The topic has got so far without anything to hand out.
+    pub fn went_on(&self, feed: &FeedName, replay: &[u8]) {
+        if let Some(progress) = locked(&self.feeds).get_mut(feed) {
+            progress.place.replay = replay.to_vec();
         }
     }
 
@@ -154,43 +255,164 @@ impl Shared {
         locked(&self.feeds).get(feed).map(|progress| progress.place.clone())
     }
 
-    /// A new fence over these changes, less what has been shown already.
-    pub fn set_fence(&self, feed: &FeedName, mut needs: Vec<(String, i64)>) -> Result<Fence> {
+    /// A new fence over these changes and whatever has been handed out.
+    pub fn set_fence(&self, feed: &FeedName, needs: Vec<(String, i64)>) -> Result<Fence> {
         let number = self.fences.fetch_add(1, Ordering::Relaxed);
         let mut feeds = locked(&self.feeds);
         let unprepared = || Error::new(Code::FeedGap, format!("the feed {feed} has not been prepared"));
         let progress = feeds.get_mut(feed).ok_or_else(unprepared)?;
-        needs.retain(|(id, second)| progress.shown.get(id).is_none_or(|shown| shown < second));
-        progress.fences.insert(number, Instant::now());
-        Ok(Fence { number, feed: feed.to_string(), needs })
+        progress.fences.insert(number, Waiting { since: Instant::now(), needs: needs.clone() });
+        while progress.fences.len() > FENCES_MAX {
+            progress.fences.pop_first();
+        }
+        let behind = progress.moved.then_some((self.run, progress.step));
+        self.fenced.notify_waiters();
+        Ok(Fence { number, feed: feed.to_string(), behind, needs })
     }
 
-    /// Whether a feed that is at this place has passed a fence.
+    /// Whether whoever has taken in everything up to this place has passed a fence. What was handed out and is still on its
+    /// way to them does not count.
     pub fn has_passed(&self, place: &Place, fence: &Fence) -> bool {
         let mut feeds = locked(&self.feeds);
         let Some(progress) = feeds.get_mut(fence.feed.as_str()) else { return false };
+        let has_taken_in = fence.behind.is_none_or(|(run, step)| place.run == run && place.step >= step);
         let was_shown = |(id, second): &(String, i64)| {
-            place.is_behind(id, *second) || progress.shown.get(id).is_some_and(|shown| shown >= second)
+            let handed_out = progress
+                .shown
+                .get(id)
+                .is_some_and(|(shown, step)| place.run == self.run && shown >= second && *step <= place.step);
+            place.is_behind(id, *second) || handed_out
         };
-        let is_quiet = || {
-            let quiet_since = progress.fences.get(&fence.number).copied().zip(progress.told);
-            quiet_since.is_some_and(|(asked, told)| asked.max(told).elapsed() >= QUIET)
-        };
-        let passed = fence.needs.iter().all(was_shown) || is_quiet();
+        let passed = has_taken_in && fence.needs.iter().all(was_shown);
         if passed {
             progress.fences.remove(&fence.number);
         }
         passed
     }
+
+    /// What fences wait for, and have waited for so long that it is to be read: the feed may never tell of it.
+    pub fn overdue(&self, feed: &FeedName) -> Vec<(String, i64)> {
+        let feeds = locked(&self.feeds);
+        let Some(progress) = feeds.get(feed) else { return Vec::new() };
+        let due = progress.fences.values().filter(|waiting| progress.due(waiting).is_some_and(|at| at <= Instant::now()));
+        let mut needs: Vec<(String, i64)> = due
+            .flat_map(|waiting| &waiting.needs)
+            .filter(|(id, second)| progress.shown.get(id).is_none_or(|(shown, _)| shown < second))
+            .cloned()
+            .collect();
+        needs.sort();
+        needs.dedup();
+        needs
+    }
+
+    /// When something may be overdue.
+    pub fn overdue_at(&self, feed: &FeedName) -> Option<Instant> {
+        let feeds = locked(&self.feeds);
+        let progress = feeds.get(feed)?;
+        progress.fences.values().filter_map(|waiting| progress.due(waiting)).min()
+    }
+
+    /// When the newest fence was set that has not been passed.
+    pub fn fenced_since(&self, feed: &FeedName) -> Option<Instant> {
+        locked(&self.feeds).get(feed)?.fences.values().map(|waiting| waiting.since).max()
+    }
+
+    /// What fences wait for that were set before a moment.
+    pub fn waited_for(&self, feed: &FeedName, before: Instant) -> Vec<(String, i64)> {
+        let feeds = locked(&self.feeds);
+        let waiting = feeds.get(feed).into_iter().flat_map(|progress| progress.fences.values());
+        waiting.filter(|waiting| waiting.since <= before).flat_map(|waiting| waiting.needs.iter().cloned()).collect()
+    }
+
+    /// How a feed is read; `None` before it was prepared.
+    pub fn mode(&self, feed: &FeedName) -> Option<Mode> {
+        locked(&self.modes).get(feed).copied()
+    }
+
+    /// A feed is read so from now on.
+    pub fn set_mode(&self, feed: &FeedName, mode: Mode) {
+        locked(&self.modes).insert(feed.clone(), mode);
+    }
+
+    /// What was overdue has been read, or could not be: looked at again after a while.
+    pub fn looked_after(&self, feed: &FeedName) {
+        if let Some(progress) = locked(&self.feeds).get_mut(feed) {
+            for waiting in progress.fences.values_mut() {
+                waiting.since = Instant::now();
+            }
+        }
+    }
+
+    /// The engine has been told how an object looks.
+    pub fn told_schema(&self, object: &ObjectName, schema: &Schema) {
+        let mut schemas = locked(&self.schemas);
+        let known = schemas.entry(object.clone()).or_default();
+        if known.schema.as_ref() != Some(schema) {
+            *known = Known { schema: Some(schema.clone()), ..Known::default() };
+        }
+    }
+
+    /// A schema with which events come is the one of the object as the engine knows it.
+    pub fn matches_events(&self, object: &ObjectName, events: &str) {
+        locked(&self.schemas).entry(object.clone()).or_default().events = Some(events.to_owned());
+    }
+
+    /// The schema with which events come, as long as the engine knows what goes with it.
+    pub fn known_events(&self, object: &ObjectName) -> Option<String> {
+        locked(&self.schemas).get(object).filter(|known| known.announced.is_none()).and_then(|known| known.events.clone())
+    }
+
+    /// Whether an object looks otherwise than the engine knows.
+    pub fn is_news(&self, object: &ObjectName, schema: &Schema) -> bool {
+        let mut schemas = locked(&self.schemas);
+        let known = schemas.entry(object.clone()).or_default();
+        let last = known.announced.as_ref().map(|(_, schema)| schema).or(known.schema.as_ref());
+        let is_news = last.is_some_and(|last| last != schema);
+        if last.is_none() {
+            known.schema = Some(schema.clone());
+        }
+        is_news
+    }
+
+    /// A schema is handed out in front of this step.
+    pub fn announce(&self, object: &ObjectName, feed: &FeedName, schema: &Schema) {
+        let step = locked(&self.feeds).get(feed).map_or(0, |progress| progress.step).saturating_add(1);
+        locked(&self.schemas).entry(object.clone()).or_default().announced = Some((step, schema.clone()));
+    }
+
+    /// Everything up to here is durable: so is a schema that was announced before it.
+    pub fn acknowledged(&self, object: &ObjectName, place: &Place) {
+        let mut schemas = locked(&self.schemas);
+        let Some(known) = schemas.get_mut(object) else { return };
+        if place.run == self.run && known.announced.as_ref().is_some_and(|(step, _)| place.step >= *step) {
+            known.schema = known.announced.take().map(|(_, schema)| schema);
+        }
+    }
+
+    /// A stream begins: what an earlier one announced may have gone with it.
+    pub fn forget_announced(&self, object: &ObjectName) {
+        if let Some(known) = locked(&self.schemas).get_mut(object)
+            && known.announced.take().is_some()
+        {
+            known.events = None;
+        }
+    }
 }
 
 impl Progress {
-    fn show(&mut self, id: String, second: i64) {
+    /// When what a fence waits for is overdue; `None` while no stream is open that could tell of it.
+    fn due(&self, waiting: &Waiting) -> Option<Instant> {
+        let told = self.told?;
+        Some((waiting.since.max(told) + QUIET).min(waiting.since + OVERDUE))
+    }
+
+    fn show(&mut self, id: String, second: i64, step: u64) {
         match self.shown.get_mut(&id) {
-            Some(shown) => *shown = second.max(*shown),
+            Some(shown) if shown.0 < second => *shown = (second, step),
+            Some(_) => {}
             None => {
                 self.order.push_back(id.clone());
-                self.shown.insert(id, second);
+                self.shown.insert(id, (second, step));
             }
         }
         while self.order.len() > SHOWN_MAX {

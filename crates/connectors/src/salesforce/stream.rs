@@ -110,9 +110,11 @@ impl Subscription {
                     // Full or closed: the stream is about to end, and is opened again.
                     let _ = open.requests.try_send(request);
                 }
-                if !answer.latest_replay_id.is_empty() {
-                    self.latest = Some(answer.latest_replay_id);
-                }
+                // With events it may name one that is still to come; a sign of life alone says that nothing is.
+                self.latest = match answer.events.is_empty() && self.events.is_empty() && !answer.latest_replay_id.is_empty() {
+                    true => Some(answer.latest_replay_id),
+                    false => None,
+                };
                 self.events.extend(answer.events);
                 Ok(())
             }

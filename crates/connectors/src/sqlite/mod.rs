@@ -67,8 +67,10 @@ pub fn open(settings: SqliteSettings) -> Result<SqliteConnector> {
             change_detection: ChangeDetection::Triggers,
             guarded_writes: true,
             marks: true,
+            fences_prove: true,
             keys_can_be_given: true,
             max_batch: WRITES_MAX,
+            writes_take: None,
             time_granularity_micros: TIME_GRANULARITY_MICROS,
         },
     })

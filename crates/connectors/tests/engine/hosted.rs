@@ -168,3 +168,71 @@ async fn an_org_that_does_not_answer_for_a_while_costs_nothing() {
     assert!(stage.reviews().await.is_empty());
     tokio::time::timeout(Duration::from_secs(30), stage.stop()).await.unwrap();
 }
+
+/// No event tells of what is written from now on.
+fn silence(stage: &Stage) {
+    stage.org.fault(json!({"on": {"object": "Account"}, "times": null, "do": {"late": {"ms": 86_400_000}}}));
+}
+
+#[tokio::test]
+async fn a_create_whose_answer_is_lost_and_of_which_no_event_tells_is_made_once() {
+    let stage = Stage::started(json!({})).await;
+    silence(&stage);
+    stage.org.fault(json!({"on": {"method": "POST", "path": "/composite/sobjects"}, "do": "answer_lost"}));
+    stage.row("INSERT INTO accounts (account_name) VALUES ('Once')").await;
+    stage.shows("SELECT count(*) FROM accounts WHERE sf_id IS NOT NULL", "1").await;
+    assert_eq!((stage.accounts().len(), stage.value("SELECT count(*) FROM accounts").await.as_str()), (1, "1"));
+    assert!(stage.reviews().await.is_empty(), "{:#?}", stage.reviews().await);
+    stage.stop().await;
+}
+
+#[tokio::test]
+async fn a_create_in_flight_when_the_process_died_is_made_once_even_if_no_event_tells_of_it() {
+    let stage = Stage::started(json!({})).await;
+    silence(&stage);
+    stage.org.fault(json!({"on": {"method": "POST", "path": "/composite/sobjects"}, "do": "answer_lost"}));
+    stage.row("INSERT INTO accounts (account_name) VALUES ('Once')").await;
+    stage.wait("the account is made", || stage.accounts().len() == 1).await;
+    let stage = stage.crash().await.start().await;
+    stage.shows("SELECT count(*) FROM accounts WHERE sf_id IS NOT NULL", "1").await;
+    assert_eq!((stage.accounts().len(), stage.value("SELECT count(*) FROM accounts").await.as_str()), (1, "1"));
+    stage.stop().await;
+}
+
+#[tokio::test]
+async fn a_create_that_could_be_one_of_several_waits_for_a_person() {
+    let stage = Stage::started(json!({})).await;
+    silence(&stage);
+    // Two accounts of the same name by the same user as ours, another program's: nothing tells which is whose.
+    stage.org.fault(json!({"on": {"method": "POST", "path": "/composite/sobjects"}, "do": "answer_lost"}));
+    stage.row("INSERT INTO accounts (account_name) VALUES ('Once')").await;
+    stage.wait("the account is made", || stage.accounts().len() == 1).await;
+    stage.org.create_as_the_integration("Account", json!({"Name": "Once"})).await;
+    stage.wait_for_review("CON-3022").await;
+    assert_eq!((stage.accounts().len(), stage.value("SELECT count(*) FROM accounts").await.as_str()), (2, "1"));
+    stage.stop().await;
+}
+
+#[tokio::test]
+async fn thousands_on_either_side_are_loaded_by_jobs_both_ways() {
+    const EACH: usize = 5_000;
+    let stage = Stage::new(json!({})).await.few_large_batches();
+    // Calls take their time, and what is to be written gathers meanwhile.
+    stage.org.fault(json!({"on": {"method": "POST", "path": "/composite/sobjects"}, "times": null, "do": {"slow": {"ms": 300}}}));
+    let records: Vec<_> = (0..EACH).map(|n| json!({"Name": format!("made in the org {n}")})).collect();
+    let records: Vec<_> = records.iter().map(|record| record.as_object().unwrap().clone()).collect();
+    stage.org.simulator.person().create_all("Account", &records).unwrap();
+    stage
+        .row(&format!(
+            "INSERT INTO accounts (account_name) SELECT 'made in the database ' || n FROM generate_series(1, {EACH}) n"
+        ))
+        .await;
+    let stage = stage.start().await;
+    stage.shows("SELECT count(sf_id) FROM accounts", &(2 * EACH).to_string()).await;
+    let made = |part: &str| stage.accounts().iter().filter(|one| one["Name"].as_str().unwrap().contains(part)).count();
+    assert_eq!((made("in the org"), made("in the database")), (EACH, EACH));
+    assert!(stage.org.requests("/jobs/query") >= 1, "read by a job");
+    assert!(stage.org.requests("/batches") >= 1, "written by a job");
+    assert!(stage.reviews().await.is_empty());
+    stage.stop().await;
+}

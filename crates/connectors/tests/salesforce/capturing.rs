@@ -2,6 +2,7 @@
 
 use crate::support::*;
 use concord_engine::change::Image;
+use concord_engine::config::ChangeDetection;
 use concord_engine::connector::{Connector, Feed};
 use concord_engine::error::{Class, Code};
 use concord_engine::value::Value;
@@ -193,9 +194,175 @@ async fn a_fence_is_passed_when_everything_before_it_was_shown() {
 }
 
 #[tokio::test]
-async fn a_topic_that_is_not_there_is_named() {
+async fn a_topic_that_is_not_there_is_named_where_nothing_else_will_do() {
     let org = Org::new().await;
     let selection = concord_engine::schema::Selection { object: "User".into(), fields: vec!["Email".into()] };
-    let error = org.connect().prepare(&[selection], &[]).await.unwrap_err();
+    let connector = org.connect_asking(ChangeDetection::LogBased, 60_000);
+    let error = connector.prepare(&[selection], &[]).await.unwrap_err();
     assert_eq!((error.code, error.class()), (Code::HostedEventsOff, Class::Stop));
+}
+
+/// Every event until the fence is passed, each batch being taken in at once.
+async fn until_passed(
+    connector: &dyn Connector,
+    changes: &mut dyn concord_engine::connector::Changes,
+    fence: &concord_engine::change::Position,
+) -> Vec<concord_engine::change::Observation> {
+    let mut seen = Vec::new();
+    let wait = async {
+        loop {
+            let batch = changes.next(LIMITS).await.unwrap();
+            seen.extend(batch.events.into_iter().filter_map(observed));
+            if batch.position.is_some_and(|position| connector.reached(&position, fence)) {
+                break;
+            }
+        }
+    };
+    tokio::time::timeout(PATIENCE, wait).await.unwrap();
+    seen
+}
+
+#[tokio::test]
+async fn what_was_handed_out_and_not_taken_in_passes_no_fence() {
+    let org = Org::new().await;
+    let connector = org.connect();
+    let feed = prepared(&connector, &accounts(&["Name"])).await;
+    let mut changes = connector.capture(&feed, &feed.position).await.unwrap();
+    org.create("Account", json!({"Name": "Acme"}));
+    let position = loop {
+        let batch = changes.next(LIMITS).await.unwrap();
+        if !batch.events.is_empty() {
+            break batch.position.unwrap();
+        }
+    };
+    let fence = connector.fence(&feed.name).await.unwrap();
+    assert!(!connector.reached(&feed.position, &fence), "the batch may still be on its way");
+    assert!(connector.reached(&position, &fence));
+}
+
+#[tokio::test]
+async fn what_no_event_tells_of_is_read_before_a_fence_is_passed() {
+    let org = Org::new().await;
+    let connector = org.connect();
+    let feed = prepared(&connector, &accounts(&["Name"])).await;
+    let gone = org.create("Account", json!({"Name": "Gone"}));
+    let mut changes = connector.capture(&feed, &feed.position).await.unwrap();
+    observations(&mut *changes, 1).await;
+    org.fault(json!({"on": {"object": "Account"}, "times": null, "do": {"late": {"ms": 86_400_000}}}));
+    org.simulator.org.clock.advance(1_000);
+    let acme = org.create("Account", json!({"Name": "Acme"}));
+    org.delete("Account", &gone);
+    let fence = connector.fence(&feed.name).await.unwrap();
+    let mut seen = until_passed(&connector, &mut *changes, &fence).await;
+    seen.sort_by_key(|one| one.image == Image::Deleted);
+    assert_eq!(seen.len(), 2, "{seen:#?}");
+    assert_eq!((&seen[0].key, text(&seen[0], "Name")), (&key(&acme), "Acme".to_owned()));
+    assert_eq!((&seen[1].key, &seen[1].image), (&key(&gone), &Image::Deleted));
+    assert!(seen.iter().all(|one| one.time.estimated && one.mark.is_none()));
+}
+
+#[tokio::test]
+async fn a_position_is_never_ahead_of_what_was_handed_out() {
+    let org = Org::new().await;
+    let connector = org.connect();
+    let selection = accounts(&["Name"]);
+    let feed = prepared(&connector, &selection).await;
+    let records: Vec<_> = (0..250).map(|n| json!({"Name": format!("n{n}")}).as_object().unwrap().clone()).collect();
+    org.simulator.person().create_all("Account", &records).unwrap();
+    let mut changes = connector.capture(&feed, &feed.position).await.unwrap();
+    let mut names = std::collections::BTreeSet::new();
+    let mut position = feed.position.clone();
+    // Whatever the position is at any time, what follows it completes what came before.
+    for _ in 0..3 {
+        let batch = changes.next(LIMITS).await.unwrap();
+        names.extend(batch.events.into_iter().filter_map(observed).map(|one| text(&one, "Name")));
+        position = batch.position.unwrap_or(position);
+    }
+    drop(changes);
+    let later = org.connect();
+    let known = Feed { position: position.clone(), ..feed };
+    later.prepare(&[selection], std::slice::from_ref(&known)).await.unwrap();
+    let mut changes = later.capture(&known, &position).await.unwrap();
+    let left = 250 - names.len();
+    names.extend(observations(&mut *changes, left).await.iter().map(|one| text(one, "Name")));
+    assert_eq!(names.len(), 250);
+}
+
+#[tokio::test]
+async fn a_schema_that_changed_while_no_stream_was_open_is_announced_until_it_is_taken_in() {
+    use concord_engine::connector::Event;
+    let org = Org::new().await;
+    let connector = org.connect();
+    connector.schema(&"Account".into()).await.unwrap();
+    let feed = prepared(&connector, &accounts(&["Name"])).await;
+    let mut changes = connector.capture(&feed, &feed.position).await.unwrap();
+    org.create("Account", json!({"Name": "before"}));
+    observations(&mut *changes, 1).await;
+    drop(changes);
+    let schema = json!({"objects": [{"name": "Account", "fields": [{"name": "Extra__c", "type": "string"}]}]});
+    org.simulator.org.add_schema(&serde_json::from_value(schema).unwrap()).unwrap();
+    org.create("Account", json!({"Name": "behind"}));
+    let mut acknowledged = None;
+    for round in 0..3 {
+        let mut changes = connector.capture(&feed, &feed.position).await.unwrap();
+        let mut announced = 0;
+        let mut shown = Vec::new();
+        while shown.len() < 2 {
+            let batch = changes.next(LIMITS).await.unwrap();
+            for event in batch.events {
+                match event {
+                    Event::SchemaChanged(schema) => {
+                        assert!(shown.is_empty() && schema.field("Extra__c").is_some());
+                        announced += 1;
+                    }
+                    other => shown.extend(observed(other).map(|one| text(&one, "Name"))),
+                }
+            }
+            acknowledged = batch.position;
+        }
+        // The first time nobody takes it in; the second time it is.
+        assert_eq!((announced, shown), (usize::from(round < 2), vec!["before".to_owned(), "behind".to_owned()]), "{round}");
+        if round == 1 {
+            connector.acknowledge(&feed.name, acknowledged.as_ref().unwrap()).await.unwrap();
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_stream_that_is_opened_again_asks_for_no_description() {
+    let org = Org::new().await;
+    let connector = org.connect();
+    connector.schema(&"Account".into()).await.unwrap();
+    let feed = prepared(&connector, &accounts(&["Name"])).await;
+    drop(connector.capture(&feed, &feed.position).await.unwrap());
+    let before = org.requests("/describe");
+    for number in 0..3 {
+        org.create("Account", json!({"Name": format!("n{number}")}));
+        let mut changes = connector.capture(&feed, &feed.position).await.unwrap();
+        assert!(!changes.next(LIMITS).await.unwrap().events.is_empty());
+    }
+    assert_eq!(org.requests("/describe"), before);
+}
+
+#[tokio::test]
+async fn what_was_purged_during_an_overflow_is_told_as_deleted() {
+    let org = Org::new().await;
+    let connector = org.connect();
+    let feed = prepared(&connector, &accounts(&["Name"])).await;
+    let mut changes = connector.capture(&feed, &feed.position).await.unwrap();
+    let stays = org.create("Account", json!({"Name": "stays"}));
+    let purged = org.create("Account", json!({"Name": "purged"}));
+    let again = org.create("Account", json!({"Name": "deleted and taken out of the bin"}));
+    observations(&mut *changes, 3).await;
+    org.fault(json!({"on": {"object": "Account"}, "times": null, "do": "overflow"}));
+    org.simulator.person().hard_delete("Account", org.id(&purged)).unwrap();
+    org.delete("Account", &again);
+    org.simulator.person().undelete("Account", org.id(&again)).unwrap();
+    let mut last = std::collections::HashMap::new();
+    while last.get(&purged) != Some(&true) || last.len() < 3 {
+        for one in changes.next(LIMITS).await.unwrap().events.into_iter().filter_map(observed) {
+            last.insert(id_of(&one), one.image == Image::Deleted);
+        }
+    }
+    assert_eq!((last[&stays], last[&again]), (false, false));
 }

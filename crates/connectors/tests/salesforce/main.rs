@@ -9,6 +9,7 @@
 )]
 
 mod capturing;
+mod polling;
 mod reading;
 mod sessions;
 mod support;

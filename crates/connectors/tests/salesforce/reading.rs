@@ -1,6 +1,7 @@
 //! Reading: schemas, records by key and by value, and snapshots.
 
 use crate::support::*;
+use concord_engine::config::ChangeDetection;
 use concord_engine::connector::{ChunkCursor, Connector, Presence, Severity};
 use concord_engine::error::Code;
 use concord_engine::record::Key;
@@ -84,7 +85,8 @@ async fn a_snapshot_goes_on_behind_its_cursor_and_shows_each_record_once() {
 #[tokio::test]
 async fn check_finds_an_object_that_no_event_tells_of_and_says_where_to_switch_it_on() {
     let org = Org::new().await;
-    let findings = org.connect().check(&["Account".into(), "User".into()]).await.unwrap();
+    let connector = org.connect_asking(ChangeDetection::LogBased, 60_000);
+    let findings = connector.check(&["Account".into(), "User".into()]).await.unwrap();
     let problems: Vec<_> = findings.iter().filter(|finding| finding.severity == Severity::Problem).collect();
     assert_eq!(problems.len(), 1, "{findings:#?}");
     assert_eq!((problems[0].about.as_str(), problems[0].code), ("User", Some(Code::HostedEventsOff)));
@@ -143,4 +145,22 @@ async fn a_job_that_comes_to_nothing_is_no_loss() {
         }
     }
     assert_eq!(count, 12);
+}
+
+#[tokio::test]
+async fn a_value_that_very_many_records_share_is_searched_in_bounded_pages() {
+    let org = Org::new().await;
+    let shared: Vec<_> = (0..2_300).map(|_| json!({"Name": "acme"}).as_object().unwrap().clone()).collect();
+    org.simulator.person().create_all("Account", &shared).unwrap();
+    let acme = org.create("Account", json!({"Name": "Acme"}));
+    let connector = org.connect();
+    let find = async |name: &str, limit| {
+        let found = connector.find(&accounts(&["Name"]), &["Name".into()], &[vec![Value::text(name)]], limit).await.unwrap();
+        found.into_iter().next().unwrap()
+    };
+    let found = find("Acme", 2).await;
+    assert_eq!(found.iter().map(|one| &one.key).collect::<Vec<_>>(), [&key(&acme)], "behind 2,300 of another case");
+    let before = org.requests("/query");
+    assert_eq!(find("acme", 2).await.len(), 2);
+    assert_eq!(org.requests("/query") - before, 1, "two are enough");
 }

@@ -103,3 +103,22 @@ async fn a_days_allowance_that_is_used_up_is_told_with_a_time_to_come_back() {
     assert!(error.retry_after.is_some());
     connector.count(&"Account".into()).await.unwrap();
 }
+
+#[tokio::test]
+async fn plain_http_goes_to_loopback_alone() {
+    let org = Org::new().await;
+    let secret = org.secret("client_secret", "simulated-secret");
+    for (url, good) in [
+        ("http://acme.my.salesforce.com", false),
+        ("http://127.0.0.1@acme.example", false),
+        ("http://127.0.0.1.example", false),
+        ("https://acme.my.salesforce.com", true),
+        ("http://localhost:1", true),
+        ("http://[::1]:1", true),
+        ("http://127.0.0.1:1", true),
+    ] {
+        let connection = org.connection(json!({"client_secret": secret, "instance_url": url}), json!({}));
+        let opened = open(&connection, None).map(drop);
+        assert_eq!(opened.as_ref().err().map(|error| error.code), (!good).then_some(Code::ConfigOutOfRange), "{url}");
+    }
+}

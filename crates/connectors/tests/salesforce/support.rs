@@ -2,9 +2,9 @@
 #![allow(dead_code, reason = "not every binary uses every helper")]
 
 use concord_connectors::salesforce::{self, SalesforceConnector, SalesforceSettings};
-use concord_connectors::settings::{Asked, KeepSecret};
+use concord_connectors::settings::{Asked, AskedChanges, KeepSecret};
 use concord_engine::change::{Image, Mark, Observation};
-use concord_engine::config::{Connection, SecretText};
+use concord_engine::config::{ChangeDetection, Connection, SecretText};
 use concord_engine::connector::{Changes, Connector, Event, Feed, Limits, Operation, Outcome, Write};
 use concord_engine::error::Result;
 use concord_engine::record::{Key, Record, SystemName};
@@ -65,6 +65,21 @@ impl Org {
         body["refresh_token"].as_str().unwrap().to_owned()
     }
 
+    /// Another program makes a record, as the user that we act as.
+    pub async fn create_as_the_integration(&self, object: &str, fields: Json) -> String {
+        let post = |path: &str, head: &str, body: Json| {
+            let body = body.to_string();
+            let length = body.len();
+            format!("POST {path} HTTP/1.1\r\nContent-Type: application/json\r\n{head}Content-Length: {length}\r\n\r\n{body}")
+        };
+        let json = |answer: String| -> Json { serde_json::from_str(answer.split("\r\n\r\n").nth(1).unwrap()).unwrap() };
+        let session = post("/_sim/session", "", json!({"username": "integration@acme.example"}));
+        let token = json(self.send(&session).await)["access_token"].as_str().unwrap().to_owned();
+        let head = format!("Authorization: Bearer {token}\r\n");
+        let made = post(&format!("/services/data/v65.0/sobjects/{object}"), &head, fields);
+        json(self.send(&made).await)["id"].as_str().unwrap().to_owned()
+    }
+
     async fn send(&self, request: &str) -> String {
         use tokio::io::{AsyncReadExt, AsyncWriteExt};
         let mut stream = tokio::net::TcpStream::connect(self.simulator.addresses.http).await.unwrap();
@@ -106,6 +121,14 @@ impl Org {
     pub fn connect(&self) -> SalesforceConnector {
         let secret = self.secret("client_secret", "simulated-secret");
         open(&self.connection(json!({"client_secret": secret}), json!({})), None).unwrap()
+    }
+
+    /// A connector that learns of changes so, and polls so often.
+    pub fn connect_asking(&self, how: ChangeDetection, every_ms: u64) -> SalesforceConnector {
+        let secret = self.secret("client_secret", "simulated-secret");
+        let connection = self.connection(json!({"client_secret": secret}), json!({}));
+        let changes = AskedChanges { how, every: Some(Duration::from_millis(every_ms)) };
+        open_asked(&connection, &|_: &str| Ok(None::<SecretText>), None, changes).unwrap()
     }
 
     pub fn fault(&self, fault: Json) {
@@ -150,9 +173,18 @@ pub fn open_stored(
     stored: &(dyn Fn(&str) -> Result<Option<SecretText>> + Sync),
     keep: Option<KeepSecret>,
 ) -> Result<SalesforceConnector> {
+    open_asked(connection, stored, keep, AskedChanges::default())
+}
+
+pub fn open_asked(
+    connection: &Json,
+    stored: &(dyn Fn(&str) -> Result<Option<SecretText>> + Sync),
+    keep: Option<KeepSecret>,
+    changes: AskedChanges,
+) -> Result<SalesforceConnector> {
     let connection: Connection = serde_json::from_value(connection.clone()).unwrap();
     let name = SystemName::from("crm");
-    let asked = Asked { name: &name, connection: &connection, installation: "i", stored: &stored, keep };
+    let asked = Asked { name: &name, connection: &connection, installation: "i", stored: &stored, keep, changes };
     salesforce::open(SalesforceSettings::read(&asked)?)
 }
 
@@ -213,6 +245,11 @@ pub fn observed(event: Event) -> Option<Observation> {
         Event::Observed(observation) => Some(observation),
         _ => None,
     }
+}
+
+/// The id of the record.
+pub fn id_of(observation: &Observation) -> String {
+    observation.key.0[0].as_text().unwrap().to_owned()
 }
 
 /// The value of a field, as text.

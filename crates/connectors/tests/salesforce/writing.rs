@@ -1,7 +1,8 @@
 //! Writing: guards, outcomes of single records, and answers that never come.
 
 use crate::support::*;
-use concord_engine::connector::{Connector, Operation, Outcome, Presence};
+use concord_engine::clock::{Clock, Moment, SystemClock};
+use concord_engine::connector::{Connector, Made, Operation, Outcome, Presence, Write};
 use concord_engine::error::{Class, Code};
 use concord_engine::record::Record;
 use concord_engine::value::Value;
@@ -167,4 +168,224 @@ async fn a_text_that_looks_like_a_reference_to_a_part_is_written_as_it_is() {
 
 fn named_json(name: &str) -> serde_json::Map<String, serde_json::Value> {
     json!({"Name": name}).as_object().unwrap().clone()
+}
+
+/// An org with a field for our keys, and a connector that fills it in.
+async fn with_keys(options: serde_json::Value) -> (Org, concord_connectors::salesforce::SalesforceConnector) {
+    let org = Org::new().await;
+    let key = json!({"name": "Concord_Key__c", "type": "string", "length": 40, "externalId": true, "unique": true});
+    let file = json!({"objects": [{"name": "Account", "fields": [key]}]});
+    org.simulator.org.add_schema(&serde_json::from_value(file).unwrap()).unwrap();
+    let secret = org.secret("client_secret", "simulated-secret");
+    let connector = open(&org.connection(json!({"client_secret": secret}), options), None).unwrap();
+    (org, connector)
+}
+
+async fn settling(org: &Org, settle_ms: u64) -> concord_connectors::salesforce::SalesforceConnector {
+    let secret = org.secret("client_secret", "simulated-secret");
+    open(&org.connection(json!({"client_secret": secret}), json!({"settle_ms": settle_ms})), None).unwrap()
+}
+
+async fn made(connector: &dyn Connector, images: Vec<Record>, since: Moment) -> Vec<Made> {
+    let writes: Vec<Write> = (0..).zip(images).map(|(id, image)| Write { id, operation: create(image) }).collect();
+    let made = connector.made(&accounts(&["Name", "Industry"]), &mark(7), since, &writes).await.unwrap();
+    assert_eq!(made.len(), writes.len());
+    made
+}
+
+fn lose(org: &Org, how: &str) {
+    org.fault(json!({"on": {"method": "POST", "path": "/composite/sobjects"}, "do": how}));
+}
+
+#[tokio::test]
+async fn creates_whose_answer_was_lost_are_found_by_what_was_made_since() {
+    let org = Org::new().await;
+    org.create("Account", json!({"Name": "Twin"}));
+    let connector = org.connect();
+    let images = || vec![named("Acme"), named("Twin"), named("Twin"), named(" Trimmed ")];
+    let since = SystemClock.now();
+    lose(&org, "answer_lost");
+    let outcomes = apply(&connector, &accounts(&["Name"]), images().into_iter().map(create).collect()).await;
+    assert!(outcomes.iter().all(|outcome| matches!(outcome, Outcome::Unknown)), "{outcomes:?}");
+    let found = made(&connector, images(), since).await;
+    let names: Vec<String> = found
+        .iter()
+        .map(|made| match made {
+            Made::Yes(record) => text(record, "Name"),
+            other => panic!("{other:?}"),
+        })
+        .collect();
+    assert_eq!(names, ["Acme", "Twin", "Twin", "Trimmed"], "the Twin that a person made is not ours");
+    let Made::Yes(one) = &found[1] else { panic!() };
+    let Made::Yes(other) = &found[2] else { panic!() };
+    assert_ne!(one.key, other.key);
+}
+
+#[tokio::test]
+async fn a_create_that_never_arrived_counts_as_not_made_only_when_it_can_no_longer_come() {
+    let org = Org::new().await;
+    let connector = settling(&org, 3_000_000).await;
+    let since = SystemClock.now();
+    lose(&org, "cut");
+    let outcomes = apply(&connector, &accounts(&["Name"]), vec![create(named("Acme"))]).await;
+    assert!(matches!(outcomes[0], Outcome::Unknown));
+    let found = made(&connector, vec![named("Acme")], since).await;
+    assert!(matches!(found[0], Made::NotYet(wait) if !wait.is_zero()), "{found:?}");
+    let connector = settling(&org, 1).await;
+    assert!(matches!(made(&connector, vec![named("Acme")], since).await[0], Made::No));
+}
+
+#[tokio::test]
+async fn what_could_be_one_of_several_or_something_else_is_left_to_a_person() {
+    let rules = json!({"triggers": [{"object": "Account", "changed": ["Name"], "when": "Name = 'Bank'", "set": {"Industry": "Banking"}}]});
+    let options = concord_simulators::salesforce::Options {
+        rules: serde_json::from_value(rules).unwrap(),
+        ..concord_simulators::salesforce::Options::default()
+    };
+    let org = Org::with(options).await;
+    let connector = settling(&org, 1).await;
+    let since = SystemClock.now();
+    let bank = fields([("Name", Value::text("Bank")), ("Industry", Value::text("Energy")), ("Phone", Value::text("1"))]);
+    apply(&connector, &accounts(&["Name"]), vec![create(named("Twin")), create(named("Twin")), create(bank.clone())]).await;
+    let gone = org.records("Account")[0]["Id"].as_str().unwrap().to_owned();
+    assert!(matches!(made(&connector, vec![named("Twin")], since).await[0], Made::Unsure), "one of two");
+    assert!(matches!(made(&connector, vec![bank], since).await[0], Made::Unsure), "a trigger may have changed it");
+    org.delete("Account", &gone);
+    assert!(matches!(made(&connector, vec![named("Twin")], since).await[0], Made::Unsure), "one is left, one is deleted");
+}
+
+#[tokio::test]
+async fn a_key_of_ours_makes_a_create_once_however_often_it_is_tried() {
+    let (org, connector) = with_keys(json!({"external_ids": {"Account": "Concord_Key__c"}})).await;
+    let since = SystemClock.now();
+    assert!(matches!(made(&connector, vec![named("Acme")], since).await[0], Made::No), "a second one would be refused");
+    lose(&org, "answer_lost");
+    apply(&connector, &accounts(&["Name"]), vec![create(named("Acme"))]).await;
+    let id = org.records("Account")[0]["Id"].as_str().unwrap().to_owned();
+    org.update("Account", &id, json!({"Name": "renamed by a person"}));
+    let found = made(&connector, vec![named("Acme")], since).await;
+    assert!(matches!(&found[0], Made::Yes(record) if record.key == key(&id)), "{found:?}");
+    let outcomes = apply(&connector, &accounts(&["Name"]), vec![create(named("Acme"))]).await;
+    assert!(matches!(&outcomes[0], Outcome::Written { key: made, .. } if *made == key(&id)), "{outcomes:?}");
+    assert_eq!(org.records("Account").len(), 1);
+}
+
+#[tokio::test]
+async fn a_field_that_cannot_hold_our_keys_is_refused_before_anything_is_written() {
+    let (_org, connector) = with_keys(json!({"external_ids": {"Account": "Phone"}})).await;
+    let error = connector.prepare(&[accounts(&["Name"])], &[]).await.unwrap_err();
+    assert_eq!((error.code, error.class()), (Code::FieldMissing, Class::Stop), "{error}");
+}
+
+#[tokio::test]
+async fn only_a_refusal_says_that_nothing_was_done() {
+    let org = Org::new().await;
+    let connector = org.connect();
+    let answers = [(503, true), (500, true), (502, true), (408, true), (420, true), (406, true), (403, false), (429, false)];
+    for (status, unknown) in answers {
+        let answer = json!({"answer": {"status": status, "body": ""}});
+        org.fault(json!({"on": {"method": "POST", "path": "/composite/sobjects"}, "do": answer}));
+        let outcome = apply(&connector, &accounts(&["Name"]), vec![create(named("Acme"))]).await.remove(0);
+        assert_eq!(matches!(outcome, Outcome::Unknown), unknown, "{status}: {outcome:?}");
+    }
+}
+
+/// An org that refuses negative revenues, and a connector that loads more than 300 new records by a job.
+async fn loading() -> (Org, concord_connectors::salesforce::SalesforceConnector) {
+    let rules = json!({"validation": [{"object": "Account", "when": "AnnualRevenue < 0", "message": "Not below zero", "field": "AnnualRevenue"}]});
+    let options = concord_simulators::salesforce::Options {
+        rules: serde_json::from_value(rules).unwrap(),
+        ..concord_simulators::salesforce::Options::default()
+    };
+    let org = Org::with(options).await;
+    let secret = org.secret("client_secret", "simulated-secret");
+    let options = json!({"bulk_above": 300, "settle_ms": 1});
+    let connector = open(&org.connection(json!({"client_secret": secret}), options), None).unwrap();
+    (org, connector)
+}
+
+#[tokio::test]
+async fn very_many_new_records_are_made_by_one_job_and_each_has_its_outcome() {
+    let (org, connector) = loading().await;
+    let selection = accounts(&["Name", "Industry"]);
+    let feed = prepared(&connector, &selection).await;
+    let mut images: Vec<Record> = (0..1_000)
+        .map(|n| fields([("Name", Value::text(format!("n{n}, \"quoted\"\nand more"))), ("Industry", Value::Null)]))
+        .collect();
+    images[120] = fields([("Name", Value::text("low")), ("AnnualRevenue", Value::Int(-1))]);
+    images[250] = named(&"x".repeat(255));
+    images[251] = named("twin");
+    images[252] = named("twin");
+    images[253] = named("#N/A");
+    let before = org.requests("/services/data");
+    let outcomes = apply(&connector, &selection, images.iter().cloned().map(create).collect()).await;
+    let calls = org.requests("/services/data") - before;
+    assert!(calls <= 13, "{calls} calls for 1,000 records");
+    let mut ids = std::collections::BTreeSet::new();
+    for (number, outcome) in outcomes.iter().enumerate() {
+        match outcome {
+            Outcome::Failed(error) => {
+                assert_eq!((number, error.code), (120, Code::TargetRejected));
+                assert!(error.message.contains("Not below zero"), "{error}");
+            }
+            Outcome::Written { key, image: Some(image), .. } => {
+                assert_eq!(image.get("Name"), images[number].get("Name"));
+                ids.insert(key.0[0].to_string());
+            }
+            other => panic!("{number}: {other:?}"),
+        }
+    }
+    assert_eq!((ids.len(), org.records("Account").len()), (999, 999));
+    let mut changes = connector.capture(&feed, &feed.position).await.unwrap();
+    let seen = observations(&mut *changes, 999).await;
+    assert!(seen.iter().all(|one| one.mark == Some(mark(7))), "each echo names us");
+}
+
+#[tokio::test]
+async fn a_job_whose_results_cannot_be_read_leaves_nothing_unknown_for_good() {
+    let (org, connector) = loading().await;
+    let since = SystemClock.now();
+    let images: Vec<Record> = (0..400).map(|n| named(&format!("n{n}"))).collect();
+    org.fault(json!({"on": {"path": "successfulResults"}, "do": "cut"}));
+    let outcomes = apply(&connector, &accounts(&["Name"]), images.iter().cloned().map(create).collect()).await;
+    assert!(outcomes.iter().all(|outcome| matches!(outcome, Outcome::Unknown)), "{:?}", outcomes[0]);
+    let found = made(&connector, images, since).await;
+    assert!(found.iter().all(|made| matches!(made, Made::Yes(_))), "{:?}", found[0]);
+}
+
+#[tokio::test]
+async fn a_job_that_has_not_begun_when_it_is_given_up_makes_nothing_later() {
+    let (org, connector) = loading().await;
+    let images = || -> Vec<Record> { (0..400).map(|n| named(&format!("n{n}"))).collect() };
+    for (method, path) in [("POST", "/jobs/ingest"), ("PUT", "/batches")] {
+        org.fault(json!({"on": {"method": method, "path": path}, "do": "answer_lost"}));
+        let outcomes = apply(&connector, &accounts(&["Name"]), images().into_iter().map(create).collect()).await;
+        assert!(
+            outcomes.iter().all(|outcome| matches!(outcome, Outcome::Failed(error) if error.class() == Class::Transient)),
+            "{:?}",
+            outcomes[0]
+        );
+    }
+    // An upload that was not closed for certain was closed, or is stopped: its state tells.
+    org.fault(json!({"on": {"method": "PATCH", "path": "/jobs/ingest"}, "do": "answer_lost"}));
+    let outcomes = apply(&connector, &accounts(&["Name"]), images().into_iter().map(create).collect()).await;
+    assert!(outcomes.iter().all(|outcome| matches!(outcome, Outcome::Written { .. })), "{:?}", outcomes[0]);
+    assert_eq!(org.records("Account").len(), 400);
+}
+
+#[tokio::test]
+async fn what_a_job_may_still_make_is_not_counted_as_not_made() {
+    let (org, connector) = loading().await;
+    let since = SystemClock.now();
+    org.simulator.org.state().jobs.held = true;
+    let selection = accounts(&["Name"]);
+    let operations = (0..400).map(|n| create(named(&format!("n{n}")))).collect();
+    let under_way = apply(&connector, &selection, operations);
+    tokio::pin!(under_way);
+    while org.simulator.org.state().jobs.waiting.is_empty() {
+        let step = tokio::time::timeout(std::time::Duration::from_millis(20), &mut under_way).await;
+        assert!(step.is_err(), "the job is held");
+    }
+    let found = made(&connector, vec![named("n1")], since).await;
+    assert!(matches!(found[0], Made::NotYet(_)), "{found:?}");
 }

@@ -19,6 +19,8 @@ pub(crate) struct Incoming {
     pub echo_of: Option<FlightId>,
     /// Whether it was read rather than told by a feed.
     pub read: bool,
+    /// Whether a mark would show if the write was ours. What a feed has read where it could not tell carries none.
+    pub tells_whose: bool,
 }
 
 /// Turns an observation into the engine's terms. `store` is the store's id, which tells our own marks.
@@ -36,6 +38,7 @@ pub(crate) fn incoming(
     let echo_of = ours.map(|mark| FlightId(mark.intent));
     let hops = mark.as_ref().map_or(0, |mark: &Mark| mark.hops.saturating_add(1));
     let full = matches!(image, Image::Full(_));
+    let tells_whose = mark.is_some() || !(read || time.estimated);
     let shown = match image {
         Image::Deleted => Shown::Gone { time },
         Image::Full(record) | Image::Partial(record) => {
@@ -53,6 +56,7 @@ pub(crate) fn incoming(
         old_address,
         echo_of,
         read,
+        tells_whose,
         pending: Pending {
             sync: rules.id,
             member,

@@ -304,7 +304,7 @@ impl Core {
         };
         desk.set_pending(&one.address, Some(folded));
         let tells_ours = self.connector(one.sync, one.address.member).is_some_and(|it| it.capabilities().marks);
-        if tells_ours && !one.read {
+        if tells_ours && one.tells_whose {
             // The feed says whose it is: had we made it, it would carry our mark.
             self.unidentified(one.sync, one.address);
         } else {

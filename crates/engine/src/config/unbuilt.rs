@@ -36,7 +36,6 @@ const UNBUILT: &[Unbuilt] = &[
     key("/syncs/*/connected_systems", "the sync does not run"),
     key("/syncs/*/entities", "the sync does not run"),
     key("/syncs/*/field_mappings/*/reference", "the field is carried like any other"),
-    value("/syncs/*/performance_settings/change_detection", "polling", "the best way that the system offers is taken"),
     key("/syncs/*/error_handling/notification", "nobody is told"),
     key("/syncs/*/error_handling/notifications", "nobody is told"),
     key("/syncs/*/monitoring/alerting", "nobody is told"),

@@ -135,7 +135,8 @@ impl Core {
             self.identify_later(sync, item.address);
             return Ok(());
         }
-        if item.value.is_none()
+        // A value that only the record's own system gives (its id) finds nothing of what was made for a create either.
+        if (item.value.is_none() || found.iter().all(Vec::is_empty))
             && let Some((other, key)) = self.perhaps_made(desk, rules, member, &pending).await?
         {
             self.ambiguous(sync, member, &item.address, &pending, other, vec![key]);

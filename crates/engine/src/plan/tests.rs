@@ -60,8 +60,10 @@ fn facts(schema: Schema) -> MemberFacts {
         change_detection: ChangeDetection::Log,
         guarded_writes: true,
         marks: true,
+        fences_prove: true,
         keys_can_be_given: true,
         max_batch: 100,
+        writes_take: None,
         time_granularity_micros: 1,
     };
     MemberFacts { schema, capabilities, count: Some(10) }

@@ -14,6 +14,7 @@ use crate::capture::FeedState;
 use crate::change::{Position, Version};
 use crate::clock::{Clock, Moment};
 use crate::connector::{Batch, Chunk, Connector, Feed, FeedHealth, Operation, Presence, WriteResult};
+use crate::doubt::LookedUp;
 use crate::error::{Code, Error, Result};
 use crate::flight::Flight;
 use crate::identify::{Candidates, Find, Unidentified};
@@ -46,7 +47,7 @@ pub(crate) enum Event {
     /// A piece of a snapshot.
     Chunked { sync: usize, member: MemberIndex, epoch: u64, generation: u64, result: Result<Chunk> },
     /// What the records show that were written by a flight of which the feed proves nothing.
-    Verified { flight: FlightId, asked: Vec<(LinkId, Key)>, result: Result<Vec<Presence>> },
+    Verified { flight: FlightId, result: Result<LookedUp> },
     /// Records of a member that may have gone back in time were read.
     Rewound { sync: usize, member: MemberIndex, asked: Vec<(LinkId, Key)>, result: Result<Vec<Presence>> },
     /// It was looked who has values that must be unique.
@@ -223,13 +224,14 @@ pub(crate) struct Airborne {
     pub fenced: bool,
     /// Whether its records are being read, the feed having proven nothing.
     pub verifying: bool,
+    /// Not looked at before: what it was to make may still come, or its feed is about to tell of it.
+    pub again_at: Option<Moment>,
     /// What was answered for writes that the feed is yet to tell of, and when: see `settle`.
     pub answers: BTreeMap<LinkId, Answer>,
-    /// Until when the feed is expected to tell of it without being asked.
-    pub expected: Option<Moment>,
 }
 
 /// That a write happened, as the call said it.
+#[derive(Clone)]
 pub(crate) struct Answer {
     pub at: Moment,
     pub key: Key,
@@ -238,9 +240,9 @@ pub(crate) struct Answer {
 }
 
 impl Airborne {
-    /// A flight that has left, or one that an earlier run left behind.
+    /// A flight that sets out, or one of an earlier run, of which nobody knows what became.
     pub fn new(flight: Arc<Flight>, sync: usize, in_doubt: bool) -> Airborne {
-        Airborne { flight, sync, in_doubt, fenced: false, verifying: false, answers: BTreeMap::new(), expected: None }
+        Airborne { flight, sync, in_doubt, fenced: false, verifying: false, again_at: None, answers: BTreeMap::new() }
     }
 
     /// Whether any of its writes makes a record.
@@ -404,7 +406,7 @@ impl Core {
             Event::Chunked { sync, member, epoch, generation, result } => {
                 self.on_chunked(sync, member, epoch, generation, result).await?
             }
-            Event::Verified { flight, asked, result } => self.on_verified(flight, asked, result).await?,
+            Event::Verified { flight, result } => self.on_verified(flight, result).await?,
             Event::Rewound { sync, member, asked, result } => self.on_rewound(sync, member, asked, result).await?,
             Event::Looked { sync, asked, result } => self.on_looked(sync, asked, result).await?,
             Event::Remap { sync } => self.on_remap(sync).await?,

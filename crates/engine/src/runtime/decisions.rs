@@ -204,7 +204,7 @@ impl Core {
                 return queued;
             }
             Patch::Rejected(error) => self.block(sync, link, member, &error),
-            Patch::Write(operation) if self.can_fly(sync, member) => {
+            Patch::Write(operation) if self.has_seat(sync, link, member) || self.can_fly(sync, member) => {
                 self.strike_debt(link, member);
                 self.board(sync, link, member, operation);
             }

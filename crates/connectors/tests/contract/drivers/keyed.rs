@@ -3,6 +3,7 @@
 
 use async_trait::async_trait;
 use concord_engine::change::{Image, Mark, Observation, Position, Version};
+use concord_engine::clock::Moment;
 use concord_engine::connector::*;
 use concord_engine::error::Result;
 use concord_engine::record::{FeedName, FieldName, Key, ObjectName, Record};
@@ -202,6 +203,16 @@ impl Connector for Keyed {
             }
         }
         Ok(results)
+    }
+    async fn made(&self, selection: &Selection, mark: &Mark, since: Moment, creates: &[Write]) -> Result<Vec<Made>> {
+        let translated: Vec<Write> =
+            creates.iter().map(|write| Write { id: write.id, operation: self.inner_operation(&write.operation) }).collect();
+        let made = self.inner.made(&inner_selection(selection), mark, since, &translated).await?;
+        let shown = |made| match made {
+            Made::Yes(record) => Made::Yes(Box::new(shown(&self.numbers, *record))),
+            other => other,
+        };
+        Ok(made.into_iter().map(shown).collect())
     }
     async fn release(&self, objects: &[ObjectName]) -> Result<()> {
         self.inner.release(objects).await

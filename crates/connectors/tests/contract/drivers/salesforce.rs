@@ -6,7 +6,7 @@ use super::keyed::{Keyed, Numbers};
 use crate::driver::{Driver, Holding, Misfit, Shape, TypeCase};
 use async_trait::async_trait;
 use concord_connectors::salesforce::{self, SalesforceSettings};
-use concord_connectors::settings::Asked;
+use concord_connectors::settings::{Asked, AskedChanges};
 use concord_engine::config::{Connection, SecretText};
 use concord_engine::connector::Connector;
 use concord_engine::record::{ObjectName, SystemName};
@@ -234,7 +234,14 @@ impl Driver for SalesforceDriver {
         let connection: Connection = serde_json::from_value(connection).unwrap();
         let stored = |_: &str| Ok(None::<SecretText>);
         let name = SystemName::from("crm");
-        let asked = Asked { name: &name, connection: &connection, installation: "i", stored: &stored, keep: None };
+        let asked = Asked {
+            name: &name,
+            connection: &connection,
+            installation: "i",
+            stored: &stored,
+            keep: None,
+            changes: AskedChanges::default(),
+        };
         let inner = Arc::new(salesforce::open(SalesforceSettings::read(&asked).unwrap()).unwrap());
         Arc::new(Keyed { inner, numbers: Arc::clone(&self.numbers) })
     }

@@ -22,6 +22,8 @@ use std::time::Duration;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
+/// How long the org may still be at a call that was not answered.
+const SETTLE_MS: u64 = 500;
 const TABLE: &str = "CREATE TABLE accounts (id serial PRIMARY KEY, sf_id varchar(18) UNIQUE, account_name text NOT NULL,
     industry_type text, annual_revenue decimal(18,2), last_modified timestamptz, last_sync timestamptz);";
 
@@ -30,6 +32,7 @@ pub struct Stage {
     server: Server,
     store: Arc<dyn Store>,
     folder: tempfile::TempDir,
+    few_large_batches: bool,
     running: Option<(Handle, CancellationToken, JoinSet<Result<()>>)>,
 }
 
@@ -45,7 +48,12 @@ impl Stage {
         server.run(TABLE).await;
         let folder = tempfile::tempdir().unwrap();
         let store = open_store(&folder);
-        Stage { org, server, store, folder, running: None }
+        Stage { org, server, store, folder, few_large_batches: false, running: None }
+    }
+
+    /// Writes as much as there is at a time.
+    pub fn few_large_batches(self) -> Stage {
+        Stage { few_large_batches: true, ..self }
     }
 
     pub async fn started(rules: Json) -> Stage {
@@ -54,7 +62,8 @@ impl Stage {
 
     pub async fn start(mut self) -> Stage {
         let secret = self.org.secret("client_secret", "simulated-secret");
-        let crm = open(&self.org.connection(json!({"client_secret": secret}), json!({})), None).unwrap();
+        let options = json!({"settle_ms": SETTLE_MS});
+        let crm = open(&self.org.connection(json!({"client_secret": secret}), options), None).unwrap();
         let systems: Vec<(SystemName, Arc<dyn Connector>)> =
             vec![("crm".into(), Arc::new(crm)), ("erp".into(), self.server.open())];
         let rules = self.rules(&systems).await;
@@ -101,6 +110,9 @@ impl Stage {
         let compiled = plan::compile(&subject);
         let mut rules = compiled.rules.unwrap_or_else(|| panic!("{:#?}", compiled.findings));
         rules.layout = plan::layout_of(&*self.store, &rules).await.unwrap();
+        if self.few_large_batches {
+            (rules.batch_size, rules.parallelism) = (10_000, 1);
+        }
         rules.retry.initial_delay = Duration::from_millis(50);
         rules.retry.max_delay = Duration::from_secs(1);
         rules
@@ -179,6 +191,10 @@ impl Stage {
 
     pub async fn wait_for_reviews(&self, count: usize) {
         wait_until(&format!("{count} reviews"), || async { self.reviews().await.len() == count }).await;
+    }
+
+    pub async fn wait_for_review(&self, code: &str) {
+        wait_until(&format!("a review of {code}"), || async { self.reviews().await.iter().any(|one| one.code == code) }).await;
     }
 
     /// Waits until an edit on each side has come through to the other: what came before it has, too.

@@ -3,6 +3,7 @@
 
 use async_trait::async_trait;
 use concord_engine::change::{Mark, Observation, Position, Version};
+use concord_engine::clock::Moment;
 use concord_engine::connector::*;
 use concord_engine::error::Result;
 use concord_engine::record::{FeedName, FieldName, Key, ObjectName};
@@ -196,6 +197,10 @@ impl Connector for Gated {
             }
         }
         Ok(results)
+    }
+
+    async fn made(&self, selection: &Selection, mark: &Mark, since: Moment, creates: &[Write]) -> Result<Vec<Made>> {
+        self.inner.made(selection, mark, since, creates).await
     }
 
     async fn release(&self, objects: &[ObjectName]) -> Result<()> {

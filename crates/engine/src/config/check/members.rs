@@ -192,7 +192,7 @@ fn deletions(checker: &mut Checker<'_>, subject: &Subject<'_>) {
 fn change_detection(checker: &mut Checker<'_>, subject: &Subject<'_>) {
     let Subject { sync, at, .. } = subject;
     let asked = sync.performance_settings.change_detection;
-    if matches!(asked, ChangeDetection::Auto | ChangeDetection::Polling) {
+    if asked == ChangeDetection::Auto {
         return;
     }
     let mut told: Vec<&str> = Vec::new();

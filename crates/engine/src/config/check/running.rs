@@ -3,8 +3,9 @@
 use super::{Checker, Subject};
 use crate::config::cron;
 use crate::config::diagnostic::Diagnostic;
+use crate::config::kinds;
 use crate::config::model::failures::Channel;
-use crate::config::model::running::{InitialStrategy, OngoingMode, OngoingSync, RolloutStage};
+use crate::config::model::running::{ChangeDetection, InitialStrategy, OngoingMode, OngoingSync, RolloutStage};
 use crate::config::model::sync::{Filter, SyncConfig};
 use crate::error::Code;
 
@@ -49,9 +50,18 @@ fn beginning(checker: &mut Checker<'_>, sync: &SyncConfig, at: &str) {
 
 fn schedule(checker: &mut Checker<'_>, sync: &SyncConfig, at: &str) {
     let interval = sync.ongoing_sync.polling_interval_seconds;
-    if sync.ongoing_sync.mode != OngoingMode::Polling && interval != OngoingSync::default().polling_interval_seconds {
+    let polls = sync.systems().into_iter().any(|system| {
+        let connection = checker.config.connections.get(system);
+        let kind = connection.and_then(|connection| kinds::find(checker.kinds, &connection.kind));
+        kind.is_some_and(|kind| kind.change_detection.contains(&ChangeDetection::Polling))
+    });
+    if sync.ongoing_sync.mode != OngoingMode::Polling && !polls && interval != OngoingSync::default().polling_interval_seconds {
         let pointer = format!("{at}/ongoing_sync/polling_interval_seconds");
-        checker.idle(&pointer, "`polling_interval_seconds` is only used by the mode `polling`: changes are told as they happen");
+        checker.idle(
+            &pointer,
+            "`polling_interval_seconds` is only used by the mode `polling`, and for systems that are polled: changes are told as \
+             they happen",
+        );
     }
     let pointer = format!("{at}/ongoing_sync/schedule");
     match (sync.ongoing_sync.mode, &sync.ongoing_sync.schedule) {

@@ -183,9 +183,11 @@ impl Subscription {
     /// False: the client is gone.
     async fn say(&mut self, events: Vec<ConsumerEvent>) -> bool {
         self.last_said_ms = self.org.clock.now_ms();
+        // The topic's, which can be ahead of the events that were asked for.
+        let latest = if events.is_empty() { self.position } else { self.org.state().events.latest().max(self.position) };
         let answer = FetchResponse {
             events,
-            latest_replay_id: self.position.to_be_bytes().to_vec(),
+            latest_replay_id: latest.to_be_bytes().to_vec(),
             rpc_id: self.rpc_id.clone(),
             pending_num_requested: i32::try_from(self.pending).unwrap_or(i32::MAX),
         };

@@ -17,6 +17,7 @@ use super::limits::Limit;
 use super::org::Org;
 use super::state::State;
 use super::store::Transaction;
+use super::values::time;
 use crate::net::http::{Answer, Request, decode, parameters};
 use http::HeaderMap;
 use serde_json::{Value as Json, json};
@@ -104,8 +105,9 @@ pub fn handle(org: &Org, request: &Request) -> (Answer, bool) {
         Ok((answer, counted)) => (answer, counted),
         Err(error) => (refusal(&error), false),
     };
-    let usage = org.state().limits.header(org.clock.now_ms());
-    (answer.with("Sforce-Limit-Info", usage), counted)
+    let now_ms = org.clock.now_ms();
+    let usage = org.state().limits.header(now_ms);
+    (answer.with("Sforce-Limit-Info", usage).with("Date", time::http_date(now_ms)), counted)
 }
 
 /// The answer that an error is.

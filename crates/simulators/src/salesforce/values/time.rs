@@ -25,6 +25,11 @@ pub fn time_of_day(ms: i64) -> String {
     stamp(ms.rem_euclid(DAY_MS)).map_or_else(String::new, |at| format!("{}Z", at.strftime("%H:%M:%S%.3f")))
 }
 
+/// `Thu, 01 Jan 2026 12:34:56 GMT`, as HTTP dates an answer.
+pub fn http_date(ms: i64) -> String {
+    stamp(ms).map_or_else(String::new, |at| at.strftime("%a, %d %b %Y %H:%M:%S GMT").to_string())
+}
+
 /// The day of a moment.
 pub fn day_of(ms: i64) -> i32 {
     i32::try_from(ms.div_euclid(DAY_MS)).unwrap_or(i32::MAX)
