@@ -203,6 +203,7 @@ mod tests {
                 lag_ms: Some(1500),
                 ..Default::default()
             }],
+            ..Status::default()
         }
     }
 

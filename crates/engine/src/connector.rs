@@ -276,6 +276,43 @@ pub enum Made {
     Unsure,
 }
 
+/// How many calls a system lets us make in a window of time (a day, mostly).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Allowance {
+    /// Calls that everybody has made in the window, as the system last said.
+    pub used: u64,
+    /// Calls that everybody together may make in it.
+    pub allowed: u64,
+    /// The calls among them that this process has made.
+    pub own: u64,
+    /// The calls that Concord may make in it by its configuration.
+    pub share: u64,
+    /// The calls that this process makes in a window if it goes on as in the last hour.
+    pub forecast: u64,
+}
+
+impl Allowance {
+    /// The calls that are left for Concord now.
+    pub fn left(&self) -> u64 {
+        self.allowed.saturating_sub(self.used).min(self.share.saturating_sub(self.own))
+    }
+}
+
+/// Work of which it is asked how many calls it takes.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Workload {
+    /// Records read in chunks of so many.
+    pub records: u64,
+    /// The size of a chunk.
+    pub chunk: u64,
+    /// Records made.
+    pub creates: u64,
+    /// Records changed.
+    pub updates: u64,
+    /// The most writes in one batch.
+    pub batch: u64,
+}
+
 /// How a feed does at the source.
 #[derive(Clone, Debug, Default, Serialize)]
 pub struct FeedHealth {
@@ -368,6 +405,18 @@ pub trait Connector: Send + Sync {
     /// the order asked. Asked where no fence proves it.
     async fn made(&self, _selection: &Selection, _mark: &Mark, _since: Moment, creates: &[Write]) -> Result<Vec<Made>> {
         Ok(creates.iter().map(|_| Made::Unsure).collect())
+    }
+
+    /// What is known of the calls that the system lets us make; `None` where it counts none, or has not said yet.
+    fn allowance(&self) -> Option<Allowance> {
+        None
+    }
+
+    /// About how many calls of the system some work takes.
+    fn calls_for(&self, work: &Workload) -> u64 {
+        work.records
+            .div_ceil(work.chunk.max(1))
+            .saturating_add(work.creates.saturating_add(work.updates).div_ceil(work.batch.max(1)))
     }
 
     /// The statement that makes an index by which records are found by these fields as [`Connector::find`] asks for them;

@@ -3,7 +3,9 @@
 use crate::clock::Moment;
 use crate::error::Result;
 use crate::runtime::core::{Core, Event};
-use crate::runtime::status::{FeedStatus, LATENCY_BOUNDS_MS, LatencyHistogram, MemberStatus, Percentiles, Status, SyncStatus};
+use crate::runtime::status::{
+    AllowanceStatus, FeedStatus, LATENCY_BOUNDS_MS, LatencyHistogram, MemberStatus, Percentiles, Status, SyncStatus,
+};
 use hdrhistogram::Histogram;
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -149,7 +151,10 @@ impl Core {
                 lag_ms: state.lag.map(|lag| u64::try_from(lag.as_millis()).unwrap_or(u64::MAX)),
             })
             .collect();
-        Ok(Status { syncs, feeds })
+        let known = self.systems.iter().filter_map(|(system, connector)| Some((system, connector.allowance()?)));
+        let allowances =
+            known.map(|(system, calls)| AllowanceStatus { system: system.to_string(), calls, left: calls.left() }).collect();
+        Ok(Status { syncs, feeds, allowances })
     }
 
     async fn sync_status(&mut self, sync: usize) -> Result<SyncStatus> {

@@ -104,6 +104,17 @@ fn render_run(run: &FirstRun, terminal: &Terminal) -> Vec<String> {
     lines.push(terminal.table(&["  system", "object", "records", "only here", "create", "update", "delete", "calls"], rows));
     lines.push(format!("  on both sides: {} matched, {} of them equal, {} ambiguous", run.matched, run.equal, run.ambiguous));
     for member in &run.members {
+        if let Some(allowance) = &member.allowance {
+            let (system, calls, left) = (&member.system, member.calls, allowance.left());
+            lines.push(format!(
+                "  {system}: about {calls} calls are needed; {left} of {} a day are left for Concord",
+                allowance.share
+            ));
+            if calls > left {
+                let line = format!("  {system}: that is more than are left: the first run goes on as the allowance comes back");
+                lines.push(terminal.paint(Style::Careful, &line));
+            }
+        }
         if member.left_alone > 0 {
             let (system, count) = (&member.system, member.left_alone);
             lines.push(format!("  {system}: {count} records are left alone; each is linked when it is first seen to change"));

@@ -6,7 +6,7 @@ use crate::exit::Exit;
 use crate::terminal::{Style, Terminal};
 use clap::Args;
 use concord_engine::error::Result;
-use concord_engine::runtime::status::{FeedStatus, Status, SyncStatus};
+use concord_engine::runtime::status::{AllowanceStatus, FeedStatus, Status, SyncStatus};
 use std::time::Duration;
 
 /// Show how everything does.
@@ -47,6 +47,7 @@ pub fn render(status: &Status, terminal: &Terminal) -> String {
     if !status.feeds.is_empty() {
         text.push(render_feeds(&status.feeds, terminal));
     }
+    text.extend((!status.allowances.is_empty()).then(|| render_allowances(&status.allowances, terminal)));
     if text.is_empty() {
         text.push("no sync has run yet".to_string());
     }
@@ -131,6 +132,24 @@ fn render_feeds(feeds: &[FeedStatus], terminal: &Terminal) -> String {
     lines.join("\n")
 }
 
+fn render_allowances(allowances: &[AllowanceStatus], terminal: &Terminal) -> String {
+    let rows = allowances.iter().map(|one| {
+        let calls = one.calls;
+        let used = format!("{} of {}", calls.used, calls.allowed);
+        let own = format!("{} of {}", calls.own, calls.share);
+        vec![format!("  {}", one.system), used, own, one.left.to_string(), format!("{} a day", calls.forecast)]
+    });
+    let mut lines = vec![terminal.table(&["  system", "calls used", "by Concord", "left", "forecast"], rows)];
+    for one in allowances.iter().filter(|one| one.calls.forecast > one.calls.share) {
+        lines.push(format!(
+            "  {} {}: at the rate of the last hour the calls of a day will not do",
+            terminal.paint(Style::Careful, "warning"),
+            one.system
+        ));
+    }
+    lines.join("\n")
+}
+
 /// What is wrong in one word for a table, and the reason for a line of its own: `stopped: why` or `unreachable since
 /// then: why`.
 fn split(text: &str) -> (&str, Option<&str>) {
@@ -158,6 +177,7 @@ pub fn size(bytes: u64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use concord_engine::connector::Allowance;
     use concord_engine::runtime::status::{MemberStatus, Percentiles};
 
     #[test]
@@ -179,6 +199,7 @@ mod tests {
                 ..SyncStatus::default()
             }],
             feeds: vec![FeedStatus { system: "crm".into(), state: stopped, ..FeedStatus::default() }],
+            ..Status::default()
         };
         let text = render(&status, &Terminal::detect(true));
         assert_eq!(text.matches("the slot is gone").count(), 1, "{text}");
@@ -205,9 +226,23 @@ mod tests {
                 warning: Some("the slot will soon be lost".into()),
                 ..FeedStatus::default()
             }],
+            allowances: vec![AllowanceStatus {
+                system: "crm".into(),
+                calls: Allowance { used: 900, allowed: 1_000, own: 50, share: 500, forecast: 501 },
+                left: 100,
+            }],
         };
         let text = render(&status, &Terminal::detect(true));
-        for expected in ["accounts live, level", "2 in review", "p50 2.5 ms", "crm", "the slot will soon be lost"] {
+        for expected in [
+            "accounts live, level",
+            "2 in review",
+            "p50 2.5 ms",
+            "crm",
+            "the slot will soon be lost",
+            "900 of 1000",
+            "50 of 500",
+            "will not do",
+        ] {
             assert!(text.contains(expected), "{expected:?} is not in\n{text}");
         }
     }

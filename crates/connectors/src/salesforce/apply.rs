@@ -10,11 +10,11 @@ use super::ingest::{Body, Loaded, can_be_a_row, insert};
 use super::made::{key_field, key_of};
 use super::position::{client_name, fingerprint};
 use super::read::find;
-use super::records::{Columns, Look, Row, ShownRecord, retrieve};
+use super::records::{Columns, Look, PAGE_MAX, Row, ShownRecord, retrieve};
 use super::schema::{FieldInfo, Object};
 use super::types;
 use concord_engine::change::Mark;
-use concord_engine::connector::{Operation, Outcome, Write, WriteResult};
+use concord_engine::connector::{Operation, Outcome, Workload, Write, WriteResult};
 use concord_engine::error::{Code, Error, Result};
 use concord_engine::record::{FieldName, Key, Record};
 use concord_engine::schema::Selection;
@@ -29,6 +29,9 @@ use std::sync::Arc;
 const CALL_MAX: usize = 200;
 /// The most writes of one call of several parts: five of its parts may be about many records, and one of them reads.
 const PARTS_MAX: usize = 4;
+
+/// About the calls of a job: made, filled, closed, looked at, read and forgotten.
+const JOB_CALLS: u64 = 10;
 
 /// What a batch is written with.
 pub(super) struct Job {
@@ -493,6 +496,28 @@ impl Job {
     }
 }
 
+/// About how many calls some work takes: a job where there is much of it, else by pages and by 200 records.
+pub(super) fn calls_for(work: &Workload, bulk_above: u64) -> u64 {
+    let page = u64::try_from(PAGE_MAX).unwrap_or(u64::MAX);
+    let (call, parts) = (u64::try_from(CALL_MAX).unwrap_or(1), u64::try_from(CALL_MAX * PARTS_MAX).unwrap_or(1));
+    let read = match work.records > bulk_above {
+        true => JOB_CALLS.saturating_add(work.records.div_ceil(work.chunk.max(1))),
+        false => 1 + work.records.div_ceil(page.min(work.chunk.max(1))),
+    };
+    // What is made is read again, what is changed is read before and in the same call again.
+    let of_creates = |batch: u64| {
+        let made = if batch > bulk_above { JOB_CALLS } else { batch.div_ceil(call) };
+        made.saturating_add(batch.div_ceil(page))
+    };
+    let of_updates = |batch: u64| batch.div_ceil(page).saturating_add(batch.div_ceil(parts));
+    let batches = |records: u64, calls: &dyn Fn(u64) -> u64| {
+        let batch = work.batch.max(1);
+        let rest = records % batch;
+        (records / batch).saturating_mul(calls(batch)).saturating_add(if rest > 0 { calls(rest) } else { 0 })
+    };
+    read.saturating_add(batches(work.creates, &of_creates)).saturating_add(batches(work.updates, &of_updates))
+}
+
 /// Whether a text that is sent would be taken for a reference in a call of several parts.
 fn refers(sent: &Sent) -> bool {
     match sent {
@@ -527,4 +552,21 @@ fn guard_of(write: &Write) -> Option<&Record> {
 
 fn holds(guard: &Record, shown: &Record) -> bool {
     guard.iter().all(|(name, value)| shown.get(name.as_str()).is_some_and(|held| held.equivalent(value)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn work_is_counted_in_calls_as_it_is_carried_out() {
+        let calls =
+            |records, creates, updates, batch| calls_for(&Workload { records, chunk: 1_000, creates, updates, batch }, 2_000);
+        assert_eq!(calls(0, 0, 0, 500), 1);
+        assert_eq!(calls(1_500, 0, 0, 500), 3, "counted, and two pages");
+        assert_eq!(calls(50_000, 0, 0, 500), 60, "a job, and its result in pages");
+        assert_eq!(calls(0, 1_000, 0, 500), 1 + 2 * (3 + 1), "200 a call, read again");
+        assert_eq!(calls(0, 0, 1_000, 1_000), 1 + 1 + 2, "read before, and two calls that change and read");
+        assert_eq!(calls(0, 50_000, 0, 10_000), 1 + 5 * (10 + 5), "five jobs, read again");
+    }
 }

@@ -43,8 +43,8 @@ use concord_engine::change::{Mark, Observation, Position, Version};
 use concord_engine::clock::Moment;
 use concord_engine::config::ChangeDetection;
 use concord_engine::connector::{
-    Capabilities, Changes, Chunk, ChunkCursor, Connector, Feed, FeedHealth, Finding, Made, Outcome, Presence, Since, Write,
-    WriteResult,
+    Allowance, Capabilities, Changes, Chunk, ChunkCursor, Connector, Feed, FeedHealth, Finding, Made, Outcome, Presence, Since,
+    Workload, Write, WriteResult,
 };
 use concord_engine::error::{Code, Error, Result};
 use concord_engine::record::{FeedName, FieldName, Key, ObjectName};
@@ -346,6 +346,14 @@ impl Connector for SalesforceConnector {
         });
         let result = task.await.map_err(|error| Error::new(Code::OutcomeUnknown, "a write was broken off").because(error))?;
         self.shared.forget_after(&selection.object, result)
+    }
+
+    fn allowance(&self) -> Option<Allowance> {
+        self.shared.client.usage().allowance()
+    }
+
+    fn calls_for(&self, work: &Workload) -> u64 {
+        apply::calls_for(work, self.shared.client.settings.bulk_above)
     }
 
     async fn made(&self, selection: &Selection, mark: &Mark, since: Moment, creates: &[Write]) -> Result<Vec<Made>> {

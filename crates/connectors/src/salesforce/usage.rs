@@ -2,6 +2,7 @@
 //! whether one more call is ours to make. Counts; makes no call.
 
 use super::client::Need;
+use concord_engine::connector::Allowance;
 use concord_engine::error::{Code, Error, Result};
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -9,6 +10,7 @@ use tokio::time::Instant;
 
 /// Our own calls are counted by the quarter of an hour.
 const BUCKET: Duration = Duration::from_secs(900);
+const HOUR: Duration = Duration::from_secs(3_600);
 const DAY: Duration = Duration::from_secs(86_400);
 /// First loads stop here, so that people's edits still get through.
 const BACKFILL_PERCENT: u64 = 80;
@@ -35,6 +37,23 @@ impl Usage {
     /// Our own calls of the last 24 hours, as far as this process has made them.
     pub fn own(&self) -> u64 {
         self.own.iter().map(|(_, calls)| *calls).fold(0, u64::saturating_add)
+    }
+
+    /// What is allowed, used and to be expected; `None` before the org has said anything.
+    pub fn allowance(&self) -> Option<Allowance> {
+        let (used, allowed) = self.told?;
+        let share = self.allowed(Need::Now).unwrap_or(allowed);
+        let now = Instant::now();
+        let recent: u64 = self
+            .own
+            .iter()
+            .filter(|(since, _)| now.duration_since(*since) < HOUR)
+            .map(|(_, calls)| *calls)
+            .fold(0, u64::saturating_add);
+        // A process that has just begun has not shown yet how it goes on.
+        let age = self.own.front().map_or(Duration::ZERO, |(since, _)| now.duration_since(*since)).clamp(BUCKET, HOUR);
+        let forecast = recent.saturating_mul(DAY.as_secs()) / age.as_secs().max(1);
+        Some(Allowance { used, allowed, own: self.own(), share, forecast })
     }
 
     /// Whether a call may be made now.
@@ -104,5 +123,9 @@ mod tests {
             usage.made(None);
         }
         assert!(usage.admit(Need::Now).is_err(), "half of a hundred is used");
+        let allowance = usage.allowance().unwrap();
+        assert_eq!((allowance.used, allowance.allowed, allowance.own, allowance.share), (18, 100, 50, 50));
+        assert_eq!(allowance.left(), 0);
+        assert_eq!(allowance.forecast, 50 * 96, "as if every quarter of an hour were like the first");
     }
 }

@@ -236,3 +236,43 @@ async fn thousands_on_either_side_are_loaded_by_jobs_both_ways() {
     assert!(stage.reviews().await.is_empty());
     stage.stop().await;
 }
+
+#[tokio::test]
+async fn an_allowance_that_is_used_up_for_hours_costs_no_attempt_and_is_caught_up_with_by_the_newest_state() {
+    use concord_simulators::salesforce::Limit;
+    let stage = Stage::started(json!({})).await;
+    stage.row("INSERT INTO accounts (account_name) SELECT 'n' || n FROM generate_series(1, 20) n").await;
+    stage.shows("SELECT count(*) FROM accounts WHERE sf_id IS NOT NULL", "20").await;
+    stage.passes_a_beat().await;
+    let allow = |calls| stage.org.simulator.org.state().limits.set_max(Limit::DailyApiRequests, calls);
+    allow(1);
+    for hour in 1..=6 {
+        stage.row(&format!("UPDATE accounts SET account_name = account_name || '.', annual_revenue = {hour}")).await;
+        let waits = || stage.status().syncs[0].members[0].owed >= 20;
+        stage.wait("the edits are recorded and wait", waits).await;
+        stage.minutes_pass(60);
+    }
+    // The database keeps no log for us meanwhile: everything is recorded.
+    stage
+        .wait("the log is let go", || stage.status().feeds.iter().all(|feed| feed.retained_bytes.unwrap_or(0) < 1_000_000))
+        .await;
+    let told = stage.status().allowances;
+    assert!(told.len() == 1 && told[0].calls.allowed == 1 && told[0].left == 0, "{told:?}");
+    let before = stage.org.requests("/composite");
+    allow(100_000);
+    stage
+        .wait("everything is caught up with", || {
+            // The last refusal may just have come: a quarter of an hour is waited after it.
+            stage.minutes_pass(1);
+            stage
+                .accounts()
+                .iter()
+                .all(|one| one["AnnualRevenue"] == json!(6.0) && one["Name"].as_str().unwrap().ends_with("......"))
+        })
+        .await;
+    let calls = stage.org.requests("/composite") - before;
+    assert!(calls <= 12, "{calls} calls for 20 records that changed six times");
+    stage.passes_a_beat().await;
+    assert!(stage.reviews().await.is_empty(), "{:#?}", stage.reviews().await);
+    stage.stop().await;
+}

@@ -102,6 +102,9 @@ async fn a_days_allowance_that_is_used_up_is_told_with_a_time_to_come_back() {
     assert_eq!(error.code, Code::HostedAllowanceUsed);
     assert!(error.retry_after.is_some());
     connector.count(&"Account".into()).await.unwrap();
+    let allowance = connector.allowance().unwrap();
+    assert_eq!((allowance.used, allowance.allowed, allowance.share), (2, 100_000, 100_000));
+    assert_eq!((allowance.own, allowance.left()), (3, 99_997), "the refused one is counted by us, for all we know it was used");
 }
 
 #[tokio::test]

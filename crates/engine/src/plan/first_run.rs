@@ -6,7 +6,7 @@ mod tally;
 
 use super::remapping::Remapping;
 use crate::config::ConfigHash;
-use crate::connector::{ChunkCursor, Connector};
+use crate::connector::{Allowance, ChunkCursor, Connector};
 use crate::error::{Code, Error, Result};
 use crate::link::MemberIndex;
 use crate::rules::SyncRules;
@@ -76,6 +76,9 @@ pub struct MemberPlan {
     pub deletes: u64,
     /// Calls of the system that this takes.
     pub calls: u64,
+    /// The calls that the system allows, where it counts them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub allowance: Option<Allowance>,
 }
 
 /// An example of what was found.

@@ -1,5 +1,6 @@
 //! What the engine tells of itself while it runs: a plain value, published whenever it changes enough to matter.
 
+use crate::connector::Allowance;
 use serde::{Deserialize, Serialize};
 
 /// Everything a person or a monitor wants to see at a glance.
@@ -9,6 +10,21 @@ pub struct Status {
     pub syncs: Vec<SyncStatus>,
     /// One per feed.
     pub feeds: Vec<FeedStatus>,
+    /// One per system that counts our calls.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub allowances: Vec<AllowanceStatus>,
+}
+
+/// The calls that a system lets us make in a day.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub struct AllowanceStatus {
+    /// The system.
+    pub system: String,
+    /// How many are allowed, used and forecast.
+    #[serde(flatten)]
+    pub calls: Allowance,
+    /// Those that are left for Concord now.
+    pub left: u64,
 }
 
 /// How a sync does.

@@ -4,7 +4,7 @@
 use crate::org::{Org, open};
 use crate::support::{Server, Side, wait_until};
 use concord_connectors::kinds::KINDS;
-use concord_engine::clock::SystemClock;
+use concord_engine::clock::{Clock, Moment, SystemClock};
 use concord_engine::config::{self, Config};
 use concord_engine::connector::Connector;
 use concord_engine::error::Result;
@@ -12,12 +12,14 @@ use concord_engine::plan::{self, MemberFacts, Subject};
 use concord_engine::record::SystemName;
 use concord_engine::review::Review;
 use concord_engine::rules::SyncRules;
+use concord_engine::runtime::status::Status;
 use concord_engine::runtime::{Approvals, Handle, Options, Setup, engine};
 use concord_engine::store::Store;
 use concord_engine::store::sqlite::{SqliteStore, StoreOptions};
 use serde_json::{Map, Value as Json, json};
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
@@ -27,12 +29,22 @@ const SETTLE_MS: u64 = 500;
 const TABLE: &str = "CREATE TABLE accounts (id serial PRIMARY KEY, sf_id varchar(18) UNIQUE, account_name text NOT NULL,
     industry_type text, annual_revenue decimal(18,2), last_modified timestamptz, last_sync timestamptz);";
 
+/// The machine's clock, moved on.
+struct MovedClock(Arc<AtomicI64>);
+
+impl Clock for MovedClock {
+    fn now(&self) -> Moment {
+        Moment(SystemClock.now().micros() + self.0.load(Ordering::SeqCst))
+    }
+}
+
 pub struct Stage {
     pub org: Org,
     server: Server,
     store: Arc<dyn Store>,
     folder: tempfile::TempDir,
     few_large_batches: bool,
+    ahead_micros: Arc<AtomicI64>,
     running: Option<(Handle, CancellationToken, JoinSet<Result<()>>)>,
 }
 
@@ -48,7 +60,19 @@ impl Stage {
         server.run(TABLE).await;
         let folder = tempfile::tempdir().unwrap();
         let store = open_store(&folder);
-        Stage { org, server, store, folder, few_large_batches: false, running: None }
+        Stage { org, server, store, folder, few_large_batches: false, ahead_micros: Arc::default(), running: None }
+    }
+
+    /// Time passes, for the org and for the engine.
+    pub fn minutes_pass(&self, minutes: i64) {
+        self.org.simulator.org.clock.advance(minutes * 60_000);
+        self.ahead_micros.fetch_add(minutes * 60_000_000, Ordering::SeqCst);
+    }
+
+    /// How the engine does.
+    pub fn status(&self) -> Status {
+        let (handle, _, _) = self.running.as_ref().expect("the engine runs");
+        handle.status.borrow().clone()
     }
 
     /// Writes as much as there is at a time.
@@ -78,7 +102,7 @@ impl Stage {
             systems,
             syncs: vec![rules],
             store: Arc::clone(&self.store),
-            clock: Arc::new(SystemClock),
+            clock: Arc::new(MovedClock(Arc::clone(&self.ahead_micros))),
             options,
             approvals: Approvals::All,
         };

@@ -4,7 +4,7 @@
 use super::{FirstRun, MemberPlan, SAMPLES_MAX};
 use crate::change::Observation;
 use crate::config::ConfigHash;
-use crate::connector::{Connector, Since};
+use crate::connector::{Connector, Since, Workload};
 use crate::link::{FieldIndex, MemberIndex};
 use crate::map;
 use crate::record::Record;
@@ -266,7 +266,10 @@ impl<'a> Tally<'a> {
             let most = connectors.get(place).map_or(1, |connector| connector.capabilities().max_batch);
             let batch = u64::try_from(most.min(self.rules.batch_size)).unwrap_or(1).max(1);
             let chunk = u64::try_from(super::CHUNK).unwrap_or(u64::MAX);
-            plan.calls = plan.records.div_ceil(chunk) + (plan.creates + plan.updates).div_ceil(batch);
+            let work = Workload { records: plan.records, chunk, creates: plan.creates, updates: plan.updates, batch };
+            let connector = connectors.get(place);
+            plan.calls = connector.map_or(0, |connector| connector.calls_for(&work));
+            plan.allowance = connector.and_then(|connector| connector.allowance());
         }
         report
     }
