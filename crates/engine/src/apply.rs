@@ -9,7 +9,8 @@ use crate::flight::{Flight, Intent};
 use crate::ledger::Rule;
 use crate::link::{FlightId, Life, Link, LinkId, MemberIndex};
 use crate::record::Record;
-use crate::runtime::core::{Airborne, Core, Effect, Event};
+use crate::runtime::airborne::Airborne;
+use crate::runtime::core::{Core, Effect, Event};
 use crate::schema::Selection;
 use std::sync::Arc;
 

@@ -2,6 +2,7 @@
 //! waits for nothing but the store; whatever speaks to a system is a job of its own that answers with an event. What a
 //! job does to the outside world begins only when the transaction that says so is durable.
 
+use super::airborne::Airborne;
 use super::command::Command;
 use super::desk::{Desk, Layouts};
 use super::jitter::Jitter;
@@ -11,16 +12,16 @@ use super::status::Status;
 use super::{Approvals, Options, Setup};
 use crate::apply::Launch;
 use crate::capture::FeedState;
-use crate::change::{Position, Version};
+use crate::change::Position;
 use crate::clock::{Clock, Moment};
-use crate::connector::{Batch, Chunk, Connector, Feed, FeedHealth, Operation, Presence, WriteResult};
+use crate::connector::{Batch, Chunk, Connector, Feed, FeedHealth, Presence, WriteResult};
 use crate::doubt::LookedUp;
 use crate::error::{Code, Error, Result};
 use crate::flight::Flight;
 use crate::identify::{Candidates, Find, Unidentified};
 use crate::link::{FlightId, LinkId, MemberIndex, ReviewId, SyncId};
 use crate::monitor::Meters;
-use crate::record::{FeedName, Key, Record, SystemName};
+use crate::record::{FeedName, Key, SystemName};
 use crate::rules::{MemberRules, SyncRules};
 use crate::store::{Address, Transaction};
 use futures_util::stream::{FuturesOrdered, StreamExt};
@@ -212,43 +213,6 @@ pub(crate) struct Core {
     pub last_health: Option<Moment>,
     last_status: Option<Moment>,
     pub saturated_since: Option<Moment>,
-}
-
-/// A flight under way.
-pub(crate) struct Airborne {
-    pub flight: Arc<Flight>,
-    pub sync: usize,
-    /// Whether the call has come back (or belonged to an earlier run) and what is left of it is in doubt.
-    pub in_doubt: bool,
-    /// Whether the fence that is being waited for was set after the doubt arose.
-    pub fenced: bool,
-    /// Whether its records are being read, the feed having proven nothing.
-    pub verifying: bool,
-    /// Not looked at before: what it was to make may still come, or its feed is about to tell of it.
-    pub again_at: Option<Moment>,
-    /// What was answered for writes that the feed is yet to tell of, and when: see `settle`.
-    pub answers: BTreeMap<LinkId, Answer>,
-}
-
-/// That a write happened, as the call said it.
-#[derive(Clone)]
-pub(crate) struct Answer {
-    pub at: Moment,
-    pub key: Key,
-    pub image: Option<Record>,
-    pub version: Version,
-}
-
-impl Airborne {
-    /// A flight that sets out, or one of an earlier run, of which nobody knows what became.
-    pub fn new(flight: Arc<Flight>, sync: usize, in_doubt: bool) -> Airborne {
-        Airborne { flight, sync, in_doubt, fenced: false, verifying: false, again_at: None, answers: BTreeMap::new() }
-    }
-
-    /// Whether any of its writes makes a record.
-    pub fn creates(&self) -> bool {
-        self.flight.intents.iter().any(|intent| matches!(intent.write.operation, Operation::Create { .. }))
-    }
 }
 
 impl Core {

@@ -1,6 +1,7 @@
 //! Starts, supervises and stops: one future that owns every task of a run. Dropping it is a kill; cancelling its token is
 //! an orderly stop. Nothing here decides about records: see the stages.
 
+pub(crate) mod airborne;
 pub(crate) mod bounds;
 mod carrying;
 pub mod command;

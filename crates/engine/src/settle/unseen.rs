@@ -1,0 +1,92 @@
+//! Writes that were not guarded. A member that cannot guard its writes may have written over what a user did a moment
+//! before. Only its feed can tell, which gives both in their order. So a change of such a record is settled by its echo rather
+//! than by its answer, and what the feed told of the record before the echo is decided first, as if the write had not happened
+//! (invariant 3): what wins over the write is then written again, and what loses is in the ledger.
+
+use crate::connector::Operation;
+use crate::error::Result;
+use crate::flight::Intent;
+use crate::link::{FlightId, Link, MemberIndex, Side};
+use crate::reconcile::{Uniqueness, Written};
+use crate::runtime::airborne::Answer;
+use crate::runtime::core::{Core, SyncState};
+use crate::runtime::desk::{Desk, address};
+use std::cmp::Ordering;
+use std::sync::Arc;
+
+impl Core {
+    /// Whether the feed is to say what a write went over, and so settles it.
+    pub(super) fn is_settled_by_its_echo(&self, sync: usize, member: MemberIndex, intent: &Intent) -> bool {
+        let Some(connector) = self.connector(sync, member) else { return false };
+        let capabilities = connector.capabilities();
+        // Nobody can have worked on a record before it was made.
+        let makes = matches!(intent.write.operation, Operation::Create { .. });
+        capabilities.marks && !capabilities.guarded_writes && !makes && !crate::mutants::active("unguarded_settled_by_answer")
+    }
+
+    /// The feed is past the fence, or cannot tell: what was answered settles what is left open.
+    pub(crate) async fn settle_answered(&mut self, id: FlightId) -> Result<()> {
+        let Some(airborne) = self.flights.get(&id) else { return Ok(()) };
+        let answers = airborne.answers.clone();
+        let (sync, flight) = (airborne.sync, Arc::clone(&airborne.flight));
+        let member = flight.member;
+        // What was made in a life of the system that is over, a read tells.
+        if answers.is_empty() || !self.is_provable(sync, member, id) {
+            return Ok(());
+        }
+        self.commit();
+        let mut desk = self.desk();
+        desk.load_links(&self.store, answers.keys().copied().collect()).await?;
+        for intent in &flight.intents {
+            let open = desk.link(intent.link).and_then(|link| link.sides.get(member)).is_some_and(|side| side.flight == Some(id));
+            let Some(Answer { key, image, version, .. }) = answers.get(&intent.link).filter(|_| open).cloned() else { continue };
+            let (operation, planned) = (&intent.write.operation, intent.decision);
+            let written = Written { operation, key, image, version, hops: flight.hops, planned };
+            self.settle_written(&mut desk, sync, member, intent, &written).await?;
+        }
+        self.decide_touched(&mut desk, false).await?;
+        if let Some(airborne) = self.flights.get_mut(&id) {
+            airborne.answers.clear();
+        }
+        self.land_if_empty(&mut desk, id).await?;
+        desk.flush(&mut self.transaction);
+        Ok(())
+    }
+
+    /// Decides what a member that guards nothing showed before a write which did not know of it, if it can be decided.
+    pub(super) fn decide_the_unseen(
+        &mut self,
+        desk: &mut Desk,
+        sync: usize,
+        member: MemberIndex,
+        intent: &Intent,
+        written: &Written<'_>,
+    ) -> Result<()> {
+        let Some(connector) = self.connector(sync, member).filter(|it| !it.capabilities().guarded_writes) else {
+            return Ok(());
+        };
+        let Some(key) = desk.link(intent.link).and_then(|link| link.sides.get(member)?.key.clone()) else { return Ok(()) };
+        let Some(rules) = self.rules(sync) else { return Ok(()) };
+        let there = address(rules.id, member, &key);
+        let before = desk.slot(&there).and_then(|slot| slot.pending.as_ref()).map(|pending| pending.version.clone());
+        let older = before.is_some_and(|before| connector.compare(&before, &written.version) == Some(Ordering::Less));
+        if older && !crate::mutants::active("unseen_cleared") {
+            self.decide_by(desk, sync, intent.link, None, &Uniqueness::Known(Vec::new()))?;
+        }
+        Ok(())
+    }
+
+    /// What was decided while nothing can be sent on its way is put on the list of debts.
+    pub(super) fn put_debts_down(&mut self, sync: usize, link: &mut Link) {
+        if self.syncs.get(sync).is_some_and(SyncState::active) {
+            return;
+        }
+        let now = self.now();
+        let owing = |side: &Side| side.is_owing() && side.flight.is_none() && !side.queued && side.blocked.is_none();
+        let members: Vec<MemberIndex> =
+            (0..link.sides.len()).filter(|member| link.sides.get(*member).is_some_and(owing)).collect();
+        for member in members {
+            self.owe_later(sync, link, member, now);
+        }
+    }
+}
