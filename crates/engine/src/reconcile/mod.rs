@@ -8,6 +8,7 @@
 
 mod contend;
 mod fold;
+mod follow;
 mod groups;
 mod life;
 mod patch;
