@@ -215,22 +215,23 @@ async fn a_create_that_could_be_one_of_several_waits_for_a_person() {
 
 #[tokio::test]
 async fn thousands_on_either_side_are_loaded_by_jobs_both_ways() {
-    const EACH: usize = 5_000;
+    const IN_ORG: usize = 2_500;
+    const IN_DATABASE: usize = 4_000;
     let stage = Stage::new(json!({})).await.few_large_batches();
     // Calls take their time, and what is to be written gathers meanwhile.
     stage.org.fault(json!({"on": {"method": "POST", "path": "/composite/sobjects"}, "times": null, "do": {"slow": {"ms": 300}}}));
-    let records: Vec<_> = (0..EACH).map(|n| json!({"Name": format!("made in the org {n}")})).collect();
+    let records: Vec<_> = (0..IN_ORG).map(|n| json!({"Name": format!("made in the org {n}")})).collect();
     let records: Vec<_> = records.iter().map(|record| record.as_object().unwrap().clone()).collect();
     stage.org.simulator.person().create_all("Account", &records).unwrap();
     stage
         .row(&format!(
-            "INSERT INTO accounts (account_name) SELECT 'made in the database ' || n FROM generate_series(1, {EACH}) n"
+            "INSERT INTO accounts (account_name) SELECT 'made in the database ' || n FROM generate_series(1, {IN_DATABASE}) n"
         ))
         .await;
     let stage = stage.start().await;
-    stage.shows("SELECT count(sf_id) FROM accounts", &(2 * EACH).to_string()).await;
+    stage.shows("SELECT count(sf_id) FROM accounts", &(IN_ORG + IN_DATABASE).to_string()).await;
     let made = |part: &str| stage.accounts().iter().filter(|one| one["Name"].as_str().unwrap().contains(part)).count();
-    assert_eq!((made("in the org"), made("in the database")), (EACH, EACH));
+    assert_eq!((made("in the org"), made("in the database")), (IN_ORG, IN_DATABASE));
     assert!(stage.org.requests("/jobs/query") >= 1, "read by a job");
     assert!(stage.org.requests("/batches") >= 1, "written by a job");
     assert!(stage.reviews().await.is_empty());
@@ -273,6 +274,47 @@ async fn an_allowance_that_is_used_up_for_hours_costs_no_attempt_and_is_caught_u
     let calls = stage.org.requests("/composite") - before;
     assert!(calls <= 12, "{calls} calls for 20 records that changed six times");
     stage.passes_a_beat().await;
+    assert!(stage.reviews().await.is_empty(), "{:#?}", stage.reviews().await);
+    stage.stop().await;
+}
+
+#[tokio::test]
+async fn kills_under_load_lose_and_double_nothing_between_an_org_and_a_database() {
+    let mut stage = Stage::started(json!({})).await;
+    for round in 0..6_u64 {
+        // Answers are lost now and then, besides: what a kill leaves open can be anything.
+        if round % 2 == 1 {
+            stage.org.fault(json!({"on": {"method": "POST", "path": "/composite"}, "do": "answer_lost"}));
+        }
+        stage.row(&format!("INSERT INTO accounts (account_name) SELECT 'row {round} ' || n FROM generate_series(1, 12) n")).await;
+        for number in 0..12 {
+            stage.org.create("Account", json!({"Name": format!("account {round} {number}")}));
+        }
+        stage.row(&format!("UPDATE accounts SET annual_revenue = {round} WHERE account_name LIKE 'row %'")).await;
+        for account in stage.accounts().iter().filter(|one| one["Name"].as_str().unwrap().starts_with("account")) {
+            stage.org.update("Account", account["Id"].as_str().unwrap(), json!({"Industry": format!("Round {round}")}));
+        }
+        // At ever other moments of the work.
+        let moment = std::time::Duration::from_millis(7 + 23 * round);
+        let _ = tokio::time::timeout(moment, std::future::pending::<()>()).await;
+        stage = stage.crash().await.start().await;
+    }
+    stage.shows("SELECT count(*) FROM accounts WHERE sf_id IS NOT NULL", "144").await;
+    stage.passes_a_beat().await;
+    stage.wait("level", || stage.status().syncs[0].level).await;
+    let rows = stage
+        .rows("SELECT sf_id, account_name, coalesce(industry_type, ''), coalesce(annual_revenue::int, -1)::text FROM accounts")
+        .await;
+    assert_eq!((rows.len(), stage.accounts().len()), (144, 144));
+    for row in rows {
+        let [id, name, industry, revenue] = row.as_slice() else { panic!("{row:?}") };
+        let account = stage.account(id);
+        assert_eq!(account["Name"], json!(name));
+        assert_eq!(account["Industry"].as_str().unwrap_or(""), industry, "{name}");
+        assert_eq!(account["AnnualRevenue"].as_f64().map_or("-1".to_owned(), |amount| amount.to_string()), *revenue, "{name}");
+        let (last, expected) = if name.starts_with("row") { (revenue, "5") } else { (industry, "Round 5") };
+        assert_eq!(last, expected, "{name}");
+    }
     assert!(stage.reviews().await.is_empty(), "{:#?}", stage.reviews().await);
     stage.stop().await;
 }

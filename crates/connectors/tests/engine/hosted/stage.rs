@@ -179,6 +179,12 @@ impl Stage {
         self.server.run(sql).await;
     }
 
+    /// What a query shows.
+    pub async fn rows(&self, sql: &str) -> Vec<Vec<String>> {
+        let rows = self.server.rows(sql).await;
+        rows.into_iter().map(|row| row.into_iter().map(Option::unwrap_or_default).collect()).collect()
+    }
+
     /// The one value that a query shows.
     pub async fn value(&self, sql: &str) -> String {
         self.server.rows(sql).await[0][0].clone().unwrap_or_default()
