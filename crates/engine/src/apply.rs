@@ -61,9 +61,14 @@ impl Core {
     /// Whether the feed would tell of a write made now: it has begun (anew, after a gap), and carries the object. Of a write
     /// that no feed tells of, nothing could be proven later.
     fn is_told_of(&self, sync: usize, member: MemberIndex) -> bool {
-        let Some(rules) = self.member_rules(sync, member) else { return false };
-        let mut of_system = self.feeds.iter().filter(|((system, _), _)| *system == rules.system);
-        of_system.any(|(_, feed)| self.carries(sync, member, feed))
+        self.feeds_of(sync, member).next().is_some()
+    }
+
+    /// The feeds that carry a member's object.
+    pub(crate) fn feeds_of(&self, sync: usize, member: MemberIndex) -> impl Iterator<Item = &crate::capture::FeedState> {
+        let system = self.member_rules(sync, member).map(|rules| &rules.system);
+        let of_system = self.feeds.iter().filter(move |((of, _), _)| Some(of) == system);
+        of_system.map(|(_, feed)| feed).filter(move |feed| self.carries(sync, member, feed))
     }
 
     /// Puts a write into a flight, and the flight's number into the link.

@@ -50,6 +50,8 @@ pub(crate) struct FeedState {
     pub asking_health: bool,
     /// How many captured batches were taken in since the fence for `once` was passed.
     pub fences_passed: u64,
+    /// Whether what it told last had a word on who made it, which a feed that only asks what is new does not have.
+    pub tells_whose: bool,
 }
 
 /// A record that a read did not find. It counts as deleted once the feed has passed a fence set after the read.
@@ -410,5 +412,6 @@ pub(super) fn unprepared() -> FeedState {
         acknowledge_next: None,
         asking_health: false,
         fences_passed: 0,
+        tells_whose: true,
     }
 }

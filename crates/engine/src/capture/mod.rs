@@ -49,11 +49,12 @@ impl Core {
         let Batch { events, position } = batch;
         let quiet = events.is_empty();
         let mut arrived: Vec<Incoming> = Vec::with_capacity(events.len());
-        let mut lag = None;
+        let (mut lag, mut tells_whose) = (None, None);
         for event in events {
             match event {
                 FeedEvent::Observed(observation) => {
                     lag = Some(now.since(observation.time.at));
+                    tells_whose = Some(observation.mark.is_some() || !observation.time.estimated);
                     self.receive(&system, observation, now, &mut arrived);
                 }
                 FeedEvent::Truncated { object, version, time } => {
@@ -76,6 +77,7 @@ impl Core {
         let deferred = match self.feeds.get_mut(&key) {
             Some(state) => {
                 state.idle = quiet;
+                state.tells_whose = tells_whose.unwrap_or(state.tells_whose);
                 state.state = if quiet { "idle" } else { "reading" }.to_owned();
                 // A source that was asked and had nothing more is caught up with.
                 state.lag = if quiet { Some(Duration::ZERO) } else { lag };

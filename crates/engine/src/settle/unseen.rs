@@ -18,10 +18,15 @@ impl Core {
     /// Whether the feed is to say what a write went over, and so settles it.
     pub(super) fn is_settled_by_its_echo(&self, sync: usize, member: MemberIndex, intent: &Intent) -> bool {
         let Some(connector) = self.connector(sync, member) else { return false };
+        let tells_whose = self.feeds_of(sync, member).any(|feed| feed.tells_whose);
         let capabilities = connector.capabilities();
         // Nobody can have worked on a record before it was made.
         let makes = matches!(intent.write.operation, Operation::Create { .. });
-        capabilities.marks && !capabilities.guarded_writes && !makes && !crate::mutants::active("unguarded_settled_by_answer")
+        capabilities.marks
+            && tells_whose
+            && !capabilities.guarded_writes
+            && !makes
+            && !crate::mutants::active("unguarded_settled_by_answer")
     }
 
     /// The feed is past the fence, or cannot tell: what was answered settles what is left open.
