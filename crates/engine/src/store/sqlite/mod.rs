@@ -52,7 +52,7 @@ pub struct StoreOptions {
 
 impl Default for StoreOptions {
     fn default() -> StoreOptions {
-        StoreOptions { cache_bytes: 64 << 20, wal_bytes_max: 128 << 20, file_bytes_max: None, identity: None }
+        StoreOptions { cache_bytes: 48 << 20, wal_bytes_max: 128 << 20, file_bytes_max: None, identity: None }
     }
 }
 

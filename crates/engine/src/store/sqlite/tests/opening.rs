@@ -108,6 +108,6 @@ async fn the_file_is_set_up_as_promised() {
     assert_eq!(ask("PRAGMA journal_mode").await, Value::Text("wal".to_owned()));
     assert_eq!(ask("PRAGMA synchronous").await, Value::Integer(2));
     assert_eq!(ask("PRAGMA page_size").await, Value::Integer(4096));
-    assert_eq!(ask("PRAGMA cache_size").await, Value::Integer(-64 * 1024));
+    assert_eq!(ask("PRAGMA cache_size").await, Value::Integer(-48 * 1024));
     assert_eq!(ask("PRAGMA foreign_keys").await, Value::Integer(0));
 }
