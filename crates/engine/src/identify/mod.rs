@@ -28,6 +28,8 @@ use std::time::Duration;
 /// How long a stranger is put off at first, and at most, whose identity cannot be told yet.
 const PUT_OFF_MIN: Duration = Duration::from_millis(50);
 const PUT_OFF_MAX: Duration = Duration::from_secs(10);
+/// Links whose doubles a person is no longer asked about are kept on the list up to so many.
+const DOUBLES_KEPT: usize = 1_000;
 
 /// Strangers of a sync that wait to be identified.
 #[derive(Default)]
@@ -212,9 +214,15 @@ impl Core {
 
     /// A person is asked about this stranger because of that link.
     pub(crate) fn is_double_of(&mut self, sync: usize, address: Address, link: LinkId) {
-        if let Some(state) = self.syncs.get_mut(sync) {
-            state.unidentified.doubles.entry(link).or_default().insert(address);
+        let parked = &self.parked;
+        let Some(state) = self.syncs.get_mut(sync) else { return };
+        let doubles = &mut state.unidentified.doubles;
+        // What was decided otherwise meanwhile is let go when there is more of it than of the rest (invariant 10).
+        if doubles.len() > DOUBLES_KEPT.saturating_add(parked.len().saturating_mul(2)) {
+            doubles.values_mut().for_each(|addresses| addresses.retain(|address| parked.contains_key(address)));
+            doubles.retain(|_, addresses| !addresses.is_empty());
         }
+        doubles.entry(link).or_default().insert(address);
     }
 
     /// A link has another match value by now, or its record is gone: nobody need be asked about its doubles any more.
