@@ -27,6 +27,9 @@ pub(crate) struct Launch {
 /// still, writing stands still too, for what goes on there is not seen.
 const UNTOLD_MAX: usize = 64;
 
+/// The coarsest time of an edit from which it is measured how fast it was carried.
+const MEASURED_MICROS_MAX: u32 = 10_000;
+
 /// How long the debt of a link that is busy elsewhere is put off.
 const BUSY_PAUSE: std::time::Duration = std::time::Duration::from_millis(200);
 
@@ -79,7 +82,7 @@ impl Core {
             link: link.id,
             write: Write { id: link.id.0, operation },
             decision: link.decision,
-            edited: edited_at(link, member),
+            edited: if self.is_loading(sync) { Moment::default() } else { edited_at(link, member) },
         };
         let (batch_size, sync_id) = match self.syncs.get(sync) {
             Some(state) => (self.batch_size(sync, member, state.rules.batch_size), state.rules.id),
@@ -96,6 +99,12 @@ impl Core {
         if let Some(side) = link.sides.get_mut(member) {
             side.flight = Some(flight.id);
         }
+    }
+
+    /// Whether the members are being read for the first time: how old what they show is tells nothing of how fast edits
+    /// are carried.
+    fn is_loading(&self, sync: usize) -> bool {
+        self.syncs.get(sync).is_some_and(|state| state.members.iter().any(|member| !member.load.is_done()))
     }
 
     fn batch_size(&self, sync: usize, member: MemberIndex, wanted: usize) -> usize {
@@ -197,7 +206,8 @@ impl Core {
     }
 }
 
-/// When the newest edit that a write carries was made; nothing where no feed has told a time (a first read).
+/// When the newest edit that a write carries was made; nothing where that is not known finely enough to measure by (a read
+/// has told of it, or a stamp of whole seconds).
 fn edited_at(link: &Link, member: MemberIndex) -> Moment {
     if let Life::Deleted { at, .. } = link.life {
         return at;
@@ -207,7 +217,9 @@ fn edited_at(link: &Link, member: MemberIndex) -> Moment {
     let newest = |groups: &mut dyn Iterator<Item = usize>| {
         let agreed = groups.filter_map(|group| link.groups.get(group)?.agreed.as_ref());
         let told = agreed.filter(|agreed| {
-            !matches!(agreed.rule, Rule::NewMapping | Rule::Manual | Rule::NoLongerInConflict) && !agreed.time.estimated
+            !matches!(agreed.rule, Rule::NewMapping | Rule::Manual | Rule::NoLongerInConflict)
+                && !agreed.time.estimated
+                && agreed.time.granularity_micros <= MEASURED_MICROS_MAX
         });
         told.map(|agreed| agreed.time.at).max().unwrap_or_default()
     };

@@ -4,8 +4,8 @@
 use crate::change::{EditTime, Image, Mark, Observation, stamp};
 use crate::clock::Moment;
 use crate::link::{Cells, FlightId, MemberIndex, Pending, Shown};
-use crate::record::Record;
-use crate::rules::{MemberRules, SyncRules};
+use crate::record::{FieldName, Record};
+use crate::rules::{MemberField, SyncRules};
 use crate::runtime::desk::address;
 use crate::store::Address;
 
@@ -42,7 +42,7 @@ pub(crate) fn incoming(
     let shown = match image {
         Image::Deleted => Shown::Gone { time },
         Image::Full(record) | Image::Partial(record) => {
-            let time = edit_time(rules.members.get(member), &record, time, now);
+            let time = edit_time(rules, member, &record, time, now);
             let cells: Cells =
                 (0..rules.fields.len()).map(|field| record.get(rules.at(member, field)?.name.as_str()).cloned()).collect();
             let times = cells.iter().map(|cell| cell.as_ref().map(|_| time)).collect();
@@ -73,13 +73,94 @@ pub(crate) fn incoming(
 }
 
 /// The time of an edit: the configured field where the record shows it, the feed's otherwise; never later than now.
-pub(super) fn edit_time(member: Option<&MemberRules>, record: &Record, feed: EditTime, now: Moment) -> EditTime {
-    let field = member.and_then(|member| member.edit_time_field.as_ref());
+///
+/// The feed's also where it is exact and the field tells nothing more: as a copy of another member's stamps, which an edit
+/// here leaves as it is, or as a coarser stamp of the same moment.
+fn edit_time(rules: &SyncRules, member: MemberIndex, record: &Record, feed: EditTime, now: Moment) -> EditTime {
+    let side = rules.members.get(member);
+    let field = side.and_then(|side| side.edit_time_field.as_ref());
     let stamped = field.and_then(|field| {
         let value = record.get(field.as_str())?;
-        let (at, granularity_micros) = stamp(value, member?.schema.field(field.as_str()).map(|field| &field.ty))?;
-        Some(EditTime { at, granularity_micros, estimated: false })
+        let (at, granularity_micros) = stamp(value, side?.schema.field(field.as_str()).map(|field| &field.ty))?;
+        let stamped = EditTime { at, granularity_micros, estimated: false };
+        let tells_less = is_a_copy(rules, member, field) || is_coarser(stamped, feed);
+        Some(if tells_less && !feed.estimated { feed } else { stamped })
     });
     let time = stamped.unwrap_or(feed);
     EditTime { at: time.at.min(now), ..time }
+}
+
+/// Whether what this member shows in a field comes from other members alone.
+fn is_a_copy(rules: &SyncRules, member: MemberIndex, field: &FieldName) -> bool {
+    let here = |at: &&MemberField| at.name == *field;
+    rules.fields.iter().filter_map(|field| field.members.get(member)?.as_ref()).find(here).is_some_and(|at| !at.outward)
+}
+
+/// Whether a stamp is of the moment that the feed tells, and coarser: a record is stamped a little before it is committed.
+fn is_coarser(stamped: EditTime, feed: EditTime) -> bool {
+    let behind = feed.at.micros().saturating_sub(stamped.at.micros());
+    let grain = i64::from(stamped.granularity_micros);
+    stamped.granularity_micros > feed.granularity_micros && (0..grain.saturating_mul(2)).contains(&behind)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::reconcile::tests::support::rules;
+    use crate::schema::Type;
+    use crate::value::{TimestampTz, Value};
+
+    const NOW: Moment = Moment(2_000_000_000);
+    const SECOND: u32 = 1_000_000;
+
+    /// A sync whose members stamp their edits in whole seconds in the field `at`.
+    fn stamping() -> SyncRules {
+        let mut rules = rules(2, &["name", "at"]);
+        for member in &mut rules.members {
+            member.edit_time_field = Some("at".into());
+            member.schema.fields[2].ty = Type::TimestampTz { fraction_digits: 0 };
+        }
+        rules
+    }
+
+    fn time(rules: &SyncRules, stamped_micros: i64, feed: EditTime) -> EditTime {
+        let mut record = Record::new();
+        record.set("at".into(), Value::TimestampTz(TimestampTz::from_micros(stamped_micros)));
+        edit_time(rules, 0, &record, feed, NOW)
+    }
+
+    fn exact(at: i64) -> EditTime {
+        EditTime { at: Moment(at), granularity_micros: 1_000, estimated: false }
+    }
+
+    #[test]
+    fn an_edit_has_the_time_of_its_field() {
+        let stamped = EditTime { at: Moment(500_000_000), granularity_micros: SECOND, estimated: false };
+        assert_eq!(time(&stamping(), 500_000_000, exact(900_000_000)), stamped);
+        assert_eq!(
+            time(&stamping(), 500_000_000, exact(499_999_999)),
+            stamped,
+            "a stamp that is later than the commit is the user's own"
+        );
+        assert_eq!(time(&stamping(), 3_000_000_000, exact(900_000_000)).at, NOW, "never later than now");
+    }
+
+    #[test]
+    fn a_coarse_stamp_of_the_moment_that_the_feed_tells_is_known_as_finely_as_the_feed_tells_it() {
+        assert_eq!(time(&stamping(), 500_000_000, exact(500_730_000)), exact(500_730_000));
+        assert_eq!(time(&stamping(), 500_000_000, exact(501_020_000)), exact(501_020_000), "committed in the next second");
+        let read = EditTime { estimated: true, ..exact(500_730_000) };
+        assert_eq!(time(&stamping(), 500_000_000, read).granularity_micros, SECOND, "a read tells when it read");
+    }
+
+    #[test]
+    fn a_copy_of_the_other_sides_stamps_tells_nothing_of_an_edit_here() {
+        let mut rules = stamping();
+        if let Some(at) = &mut rules.fields[1].members[0] {
+            at.outward = false;
+        }
+        assert_eq!(time(&rules, 500_000_000, exact(900_000_000)), exact(900_000_000));
+        let read = EditTime { estimated: true, ..exact(900_000_000) };
+        assert_eq!(time(&rules, 500_000_000, read).at, Moment(500_000_000), "it is better than the time of a read");
+    }
 }

@@ -18,7 +18,7 @@ mod verdict;
 mod work;
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 pub use fold::{Folded, fold, refine_agreed, refine_times};
 pub use patch::{Patch, patch};

@@ -17,6 +17,6 @@ mod remapping;
 mod returns;
 mod rulings;
 mod script;
-mod support;
+pub(crate) mod support;
 mod unique;
 mod world;
