@@ -16,6 +16,8 @@ SEEDS ?= 100000
 # In how many seeds of each kind `make soak-mutants` looks for a planted bug before it gives up.
 SEEDS_MUTANTS ?= 5000
 SECONDS_MAX ?= 0
+# What `make demo` keeps equal: salesforce, or postgres for two databases.
+PAIR ?= salesforce
 
 .PHONY: help test setup fmt lint deny advisories demo soak soak-mutants bench clean
 
@@ -41,10 +43,10 @@ deny: setup ## licences, bans and sources of every dependency
 advisories: setup ## known vulnerabilities in the dependencies; needs the network
 	@cargo deny check advisories
 
-demo: ## two databases kept equal, live, in the terminal; Ctrl-C leaves nothing running
-	@tools/setup.sh --server-only || echo "demo: no PostgreSQL server here, so two SQLite files are used instead"
-	cargo build --quiet --package concord
-	exec "$(TARGET_DIR)/debug/concord" demo --seconds $(SECONDS_MAX)
+demo: ## Salesforce (simulated) and PostgreSQL kept equal, live, in the terminal; Ctrl-C leaves nothing running
+	@tools/setup.sh --server-only || echo "demo: no PostgreSQL server here, so SQLite takes its place"
+	cargo build --quiet --package concord --package concord-simulators
+	exec "$(TARGET_DIR)/debug/concord" demo --pair $(PAIR) --seconds $(SECONDS_MAX)
 
 soak: ## the simulation over SEEDS=… seeds
 	@cargo run --quiet --release --package concord-simulation -- --count $(SEEDS) --jobs $$(nproc)

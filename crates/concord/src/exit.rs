@@ -22,7 +22,10 @@ impl Exit {
     pub fn of(error: &Error) -> Exit {
         match (error.class(), error.code) {
             (Class::BadInput, _) => Exit::BadInput,
-            (_, Code::ControlFailed | Code::FileUnusable | Code::PortTaken | Code::DemoServerFailed) => Exit::Environment,
+            (
+                _,
+                Code::ControlFailed | Code::FileUnusable | Code::PortTaken | Code::DemoServerFailed | Code::DemoSimulatorMissing,
+            ) => Exit::Environment,
             // What a configuration refers to (a secret), a system, or the store is not as it must be.
             (_, code) if matches!(code.number() / 1000, 1 | 2 | 4) => Exit::Environment,
             _ => Exit::Failure,

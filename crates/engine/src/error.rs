@@ -297,10 +297,12 @@ codes! {
     FileUnusable = 5007, Stop, "Check that the file named exists and who may read and write it.";
     /// The port could not be opened.
     PortTaken = 5008, Stop, "Choose another port.";
-    /// The demo's database server did not start.
-    DemoServerFailed = 5009, Stop, "Read the server's log named in the message, or run the demo on two files: `concord demo --help` says how.";
+    /// A system that the demo started does not do what it should.
+    DemoServerFailed = 5009, Stop, "The message has the last lines of its log. Run the demo on other systems: `concord demo --help` says how.";
     /// A command's argument is wrong.
     ArgumentWrong = 5010, BadInput, "Correct the argument named; --help shows an example.";
+    /// The program that simulates a system for the demo is not there.
+    DemoSimulatorMissing = 5011, Stop, "Build it beside `concord`: cargo build --package concord-simulators. Or show two databases instead: `concord demo --help` says how.";
 }
 
 impl Code {

@@ -42,6 +42,9 @@ struct Arguments {
     /// What chance begins with.
     #[arg(long, default_value_t = 1)]
     seed: u64,
+    /// Ends when standard input does: with whoever started it, however that one ends.
+    #[arg(long)]
+    until_input_ends: bool,
 }
 
 #[tokio::main]
@@ -56,6 +59,7 @@ async fn main() -> ExitCode {
 }
 
 async fn serve(arguments: Arguments) -> Result<(), String> {
+    let until_input_ends = arguments.until_input_ends;
     let options = Options {
         my_domain: arguments.my_domain,
         seed: arguments.seed,
@@ -79,12 +83,26 @@ async fn serve(arguments: Arguments) -> Result<(), String> {
     let shutdown = CancellationToken::new();
     let serving = run(org, identity, listeners, shutdown.clone());
     let interrupted = async {
-        // Without a way to be interrupted it serves until it is killed.
-        let _ = tokio::signal::ctrl_c().await;
+        tokio::select! {
+            // Without a way to be interrupted it serves until it is killed.
+            _ = tokio::signal::ctrl_c() => {}
+            () = input_ends(), if until_input_ends => {}
+        }
         shutdown.cancel();
     };
     tokio::join!(serving, interrupted);
     Ok(())
+}
+
+/// Waits for the end of standard input. What comes before it is nothing to us.
+async fn input_ends() {
+    let (ended, end) = tokio::sync::oneshot::channel();
+    // A thread of its own: a read of standard input cannot be given up, and must not hold the runtime's end.
+    std::thread::spawn(move || {
+        let _ = std::io::copy(&mut std::io::stdin().lock(), &mut std::io::sink());
+        let _ = ended.send(());
+    });
+    let _ = end.await;
 }
 
 fn read<T: DeserializeOwned>(path: &Path) -> Result<T, String> {

@@ -1,21 +1,24 @@
-//! `concord demo`: two databases being kept equal, live. Leaves nothing behind.
+//! `concord demo`: two systems being kept equal, live. Leaves nothing behind.
 
 use super::Context;
-use crate::demo::{self, Wanted};
+use crate::demo::{self, Pair, Wanted};
 use crate::exit::Exit;
 use crate::logging::{self, LogFormat, LogSettings};
 use clap::Args;
 use concord_engine::error::Result;
 use std::time::Duration;
 
-/// Show two databases being kept equal, live.
+/// Show two systems being kept equal, live: a simulated Salesforce org and PostgreSQL, or two databases.
 #[derive(Debug, Args)]
-#[command(after_help = "Example:\n  concord demo\n  concord demo --sqlite --seconds 20")]
+#[command(after_help = "Example:\n  concord demo\n  concord demo --pair postgres\n  concord demo --sqlite --seconds 20")]
 pub struct Demo {
+    /// What is kept equal.
+    #[arg(long, value_enum, value_name = "PAIR", default_value_t = Pair::Salesforce)]
+    pair: Pair,
     /// Stop after so many seconds; 0 goes on until Ctrl-C.
     #[arg(long, value_name = "SECONDS", default_value_t = 0)]
     seconds: u64,
-    /// Use two SQLite files, even where PostgreSQL's server is installed.
+    /// Use SQLite in PostgreSQL's place, even where PostgreSQL's server is installed.
     #[arg(long)]
     sqlite: bool,
 }
@@ -29,5 +32,5 @@ pub async fn run(demo: &Demo, context: &Context) -> Result<Exit> {
         retention_days: 1,
     })?;
     let lasts = (demo.seconds > 0).then(|| Duration::from_secs(demo.seconds));
-    demo::run(Wanted { sqlite: demo.sqlite, lasts }, context).await
+    demo::run(Wanted { pair: demo.pair, sqlite: demo.sqlite, lasts }, context).await
 }

@@ -94,7 +94,7 @@ enum Command {
     Secret(secret::Secret),
     /// Print a completion script for a shell.
     Completions(completions::Completions),
-    /// Show two databases being kept equal, live.
+    /// Show two systems being kept equal, live.
     Demo(demo::Demo),
 }
 

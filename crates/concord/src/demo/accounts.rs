@@ -53,7 +53,8 @@ impl Chance {
         self.0 % end.max(1)
     }
 
-    fn one_of<'a, T>(&mut self, among: &'a [T], otherwise: &'a T) -> &'a T {
+    /// One of these; `otherwise` where there is none.
+    pub fn one_of<'a, T>(&mut self, among: &'a [T], otherwise: &'a T) -> &'a T {
         let place = usize::try_from(self.below(u64::try_from(among.len()).unwrap_or(1))).unwrap_or(0);
         among.get(place).unwrap_or(otherwise)
     }

@@ -1,11 +1,16 @@
-//! The demo: two databases with accounts that differ, a plan, its approval, and both kept equal while people edit both
+//! The demo: two systems with accounts that differ, a plan, its approval, and both kept equal while people edit both
 //! sides. Uses what every run uses. Whatever it started ends with it, and its folder goes.
 
 mod accounts;
+mod database;
+mod databases;
+mod hosted;
+mod org;
+mod sales;
 mod server;
-mod sides;
 mod view;
 
+use crate::answers::review::Item;
 use crate::answers::verified::Verified;
 use crate::approval;
 use crate::cli::Context;
@@ -13,14 +18,13 @@ use crate::control::{self, Ask};
 use crate::exit::Exit;
 use crate::setup;
 use crate::supervise::{self, Supervision};
-use crate::terminal::Style;
 use concord_engine::clock::SystemClock;
 use concord_engine::error::{Code, Error, Result};
 use concord_engine::runtime::status::Status;
 use concord_engine::store::Store;
 use concord_engine::verify::SyncVerification;
-use serde_json::json;
-use sides::Sides;
+use databases::Databases;
+use hosted::Hosted;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -31,13 +35,26 @@ use view::View;
 const EDIT_INTERVAL: Duration = Duration::from_secs(1);
 /// How often both sides are compared.
 const VERIFY_INTERVAL: Duration = Duration::from_secs(4);
+/// The most items of the review that are told of at a time.
+const TOLD_MAX: usize = 5;
 /// The longest wait for both sides to become level at the end.
 const LEVEL_MAX: Duration = Duration::from_secs(30);
+
+/// What is kept equal.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum Pair {
+    /// The accounts of a Salesforce org, a simulated one, and a table in PostgreSQL.
+    Salesforce,
+    /// Tables of different shape in two PostgreSQL databases.
+    Postgres,
+}
 
 /// How the demo is asked for.
 #[derive(Clone, Copy, Debug)]
 pub struct Wanted {
-    /// Two SQLite files, even where PostgreSQL's server is installed.
+    /// What is kept equal.
+    pub pair: Pair,
+    /// SQLite in PostgreSQL's place, even where PostgreSQL's server is installed.
     pub sqlite: bool,
     /// How long it edits; `None`: until Ctrl-C.
     pub lasts: Option<Duration>,
@@ -63,23 +80,93 @@ impl Drop for Folder {
     }
 }
 
-/// Runs the demo to its end.
-pub async fn run(wanted: Wanted, context: &Context) -> Result<Exit> {
-    let shutdown = CancellationToken::new();
-    let folder = Folder::make()?;
-    let stopped = supervise::on_signal(shutdown.clone());
-    let shown = show(wanted, context, &folder.0, &shutdown);
-    tokio::select! {
-        exit = shown => exit,
-        error = stopped => error.map(|()| Exit::Failure),
+/// Writes a file that its owner alone may read.
+fn write_secret(path: &Path, text: &str) -> Result<()> {
+    use std::io::Write;
+    use std::os::unix::fs::OpenOptionsExt;
+    let file = std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(path);
+    let written = file.and_then(|mut file| file.write_all(text.as_bytes()));
+    written.map_err(|error| {
+        Error::new(Code::FileUnusable, "a secret of the demo cannot be written").at(path.display().to_string()).because(error)
+    })
+}
+
+/// The two sides, whatever they are.
+enum Sides {
+    Hosted(Box<Hosted>),
+    Databases(Box<Databases>),
+}
+
+impl Sides {
+    async fn open(wanted: Wanted, folder: &Path, view: &View<'_>) -> Result<Sides> {
+        Ok(match wanted.pair {
+            Pair::Salesforce => Sides::Hosted(Box::new(Hosted::open(wanted.sqlite, folder, view).await?)),
+            Pair::Postgres => Sides::Databases(Box::new(Databases::open(wanted.sqlite, folder, view).await?)),
+        })
+    }
+
+    fn configuration(&self, folder: &Path) -> serde_json::Value {
+        match self {
+            Sides::Hosted(pair) => pair.configuration(folder),
+            Sides::Databases(pair) => pair.configuration(folder),
+        }
+    }
+
+    /// People edit both sides. Returns what is worth telling.
+    async fn edit(&self, turn: u64) -> Result<Vec<String>> {
+        match self {
+            Sides::Hosted(pair) => pair.edit(turn).await,
+            Sides::Databases(pair) => pair.edit(turn).await.map(|()| Vec::new()),
+        }
     }
 }
 
-async fn show(wanted: Wanted, context: &Context, folder: &Path, shutdown: &CancellationToken) -> Result<Exit> {
+/// When the demo is to end.
+#[derive(Clone, Default)]
+struct Stop {
+    /// In good order, with both sides level.
+    soon: CancellationToken,
+    /// Without waiting for anything but the end of what was started.
+    now: CancellationToken,
+}
+
+impl Stop {
+    /// Ctrl-C, the end of the terminal, a service manager: once for `soon`, twice for `now`. Never ends by itself.
+    async fn on_signal(&self) -> Result<()> {
+        use tokio::signal::unix::{SignalKind, signal};
+        let unable = |error| Error::new(Code::Internal, "signals cannot be listened to").because(error);
+        let mut interrupt = signal(SignalKind::interrupt()).map_err(unable)?;
+        let mut terminate = signal(SignalKind::terminate()).map_err(unable)?;
+        let mut hang_up = signal(SignalKind::hangup()).map_err(unable)?;
+        loop {
+            tokio::select! {
+                _ = interrupt.recv() => {}
+                _ = terminate.recv() => {}
+                _ = hang_up.recv() => {}
+            }
+            if self.soon.is_cancelled() {
+                self.now.cancel();
+            }
+            self.soon.cancel();
+        }
+    }
+}
+
+/// Runs the demo to its end.
+pub async fn run(wanted: Wanted, context: &Context) -> Result<Exit> {
+    let stop = Stop::default();
+    let folder = Folder::make()?;
+    tokio::select! {
+        exit = show(wanted, context, &folder.0, &stop) => exit,
+        error = stop.on_signal() => error.map(|()| Exit::Failure),
+    }
+}
+
+async fn show(wanted: Wanted, context: &Context, folder: &Path, stop: &Stop) -> Result<Exit> {
     let view = View::new(context);
-    let sides = Sides::open(wanted.sqlite, folder, &view).await?;
+    let sides = Sides::open(wanted, folder, &view).await?;
     let file = folder.join("accounts.json");
-    let text = serde_json::to_string_pretty(&configuration(&sides, folder)).unwrap_or_default();
+    let text = serde_json::to_string_pretty(&sides.configuration(folder)).unwrap_or_default();
     std::fs::write(&file, &text)
         .map_err(|error| Error::new(Code::FileUnusable, "the configuration cannot be written").because(error))?;
     view.step(&format!("The configuration ({}):", file.display()));
@@ -116,13 +203,17 @@ async fn show(wanted: Wanted, context: &Context, folder: &Path, shutdown: &Cance
     // The engine outlives the edits: what they left is carried over before it ends.
     let stop_engine = CancellationToken::new();
     let live = async {
-        let result = live(wanted, &sides, &view, &store_folder, shutdown).await;
+        let result = live(wanted, &sides, &view, &store_folder, stop).await;
         stop_engine.cancel();
         result
     };
     let (ran, verified) = tokio::join!(supervise::run(supervision, stop_engine.clone()), live);
     ran?;
-    let verified = verified?;
+    let Some(verified) = verified? else {
+        drop(sides);
+        view.cut_short();
+        return Ok(Exit::Failure);
+    };
     let is_equal = verified.syncs.iter().all(SyncVerification::is_equal);
     view.end(&verified, is_equal);
     drop(sides);
@@ -130,7 +221,8 @@ async fn show(wanted: Wanted, context: &Context, folder: &Path, shutdown: &Cance
 }
 
 /// Edits, looks and compares until it is time to end; then waits until both sides are level and compares once more.
-async fn live(wanted: Wanted, sides: &Sides, view: &View<'_>, folder: &Path, shutdown: &CancellationToken) -> Result<Verified> {
+/// `None`: it was asked not to wait.
+async fn live(wanted: Wanted, sides: &Sides, view: &View<'_>, folder: &Path, stop: &Stop) -> Result<Option<Verified>> {
     let enough = async {
         match wanted.lasts {
             Some(lasts) => tokio::time::sleep(lasts).await,
@@ -138,14 +230,22 @@ async fn live(wanted: Wanted, sides: &Sides, view: &View<'_>, folder: &Path, shu
         }
     };
     let work = async {
-        tokio::try_join!(edit(sides), watch(view, folder), compare(view, folder))?;
+        tokio::try_join!(edit(sides, view), watch(view, folder), compare(view, folder), show_refusals(view, folder))?;
         Ok::<(), Error>(())
     };
     tokio::select! {
         () = enough => {}
-        () = shutdown.cancelled() => {}
+        () = stop.soon.cancelled() => {}
         result = work => result?,
     }
+    tokio::select! {
+        verified = level(view, folder) => verified.map(Some),
+        () = stop.now.cancelled() => Ok(None),
+    }
+}
+
+/// Waits until both sides are level, and compares them.
+async fn level(view: &View<'_>, folder: &Path) -> Result<Verified> {
     let levelled = async {
         loop {
             let status = status(folder).await?;
@@ -161,12 +261,30 @@ async fn live(wanted: Wanted, sides: &Sides, view: &View<'_>, folder: &Path, shu
     verify(folder).await
 }
 
-async fn edit(sides: &Sides) -> Result<()> {
+async fn edit(sides: &Sides, view: &View<'_>) -> Result<()> {
     let mut turn = 0;
+    // The first run reads both sides first.
     loop {
         tokio::time::sleep(EDIT_INTERVAL).await;
-        sides.edit(turn).await?;
+        for told in sides.edit(turn).await? {
+            view.tell(&told);
+        }
         turn += 1;
+    }
+}
+
+/// Tells of what waits for a person, each once.
+async fn show_refusals(view: &View<'_>, folder: &Path) -> Result<()> {
+    let mut known = 0;
+    loop {
+        tokio::time::sleep(EDIT_INTERVAL).await;
+        let mut items: Vec<Item> = ask(folder, &Ask::ReviewList { sync: None, all: false, limit: TOLD_MAX }).await?;
+        items.retain(|item| item.id > known);
+        items.sort_by_key(|item| item.id);
+        for item in items {
+            known = item.id;
+            view.tell(&format!("Waits for a person ({}): {}", item.code, item.message));
+        }
     }
 }
 
@@ -197,37 +315,4 @@ async fn status(folder: &Path) -> Result<Status> {
 
 async fn verify(folder: &Path) -> Result<Verified> {
     ask(folder, &Ask::Verify { sync: None, repair: false }).await
-}
-
-fn configuration(sides: &Sides, folder: &Path) -> serde_json::Value {
-    let (crm, erp) = sides.connections(folder);
-    json!({
-        "name": "accounts",
-        "connections": { "crm": crm, "erp": erp },
-        "sync_type": "bidirectional",
-        "source": { "system": "crm", "object": "accounts" },
-        "target": { "system": "erp", "object": "customers" },
-        "match_on": ["email"],
-        "field_mappings": [
-            { "source": "name", "target": "company" },
-            { "source": "email", "target": "contact_email", "transformation": "lowercase" },
-            { "source": "phone", "target": "tel" },
-            { "source": "street", "target": "street", "group": "address" },
-            { "source": "city", "target": "town", "group": "address" },
-            { "source": "country", "target": "country", "group": "address" },
-            { "source": "credit_limit", "target": "credit" },
-            { "source": "status", "target": "state", "transformation": { "map": { "active": "A", "inactive": "I", "prospect": "P" } } }
-        ],
-        "initial_sync": { "authority": "crm" },
-        "conflict_resolution": {
-            "strategy": "last_write_wins",
-            "field_rules": [{ "field": "credit_limit", "priority_system": "erp" }],
-            "delete_vs_update": "update_wins"
-        }
-    })
-}
-
-/// Says which databases are used.
-fn announce(view: &View<'_>, what: &str) {
-    view.step(&view.paint(Style::Strong, what));
 }

@@ -15,6 +15,9 @@ const START_MAX: Duration = Duration::from_secs(60);
 /// The longest wait for a server to end before it is killed.
 const STOP_MAX: Duration = Duration::from_secs(20);
 
+/// How much of a log an error repeats.
+const LAST_LINES: usize = 3;
+
 /// A running server.
 pub struct Server {
     process: Child,
@@ -73,8 +76,19 @@ fn postgres_user() -> Option<(u32, u32)> {
     Some((parts.next()?.parse().ok()?, parts.next()?.parse().ok()?))
 }
 
+/// The folder goes with the demo, so what the server said last is in the error itself.
 fn failed(message: impl Into<String>, log: &Path) -> Error {
-    Error::new(Code::DemoServerFailed, message).at(log.display().to_string())
+    let said = last_lines(log);
+    let message = message.into();
+    Error::new(Code::DemoServerFailed, if said.is_empty() { message } else { format!("{message}; it said: {said}") })
+}
+
+/// The last lines of a log, in one.
+pub fn last_lines(log: &Path) -> String {
+    let text = std::fs::read_to_string(log).unwrap_or_default();
+    let lines: Vec<&str> = text.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
+    let last = lines.iter().skip(lines.len().saturating_sub(LAST_LINES));
+    last.copied().collect::<Vec<_>>().join(" / ")
 }
 
 impl Server {

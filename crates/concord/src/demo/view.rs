@@ -43,6 +43,22 @@ impl<'a> View<'a> {
         }
     }
 
+    /// What a part of the demo is about.
+    pub fn heading(&self, text: &str) {
+        self.step(&self.paint(Style::Strong, text));
+    }
+
+    /// Something that has happened: it stays, above the lines that renew themselves.
+    pub fn tell(&self, text: &str) {
+        if self.terminal.json {
+            return;
+        }
+        let mut state = self.state.borrow_mut();
+        let up = if state.drawn > 0 { format!("\x1b[{}A\x1b[J", state.drawn) } else { String::new() };
+        state.drawn = 0;
+        self.terminal.line(&format!("{up}  {} {text}", self.paint(Style::Good, "→")));
+    }
+
     /// Something to read.
     pub fn quote(&self, text: &str) {
         if !self.terminal.json {
@@ -58,7 +74,7 @@ impl<'a> View<'a> {
         let mut state = self.state.borrow_mut();
         let latency = sync.latency_ms;
         let pending: u64 = sync.members.iter().map(|member| member.pending + member.owed + member.in_flight).sum();
-        let facts = [
+        let mut facts = vec![
             ("stage", format!("{}{}", sync.stage, if sync.level { ", level" } else { "" })),
             ("records", sync.links.to_string()),
             ("written", format!("{} ({:.1}/s)", sync.written, sync.rate)),
@@ -67,6 +83,10 @@ impl<'a> View<'a> {
             ("in review", sync.review.to_string()),
             ("verified", state.verified.clone()),
         ];
+        for allowance in &status.allowances {
+            let calls = &allowance.calls;
+            facts.push(("calls", format!("{} used of {} a day, {} left", calls.own, calls.allowed, allowance.left)));
+        }
         if self.terminal.json {
             return;
         }
@@ -92,6 +112,11 @@ impl<'a> View<'a> {
                 false => format!("{} records differ", sync.differing),
             };
         }
+    }
+
+    /// The end, when it was asked for twice.
+    pub fn cut_short(&self) {
+        self.step("Ended at once, without a last comparison. Everything that was started is stopped, and its folder removed.");
     }
 
     /// The end.
