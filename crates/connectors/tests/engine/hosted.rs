@@ -318,3 +318,39 @@ async fn kills_under_load_lose_and_double_nothing_between_an_org_and_a_database(
     assert!(stage.reviews().await.is_empty(), "{:#?}", stage.reviews().await);
     stage.stop().await;
 }
+
+/// A row that is deleted before its create is answered takes the account along, whatever becomes of the answer.
+async fn a_row_deleted_behind_its_create(stage: &Stage) {
+    stage.org.fault(json!({"on": {"method": "POST", "path": "/composite/sobjects"}, "do": "answer_lost"}));
+    stage.row("INSERT INTO accounts (account_name) VALUES ('Goes')").await;
+    stage.wait("the account is made", || stage.accounts().len() == 1).await;
+    stage.row("DELETE FROM accounts").await;
+}
+
+async fn takes_its_account_along(stage: Stage) {
+    stage.wait("the account is gone again", || stage.accounts().is_empty() && stage.status().syncs[0].level).await;
+    assert!(stage.reviews().await.is_empty(), "{:#?}", stage.reviews().await);
+    stage.stop().await;
+}
+
+#[tokio::test]
+async fn a_row_that_goes_before_its_create_is_answered_takes_its_account_along() {
+    let stage = Stage::started(json!({})).await;
+    a_row_deleted_behind_its_create(&stage).await;
+    takes_its_account_along(stage).await;
+}
+
+#[tokio::test]
+async fn a_row_that_goes_before_its_create_is_answered_takes_its_account_along_where_no_event_tells_of_it() {
+    let stage = Stage::started(json!({})).await;
+    silence(&stage);
+    a_row_deleted_behind_its_create(&stage).await;
+    takes_its_account_along(stage).await;
+}
+
+#[tokio::test]
+async fn a_row_that_goes_before_its_create_is_answered_takes_its_account_along_after_a_crash() {
+    let stage = Stage::started(json!({})).await;
+    a_row_deleted_behind_its_create(&stage).await;
+    takes_its_account_along(stage.crash().await.start().await).await;
+}

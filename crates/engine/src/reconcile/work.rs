@@ -148,16 +148,17 @@ impl<'a> Work<'a> {
     }
 
     /// Whether a member changed anything that somebody can have edited: a generated key comes into being with its record,
-    /// perhaps with one that we made, and is nobody's edit.
+    /// perhaps with one that we made, and the stamp of an edit with the edit; neither is anybody's edit.
     pub fn any_edit(&self, member: MemberIndex) -> bool {
         (0..self.rules.groups.len()).any(|group| self.group_changed(member, group) && self.can_be_edited(member, group))
     }
 
-    /// Whether a group of a member holds anything but its generated key.
+    /// Whether a group of a member holds anything but its generated key and the stamp that it puts on edits.
     pub fn can_be_edited(&self, member: MemberIndex, group: GroupIndex) -> bool {
         let generated = |field: FieldIndex| {
             let (Some(at), Some(rules)) = (self.rules.at(member, field), self.rules.members.get(member)) else { return false };
-            !at.creatable && !at.updatable && rules.schema.key.contains(&at.name)
+            let is_stamp = rules.edit_time_field.as_ref() == Some(&at.name);
+            !at.creatable && !at.updatable && (is_stamp || rules.schema.key.contains(&at.name))
         };
         self.rules.group_fields(group).iter().any(|&field| !generated(field))
     }
