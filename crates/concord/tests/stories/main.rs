@@ -16,6 +16,7 @@ mod example;
 mod fields;
 mod first_run;
 mod gateway;
+mod hosted;
 mod kill;
 mod mapping;
 mod monitoring;

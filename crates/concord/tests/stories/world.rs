@@ -1,4 +1,5 @@
 //! The world of a story: two databases with tables of different shape, a configuration, and the binary as people start it.
+//! [`Home`] is what is the same in every world.
 
 use crate::postgres::{Database, Server};
 use serde_json::{Value, json};
@@ -11,54 +12,46 @@ use tempfile::TempDir;
 /// The longest wait for something to come true, on a machine that does much else.
 const PATIENCE: Duration = Duration::from_secs(60);
 
+/// What both sides hold.
+pub trait Sides {
+    /// Both sides in a form in which they can be compared.
+    fn sides(&self) -> (String, String);
+
+    /// Whether both sides hold the same.
+    fn is_equal(&self) -> bool {
+        let (one, other) = self.sides();
+        one == other
+    }
+}
+
+/// The folder of a story: configuration, store, logs.
+pub struct Home {
+    folder: TempDir,
+}
+
 /// Two databases and a configuration.
 pub struct World {
     pub crm: Database,
     pub erp: Database,
-    folder: TempDir,
+    home: Home,
 }
 
-impl World {
-    /// Empty tables on both sides, and a sync between them with these settings over the usual ones.
-    pub fn new(settings: &Value) -> World {
-        let server: Arc<Server> = Server::shared();
-        World::between(server.database(), server.database(), settings)
+impl std::ops::Deref for World {
+    type Target = Home;
+
+    fn deref(&self) -> &Home {
+        &self.home
+    }
+}
+
+impl Home {
+    pub fn new() -> Home {
+        Home { folder: tempfile::tempdir().unwrap() }
     }
 
-    /// The same in databases that the story has made.
-    pub fn between(crm: Database, erp: Database, settings: &Value) -> World {
-        crm.psql(
-            "CREATE TABLE accounts (id serial PRIMARY KEY, name text, email text UNIQUE, phone text, city text, \
-             updated_at timestamptz NOT NULL DEFAULT now())",
-        );
-        erp.psql(
-            "CREATE TABLE customers (customer_no bigserial PRIMARY KEY, company text, mail text UNIQUE, tel text, town text)",
-        );
-        let world = World { crm, erp, folder: tempfile::tempdir().unwrap() };
-        world.configure(settings);
-        world
-    }
-
-    /// Writes the configuration anew.
-    pub fn configure(&self, settings: &Value) {
-        let connection = |database: &Database| connection(database, database.server.port());
-        let mut config = json!({
-            "name": "accounts",
-            "connections": { "crm": connection(&self.crm), "erp": connection(&self.erp) },
-            "source": { "system": "crm", "object": "accounts" },
-            "target": { "system": "erp", "object": "customers" },
-            "sync_type": "bidirectional",
-            "match_on": ["email"],
-            "field_mappings": [
-                { "source": "name", "target": "company" }, { "source": "email", "target": "mail" },
-                { "source": "phone", "target": "tel" }, { "source": "city", "target": "town" }
-            ],
-            "process_settings": { "store": { "path": self.store() }, "logging": { "directory": self.logs() } }
-        });
-        for (key, value) in settings.as_object().expect("settings are an object") {
-            config[key] = value.clone();
-        }
-        std::fs::write(self.file(), serde_json::to_string_pretty(&config).unwrap()).unwrap();
+    /// The folder itself.
+    pub fn folder(&self) -> &Path {
+        self.folder.path()
     }
 
     /// The configuration's file.
@@ -91,22 +84,96 @@ impl World {
         Said::of(self.command(&arguments).output().unwrap())
     }
 
-    /// Starts `concord run` and waits until both sides have been read.
-    pub fn run(&self, arguments: &[&str]) -> Running<'_> {
-        let running = self.start(arguments, &[]);
-        running.until("the sync is live", || running.status().is_some_and(|sync| sync["stage"] == "live"));
-        running
+    /// What one command prints as JSON.
+    pub fn json(&self, arguments: &[&str]) -> Value {
+        let arguments: Vec<&str> = arguments.iter().copied().chain(["--json"]).collect();
+        let said = self.concord(&arguments);
+        serde_json::from_str(&said.out).unwrap_or_else(|error| panic!("{arguments:?}: {error}\n{said:?}"))
     }
 
     /// Starts `concord run` with environment variables of its own, and waits for nothing.
-    pub fn start(&self, arguments: &[&str], environment: &[(&str, &str)]) -> Running<'_> {
+    pub fn start<'a>(&'a self, sides: &'a dyn Sides, arguments: &[&str], environment: &[(&str, &str)]) -> Running<'a> {
         let log = self.folder.path().join("run.log");
         let output = std::fs::OpenOptions::new().create(true).append(true).open(&log).unwrap();
         let file = self.file().display().to_string();
         let mut command = self.command(&["run", &file]);
         command.args(arguments).envs(environment.iter().copied());
         let child = command.stdout(Stdio::null()).stderr(output).spawn().unwrap();
-        Running { world: self, child, log }
+        Running { home: self, sides, child, log }
+    }
+
+    /// Starts `concord run` and waits until both sides have been read.
+    pub fn run<'a>(&'a self, sides: &'a dyn Sides, arguments: &[&str]) -> Running<'a> {
+        let running = self.start(sides, arguments, &[]);
+        running.until("the sync is live", || running.status().is_some_and(|sync| sync["stage"] == "live"));
+        running
+    }
+}
+
+impl World {
+    /// Empty tables on both sides, and a sync between them with these settings over the usual ones.
+    pub fn new(settings: &Value) -> World {
+        let server: Arc<Server> = Server::shared();
+        World::between(server.database(), server.database(), settings)
+    }
+
+    /// The same in databases that the story has made.
+    pub fn between(crm: Database, erp: Database, settings: &Value) -> World {
+        crm.psql(
+            "CREATE TABLE accounts (id serial PRIMARY KEY, name text, email text UNIQUE, phone text, city text, \
+             updated_at timestamptz NOT NULL DEFAULT now())",
+        );
+        erp.psql(
+            "CREATE TABLE customers (customer_no bigserial PRIMARY KEY, company text, mail text UNIQUE, tel text, town text)",
+        );
+        let world = World { crm, erp, home: Home::new() };
+        world.configure(settings);
+        world
+    }
+
+    /// Writes the configuration anew.
+    pub fn configure(&self, settings: &Value) {
+        let connection = |database: &Database| connection(database, database.server.port());
+        let mut config = json!({
+            "name": "accounts",
+            "connections": { "crm": connection(&self.crm), "erp": connection(&self.erp) },
+            "source": { "system": "crm", "object": "accounts" },
+            "target": { "system": "erp", "object": "customers" },
+            "sync_type": "bidirectional",
+            "match_on": ["email"],
+            "field_mappings": [
+                { "source": "name", "target": "company" }, { "source": "email", "target": "mail" },
+                { "source": "phone", "target": "tel" }, { "source": "city", "target": "town" }
+            ],
+            "process_settings": { "store": { "path": self.store() }, "logging": { "directory": self.logs() } }
+        });
+        for (key, value) in settings.as_object().expect("settings are an object") {
+            config[key] = value.clone();
+        }
+        std::fs::write(self.file(), serde_json::to_string_pretty(&config).unwrap()).unwrap();
+    }
+
+    /// Starts `concord run` and waits until both sides have been read.
+    pub fn run(&self, arguments: &[&str]) -> Running<'_> {
+        self.home.run(self, arguments)
+    }
+
+    /// Starts `concord run` with environment variables of its own, and waits for nothing.
+    pub fn start(&self, arguments: &[&str], environment: &[(&str, &str)]) -> Running<'_> {
+        self.home.start(self, arguments, environment)
+    }
+}
+
+impl Sides for World {
+    fn sides(&self) -> (String, String) {
+        World::sides(self)
+    }
+}
+
+impl World {
+    /// Whether both sides hold the same.
+    pub fn is_equal(&self) -> bool {
+        Sides::is_equal(self)
     }
 
     /// Both sides as sorted lines of name, e-mail, phone and city.
@@ -114,19 +181,6 @@ impl World {
         let crm = self.crm.psql("SELECT name, email, phone, city FROM accounts ORDER BY email, id");
         let erp = self.erp.psql("SELECT company, mail, tel, town FROM customers ORDER BY mail, customer_no");
         (crm, erp)
-    }
-
-    /// Whether both sides hold the same.
-    pub fn is_equal(&self) -> bool {
-        let (crm, erp) = self.sides();
-        crm == erp
-    }
-
-    /// What one command prints as JSON.
-    pub fn json(&self, arguments: &[&str]) -> Value {
-        let arguments: Vec<&str> = arguments.iter().copied().chain(["--json"]).collect();
-        let said = self.concord(&arguments);
-        serde_json::from_str(&said.out).unwrap_or_else(|error| panic!("{arguments:?}: {error}\n{said:?}"))
     }
 }
 
@@ -153,7 +207,8 @@ impl Said {
 
 /// `concord run` as it runs; killed with the value.
 pub struct Running<'a> {
-    world: &'a World,
+    home: &'a Home,
+    sides: &'a dyn Sides,
     child: Child,
     log: PathBuf,
 }
@@ -161,19 +216,23 @@ pub struct Running<'a> {
 impl Running<'_> {
     /// The sync's status, as soon as the process answers.
     pub fn status(&self) -> Option<Value> {
-        let said = self.world.concord(&["status", "--json"]);
+        let said = self.home.concord(&["status", "--json"]);
         let status: Value = serde_json::from_str(&said.out).ok()?;
         status["syncs"].get(0).cloned().filter(|sync| !sync["stage"].as_str().unwrap_or_default().starts_with("not running"))
     }
 
     /// Waits until something is so.
     pub fn until(&self, what: &str, so: impl Fn() -> bool) {
-        until(what, so, || format!("{:?}\n{}\n{:#?}", self.world.sides(), tail(&self.log), self.status()));
+        let otherwise = || {
+            let reviews = self.home.concord(&["review", "list", "--json"]).out;
+            format!("{}\n{}\n{:#?}\n{reviews}", difference(&self.sides.sides()), tail(&self.log), self.status())
+        };
+        until(what, so, otherwise);
     }
 
     /// Waits until both sides hold the same and nothing is left to do.
     pub fn until_level(&self) {
-        self.until("both sides are equal", || self.world.is_equal() && self.status().is_some_and(|sync| sync["level"] == true));
+        self.until("both sides are equal", || self.sides.is_equal() && self.status().is_some_and(|sync| sync["level"] == true));
     }
 
     /// What the process has said on its standard error.
@@ -225,6 +284,15 @@ impl Drop for Running<'_> {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
+}
+
+/// The lines that are on one side alone.
+fn difference((one, other): &(String, String)) -> String {
+    let only = |here: &str, there: &str| {
+        let there: std::collections::BTreeSet<&str> = there.lines().collect();
+        here.lines().filter(|line| !there.contains(line)).collect::<Vec<_>>().join("\n")
+    };
+    format!("only at the source:\n{}\nonly at the target:\n{}", only(one, other), only(other, one))
 }
 
 fn tail(log: &Path) -> String {

@@ -1,7 +1,7 @@
 //! Deletes: against nothing, against edits, against the flow, and records that come back.
 
 use super::script::{check, check_in};
-use super::support::{at, by, deleting, one_way, rules};
+use super::support::{by, deleting, one_way, rules};
 use super::world::World;
 use crate::rules::{DeleteAgainstEdit, OnDelete, Policy, SyncRules, TargetEdits};
 
@@ -45,61 +45,6 @@ fn a_delete_against_no_change_does_what_the_rule_says() {
         &script,
         "name=Ada by a (FirstSeen); city=Rome by a (FirstSeen)
         skipped on_delete: ignore; a left alone
-        no write",
-    );
-}
-
-#[test]
-fn a_generated_key_that_is_owed_to_the_member_that_deletes_is_nobodys_edit() {
-    let mut rules = deleting(rules(2, &["name", "number"]), OnDelete::Propagate, DeleteAgainstEdit::UpdateWins);
-    rules.members[0].schema.key = vec!["number".into()];
-    let number = at(&mut rules, 0, "number");
-    (number.inward, number.creatable, number.updatable) = (false, false, false);
-    at(&mut rules, 1, "number").outward = false;
-    check(
-        rules,
-        "a edits name=Ada number=7
-        b edits name=Ada
-        decide
-        b deletes
-        decide
-        write",
-        "name=Ada by a (FirstSeen); number=7 by a (FirstSeen); b owes number
-        deleted by b; a owes life
-        a delete",
-    );
-}
-
-#[test]
-fn the_stamp_of_edits_alone_stands_against_no_delete() {
-    let mut rules = deleting(rules(2, &["name", "stamp"]), OnDelete::Propagate, DeleteAgainstEdit::Manual);
-    rules.members[0].edit_time_field = Some("stamp".into());
-    let stamp = at(&mut rules, 0, "stamp");
-    (stamp.inward, stamp.creatable, stamp.updatable) = (false, false, false);
-    at(&mut rules, 1, "stamp").outward = false;
-    let script = |edit: &str| {
-        format!(
-            "a edits name=Ada stamp=1
-            b edits name=Ada stamp=1
-            decide
-            a edits {edit}
-            b deletes
-            decide
-            write"
-        )
-    };
-    check(
-        rules.clone(),
-        &script("stamp=2"),
-        "name=Ada by a (FirstSeen); stamp=1 by a (FirstSeen)
-        deleted by b; a owes life
-        a delete",
-    );
-    check(
-        rules,
-        &script("name=Bea stamp=2"),
-        "name=Ada by a (FirstSeen); stamp=1 by a (FirstSeen)
-        name held for a CON-3007; stamp held for a CON-3007; held CON-3007
         no write",
     );
 }

@@ -7,6 +7,7 @@ mod deletes;
 mod first_sight;
 mod flow;
 mod folding;
+mod generated;
 mod laws;
 mod loops;
 mod losses;
