@@ -239,16 +239,20 @@ impl Work<'_> {
     }
 
     fn settle_group(&self, group: GroupIndex, verdicts: &[Verification]) -> Result<Settled, Need> {
-        if let Some(Ruling::Group(ruled, choice)) = self.ruling
-            && *ruled == group
-            && !self.takes_refused(group, choice, verdicts)
-        {
-            return Ok(self.follow_ruling(group, choice));
-        }
+        let refused = match self.ruling {
+            Some(Ruling::Group(ruled, choice)) if *ruled == group => match self.takes_refused(group, choice, verdicts) {
+                None => return Ok(self.follow_ruling(group, choice)),
+                refused => refused,
+            },
+            _ => None,
+        };
         let contenders = match self.contenders(group, verdicts) {
             Ok(contenders) => contenders,
             Err(held) => return Ok(*held),
         };
+        if let Some(refused) = refused {
+            return Ok(refused);
+        }
         let Some(agreed) = self.before.groups.get(group).and_then(|state| state.agreed.clone()) else {
             return self.settle_first(group, contenders);
         };
@@ -479,12 +483,17 @@ impl Work<'_> {
         }
     }
 
-    /// Whether a person took a member's side in a conflict, and that member shows by now what validation refuses: that is
-    /// not what they saw.
-    fn takes_refused(&self, group: GroupIndex, choice: &Choice, verdicts: &[Verification]) -> bool {
-        let held = self.before.groups.get(group).and_then(|state| state.held.as_ref());
-        let Choice::Take(member) = choice else { return false };
-        held.is_some_and(|held| !held.rejects) && verdicts.get(*member).is_some_and(|verdict| verdict.reject.is_some())
+    /// Why a person cannot have a member's side as it is: that member shows what validation refuses, and that is not what they
+    /// were asked about.
+    fn takes_refused(&self, group: GroupIndex, choice: &Choice, verdicts: &[Verification]) -> Option<Settled> {
+        let Choice::Take(member) = *choice else { return None };
+        let held = self.before.groups.get(group).and_then(|state| state.held.as_ref())?;
+        let asked = held.rejects && held.contenders.iter().any(|(other, ..)| *other == member);
+        let (message, fields) = verdicts.get(member).filter(|_| !asked)?.reject.clone()?;
+        let time = self.edit_time(member, group);
+        let contender = self.shown_by(member, group, time)?;
+        let subject = Subject::Rejected { member, fields };
+        Some(Settled::Held { contenders: vec![contender], code: Code::ValidationFailed, message, subject })
     }
 
     /// What a member shows for a group, as a contender.

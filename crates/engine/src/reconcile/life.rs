@@ -53,6 +53,7 @@ impl Work<'_> {
         let gone: Vec<MemberIndex> =
             self.members().filter(|&member| self.is_gone(member) && self.before_present(member)).collect();
         let followed = self.sort_out_deletes_against_the_flow(&gone);
+        self.put_right_what_no_source_held();
         let held_delete = self.held_delete();
         if let Some(&first) = followed.first().or(held_delete.as_ref()) {
             return self.decide_delete(first, &followed);
@@ -162,6 +163,20 @@ impl Work<'_> {
         followed
     }
 
+    /// A source has the record again: what was deleted against the flow while none had it is put right.
+    fn put_right_what_no_source_held(&mut self) {
+        let had = |member: MemberIndex| self.before_present(member) && self.outward(member);
+        let has = self.present().into_iter().any(|member| self.outward(member));
+        if self.rules.target_edits != TargetEdits::Overwrite || !has || self.members().any(had) {
+            return;
+        }
+        for member in self.members().filter(|&member| self.inward(member) && !self.outward(member)).collect::<Vec<_>>() {
+            if let Some(side) = self.side(member).filter(|side| side.standing == Standing::Gone) {
+                side.owes_life = true;
+            }
+        }
+    }
+
     fn decide_delete(&mut self, first: MemberIndex, gone: &[MemberIndex]) -> Next {
         let present: Vec<MemberIndex> =
             self.members().filter(|&member| self.standing(member) == Standing::Present && !gone.contains(&member)).collect();
@@ -265,6 +280,7 @@ impl Work<'_> {
             }
             OnDelete::Detach => {
                 self.link.life = Life::Detached { at: self.now };
+                self.link.held = None;
                 self.forget_debts();
                 self.note(by, Entry::Skipped("on_delete: detach".to_owned()), Vec::new());
                 Next::Done
@@ -292,6 +308,8 @@ impl Work<'_> {
 
     fn bury(&mut self, by: MemberIndex) {
         self.link.life = Life::Deleted { by, at: self.now };
+        // Whatever was to be asked about a record that goes is asked no more.
+        self.link.held = None;
         let rule = if self.ruled_life().is_some() { Rule::Manual } else { Rule::DeleteWins };
         for member in self.members() {
             if self.standing(member) == Standing::Present && !self.is_gone(member) {

@@ -21,6 +21,7 @@ mod work;
 pub(crate) mod tests;
 
 pub use fold::{Folded, fold, refine_agreed, refine_times};
+pub(crate) use patch::deletion_mark;
 pub use patch::{Patch, patch};
 pub use settle::{Written, cover_pending, settle};
 pub(crate) use work::held_by;

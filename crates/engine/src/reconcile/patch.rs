@@ -177,7 +177,7 @@ fn delete(rules: &SyncRules, side: &Side, member: MemberIndex) -> Patch {
 }
 
 /// The field by which a member's record is marked as deleted, as it is for one that is or is not.
-pub(super) fn deletion_mark(rules: &SyncRules, member: MemberIndex, deleted: bool) -> Result<Record, Error> {
+pub(crate) fn deletion_mark(rules: &SyncRules, member: MemberIndex, deleted: bool) -> Result<Record, Error> {
     let rules = rules.members.get(member);
     let object = rules.map(|rules| rules.object.to_string()).unwrap_or_default();
     let field = rules.and_then(|rules| rules.soft_delete_field.as_ref());

@@ -99,12 +99,16 @@ fn owe_what_was_decided_since(rules: &SyncRules, before: &Link, after: &mut Link
         Operation::Delete { .. } => return,
     };
     for (group, state) in after.groups.iter_mut().enumerate() {
-        let decided = |agreed: &&mut Agreed| agreed.decision > written.planned && !agreed.rule.is_left();
-        let Some(agreed) = state.agreed.as_mut().filter(decided) else { continue };
-        let mut names = rules.group_fields(group).iter().filter_map(|&field| rules.at(member, field));
-        if owed.owes.contains(&group) || names.any(|at| set.has(at.name.as_str())) {
+        let Some(agreed) = state.agreed.as_mut().filter(|agreed| !agreed.rule.is_left()) else { continue };
+        let since = agreed.decision > written.planned;
+        let carried =
+            rules.group_fields(group).iter().filter_map(|&field| rules.at(member, field)).any(|at| set.has(at.name.as_str()));
+        let owes = owed.owes.contains(&group);
+        // A debt of which the write carried nothing came up since, though the value is an old one (an edit against the flow).
+        let due = if carried { since } else { owes };
+        if due {
             side.owes.push(group);
-            if agreed.from == member {
+            if since && agreed.from == member {
                 // It does not show what it is the source of.
                 agreed.from = NO_LONGER_SHOWN;
             }
@@ -229,11 +233,25 @@ fn ledger_row(rules: &SyncRules, link: &Link, member: MemberIndex, written: &Wri
     let fields = (0..rules.fields.len())
         .filter_map(|field| {
             let at = rules.at(member, field)?;
-            let new = set?.get(at.name.as_str())?;
+            let old = base.and_then(|base| cell(base, field)).cloned();
+            let name = rules.fields.get(field)?.name.clone();
+            let Some(set) = set else {
+                // What went with the record: it can be read here what it was.
+                let Life::Deleted { by, at } = link.life else { return None };
+                return Some(FieldEntry {
+                    field: name,
+                    old: Some(old?),
+                    new: None,
+                    from: by,
+                    edited: at,
+                    rule: Rule::DeleteWins,
+                });
+            };
+            let new = set.get(at.name.as_str())?;
             let agreed = agreed_of(rules, link, field);
             Some(FieldEntry {
-                field: rules.fields.get(field)?.name.clone(),
-                old: base.and_then(|base| cell(base, field)).cloned(),
+                field: name,
+                old,
                 new: Some(new.clone()),
                 from: agreed.map_or(member, |agreed| agreed.from),
                 edited: agreed.map_or(now, |agreed| agreed.time.at),

@@ -2,7 +2,7 @@
 //! another record has a value that must be unique is not known here: it is asked for, once for each value.
 
 use super::work::Work;
-use super::{Need, Uniqueness};
+use super::{Choice, Need, Ruling, Uniqueness};
 use crate::ledger::{Entry, FieldEntry, Rule};
 use crate::link::{FieldIndex, MemberIndex};
 use crate::map::canonical_record;
@@ -64,8 +64,9 @@ impl Work<'_> {
         let mut left = self.before.groups.iter().filter_map(|group| group.agreed.as_ref()).filter(agreed_here);
         let asked_again = left.any(|agreed| self.is_asked_again(agreed));
         let remapped = (0..self.rules.groups.len()).any(|group| self.is_of_old_mapping(group));
+        let taken = matches!(self.ruling, Some(Ruling::Group(_, Choice::Take(side))) if *side == member);
         if self.rules.validation.is_empty()
-            || !(self.any_flowing_change(member) || held_here || asked_again || self.revived || remapped)
+            || !(self.any_flowing_change(member) || held_here || asked_again || self.revived || remapped || taken)
         {
             return verification;
         }

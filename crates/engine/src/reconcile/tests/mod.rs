@@ -1,6 +1,7 @@
 //! What the merge promises, as examples (a script in, text out), as laws over generated worlds, and as planted bugs that
 //! must not pass. Knows only the public functions of the merge.
 
+mod against;
 mod arbitrary;
 mod conflicts;
 mod deletes;
@@ -19,5 +20,6 @@ mod returns;
 mod rulings;
 mod script;
 pub(crate) mod support;
+mod unguarded;
 mod unique;
 mod world;
