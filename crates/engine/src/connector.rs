@@ -205,7 +205,7 @@ pub struct Write {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub enum Operation {
     /// Makes a record. Guarded by absence: a record with the given key, or with equal values in all of
-    /// `absent_by`, makes it a [`Outcome::Collision`].
+    /// `absent_by`, makes it a [`Outcome::Collision`]. What the image leaves out of them is equal to null.
     Create {
         /// Every field that has a value to give, key fields included where the key is given.
         image: Record,

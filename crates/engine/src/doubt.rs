@@ -72,6 +72,7 @@ impl Core {
             .filter(|(_, state)| {
                 doubtful.iter().any(|(_, object)| state.objects.contains(object))
                     || state.absences.iter().any(|absence| !absence.fenced)
+                    || state.unheard.iter().any(|unheard| !unheard.fenced)
                     || (self.options.once && state.fences_passed == 0)
             })
             .map(|((_, name), _)| name.clone())
@@ -79,9 +80,8 @@ impl Core {
         for feed in feeds {
             let Some(state) = self.feeds.get_mut(&(system.clone(), feed.clone())) else { continue };
             state.fence = Fence::Asked;
-            for absence in &mut state.absences {
-                absence.fenced = true;
-            }
+            state.absences.iter_mut().for_each(|absence| absence.fenced = true);
+            state.unheard.iter_mut().for_each(|unheard| unheard.fenced = true);
             // A feed tells of its own objects alone: the fence in another one proves nothing.
             for (id, _) in doubtful.iter().filter(|(_, object)| state.objects.contains(object)) {
                 if let Some(airborne) = self.flights.get_mut(id) {
@@ -118,9 +118,8 @@ impl Core {
     fn unfence(&mut self, system: &SystemName) {
         for ((of, _), state) in &mut self.feeds {
             if of == system {
-                for absence in &mut state.absences {
-                    absence.fenced = false;
-                }
+                state.absences.iter_mut().for_each(|absence| absence.fenced = false);
+                state.unheard.iter_mut().for_each(|unheard| unheard.fenced = false);
             }
         }
         let of_system: Vec<FlightId> = self
@@ -172,6 +171,7 @@ impl Core {
         for id in settled {
             self.end_doubt(id, &connector).await?;
         }
+        self.listen_no_longer(system, feed, false);
         self.take_in_absences(system, feed).await
     }
 

@@ -258,11 +258,18 @@ impl Core {
             let links = self.store.scan_links(rules.id, after, TRUNCATE_BATCH).await?;
             let Some(last) = links.last().map(|link| link.id) else { break };
             after = last;
+            let mut desk = self.desk();
+            desk.load_links(&self.store, links.iter().map(|link| link.id).collect()).await?;
             let gone: Vec<Incoming> = links
                 .iter()
-                .filter_map(|link| link.sides.get(member))
-                .filter(|side| side.standing == Standing::Present)
-                .filter_map(|side| Some((side.key.clone()?, side.version.clone())))
+                .filter_map(|link| {
+                    let side = link.sides.get(member)?;
+                    let pending = desk.pending(link).get(member).cloned().flatten();
+                    // What was seen and is yet to be decided went as well.
+                    let seen = pending.as_ref().is_some_and(|pending| matches!(pending.shown, Shown::Present { .. }));
+                    let known = pending.map_or_else(|| side.version.clone(), |pending| pending.version.clone());
+                    (side.standing == Standing::Present || seen).then_some((side.key.clone()?, known))
+                })
                 .map(|(key, known)| {
                     let pending = Pending {
                         sync: rules.id,
@@ -286,7 +293,6 @@ impl Core {
             if !gone.is_empty() {
                 self.trip(sync, member, u64::try_from(gone.len()).unwrap_or(u64::MAX));
             }
-            let mut desk = self.desk();
             self.take_in_all(&mut desk, gone).await?;
             self.decide_touched(&mut desk, false).await?;
             desk.flush(&mut self.transaction);

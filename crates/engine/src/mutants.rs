@@ -68,6 +68,9 @@ pub const SCRIPTED: &[(&str, &str)] = &[
     ("unordered_forgotten", "an observation given up for a read is lost where a crash comes before the read's answer"),
     ("unseen_cleared", "what a member without guards showed before our write is taken to be gone"),
     ("unguarded_settled_by_answer", "a write without a guard is settled before the feed has said what it went over"),
+    ("unheard_bound", "a record that has just been given another key is bound as a stranger's match"),
+    ("unmarked_unseen", "a mark of deletion is taken off though the record has been made anew beside it"),
+    ("left_over_is_a_match", "what is left of a record, marked as deleted, is taken for a match"),
     ("doubles_stay", "a person is asked about a double of a record that is gone"),
     ("spill_forgotten", "what found no room on a list of the engine's is never taken up again"),
 ];

@@ -25,8 +25,8 @@ const MAX_MISSES: u32 = 5;
 /// How long a feed may take to tell of a write that was answered, before it is asked whether it is past it.
 const ECHO_PATIENCE: std::time::Duration = std::time::Duration::from_secs(10);
 
-/// How long a create that collided waits for the search for what stands in its way.
-const SEARCH_PATIENCE: std::time::Duration = std::time::Duration::from_secs(60);
+/// How long a write waits for the search for what stands in its way.
+pub(crate) const SEARCH_PATIENCE: std::time::Duration = std::time::Duration::from_secs(60);
 
 impl Core {
     pub(crate) async fn on_applied(&mut self, id: FlightId, result: Result<Vec<WriteResult>>) -> Result<()> {

@@ -196,8 +196,9 @@ impl Job {
         let mut asked: BTreeMap<Vec<FieldName>, Vec<(usize, Vec<Value>)>> = BTreeMap::new();
         for (place, _) in ready.iter() {
             let Some(Operation::Create { image, absent_by }) = writes.get(*place).map(|write| &write.operation) else { continue };
-            let values: Option<Vec<Value>> = absent_by.iter().map(|name| image.get(name.as_str()).cloned()).collect();
-            if let Some(values) = values.filter(|values| !values.is_empty()) {
+            let values: Vec<Value> =
+                absent_by.iter().map(|name| image.get(name.as_str()).cloned().unwrap_or(Value::Null)).collect();
+            if !values.is_empty() {
                 asked.entry(absent_by.clone()).or_default().push((*place, values));
             }
         }

@@ -241,11 +241,9 @@ impl Job<'_> {
         {
             return Ok(true);
         }
-        let wanted: Option<Vec<Value>> = absent_by.iter().map(|field| image.get(field.as_str()).cloned()).collect();
-        match wanted {
-            Some(wanted) if !wanted.is_empty() => Ok(!matching(self.connection, shape, absent_by, &wanted, 1)?.is_empty()),
-            _ => Ok(false),
-        }
+        let wanted: Vec<Value> =
+            absent_by.iter().map(|field| image.get(field.as_str()).cloned().unwrap_or(Value::Null)).collect();
+        Ok(!wanted.is_empty() && !matching(self.connection, shape, absent_by, &wanted, 1)?.is_empty())
     }
 
     fn update(&self, shape: &Shape, key: &Key, set: &Record, guard: &Record) -> std::result::Result<Outcome, Trouble> {

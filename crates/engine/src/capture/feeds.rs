@@ -6,6 +6,7 @@ use crate::change::Position;
 use crate::clock::Moment;
 use crate::connector::{Connector, Feed};
 use crate::error::{Class, Code, Error, Result};
+use crate::identify::Unheard;
 use crate::link::LinkId;
 use crate::record::{FeedName, FieldName, ObjectName, SystemName};
 use crate::rules::MemberRules;
@@ -39,6 +40,8 @@ pub(crate) struct FeedState {
     pub fence: Fence,
     /// Records that a read did not find: deleted, or moved to another key, which the feed will tell.
     pub absences: Vec<Absence>,
+    /// Strangers whose match this feed has not told of.
+    pub unheard: Vec<Unheard>,
     /// Links whose deletes wait for the end of the source transaction that holds them.
     pub deferred: Vec<LinkId>,
     /// Whether there were more of them than there was room for: all that is pending is then looked at.
@@ -406,6 +409,7 @@ pub(super) fn unprepared() -> FeedState {
         lag: None,
         fence: Fence::None,
         absences: Vec::new(),
+        unheard: Vec::new(),
         deferred: Vec::new(),
         deferred_spilled: false,
         acknowledging: false,

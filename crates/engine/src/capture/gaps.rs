@@ -166,6 +166,10 @@ impl Core {
             .filter(|(_, _, rules)| rules.system == *system)
             .map(|(sync, member, _)| (sync, member))
             .collect();
+        let feeds: Vec<_> = self.feeds.keys().filter(|(of, _)| of == system).cloned().collect();
+        for (system, feed) in feeds {
+            self.listen_no_longer(&system, &feed, true);
+        }
         for airborne in self.flights.values_mut() {
             let of_sync = self.syncs.get(airborne.sync).map(|state| state.rules.id);
             if of_sync.is_some_and(|sync| members.contains(&(sync, airborne.flight.member))) {

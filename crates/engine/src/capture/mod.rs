@@ -10,6 +10,7 @@ mod gaps;
 mod incoming;
 mod keys;
 mod orphans;
+mod told;
 
 pub(crate) use before::Before;
 pub(crate) use drift::drift_setting;
@@ -19,6 +20,7 @@ pub(crate) use gaps::Life;
 pub(crate) use incoming::{Incoming, incoming};
 pub(crate) use keys::Owner;
 pub(crate) use orphans::Orphans;
+pub(crate) use told::Told;
 
 use crate::change::{Observation, Position};
 use crate::clock::Moment;
@@ -212,7 +214,7 @@ impl Core {
         one.read && self.is_orphaned(one)
     }
 
-    async fn take_in_known(&mut self, desk: &mut Desk, id: LinkId, one: Incoming) -> Result<()> {
+    async fn take_in_known(&mut self, desk: &mut Desk, id: LinkId, mut one: Incoming) -> Result<()> {
         let member = one.pending.member;
         let Some(link) = desk.link(id) else { return Ok(()) };
         let Some(side) = link.sides.get(member) else { return Ok(()) };
@@ -224,6 +226,9 @@ impl Core {
         let was_read = one.read;
         let (standing, base_version) = (side.standing, side.version.clone());
         let Some(rules) = self.rules(one.sync) else { return Ok(()) };
+        if was_read {
+            self.told.refine(&rules, id, &mut one.pending);
+        }
         let incomplete = rules
             .fields
             .iter()
@@ -249,6 +254,9 @@ impl Core {
                 Some(Ordering::Equal) if one.read && incomplete => desk.set_pending(&one.address, Some(one.pending)),
                 Some(_) => return Ok(()),
                 None => {
+                    if !was_read {
+                        self.told.keep(&rules, id, one.pending);
+                    }
                     self.want_read_instead(one.sync, member, id);
                     return Ok(());
                 }
@@ -261,6 +269,13 @@ impl Core {
                     }
                 }
                 Folded::Unordered => {
+                    // Whichever is newer: the feed says when what both show was edited.
+                    if !was_read && refine_times(&rules, &mut older, &one.pending) {
+                        desk.set_pending(&one.address, Some(older));
+                    }
+                    if !was_read {
+                        self.told.keep(&rules, id, one.pending);
+                    }
                     self.want_read_instead(one.sync, member, id);
                     return Ok(());
                 }

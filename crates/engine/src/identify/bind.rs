@@ -3,17 +3,20 @@
 
 use super::ours::Making;
 use super::search::{Candidates, Find, FindKind, Stranger};
+use super::unheard::Waiter;
+use super::unmark::is_left_over;
 use super::values::{distinct, link_match_value, shown_match_value};
 use crate::capture::{Incoming, Owner};
 use crate::change::Observation;
 use crate::error::{Code, Error, Result};
 use crate::ledger::{Entry, LedgerRow};
-use crate::link::{Life, Link, LinkId, MemberIndex, Pending, Shown, Side, Standing};
+use crate::link::{Life, Link, LinkId, MemberIndex, Pending, Shown, Standing};
 use crate::record::Key;
 use crate::review::{Review, Subject};
 use crate::rules::SyncRules;
 use crate::runtime::core::Core;
 use crate::runtime::desk::{Desk, address};
+use crate::settle::SEARCH_PATIENCE;
 use crate::store::Address;
 use std::cmp::Ordering;
 use std::collections::BTreeMap;
@@ -147,6 +150,7 @@ impl Core {
         for (&other, found) in others.iter().zip(found) {
             let found = self.standing_candidates(rules, sync, other, found, item.value.as_ref());
             let mut found = distinct(found);
+            found.retain(|candidate| !is_left_over(desk, rules, other, candidate));
             if found.len() > 1 {
                 let keys = found.iter().map(|observation| observation.key.clone()).collect();
                 self.ambiguous(sync, member, &item.address, &pending, other, keys);
@@ -170,6 +174,11 @@ impl Core {
                         self.identify_after_flights(sync, item.address, flights.clone());
                         return Ok(());
                     }
+                    None if self.is_unheard_of(desk, sync, &address(rules.id, other, &candidate.key)) => {
+                        let found = address(rules.id, other, &candidate.key);
+                        self.wait_to_hear_of(sync, Waiter::Stranger(item.address), found);
+                        return Ok(());
+                    }
                     None => bound.push((other, candidate)),
                 },
                 // Found under a key that it has given up by now: looked for again when the feed has told.
@@ -189,6 +198,16 @@ impl Core {
                     }
                 },
             }
+        }
+        if let Some(id) = into {
+            // What was found beside the link's records comes in with the stranger only where it may come in by itself.
+            let joins: Vec<Join> = bound.iter().map(|(other, _)| self.may_join(desk, id, *other)).collect();
+            if joins.contains(&Join::Later) {
+                self.identify_after(desk, sync, id, item.address);
+                return Ok(());
+            }
+            let mut joins = joins.into_iter();
+            bound.retain(|_| joins.next() == Some(Join::Yes));
         }
         if into.is_none() && bound.is_empty() && self.is_only_to_be_matched(sync, &item.address) {
             desk.set_pending(&item.address, None);
@@ -362,7 +381,7 @@ impl Core {
         self.owe_later(sync, &mut link, member, now);
         desk.save(link.clone());
         desk.touch(id);
-        let mut found = distinct(found);
+        let mut found = self.in_the_way(desk, rules, sync, (&link, member), distinct(found));
         if found.len() > 1 {
             let error = Error::new(Code::MatchAmbiguous, "several records could be the one that stands in the way of a create");
             self.block(sync, &mut link, member, &error);
@@ -380,13 +399,19 @@ impl Core {
                 desk.save(link);
                 return Ok(());
             }
+            Owner::Nobody if self.is_unheard_of(desk, sync, &there) => {
+                self.wait_to_hear_of(sync, Waiter::Create(id), there);
+                self.owe_later(sync, &mut link, member, now.plus(SEARCH_PATIENCE));
+                desk.save(link);
+                return Ok(());
+            }
             Owner::Link(other) => {
                 if self.may_join(desk, other, member) == Join::Later {
                     self.owe_later(sync, &mut link, member, later);
                     desk.save(link);
                     return Ok(());
                 }
-                if self.ask_after_the_record(sync, &link, member) {
+                if self.ask_after_the_records(desk, sync, &link, other, member) {
                     return Ok(());
                 }
                 let error =
@@ -413,17 +438,22 @@ impl Core {
         Ok(())
     }
 
-    /// Before a person hears of a duplicate: the feed that is slow to tell may have lost the record that is to be made, the
-    /// other one being it made anew. Says whether it has to be read first, which is done once for every create.
-    fn ask_after_the_record(&mut self, sync: usize, link: &Link, member: MemberIndex) -> bool {
+    /// Before a person hears of a duplicate: a feed that is slow to tell may have lost the record that is to be made, the other
+    /// one being it made anew, or the record that the other one was made of. Says whether they have to be read first, which is
+    /// done once for every create.
+    fn ask_after_the_records(&mut self, desk: &Desk, sync: usize, link: &Link, other: LinkId, member: MemberIndex) -> bool {
         if link.sides.get(member).is_none_or(|side| side.misses > 1) {
             return false;
         }
-        let there = |side: &Side| side.standing == Standing::Present;
-        let holders: Vec<MemberIndex> =
-            link.sides.iter().enumerate().filter(|(_, side)| there(side)).map(|(holder, _)| holder).collect();
-        for holder in &holders {
-            self.want_read(sync, *holder, link.id);
+        let links = std::iter::once(link).chain(desk.link(other));
+        let holders = links.flat_map(|link| {
+            let there =
+                link.sides.iter().enumerate().filter(|(holder, side)| *holder != member && side.standing == Standing::Present);
+            there.map(|(holder, _)| (holder, link.id))
+        });
+        let holders: Vec<(MemberIndex, LinkId)> = holders.collect();
+        for (holder, link) in &holders {
+            self.want_read(sync, *holder, *link);
         }
         !holders.is_empty()
     }

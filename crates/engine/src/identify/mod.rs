@@ -5,11 +5,14 @@
 mod bind;
 mod ours;
 mod search;
+mod unheard;
+mod unmark;
 mod unproven;
 mod values;
 
 pub(crate) use bind::Join;
 pub(crate) use search::{Candidates, FIND_LIMIT, Find};
+pub(crate) use unheard::Unheard;
 pub(crate) use unproven::Unproven;
 pub(crate) use values::link_match_value;
 
@@ -46,6 +49,12 @@ pub(crate) struct Unidentified {
     collided: VecDeque<(MemberIndex, LinkId)>,
     /// Strangers that a write under way may have made, with the flights that must be over first.
     perhaps_ours: BTreeMap<Address, BTreeSet<FlightId>>,
+    /// Strangers that wait for the feed of their match, which may be a record with another key by now.
+    listening: BTreeSet<Address>,
+    /// Matches that no feed had told of, and whose feed has had its say since.
+    heard: BTreeSet<Address>,
+    /// Places of records that were looked at and found free, but for what is marked as deleted.
+    free: BTreeSet<(MemberIndex, LinkId)>,
     /// Strangers whose match waits for a person, by its link: they are looked at when that has been decided.
     behind: BTreeMap<LinkId, BTreeSet<Address>>,
     /// Strangers that a person is asked about because a link has their match value, by that link: they are looked at when it
@@ -60,7 +69,7 @@ pub(crate) struct Unidentified {
 
 impl Unidentified {
     pub fn len(&self) -> usize {
-        let waiting = self.later.len().saturating_add(self.perhaps_ours.len());
+        let waiting = self.later.len().saturating_add(self.perhaps_ours.len()).saturating_add(self.listening.len());
         self.queue.len().saturating_add(waiting).saturating_add(self.collided.len())
     }
 
@@ -70,6 +79,7 @@ impl Unidentified {
     }
 
     fn leave(&mut self, address: &Address) {
+        self.listening.remove(address);
         if !self.behind.is_empty() {
             self.behind.values_mut().for_each(|waiting| {
                 waiting.remove(address);

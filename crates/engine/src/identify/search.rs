@@ -2,13 +2,14 @@
 //! judged elsewhere.
 
 use super::Unidentified;
+use super::unmark::is_to_be_unmarked;
 use super::values::{canonical_match, match_bytes, search_rows};
 use crate::change::Observation;
 use crate::connector::{Operation, Presence};
 use crate::error::{Code, Error, Result};
 use crate::link::{LinkId, MemberIndex, Shown};
 use crate::reconcile::{Patch, patch};
-use crate::record::{FieldName, Key};
+use crate::record::{FieldName, Key, Record};
 use crate::rules::SyncRules;
 use crate::runtime::bounds::PARKED_STRANGERS_MAX;
 use crate::runtime::core::{Core, Event};
@@ -145,7 +146,12 @@ impl Core {
         let mut desk = self.desk();
         desk.load_links(&self.store, vec![id]).await?;
         let Some(link) = desk.link(id).filter(|link| !link.in_flight()) else { return Ok(()) };
-        let Patch::Write(Operation::Create { image, .. }) = patch(&rules, link, member) else { return Ok(()) };
+        let image = match patch(&rules, link, member) {
+            Patch::Write(Operation::Create { image, .. }) => image,
+            // Before a mark of deletion is taken off: another record may have come in the place of the marked one.
+            Patch::Write(Operation::Update { .. }) if is_to_be_unmarked(link, member) => Record::new(),
+            _ => return Ok(()),
+        };
         let key: Option<Vec<Value>> = rules
             .members
             .get(member)

@@ -11,7 +11,7 @@ use super::reads::Wanted;
 use super::status::Status;
 use super::{Approvals, Options, Setup};
 use crate::apply::Launch;
-use crate::capture::FeedState;
+use crate::capture::{FeedState, Told};
 use crate::change::Position;
 use crate::clock::{Clock, Moment};
 use crate::connector::{Batch, Chunk, Connector, Feed, FeedHealth, Presence, WriteResult};
@@ -185,6 +185,8 @@ pub(crate) struct Core {
     /// Links whose record at a member cannot be read: not tried again before the record changes or a person says so. Not
     /// durable: after a start it is tried once more.
     pub unreadable_links: BTreeSet<(LinkId, MemberIndex)>,
+    /// What feeds told of records that are being read instead.
+    pub told: Told,
     /// Links that wait for a time.
     pub waits: BTreeMap<(Moment, LinkId), usize>,
     /// Strangers that wait for a person, with the review item.
@@ -262,6 +264,7 @@ impl Core {
             unproven: crate::identify::Unproven::new(),
             more_unread: false,
             unreadable_links: BTreeSet::new(),
+            told: Told::default(),
             waits: BTreeMap::new(),
             parked: BTreeMap::new(),
             rulings: super::rulings::Noted::new(),

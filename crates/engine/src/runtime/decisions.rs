@@ -204,7 +204,12 @@ impl Core {
                 return queued;
             }
             Patch::Rejected(error) => self.block(sync, link, member, &error),
-            Patch::Write(operation) if self.has_seat(sync, link, member) || self.can_fly(sync, member) => {
+            Patch::Write(_) if self.looks_before_unmarking(rules, sync, link, member) => {
+                self.want_match(sync, member, link.id);
+                self.owe_later(sync, link, member, now.plus(crate::settle::SEARCH_PATIENCE));
+            }
+            Patch::Write(mut operation) if self.has_seat(sync, link, member) || self.can_fly(sync, member) => {
+                self.take_place(rules, sync, link.id, member, &mut operation);
                 self.strike_debt(link, member);
                 self.board(sync, link, member, operation);
             }

@@ -113,6 +113,10 @@ pub async fn a_create_collides_by_its_match_fields<D: Driver>() {
     written(world.apply_one(make("a", Value::text("y"))).await);
     written(world.apply_one(make("b", Value::text("x"))).await);
     assert!(matches!(world.apply_one(make("b", Value::text("x"))).await, Outcome::Collision));
+    // What is left out is null, and equal to null alone.
+    let bare = |name: &str| Operation::Create { image: named(name), absent_by: absent_by.clone() };
+    written(world.apply_one(bare("a")).await);
+    assert!(matches!(world.apply_one(bare("a")).await, Outcome::Collision));
 }
 
 pub async fn a_create_returns_the_generated_key<D: Driver>() {
