@@ -4,7 +4,7 @@
 use crate::checker::Violation;
 use crate::database::{Author, KeyKind};
 use crate::stage::{End, Kill, Stage, returned};
-use crate::users::{identity, tag_of};
+use crate::users::{identity, is_marked_gone, tag_of};
 use crate::world::World;
 use concord_engine::record::{Key, Record};
 use concord_engine::review::Review;
@@ -64,8 +64,13 @@ impl Script {
         fields.iter().map(|(name, value)| (world.native(member, place(name)), value.clone())).collect()
     }
 
+    /// Whether a row is of a tag; one that is marked as deleted is gone to users.
+    fn is_of(&self, member: usize, fields: &Record, tag: &str) -> bool {
+        !is_marked_gone(fields) && tag_of(&self.stage.world, member, fields).as_deref() == Some(tag)
+    }
+
     fn key(&self, member: usize, tag: &str) -> Option<Key> {
-        let tagged = |fields: &Record| tag_of(&self.stage.world, member, fields).as_deref() == Some(tag);
+        let tagged = |fields: &Record| self.is_of(member, fields, tag);
         self.stage.system(member)?.look(|database| database.rows().find(|row| tagged(&row.fields)).map(|row| row.key.clone()))
     }
 
@@ -148,7 +153,7 @@ impl Script {
 
     /// How many records of a tag a member holds.
     pub fn count(&self, member: usize, tag: &str) -> usize {
-        let tagged = |fields: &Record| tag_of(&self.stage.world, member, fields).as_deref() == Some(tag);
+        let tagged = |fields: &Record| self.is_of(member, fields, tag);
         let count = |system: &std::sync::Arc<crate::system::System>| {
             system.look(|database| database.rows().filter(|row| tagged(&row.fields)).count())
         };

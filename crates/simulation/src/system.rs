@@ -455,12 +455,10 @@ fn shows(row: &Record, guard: &Record) -> bool {
     guard.iter().all(|(field, value)| row.get(field.as_str()) == Some(value))
 }
 
-/// Whether two records have the same, given values in all of the fields.
+/// Whether two records have the same values in all of the fields; what is left out is null.
 fn agrees(row: &Record, image: &Record, fields: &[FieldName]) -> bool {
-    fields.iter().all(|field| {
-        let value = image.get(field.as_str());
-        value.is_some_and(|value| *value != Value::Null) && row.get(field.as_str()) == value
-    })
+    let of = |record: &Record, field: &FieldName| record.get(field.as_str()).cloned().unwrap_or(Value::Null);
+    fields.iter().all(|field| of(row, field) == of(image, field))
 }
 
 /// The selected fields of a row, its key in any case.

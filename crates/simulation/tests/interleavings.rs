@@ -15,6 +15,8 @@ mod crashes;
 mod deletes;
 #[path = "interleavings/gaps.rs"]
 mod gaps;
+#[path = "interleavings/marked.rs"]
+mod marked;
 #[path = "interleavings/people.rs"]
 mod people;
 #[path = "interleavings/poison.rs"]

@@ -6,11 +6,6 @@ use concord_simulation::further::FURTHER_FROM;
 use concord_simulation::hunt::sweep;
 use concord_simulation::run::{run, run_on_files};
 
-/// Worlds in which an invariant is known to be broken, each to be understood and taken off this list: a record that was
-/// marked as deleted is brought back while a new one of the same match value waits to be identified beside it. Nothing else
-/// may fail, and none of these is a reason to look away from another.
-const OPEN: &[u64] = &[10252];
-
 /// Worlds that are played on the real store, in files.
 const FILES: std::ops::Range<u64> = 10_000..10_040;
 
@@ -23,12 +18,11 @@ fn jobs() -> u64 {
 }
 
 #[test]
-fn every_invariant_holds_in_every_world_but_the_open_ones() {
+fn every_invariant_holds_in_every_world() {
     // Half of them are worlds of the first dimensions alone, and half have all.
     let half = seeds() / 2;
     let mut failures = sweep(0, half, jobs(), None, true);
     failures.extend(sweep(FURTHER_FROM, FURTHER_FROM + half, jobs(), None, true));
-    failures.retain(|report| !OPEN.contains(&report.seed));
     for report in &failures {
         for violation in &report.violations {
             println!("seed {}: {}: record {}: {}", report.seed, violation.invariant, violation.record, violation.what);
@@ -40,7 +34,7 @@ fn every_invariant_holds_in_every_world_but_the_open_ones() {
 
 #[test]
 fn every_invariant_holds_on_the_real_store_as_well() {
-    for seed in FILES.filter(|seed| !OPEN.contains(seed)) {
+    for seed in FILES {
         let folder = tempfile::tempdir().unwrap();
         let report = run_on_files(seed, folder.path());
         assert!(report.violations.is_empty(), "seed {seed}, on files: {:?}", report.violations);

@@ -24,7 +24,7 @@ impl Checker<'_> {
         // A second record is known by the first one's counterpart. Where that was deleted, and is to stay so, it is a record of
         // its own.
         let goes_its_own_way = !self.deletes_are_followed() && self.was_deleted(tag);
-        if twice && !goes_its_own_way && !self.excused.contains_key(tag) {
+        if twice && !goes_its_own_way && !self.excused.contains_key(tag) && !self.told_apart.contains(tag) {
             self.blame("one record, once (doubles)", tag, "two records of it at one member, and nobody is asked".to_owned());
         }
     }

@@ -13,10 +13,7 @@ impl Checker<'_> {
     /// Invariant 3: what a user wrote stands, was replaced by somebody who had seen it, or lost to a recorded decision.
     pub(super) fn no_lost_update(&mut self, tag: &str, life: &Lives) {
         for member in 0..self.members() {
-            // What is written over unseen, only a feed can show that tells our writes from others', and whose events can be told
-            // from what was read a moment before.
-            let seen = |profile: &crate::system::Profile| profile.guarded || (profile.marks && !profile.vague_reads);
-            let guarded = self.world().members.get(member).is_some_and(|member| seen(&member.profile));
+            let guarded = self.shows_what_was_written_over(member);
             for field in 0..self.world().fields.len() {
                 let plain =
                     self.world().fields.get(field).is_some_and(|field| matches!(field.purpose, Purpose::Plain | Purpose::Code));
@@ -25,6 +22,13 @@ impl Checker<'_> {
                 }
             }
         }
+    }
+
+    /// Whether nothing is written over unseen at a member: its writes are guarded, or its feed tells our writes from others', and
+    /// its events can be told from what was read a moment before.
+    pub(super) fn shows_what_was_written_over(&self, member: usize) -> bool {
+        let seen = |profile: &crate::system::Profile| profile.guarded || (profile.marks && !profile.vague_reads);
+        self.world().members.get(member).is_some_and(|member| seen(&member.profile))
     }
 
     pub(super) fn no_lost_value(&mut self, tag: &str, life: &Lives, member: usize, field: usize) {

@@ -58,6 +58,7 @@ pub fn check(evidence: &Evidence<'_>) -> Vec<Violation> {
         in_question: BTreeSet::new(),
         answered: BTreeMap::new(),
         given: BTreeMap::new(),
+        told_apart: BTreeSet::new(),
         found: Vec::new(),
     };
     checker.excuse();
@@ -102,6 +103,8 @@ struct Checker<'a> {
     answered: BTreeMap<String, usize>,
     /// How often a person gave values of their own for a record.
     given: BTreeMap<String, usize>,
+    /// Records of which a person said which of several belong together.
+    told_apart: BTreeSet<String>,
     found: Vec<Violation>,
 }
 

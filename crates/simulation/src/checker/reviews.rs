@@ -38,6 +38,9 @@ impl Checker<'_> {
                 if matches!(answer.resolution, Resolution::Give(_)) {
                     tags.iter().for_each(|tag| *self.given.entry(tag.clone()).or_default() += 1);
                 }
+                if matches!(answer.resolution, Resolution::Bind(_)) {
+                    self.told_apart.extend(tags.iter().cloned());
+                }
                 ignored |= answer.resolution == Resolution::Ignore;
             }
             // What a person left as it is waits no more, and may differ.
@@ -77,6 +80,7 @@ impl Checker<'_> {
         let duplicate = Code::MatchDuplicate.to_string();
         // So may one that is only marked as deleted.
         let marks = world.on_delete == DeleteRule::Soft;
+        let left = !self.deletes_are_followed() || world.further.wipes;
         let poison = world.members.iter().any(|member| member.profile.poison.is_some());
         let triggered = world.members.iter().any(|member| !member.triggers.is_empty());
         let blamed: Vec<(String, String)> = self
@@ -89,8 +93,8 @@ impl Checker<'_> {
                     !(manual || world.start == Start::Person)
                 }
                 Subject::DeleteAgainstEdit { .. } => !deletes,
-                // What is left of a record whose delete was not followed may stand in the way of one made anew.
-                Subject::Rejected { .. } if duplicate == review.code && (!self.deletes_are_followed() || marks) => false,
+                // What is left of a record whose delete was not followed, or is held back, may stand in the way of one made anew.
+                Subject::Rejected { .. } if duplicate == review.code && (left || marks) => false,
                 Subject::Rejected { .. } => {
                     !asks
                         && !poison

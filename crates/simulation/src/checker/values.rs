@@ -62,12 +62,15 @@ impl Checker<'_> {
             return;
         }
         let lifecycle = user_steps(life).any(|(_, step)| step.before.is_none() || step.after.is_none());
+        // A key that changes while no feed tells of it is a delete and a new record to anybody who looks.
+        let lifecycle = lifecycle || (self.world().further.gaps && self.is_rekeyed(life));
         if !simple || lifecycle {
             return;
         }
         for field in 0..self.world().fields.len() {
             if let Some(wanted) = self.winner(life, field)
                 && !self.is_excused_field(tag, field)
+                && !self.went_unseen(life, field, &wanted)
             {
                 for member in 0..self.members() {
                     let Some(shown) = self.shown(tag, member, field) else { continue };
@@ -85,6 +88,20 @@ impl Checker<'_> {
                 }
             }
         }
+    }
+
+    /// Whether a value was written over where nothing can show that: by a write without a guard, at a member that does not say
+    /// which writes are ours.
+    fn went_unseen(&self, life: &Lives, field: usize, value: &Value) -> bool {
+        (0..self.members()).filter(|member| !self.shows_what_was_written_over(*member)).any(|member| {
+            let name = self.world().native(member, field);
+            let of = |row: &Option<crate::database::Row>| row.as_ref().and_then(|row| row.fields.get(name.as_str()).cloned());
+            let ours = |author: &Author| matches!(author, Author::Engine(_));
+            let mut steps = life.get(member).into_iter().flatten();
+            steps.any(|step| {
+                ours(&step.author) && of(&step.before).as_ref() == Some(value) && of(&step.after).as_ref() != Some(value)
+            })
+        })
     }
 
     pub(super) fn winner(&self, life: &Lives, field: usize) -> Option<Value> {

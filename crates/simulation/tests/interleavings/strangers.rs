@@ -1,7 +1,7 @@
 //! Records that come while their match is on its way: made by us and not yet answered for, about to be deleted, or gone
 //! from a key that is taken anew before its feed tells of it.
 
-use super::{A, B, finds, gate, text, told, world};
+use super::{A, B, finds, gate, text, told, world, writes_at_most};
 use concord_engine::runtime::command::Resolution;
 use concord_simulation::checker::Violation;
 use concord_simulation::database::KeyKind;
@@ -39,6 +39,8 @@ fn a_record_that_our_unanswered_create_has_made_is_not_bound_as_a_strangers_matc
             let mut found = stage.while_it_lives(steps).await;
             found.extend(stage.expect("r1", "name", Some(&text("made anew"))));
             found.extend(one_each(stage, "r1"));
+            // What the user of A made is written over by nobody, and is not made once more.
+            found.extend(writes_at_most(stage, A, 1));
             found.extend(nothing_waits(stage).await);
             found
         })
@@ -98,4 +100,31 @@ fn a_create_under_the_key_of_a_record_that_is_gone_unseen_is_not_taken_for_that_
         })
     };
     finds("key_taken_unnoticed", test);
+}
+
+#[test]
+fn a_record_that_was_just_given_another_key_is_not_bound_to_a_double_of_its_counterpart() {
+    let test = || {
+        let mut world = natural(world(2));
+        world.members[B].keys = KeyKind::Serial;
+        world.members[A].profile.feed_delay_ms_max = 20_000;
+        told(world, async |stage| {
+            let steps = async {
+                stage.pause(21_000).await;
+                // Typed in twice at B, which a person is asked about.
+                stage.insert(B, "r1", &[("name", text("typed twice"))]);
+                stage.pause(1_000).await;
+                stage.edit(A, "r1", &[("code", text("another key"))]);
+                stage.resolve(Resolution::Retry).await?;
+                stage.stage.level().await
+            };
+            let mut found = stage.while_it_lives(steps).await;
+            let reviews = stage.reviews().await;
+            if reviews.len() != 1 || stage.count(B, "r1") != 2 {
+                found.push(wrong(format!("{} records at B, asked about: {reviews:?}", stage.count(B, "r1"))));
+            }
+            found
+        })
+    };
+    finds("unheard_bound", test);
 }
