@@ -1,16 +1,17 @@
-//! Writes by Collections: up to 200 records a call, each with an outcome of its own; very many new records by a job. The org has no write that happens
-//! only if a record shows something: each record is read right before it is written, and again behind it, so that what
+//! Writes by Collections: up to 200 records a call or a part of one (see `parts`), each with an outcome of its own; very many
+//! new records by a job. The org has no write that happens only if a record shows something: each record is read right before it is written, and again behind it, so that what
 //! rules, triggers and flows made of our write is known. Nothing here retries what the engine would not know of.
 
-use super::client::{Call, Client, Need, nothing_happened, read};
-use super::errors::{Refusal, of_record, of_request};
+use super::client::{Call, Client, Need, read};
+use super::errors::{Refusal, of_record};
 use super::http::Failure;
 use super::ids;
 use super::ingest::{Body, Loaded, can_be_a_row, insert};
 use super::made::{key_field, key_of};
+use super::parts::{PARTS_MAX, READ_PARTS_MAX, refers};
 use super::position::{client_name, fingerprint};
 use super::read::find;
-use super::records::{Columns, Look, PAGE_MAX, Row, ShownRecord, retrieve};
+use super::records::{Columns, Look, PAGE_MAX, ShownRecord, retrieve};
 use super::schema::{FieldInfo, Object};
 use super::types;
 use concord_engine::change::Mark;
@@ -26,9 +27,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 /// The most records of one call.
-const CALL_MAX: usize = 200;
-/// The most writes of one call of several parts: five of its parts may be about many records, and one of them reads.
-const PARTS_MAX: usize = 4;
+pub(super) const CALL_MAX: usize = 200;
 
 /// About the calls of a job: made, filled, closed, looked at, read and forgotten.
 const JOB_CALLS: u64 = 10;
@@ -52,7 +51,7 @@ struct CallResult {
 }
 
 /// What is to be sent for one write.
-enum Sent {
+pub(super) enum Sent {
     /// A record without an id.
     Create(BTreeMap<String, Box<RawValue>>),
     /// Fields of the record of this id.
@@ -62,7 +61,7 @@ enum Sent {
 }
 
 /// What a call says of one write.
-enum Answered {
+pub(super) enum Answered {
     Done(String),
     Refused(Vec<Refusal>),
     Failed(Error),
@@ -74,20 +73,6 @@ struct Done {
     place: usize,
     id: String,
     read: Option<(Look, ShownRecord)>,
-}
-
-/// The answer to a call of several parts.
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct Parts {
-    composite_response: Vec<Part>,
-}
-
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct Part {
-    http_status_code: u16,
-    body: Box<RawValue>,
 }
 
 /// Outcomes by the place of the write in the batch.
@@ -222,7 +207,7 @@ impl Job {
         Ok(())
     }
 
-    /// Sends what is ready, 200 records to a call; gives back the writes that happened.
+    /// Sends what is ready, 200 records to a call or to a part of one; gives back the writes that happened.
     async fn send(&self, writes: &[Write], ready: Vec<(usize, Sent)>, outcomes: &mut Outcomes) -> Vec<Done> {
         let (updates, others): (Vec<_>, Vec<_>) = ready.into_iter().partition(|(_, sent)| matches!(sent, Sent::Update(..)));
         let (creates, deletes): (Vec<_>, Vec<_>) = others.into_iter().partition(|(_, sent)| matches!(sent, Sent::Create(_)));
@@ -231,15 +216,17 @@ impl Job {
         let (rows, creates): (Vec<_>, Vec<_>) =
             creates.into_iter().partition(|(_, sent)| many && matches!(sent, Sent::Create(body) if can_be_a_row(body)));
         answered.extend(self.by_job(&rows).await);
-        for part in creates.chunks(CALL_MAX) {
-            answered.extend(part.iter().zip(self.one_call(part).await).map(|((place, _), answer)| (*place, answer, None)));
-        }
         // In a call of several parts `@{` would begin a reference to another part.
         let (plain, odd): (Vec<_>, Vec<_>) = updates.into_iter().partition(|(_, sent)| !refers(sent));
-        for part in odd.chunks(CALL_MAX) {
+        let (made, odd_made): (Vec<_>, Vec<_>) = creates.into_iter().partition(|(_, sent)| !refers(sent));
+        for part in odd.chunks(CALL_MAX).chain(odd_made.chunks(CALL_MAX)) {
             answered.extend(part.iter().zip(self.one_call(part).await).map(|((place, _), answer)| (*place, answer, None)));
         }
-        for part in plain.chunks(CALL_MAX * PARTS_MAX) {
+        for part in made.chunks(CALL_MAX * PARTS_MAX).chain(deletes.chunks(CALL_MAX * PARTS_MAX)) {
+            let answers = if part.len() > CALL_MAX { self.in_parts(part).await } else { self.one_call(part).await };
+            answered.extend(part.iter().zip(answers).map(|((place, _), answer)| (*place, answer, None)));
+        }
+        for part in plain.chunks(CALL_MAX * READ_PARTS_MAX) {
             let (answers, look, mut shown) = self.update_and_read(part).await;
             for ((place, sent), answer) in part.iter().zip(answers) {
                 let read = match sent {
@@ -248,9 +235,6 @@ impl Job {
                 };
                 answered.push((*place, answer, read));
             }
-        }
-        for part in deletes.chunks(CALL_MAX) {
-            answered.extend(part.iter().zip(self.one_call(part).await).map(|((place, _), answer)| (*place, answer, None)));
         }
         let mut done = Vec::new();
         let mut made_before = Vec::new();
@@ -314,7 +298,7 @@ impl Job {
     }
 
     /// What a call says of each record, in the order of the request.
-    fn results(&self, part: &[(usize, Sent)], body: &[u8]) -> Vec<Answered> {
+    pub(super) fn results(&self, part: &[(usize, Sent)], body: &[u8]) -> Vec<Answered> {
         let results: Result<Vec<CallResult>> = read("the results of a write", body);
         let mut results = results.unwrap_or_default().into_iter();
         part.iter()
@@ -325,75 +309,6 @@ impl Job {
                 _ => Answered::Unknown,
             })
             .collect()
-    }
-
-    /// Changes records and reads them again in one call of several parts: the parts are carried out in their order, each
-    /// by itself, and count as one.
-    async fn update_and_read(&self, part: &[(usize, Sent)]) -> (Vec<Answered>, Look, HashMap<String, ShownRecord>) {
-        let look = Look::new((self.behind)());
-        let nothing = HashMap::new;
-        let columns = match self.object.selected(&self.selection) {
-            Ok(fields) => Columns::new(&self.object, fields),
-            Err(error) => return (part.iter().map(|_| Answered::Failed(error.clone())).collect(), look, nothing()),
-        };
-        let call = self.call_of_parts(part, &columns);
-        let answer = match self.client.call(&format!("writing {}", self.object.name), &call).await {
-            Ok(answer) => answer,
-            Err(failure) => return (unanswered(part, &failure), look, nothing()),
-        };
-        let parts: Parts = match read("the results of a write", &answer.body) {
-            Ok(parts) => parts,
-            Err(_) => return (part.iter().map(|_| Answered::Unknown).collect(), look, nothing()),
-        };
-        let mut parts = parts.composite_response.into_iter();
-        let mut answers = Vec::with_capacity(part.len());
-        for run in part.chunks(CALL_MAX) {
-            match parts.next() {
-                Some(one) if one.is_success() => answers.extend(self.results(run, one.body.get().as_bytes())),
-                Some(one) => answers.extend(unanswered(run, &one.failure(&self.object.name))),
-                None => answers.extend(run.iter().map(|_| Answered::Unknown)),
-            }
-        }
-        let rows = parts.next().filter(Part::is_success);
-        let rows: Vec<Option<Row>> = rows.and_then(|rows| serde_json::from_str(rows.body.get()).ok()).unwrap_or_default();
-        let shown = rows.into_iter().flatten().filter_map(|row| columns.read(&row).ok());
-        (answers, look, shown.map(|shown| (shown.id.clone(), shown)).collect())
-    }
-
-    /// One call of several parts: the records by 200, and the reading of all of them.
-    fn call_of_parts(&self, part: &[(usize, Sent)], columns: &Columns<'_>) -> Call {
-        let name = client_name(&self.mark);
-        let mut parts = Vec::new();
-        let mut wanted = Vec::with_capacity(part.len());
-        for (number, run) in part.chunks(CALL_MAX).enumerate() {
-            let records: Vec<String> = run
-                .iter()
-                .filter_map(|(_, sent)| match sent {
-                    Sent::Update(id, body) => {
-                        wanted.push(id.as_str());
-                        Some(self.record(Some(id), body))
-                    }
-                    _ => None,
-                })
-                .collect();
-            // Each part says by itself whose it is: headers of the whole are not passed on to it.
-            parts.push(format!(
-                r#"{{"method":"PATCH","url":"{}","referenceId":"w{number}","httpHeaders":{{"Sforce-Call-Options":"client={name}","Sforce-Auto-Assign":"FALSE"}},"body":{{"allOrNone":false,"records":[{}]}}}}"#,
-                self.client.settings.path("composite/sobjects"),
-                records.join(",")
-            ));
-        }
-        let reading = serde_json::json!({
-            "method": "POST",
-            "url": self.client.settings.path(&format!("composite/sobjects/{}", self.object.name)),
-            "referenceId": "r",
-            "body": {"ids": wanted, "fields": columns.names()},
-        });
-        parts.push(reading.to_string());
-        let body = format!(r#"{{"allOrNone":false,"collateSubrequests":false,"compositeRequest":[{}]}}"#, parts.join(","));
-        let mut call = Call::with_body(Method::POST, self.client.settings.path("composite"), body);
-        call.headers.push(("sforce-call-options", format!("client={name}")));
-        call
     }
 
     fn call_for(&self, part: &[(usize, Sent)]) -> Call {
@@ -423,7 +338,7 @@ impl Job {
         call.needed(Need::Now)
     }
 
-    fn record(&self, id: Option<&str>, body: &BTreeMap<String, Box<RawValue>>) -> String {
+    pub(super) fn record(&self, id: Option<&str>, body: &BTreeMap<String, Box<RawValue>>) -> String {
         let mut text = format!(r#"{{"attributes":{{"type":"{}"}}"#, self.object.name);
         if let Some(id) = id {
             text.push_str(&format!(r#","id":"{id}""#));
@@ -497,20 +412,21 @@ impl Job {
     }
 }
 
-/// About how many calls some work takes: a job where there is much of it, else by pages and by 200 records.
+/// About how many calls some work takes: a job where there is much of it, else by pages and by calls of several parts.
 pub(super) fn calls_for(work: &Workload, bulk_above: u64) -> u64 {
     let page = u64::try_from(PAGE_MAX).unwrap_or(u64::MAX);
-    let (call, parts) = (u64::try_from(CALL_MAX).unwrap_or(1), u64::try_from(CALL_MAX * PARTS_MAX).unwrap_or(1));
+    let (made_at_once, changed_at_once) =
+        (u64::try_from(CALL_MAX * PARTS_MAX).unwrap_or(1), u64::try_from(CALL_MAX * READ_PARTS_MAX).unwrap_or(1));
     let read = match work.records > bulk_above {
         true => JOB_CALLS.saturating_add(work.records.div_ceil(work.chunk.max(1))),
         false => 1 + work.records.div_ceil(page.min(work.chunk.max(1))),
     };
     // What is made is read again, what is changed is read before and in the same call again.
     let of_creates = |batch: u64| {
-        let made = if batch > bulk_above { JOB_CALLS } else { batch.div_ceil(call) };
+        let made = if batch > bulk_above { JOB_CALLS } else { batch.div_ceil(made_at_once) };
         made.saturating_add(batch.div_ceil(page))
     };
-    let of_updates = |batch: u64| batch.div_ceil(page).saturating_add(batch.div_ceil(parts));
+    let of_updates = |batch: u64| batch.div_ceil(page).saturating_add(batch.div_ceil(changed_at_once));
     let batches = |records: u64, calls: &dyn Fn(u64) -> u64| {
         let batch = work.batch.max(1);
         let rest = records % batch;
@@ -519,29 +435,10 @@ pub(super) fn calls_for(work: &Workload, bulk_above: u64) -> u64 {
     read.saturating_add(batches(work.creates, &of_creates)).saturating_add(batches(work.updates, &of_updates))
 }
 
-/// Whether a text that is sent would be taken for a reference in a call of several parts.
-fn refers(sent: &Sent) -> bool {
-    match sent {
-        Sent::Create(body) | Sent::Update(_, body) => body.values().any(|value| value.get().contains("@{")),
-        Sent::Delete(_) => false,
-    }
-}
-
 /// What a failure means for each record of a call: nothing was done, or nobody knows.
-fn unanswered(part: &[(usize, Sent)], failure: &Failure) -> Vec<Answered> {
+pub(super) fn unanswered(part: &[(usize, Sent)], failure: &Failure) -> Vec<Answered> {
     let each = || if failure.sent { Answered::Unknown } else { Answered::Failed(failure.error.clone()) };
     part.iter().map(|_| each()).collect()
-}
-
-impl Part {
-    fn is_success(&self) -> bool {
-        (200..300).contains(&self.http_status_code)
-    }
-
-    fn failure(&self, object: &str) -> Failure {
-        let error = of_request(&format!("writing {object}"), self.http_status_code, self.body.get().as_bytes());
-        Failure { error, sent: !nothing_happened(self.http_status_code) }
-    }
 }
 
 fn guard_of(write: &Write) -> Option<&Record> {
@@ -566,7 +463,7 @@ mod tests {
         assert_eq!(calls(0, 0, 0, 500), 1);
         assert_eq!(calls(1_500, 0, 0, 500), 3, "counted, and two pages");
         assert_eq!(calls(50_000, 0, 0, 500), 60, "a job, and its result in pages");
-        assert_eq!(calls(0, 1_000, 0, 500), 1 + 2 * (3 + 1), "200 a call, read again");
+        assert_eq!(calls(0, 1_000, 0, 500), 1 + 2 * (1 + 1), "a call of three parts, read again");
         assert_eq!(calls(0, 0, 1_000, 1_000), 1 + 1 + 2, "read before, and two calls that change and read");
         assert_eq!(calls(0, 50_000, 0, 10_000), 1 + 5 * (10 + 5), "five jobs, read again");
     }

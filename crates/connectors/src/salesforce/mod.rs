@@ -22,6 +22,7 @@ mod ids;
 mod ingest;
 mod jwt;
 mod made;
+mod parts;
 mod poll;
 mod position;
 mod pubsub;

@@ -219,7 +219,7 @@ async fn thousands_on_either_side_are_loaded_by_jobs_both_ways() {
     const IN_DATABASE: usize = 4_000;
     let stage = Stage::new(json!({})).await.few_large_batches();
     // Calls take their time, and what is to be written gathers meanwhile.
-    stage.org.fault(json!({"on": {"method": "POST", "path": "/composite/sobjects"}, "times": null, "do": {"slow": {"ms": 300}}}));
+    stage.org.fault(json!({"on": {"method": "POST", "path": "/composite"}, "times": null, "do": {"slow": {"ms": 300}}}));
     let records: Vec<_> = (0..IN_ORG).map(|n| json!({"Name": format!("made in the org {n}")})).collect();
     let records: Vec<_> = records.iter().map(|record| record.as_object().unwrap().clone()).collect();
     stage.org.simulator.person().create_all("Account", &records).unwrap();
