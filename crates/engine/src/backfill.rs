@@ -7,6 +7,7 @@ use crate::connector::{Chunk, ChunkCursor, Since};
 use crate::error::{Code, Error, Result};
 use crate::link::{LinkId, MemberIndex, Standing};
 use crate::rules::{InitialStrategy, SyncRules};
+use crate::runtime::bounds::CHUNK_MAX;
 use crate::runtime::core::{Core, Event};
 use crate::runtime::desk::address;
 use crate::schema::Selection;
@@ -204,6 +205,12 @@ impl Core {
         }
     }
 
+    /// How many records are read at once: where larger batches are asked for, as many as fill one.
+    fn chunk_size(&self, sync: usize) -> usize {
+        let batch = self.rules(sync).map_or(0, |rules| rules.batch_size);
+        self.options.chunk.max(batch.min(CHUNK_MAX))
+    }
+
     fn start_chunk(&mut self, sync: usize, member: MemberIndex) {
         let now = self.now();
         if !self.changes_are_complete(sync, member) {
@@ -214,7 +221,7 @@ impl Core {
         else {
             return;
         };
-        let limit = self.options.chunk;
+        let limit = self.chunk_size(sync);
         let timeout = self.options.read_timeout;
         let Some(state) = self.member(sync, member) else { return };
         let epoch = state.load.epoch;
@@ -379,7 +386,7 @@ impl Core {
 
     /// A chunk that failed because of one record, perhaps, is read in halves; the record that fails alone is passed over.
     fn chunk_failed(&mut self, sync: usize, member: MemberIndex, error: Error) {
-        let chunk = self.options.chunk;
+        let chunk = self.chunk_size(sync);
         let Some(state) = self.member(sync, member) else { return };
         if !error.may_be_one_records() || state.load.pass_over.is_some() || crate::mutants::active("poison_stops_all") {
             self.member_failed(sync, member, error);

@@ -11,7 +11,7 @@ use crate::link::{LinkId, MemberIndex, Shown};
 use crate::reconcile::{Patch, patch};
 use crate::record::{FieldName, Key, Record};
 use crate::rules::SyncRules;
-use crate::runtime::bounds::PARKED_STRANGERS_MAX;
+use crate::runtime::bounds::{CHUNK_MAX, PARKED_STRANGERS_MAX};
 use crate::runtime::core::{Core, Event};
 use crate::schema::Selection;
 use crate::store::Address;
@@ -19,7 +19,12 @@ use crate::value::Value;
 use std::sync::Arc;
 
 /// Strangers in one search.
-pub(super) const FIND_BATCH: usize = 500;
+const FIND_BATCH: usize = 500;
+
+/// The same where larger batches are asked for: what is found to be new at once is made by one write.
+fn find_batch(rules: &SyncRules) -> usize {
+    FIND_BATCH.max(rules.batch_size.min(CHUNK_MAX))
+}
 /// The most candidates asked for: two are already too many.
 pub(crate) const FIND_LIMIT: usize = 5;
 
@@ -70,6 +75,7 @@ impl Core {
         if !ready {
             return Ok(());
         }
+        let size = find_batch(&state.rules);
         let waiting = &mut state.unidentified;
         while let Some((at, address)) = waiting.later.first().cloned().filter(|(at, _)| *at <= now) {
             waiting.later.remove(&(at, address.clone()));
@@ -81,7 +87,7 @@ impl Core {
             return self.find_collided(sync, member, link).await;
         }
         let Some(member) = waiting.queue.front().map(|address| address.member) else { return Ok(()) };
-        let most = (FIND_BATCH >> waiting.halvings.min(16)).max(1);
+        let most = (size >> waiting.halvings.min(16)).max(1);
         let mut batch = Vec::new();
         while batch.len() < most && waiting.queue.front().is_some_and(|address| address.member == member) {
             let Some(address) = waiting.queue.pop_front() else { break };
@@ -212,11 +218,12 @@ impl Core {
         let (min, max) = (self.options.reconnect_min, self.options.reconnect_max);
         tracing::warn!(error = error.chain(), "matches cannot be looked for");
         let Some(state) = self.syncs.get_mut(find.sync) else { return };
+        let size = find_batch(&state.rules);
         let waiting = &mut state.unidentified;
         if error.may_be_one_records() && !crate::mutants::active("poison_stops_all") {
             // Asked again at once, in halves.
             let asked = if let FindKind::Strangers { items, .. } = &find.kind { items.len() } else { 1 };
-            while asked > 1 && FIND_BATCH >> waiting.halvings.min(16) >= asked {
+            while asked > 1 && size >> waiting.halvings.min(16) >= asked {
                 waiting.halvings = waiting.halvings.saturating_add(1);
             }
             waiting.put_back(find);

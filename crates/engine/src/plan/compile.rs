@@ -146,11 +146,11 @@ fn rules(subject: &Subject<'_>, notes: &mut Notes<'_>) -> Option<SyncRules> {
     })
 }
 
-/// What was asked, but no more than either system takes at once.
+/// What was asked, but no more than the systems take at once; of the one that takes less, each flight is as large as it may.
 fn batch_size(subject: &Subject<'_>) -> usize {
     let asked = usize::try_from(subject.sync.performance_settings.batch_size).unwrap_or(1);
     let (source, target) = subject.facts;
-    asked.min(source.capabilities.max_batch).min(target.capabilities.max_batch).max(1)
+    asked.min(source.capabilities.max_batch.max(target.capabilities.max_batch)).max(1)
 }
 
 fn member_rules(subject: &Subject<'_>, member: usize, drafts: &Drafts, notes: &mut Notes<'_>) -> MemberRules {

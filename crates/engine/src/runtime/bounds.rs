@@ -22,6 +22,8 @@ pub(crate) const DEFERRED_MAX: usize = 100_000;
 pub(crate) const UNREADABLE_MAX: usize = 100_000;
 /// The most echoes that are known in advance to tell nothing; the records of others are looked at.
 pub(crate) const ECHOES_MAX: usize = 65_536;
+/// The most records that are read, or looked for, at once, however large a batch is asked for.
+pub(crate) const CHUNK_MAX: usize = 10_000;
 /// Pending observations, or links, in one step.
 pub(crate) const STEP: usize = 500;
 
