@@ -107,3 +107,41 @@ fn a_kill_at_every_named_point_loses_and_doubles_nothing_between_an_org_and_a_se
     assert!(died.len() * 2 > failpoint::ALL.len(), "only these points were met: {died:?}");
     settle(&world, world.home.run(&world, &[]), failpoint::ALL.len());
 }
+
+/// How many accounts a large org has.
+const MANY: usize = 50_000;
+
+/// A batch as large as one Bulk API job is worth.
+const LARGE_BATCHES: (&str, &str) = ("\"batch_size\": 1000", "\"batch_size\": 10000");
+
+#[test]
+fn fifty_thousand_accounts_are_loaded_into_an_empty_table_by_a_few_calls() {
+    let world = OrgWorld::new();
+    for from in (0..MANY).step_by(5_000) {
+        let some: Vec<_> = (from..from + 5_000).map(|n| json!({ "Name": format!("account {n}"), "AnnualRevenue": n })).collect();
+        world.create(&some);
+    }
+    let running = world.home.start(&world, &["--auto-approve"], &[]);
+    world.is_loaded(&running, MANY);
+    let (calls, jobs) = (world.calls(""), world.calls("/jobs/query"));
+    assert!(jobs > 0, "read by a job");
+    // The job is made, asked about now and then, and its result read in pages. Nothing is written to the org.
+    assert!(calls <= 80, "{calls} calls for {MANY} accounts that were read: {:?}", world.paths());
+    assert_eq!(world.calls("/composite") + world.calls("/jobs/ingest"), 0, "{:?}", world.paths());
+    running.stop();
+}
+
+#[test]
+fn fifty_thousand_rows_are_loaded_into_an_empty_org_by_a_few_calls_and_get_their_ids() {
+    let world = OrgWorld::with(&[LARGE_BATCHES]);
+    world.erp.psql(&format!(
+        "INSERT INTO accounts (account_name, annual_revenue) SELECT 'row ' || n, n FROM generate_series(0, {MANY} - 1) n"
+    ));
+    let running = world.home.start(&world, &["--auto-approve"], &[]);
+    world.is_loaded(&running, MANY);
+    let (calls, jobs) = (world.calls(""), world.calls("/jobs/ingest"));
+    assert!(jobs > 0, "{calls} calls, none of them of a job: {:?}", world.paths());
+    assert!(calls <= 300, "{calls} calls for {MANY} accounts that were made: {:?}", world.paths());
+    assert_eq!(world.all_accounts().len(), MANY, "no account was made twice, and none taken away again");
+    running.stop();
+}

@@ -223,11 +223,16 @@ impl Running<'_> {
 
     /// Waits until something is so.
     pub fn until(&self, what: &str, so: impl Fn() -> bool) {
+        self.until_within(PATIENCE, what, so);
+    }
+
+    /// Waits so long until something is so.
+    pub fn until_within(&self, patience: Duration, what: &str, so: impl Fn() -> bool) {
         let otherwise = || {
             let reviews = self.home.concord(&["review", "list", "--json"]).out;
             format!("{}\n{}\n{:#?}\n{reviews}", difference(&self.sides.sides()), tail(&self.log), self.status())
         };
-        until(what, so, otherwise);
+        wait(patience, what, so, otherwise);
     }
 
     /// Waits until both sides hold the same and nothing is left to do.
@@ -303,7 +308,11 @@ fn tail(log: &Path) -> String {
 
 /// Waits until something is so; fails with what `otherwise` has to say.
 pub fn until(what: &str, so: impl Fn() -> bool, otherwise: impl Fn() -> String) {
-    let deadline = Instant::now() + PATIENCE;
+    wait(PATIENCE, what, so, otherwise);
+}
+
+fn wait(patience: Duration, what: &str, so: impl Fn() -> bool, otherwise: impl Fn() -> String) {
+    let deadline = Instant::now() + patience;
     while !so() {
         assert!(Instant::now() < deadline, "waited in vain until {what}\n{}", otherwise());
         std::thread::sleep(Duration::from_millis(25));

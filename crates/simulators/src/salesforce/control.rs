@@ -3,6 +3,7 @@
 
 use super::auth::{App, token_for_test};
 use super::dml::Refused;
+use super::events::{Channel, Event};
 use super::front::Front;
 use super::ids::Id;
 use super::limits::Limit;
@@ -14,6 +15,10 @@ use crate::faults::Fault;
 use crate::net::http::{Answer, Request, parameters};
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value as Json, json};
+use std::sync::Arc;
+
+/// The most events that are shown at once.
+const EVENTS_SHOWN_MAX: usize = 10_000;
 
 type Result<T> = std::result::Result<T, String>;
 
@@ -30,12 +35,16 @@ fn act(front: &Front, request: &Request, parts: &[&str]) -> Result<Answer> {
     let org = &*front.org;
     let done = || Ok(Answer::json(200, &json!({"done": true})));
     match (request.method.as_str(), parts) {
-        ("GET", []) => Ok(Answer::json(
-            200,
-            &json!({"org_id": org.id.to_string(), "my_domain": org.options.my_domain,
-            "http": front.addresses.http, "https": front.addresses.https, "pubsub": front.addresses.pubsub,
-            "proxy": front.addresses.proxy, "now_ms": org.clock.now_ms()}),
-        )),
+        ("GET", []) => {
+            let now_ms = org.clock.now_ms();
+            let calls = org.state().limits.used(Limit::DailyApiRequests, now_ms);
+            Ok(Answer::json(
+                200,
+                &json!({"org_id": org.id.to_string(), "my_domain": org.options.my_domain,
+                "http": front.addresses.http, "https": front.addresses.https, "pubsub": front.addresses.pubsub,
+                "proxy": front.addresses.proxy, "now_ms": now_ms, "api_calls": calls}),
+            ))
+        }
         ("GET", ["ca.pem"]) => Ok(Answer::of(200, "application/x-pem-file", front.authority_pem.clone())),
         ("POST", ["session"]) => session(front, request),
         ("DELETE", ["sessions"]) => {
@@ -70,9 +79,14 @@ fn act(front: &Front, request: &Request, parts: &[&str]) -> Result<Answer> {
             org.faults.remove(number.parse().map_err(|_| "which fault?")?);
             done()
         }
-        ("GET", ["journal"]) => {
-            let since = parameters(&request.query).iter().find(|(key, _)| key == "since").and_then(|(_, text)| text.parse().ok());
-            Ok(Answer::json(200, &org.journal.since(since.unwrap_or(0))))
+        ("GET", ["journal"]) => Ok(Answer::json(200, &org.journal.since(since(request).unwrap_or(0)))),
+        ("GET", ["events"]) => {
+            let events = org.state().events.after(&Channel::All, since(request).unwrap_or(0), EVENTS_SHOWN_MAX);
+            let shown = |event: &Arc<Event>| {
+                json!({"replay_id": event.replay_id, "object": event.entity, "change": event.change.name(),
+                    "ids": event.record_ids, "origin": event.origin, "commit_ms": event.commit_ms})
+            };
+            Ok(Answer::json(200, &events.iter().map(shown).collect::<Vec<_>>()))
         }
         ("POST", ["person"]) => person(front, &body(request)?),
         ("GET", ["records", object]) => {
@@ -118,6 +132,11 @@ fn act(front: &Front, request: &Request, parts: &[&str]) -> Result<Answer> {
         }
         _ => Ok(Answer::json(404, &json!({"error": "nothing here"}))),
     }
+}
+
+/// What comes behind this number is asked for.
+fn since(request: &Request) -> Option<u64> {
+    parameters(&request.query).iter().find(|(key, _)| key == "since").and_then(|(_, text)| text.parse().ok())
 }
 
 fn body<T: DeserializeOwned>(request: &Request) -> Result<T> {

@@ -1,16 +1,21 @@
 //! An org of a story's own, a database, and the example's configuration between them.
 
 use crate::postgres::{Database, Server};
-use crate::world::{Home, Sides};
+use crate::world::{Home, Running, Sides};
 use concord_simulators::faults::Fault;
 use concord_simulators::salesforce::{Id, Options, Simulator};
 use serde_json::{Map, Value as Json};
+use std::collections::BTreeMap;
 use std::path::Path;
+use std::time::Duration;
 
 const TABLE: &str = "CREATE TABLE accounts (id serial PRIMARY KEY, sf_id varchar(18) UNIQUE, account_name varchar(255) NOT NULL, \
     industry_type varchar(255), annual_revenue decimal(18,2), last_modified timestamptz, last_sync timestamptz)";
 /// How long the org may still be at a call that was not answered.
 const SETTLE_MS: u64 = 1_000;
+
+/// The longest wait for a large load, on a machine that does much else.
+const LOAD_PATIENCE: Duration = Duration::from_secs(400);
 
 /// A record as the org shows it.
 pub type Account = Map<String, Json>;
@@ -85,6 +90,33 @@ impl OrgWorld {
     /// It deletes one.
     pub fn delete(&self, id: &str) {
         self.simulator.person().delete("Account", Id::parse(id).unwrap()).unwrap();
+    }
+
+    /// Waits until both sides hold so many records, each once, and nothing is left to do.
+    pub fn is_loaded(&self, running: &Running<'_>, count: usize) {
+        let level = || running.status().is_some_and(|sync| sync["level"] == true && sync["links"] == count);
+        running.until_within(LOAD_PATIENCE, "everything is loaded", level);
+        let (accounts, rows) = self.sides();
+        assert!(accounts == rows, "both sides differ");
+        assert_eq!(accounts.lines().count(), count);
+        let named = self.erp.psql("SELECT count(DISTINCT account_name), count(DISTINCT sf_id) FROM accounts");
+        assert_eq!(named, format!("{count}|{count}"), "every record once");
+        assert_eq!(self.home.json(&["review", "list"]), Json::Array(vec![]), "nothing waits for a person");
+    }
+
+    /// How many calls of the vendor's interface were made whose path holds this.
+    pub fn calls(&self, part: &str) -> usize {
+        self.simulator.org.journal.since(0).iter().filter(|entry| entry.counted && entry.path.contains(part)).count()
+    }
+
+    /// How often each path was called.
+    pub fn paths(&self) -> BTreeMap<String, usize> {
+        let mut paths = BTreeMap::new();
+        for entry in self.simulator.org.journal.since(0) {
+            let words = entry.path.split('/').map(|word| if word.len() >= 15 { "…" } else { word }).collect::<Vec<_>>();
+            *paths.entry(format!("{} {}", entry.method, words.join("/"))).or_default() += 1;
+        }
+        paths
     }
 
     /// Every account that is not in the bin.
