@@ -19,5 +19,5 @@ if [ ! -e /usr/lib/postgresql/15/lib/pglogical.so ]; then
         apt-get install -y -qq --no-install-recommends postgresql-15-pglogical >/dev/null; } \
         || echo "bench: could not install it; as root, run  apt-get install postgresql-15-pglogical" >&2
 fi
-cargo build --quiet --release --package concord --package concord-bench
+cargo build --quiet --release --package concord --package concord-bench --package concord-simulators
 exec "$target_dir/release/concord-bench" "$@"

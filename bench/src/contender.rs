@@ -54,10 +54,8 @@ impl Running {
     pub async fn begin(contender: Contender, pair: &Pair, program: &Path, parent: &Path) -> Result<Running> {
         match contender {
             Contender::Concord => {
-                let directory = tempfile::Builder::new().prefix("concord-bench-").tempdir_in(parent)?;
                 let [left, right] = [pair.server(LEFT).port(), pair.server(RIGHT).port()];
-                std::fs::write(directory.path().join("sync.json"), configuration(left, right))?;
-                let mut concord = Concord { program: program.to_path_buf(), directory, process: None };
+                let mut concord = Concord::with(program, parent, &configuration(left, right))?;
                 concord.start()?;
                 concord.wait_until_level().await?;
                 Ok(Running::Concord(concord))
@@ -139,6 +137,18 @@ impl Running {
 }
 
 impl Concord {
+    /// A store and this configuration in a folder of their own; nothing runs yet.
+    pub fn with(program: &Path, parent: &Path, configuration: &str) -> Result<Concord> {
+        let directory = tempfile::Builder::new().prefix("concord-bench-").tempdir_in(parent)?;
+        std::fs::write(directory.path().join("sync.json"), configuration)?;
+        Ok(Concord { program: program.to_path_buf(), directory, process: None })
+    }
+
+    /// The number of its process, while it runs.
+    pub fn pid(&self) -> Result<u32> {
+        Ok(self.process.as_ref().map(Kept::pid).ok_or("Concord does not run")?)
+    }
+
     fn words(&self, rest: &[&str]) -> Vec<String> {
         let store = self.directory.path().join("store");
         let mut words = vec![self.program.to_string_lossy().into_owned()];
@@ -147,7 +157,8 @@ impl Concord {
         words
     }
 
-    fn start(&mut self) -> Result<()> {
+    /// Starts it.
+    pub fn start(&mut self) -> Result<()> {
         let file = self.directory.path().join("sync.json");
         let words = self.words(&["run", &file.to_string_lossy(), "--auto-approve"]);
         let log = self.directory.path().join("log");
@@ -157,7 +168,7 @@ impl Concord {
     }
 
     /// Waits until the first load is over, as `concord status` tells.
-    async fn wait_until_level(&self) -> Result<()> {
+    pub async fn wait_until_level(&self) -> Result<()> {
         let deadline = Instant::now() + READY_WAIT_MAX;
         while !self.is_level().await {
             let log = std::fs::read_to_string(self.directory.path().join("log")).unwrap_or_default();

@@ -132,7 +132,7 @@ async fn open(port: u16) -> Result<Side> {
 
 /// The machine's clock, which the servers note commits by too: microseconds since 1970.
 #[expect(clippy::disallowed_methods, reason = "latency is measured against times that the servers noted")]
-fn wall_micros() -> i64 {
+pub fn wall_micros() -> i64 {
     let since_1970 = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
     i64::try_from(since_1970.as_micros()).unwrap_or(i64::MAX)
 }

@@ -2,6 +2,7 @@
 //! in `workload.rs`, and who is measured in `contender.rs`. Whatever it starts, it stops.
 
 mod contender;
+mod hosted;
 mod latency;
 mod measure;
 mod outage;
@@ -47,6 +48,9 @@ struct Arguments {
     /// Measure memory instead: so many changes at one side while the other cannot be reached, then its return.
     #[arg(long, value_name = "CHANGES")]
     outage: Option<u64>,
+    /// Measure a simulated org and a database instead: latency both ways, loads both ways, calls.
+    #[arg(long)]
+    hosted: bool,
     /// Records in the table; each is edited once for a catch-up.
     #[arg(long, value_parser = clap::value_parser!(i32).range(1_000..=10_000_000))]
     rows: Option<i32>,
@@ -95,6 +99,14 @@ async fn bench(arguments: &Arguments) -> Result<()> {
         let before = usage::machine_load()?;
         let outage = outage::run(size.rows, changes, &places).await?;
         println!("{}", outage::markdown(&outage, [before, usage::machine_load()?]));
+        return Ok(());
+    }
+    if arguments.hosted {
+        let before = usage::machine_load()?;
+        let (rows, edits) = if arguments.quick { (2_000, 40) } else { (50_000, 400) };
+        let rows = arguments.rows.map_or(Ok(rows), usize::try_from)?;
+        let hosted = hosted::run(rows, edits, &places).await?;
+        println!("{}", hosted::markdown(&hosted, [before, usage::machine_load()?]));
         return Ok(());
     }
     let mut contenders = vec![Contender::Concord];
