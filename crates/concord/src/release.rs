@@ -7,7 +7,8 @@ use crate::setup::Written;
 use concord_engine::change::Position;
 use concord_engine::connector::Connector;
 use concord_engine::error::Result;
-use concord_engine::record::SystemName;
+use concord_engine::mirror;
+use concord_engine::record::{ObjectName, SystemName};
 use concord_engine::store::{Store, Transaction};
 use std::sync::Arc;
 
@@ -26,13 +27,37 @@ pub async fn release(
         let mut objects: Vec<_> = members.filter(|member| member.system == *name).map(|member| member.object_name()).collect();
         objects.sort();
         objects.dedup();
-        match connector.release(&objects).await {
+        match let_go(written, store, name, connector, &objects).await {
             Ok(()) => done.push(name.clone()),
             Err(error) => failed.push(Failed { system: name.to_string(), code: error.code, message: error.message.clone() }),
         }
     }
     forget(store, written, &done).await?;
     Ok(Released { released: done.iter().map(ToString::to_string).collect(), failed })
+}
+
+/// Removes what was made in one system: for its syncs together, and for each mirrored sync by itself.
+async fn let_go(
+    written: &Written,
+    store: &dyn Store,
+    name: &SystemName,
+    connector: &Arc<dyn Connector>,
+    objects: &[ObjectName],
+) -> Result<()> {
+    for sync in &written.config.syncs {
+        let Some((source, target)) = sync.pair() else { continue };
+        let id = store.sync_id(sync.name.as_str()).await?;
+        if !mirror::has_begun(store, id).await? {
+            continue;
+        }
+        if let Some(own) = connector.for_one_sync(&mirror::feed_of(id)).filter(|_| source.system == *name) {
+            own.release(&[source.object_name()]).await?;
+        }
+        if let Some(target) = connector.mirror_target().filter(|_| target.system == *name) {
+            target.forget(&mirror::name_of(store, id).await?).await?;
+        }
+    }
+    connector.release(objects).await
 }
 
 /// The feeds that are gone begin anew one day, and their syncs with a first run.
@@ -47,6 +72,7 @@ async fn forget(store: &dyn Store, written: &Written, released: &[SystemName]) -
         if sync.systems().iter().any(|system| released.contains(system)) {
             let id = store.sync_id(sync.name.as_str()).await?;
             transaction.settings.push((format!("begun/{}", id.0), None));
+            transaction.settings.extend(mirror::settings(id).into_iter().map(|name| (name, None)));
             let loads = store.settings(&format!("load/{}/", id.0)).await?;
             transaction.settings.extend(loads.into_iter().map(|(name, _)| (name, None)));
         }

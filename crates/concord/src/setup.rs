@@ -8,6 +8,7 @@ use concord_connectors::settings::{Asked, AskedChanges, KeepSecret};
 use concord_engine::config::{self, Config, ConfigHash, Diagnostic, Places, Severity};
 use concord_engine::connector::{self, Connector, Finding};
 use concord_engine::error::{Class, Code, Error, Result};
+use concord_engine::mirror::{self, Mode};
 use concord_engine::plan::{self, MemberFacts, MissingIndex, Subject};
 use concord_engine::record::{ObjectName, SystemName};
 use concord_engine::rules::SyncRules;
@@ -113,6 +114,8 @@ pub async fn open_systems(
 pub struct PreparedSync {
     /// Its rules.
     pub rules: SyncRules,
+    /// How it runs.
+    pub mode: Mode,
     /// The fingerprint of its configuration.
     pub hash: ConfigHash,
     /// Whether its first run needs no approval.
@@ -189,7 +192,8 @@ pub async fn prepare(written: &Written, store: &dyn Store, systems: &[(SystemNam
             Some(mut rules) => {
                 rules.layout = plan::layout_of(store, &rules).await?;
                 let (hash, indexes) = (written.config.sync_hash(sync), compiled.indexes);
-                prepared.syncs.push(PreparedSync { rules, hash, auto_approve: sync.auto_approve, indexes });
+                let mode = Mode::Reconcile(None);
+                prepared.syncs.push(PreparedSync { rules, mode, hash, auto_approve: sync.auto_approve, indexes });
             }
             None => {
                 let first = compiled.findings.iter().find(|finding| finding.severity == Severity::Error);
@@ -199,9 +203,37 @@ pub async fn prepare(written: &Written, store: &dyn Store, systems: &[(SystemNam
             }
         }
     }
+    choose_modes(&mut prepared, store).await?;
     let descriptions: Vec<Description> = prepared.syncs.iter().map(|sync| Description::of(&sync.rules)).collect();
     description::save(store, &descriptions).await?;
     Ok(prepared)
+}
+
+/// Which syncs are mirrored. One whose systems cannot be asked waits for them.
+async fn choose_modes(prepared: &mut Prepared, store: &dyn Store) -> Result<()> {
+    let all: Vec<Arc<SyncRules>> = prepared.syncs.iter().map(|sync| Arc::new(sync.rules.clone())).collect();
+    let mut chosen = Vec::new();
+    for (sync, rules) in std::mem::take(&mut prepared.syncs).into_iter().zip(&all) {
+        let connectors = prepared.connectors_of(rules)?;
+        let mode = match connectors.as_slice() {
+            [source, target] => mirror::choose(rules, &all, store, (source.as_ref(), target.as_ref())).await,
+            _ => Ok(Mode::Reconcile(None)),
+        };
+        match mode {
+            Ok(mode) => chosen.push(PreparedSync { mode, ..sync }),
+            Err(error) if error.code == Code::StoreFailed => return Err(error),
+            Err(error) => {
+                prepared.notices.push(Notice::of(&error));
+                let list = match error.class() {
+                    Class::Transient | Class::Throttled => &mut prepared.waiting,
+                    _ => &mut prepared.refused,
+                };
+                list.push((rules.name.to_string(), error));
+            }
+        }
+    }
+    prepared.syncs = chosen;
+    Ok(())
 }
 
 /// What each system says of the objects that take part: reach, privileges, settings, keys. Nothing is changed.

@@ -11,9 +11,10 @@ use crate::release;
 use crate::setup::{self, Prepared, Written};
 use concord_engine::clock::{Clock, Moment, SystemClock};
 use concord_engine::error::{Code, Error, Result};
+use concord_engine::mirror::{Mode, fleet};
 use concord_engine::record::SystemName;
 use concord_engine::runtime::status::{Status, SyncStatus};
-use concord_engine::runtime::{Approvals, Handle, Options, Setup, engine};
+use concord_engine::runtime::{Approvals, Handle, Options, ReviewNumbers, Setup};
 use concord_engine::store::Store;
 use std::collections::BTreeSet;
 use std::path::PathBuf;
@@ -175,16 +176,22 @@ async fn run_engine(
     };
     let waiting: Vec<(String, Error)> = prepared.waiting.clone();
     let can_end = waiting.is_empty();
+    let (mirrored, reconciled): (Vec<_>, Vec<_>) = prepared.syncs.iter().partition(|sync| sync.mode == Mode::Mirror);
+    let mirrored = mirrored.into_iter().map(|sync| Arc::new(sync.rules.clone())).collect();
+    let order = prepared.syncs.iter().map(|sync| sync.rules.name.clone()).collect();
+    let modes: Vec<(String, String)> =
+        prepared.syncs.iter().map(|sync| (sync.rules.name.to_string(), sync.mode.describe())).collect();
     let setup = Setup {
-        syncs: prepared.syncs.iter().map(|sync| sync.rules.clone()).collect(),
+        syncs: reconciled.into_iter().map(|sync| sync.rules.clone()).collect(),
         systems: prepared.systems.clone(),
         store: Arc::clone(&store),
         clock: Arc::new(SystemClock),
         options: Options { once: supervision.once && can_end, jitter_seed: std::process::id().into(), ..Options::default() },
         approvals,
+        reviews: ReviewNumbers::default(),
     };
     let systems: Vec<(SystemName, _)> = prepared.systems.clone();
-    let (handle, engine) = engine(setup);
+    let (handle, fleet) = fleet(setup, mirrored, order).await?;
     let (releases, mut release) = mpsc::channel(1);
     let running =
         Running { commands: handle.commands.clone(), status: statuses.subscribe(), prepared: Arc::new(prepared), releases };
@@ -197,19 +204,19 @@ async fn run_engine(
     answerers.send_replace(answerer.clone());
     let stop = shutdown.child_token();
     // On a thread of its own kind: what it hands to its systems' tasks, and they to it, then needs no other thread to wake.
-    let task = AbortOnDropHandle::new(TaskTracker::new().spawn(engine.run(stop.clone())));
+    let task = AbortOnDropHandle::new(TaskTracker::new().spawn(fleet.run(stop.clone())));
     let running_engine = async move {
         task.await.unwrap_or_else(|error| Err(Error::new(Code::Internal, "the engine ended abnormally").because(error)))
     };
     tokio::pin!(running_engine);
     let around = async {
         let gaps = accept_gaps(supervision.plan.as_deref(), &handle, &answerer, &running);
-        tokio::join!(pass_on(&handle, statuses, &waiting), deliver(&answerer, &running), gaps);
+        tokio::join!(pass_on(&handle, statuses, &waiting, &modes), deliver(&answerer, &running), gaps);
         Ok::<(), Error>(())
     };
     tokio::select! {
         result = &mut running_engine => {
-            statuses.send_replace(with_waiting(handle.status.borrow().clone(), &waiting));
+            statuses.send_replace(complete(handle.status.borrow().clone(), &waiting, &modes));
             return result.map(|()| Ended::Done);
         }
         result = around => result?,
@@ -266,11 +273,11 @@ async fn accept_gaps(plan: Option<&str>, handle: &Handle, answerer: &Answerer, r
 }
 
 /// Passes the engine's status on, with the syncs that do not run yet. Ends with the engine.
-async fn pass_on(handle: &Handle, statuses: &watch::Sender<Status>, waiting: &[(String, Error)]) {
+async fn pass_on(handle: &Handle, statuses: &watch::Sender<Status>, waiting: &[(String, Error)], modes: &[(String, String)]) {
     let mut status = handle.status.clone();
     loop {
         let present = status.borrow_and_update().clone();
-        statuses.send_replace(with_waiting(present, waiting));
+        statuses.send_replace(complete(present, waiting, modes));
         if status.changed().await.is_err() {
             return;
         }
@@ -278,7 +285,13 @@ async fn pass_on(handle: &Handle, statuses: &watch::Sender<Status>, waiting: &[(
     }
 }
 
-fn with_waiting(mut status: Status, waiting: &[(String, Error)]) -> Status {
+/// A status with how each sync runs, and with those that wait for their systems.
+fn complete(mut status: Status, waiting: &[(String, Error)], modes: &[(String, String)]) -> Status {
+    for sync in &mut status.syncs {
+        if let Some((_, mode)) = modes.iter().find(|(name, _)| *name == sync.name) {
+            sync.mode.clone_from(mode);
+        }
+    }
     status.syncs.extend(waiting.iter().map(|(name, error)| SyncStatus {
         name: name.clone(),
         stage: format!("waiting: {error}"),

@@ -14,12 +14,14 @@
 use crate::change::{EditTime, Mark, Observation, Position, Version, stamp};
 use crate::clock::Moment;
 use crate::error::{Error, Result};
+use crate::mirror::bulk::{BulkSource, MirrorTarget};
 use crate::record::{FeedName, FieldName, Key, ObjectName, Record};
 use crate::schema::{Schema, Selection};
 use crate::value::Value;
 use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
 use std::cmp::Ordering;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// What a connector can do, and its limits: a value, known before anything is asked of the system.
@@ -422,6 +424,27 @@ pub trait Connector: Send + Sync {
     /// The statement that makes an index by which records are found by these fields as [`Connector::find`] asks for them;
     /// `None` where there is no such statement, or no index would serve.
     fn index_statement(&self, _schema: &Schema, _fields: &[FieldName]) -> Option<String> {
+        None
+    }
+
+    /// This system with a feed that one sync has for itself, so that a slow target of it holds nobody else back; `None`
+    /// where it cannot have several. Stable: the same name is the same feed after a restart.
+    fn for_one_sync(&self, _feed: &str) -> Option<Arc<dyn Connector>> {
+        None
+    }
+
+    /// The name of its feed, where it has one and the name is known without asking.
+    fn own_feed(&self) -> Option<FeedName> {
+        None
+    }
+
+    /// Its objects in bulk, frozen at a place of its feed, where it can show them so.
+    fn bulk_source(&self) -> Option<&dyn BulkSource> {
+        None
+    }
+
+    /// Its side as the target of mirrored syncs, where it can keep their progress beside the data.
+    fn mirror_target(&self) -> Option<&dyn MirrorTarget> {
         None
     }
 

@@ -15,6 +15,18 @@ pub const ALL: &[&str] = &[
     "prepared_before_durable",
 ];
 
+/// Every point of a mirror sync, in the order in which they are passed.
+pub const MIRROR: &[&str] = &[
+    "mirror_prepared",
+    "mirror_begun_in_target",
+    "mirror_view_kept",
+    "mirror_range_loaded",
+    "mirror_loaded",
+    "mirror_before_write",
+    "mirror_written",
+    "mirror_acknowledged",
+];
+
 /// Passes a point.
 #[cfg(feature = "failpoints")]
 pub fn pass(name: &str) {
@@ -22,7 +34,7 @@ pub fn pass(name: &str) {
     use std::sync::atomic::{AtomicU64, Ordering};
     static ARMED: OnceLock<Option<(String, u64)>> = OnceLock::new();
     static PASSED: AtomicU64 = AtomicU64::new(0);
-    debug_assert!(ALL.contains(&name), "no such failpoint: {name}");
+    debug_assert!(ALL.contains(&name) || MIRROR.contains(&name), "no such failpoint: {name}");
     let armed = ARMED.get_or_init(|| {
         let text = std::env::var("CONCORD_FAILPOINT").ok()?;
         let (name, count) = text.split_once(':').unwrap_or((&text, "1"));

@@ -25,8 +25,7 @@ const PARTS: u32 = 60;
 /// delete lets none of it pass uncounted.
 #[derive(Default)]
 pub(crate) struct Guard {
-    /// When a part of the window began, and how many deletes fell into it; no more entries than parts, and two.
-    deletes: VecDeque<(Moment, u64)>,
+    deletes: Window,
     /// Whether the count differs from the durable one.
     counted: bool,
     /// About how many records there are.
@@ -34,6 +33,36 @@ pub(crate) struct Guard {
     pub tripped: Option<ReviewId>,
     /// What a person said about it, until that has been carried out.
     pub verdict: Option<Verdict>,
+}
+
+/// Deletes within a window: when a part of it began, and how many fell into it; no more entries than parts, and two.
+#[derive(Default)]
+pub(crate) struct Window(VecDeque<(Moment, u64)>);
+
+impl Window {
+    /// As it was kept.
+    pub fn from_counts(counts: &[(i64, u64)]) -> Window {
+        Window(counts.iter().map(|(at, count)| (Moment(*at), *count)).collect())
+    }
+
+    /// As it is kept.
+    pub fn counts(&self) -> Vec<(i64, u64)> {
+        self.0.iter().map(|(at, count)| (at.micros(), *count)).collect()
+    }
+
+    /// Counts a delete and gives back how many there were within the window.
+    pub fn count(&mut self, now: Moment, window: std::time::Duration) -> u64 {
+        let part = window / PARTS;
+        match self.0.back_mut() {
+            Some((begun, count)) if now.since(*begun) < part => *count = count.saturating_add(1),
+            _ => self.0.push_back((now, 1)),
+        }
+        // A part counts for as long as any of its deletes may lie in the window.
+        while self.0.front().is_some_and(|(at, _)| now.since(*at) > window.saturating_add(part)) {
+            self.0.pop_front();
+        }
+        self.0.iter().map(|(_, count)| *count).fold(0, u64::saturating_add)
+    }
 }
 
 /// What a person says about a mass change.
@@ -48,17 +77,8 @@ pub(crate) enum Verdict {
 impl Guard {
     /// Counts a delete and gives back how many there were within the window.
     fn count(&mut self, now: Moment, window: std::time::Duration) -> u64 {
-        let part = window / PARTS;
-        match self.deletes.back_mut() {
-            Some((begun, count)) if now.since(*begun) < part => *count = count.saturating_add(1),
-            _ => self.deletes.push_back((now, 1)),
-        }
-        // A part counts for as long as any of its deletes may lie in the window.
-        while self.deletes.front().is_some_and(|(at, _)| now.since(*at) > window.saturating_add(part)) {
-            self.deletes.pop_front();
-        }
         self.counted = true;
-        self.deletes.iter().map(|(_, count)| *count).fold(0, u64::saturating_add)
+        self.deletes.count(now, window)
     }
 }
 
@@ -92,7 +112,7 @@ impl Core {
             let counted = self.store.setting(&deletes_setting(id.0, member)).await?;
             let counted: Vec<(i64, u64)> = counted.and_then(|bytes| postcard::from_bytes(&bytes).ok()).unwrap_or_default();
             if let Some(state) = self.member(sync, member) {
-                state.guard.deletes = counted.into_iter().map(|(at, count)| (Moment(at), count)).collect();
+                state.guard.deletes = Window::from_counts(&counted);
                 state.guard.verdict = match kept.as_deref() {
                     Some(b"let through") => Some(Verdict::LetThrough),
                     Some(b"undo") => Some(Verdict::Undo),
@@ -131,8 +151,7 @@ impl Core {
         for state in &mut self.syncs {
             for (member, member_state) in state.members.iter_mut().enumerate().filter(|(_, member)| member.guard.counted) {
                 member_state.guard.counted = false;
-                let counts: Vec<(i64, u64)> =
-                    member_state.guard.deletes.iter().map(|(at, count)| (at.micros(), *count)).collect();
+                let counts = member_state.guard.deletes.counts();
                 let bytes = if counts.is_empty() { None } else { postcard::to_stdvec(&counts).ok() };
                 self.transaction.settings.push((deletes_setting(state.rules.id.0, member), bytes));
             }
@@ -201,7 +220,7 @@ impl Core {
         if let Some(state) = self.member(sync, member) {
             state.guard.tripped = None;
             state.guard.verdict = None;
-            state.guard.deletes.clear();
+            state.guard.deletes = Window::default();
             state.guard.counted = true;
         }
     }

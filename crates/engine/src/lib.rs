@@ -22,6 +22,7 @@ mod identify;
 pub mod ledger;
 pub mod link;
 pub mod map;
+pub mod mirror;
 mod monitor;
 pub mod mutants;
 pub mod plan;

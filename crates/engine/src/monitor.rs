@@ -65,6 +65,26 @@ impl Meters {
         self.count(now, 1, 0);
     }
 
+    /// Records that a first read has made: nobody waited for one of them.
+    pub fn loaded(&mut self, now: Moment, count: u64) {
+        self.written = self.written.saturating_add(count);
+        self.count(now, count, 0);
+    }
+
+    /// What has been counted, as a status shows it.
+    pub fn status(&self, now: Moment) -> SyncStatus {
+        SyncStatus {
+            observed: self.observed,
+            written: self.written,
+            failed: self.failed,
+            rate: self.rate(now),
+            error_rate: self.error_rate(now),
+            latency_ms: self.percentiles(),
+            latency_histogram: self.histogram(),
+            ..SyncStatus::default()
+        }
+    }
+
     fn took(&mut self, micros: u64) {
         if let Some(latency) = &mut self.latency {
             latency.saturating_record(micros);
@@ -202,16 +222,9 @@ impl Core {
             stage: stage(state),
             level,
             links: counts.links,
-            observed: state.meters.observed,
-            written: state.meters.written,
-            failed: state.meters.failed,
-            rate: state.meters.rate(now),
-            error_rate: state.meters.error_rate(now),
             review: counts.reviews,
-            latency_ms: state.meters.percentiles(),
-            latency_histogram: state.meters.histogram(),
-            verified: None,
             members,
+            ..state.meters.status(now)
         })
     }
 

@@ -112,4 +112,11 @@ pub enum Subject {
         /// What the connector says of it.
         evidence: String,
     },
+    /// A record of a mirror sync was refused: by a rule, or by the target.
+    Refused {
+        /// The member that it is to be put right at: the source (a rule), or the target.
+        member: MemberIndex,
+        /// The record's key at the source.
+        key: Key,
+    },
 }

@@ -237,7 +237,8 @@ impl Core {
     ) -> Result<()> {
         // What was seen before and waits is among what was lost: it is decided first.
         let pending = desk.lift_pending(&link);
-        match decide(rules, &link, &pending, None, self.now(), &mut self.next_review) {
+        let decided = decide(rules, &link, &pending, None, self.now(), &mut self.reviews.lock());
+        match decided {
             Outcome::Decided(decision) if pending.iter().any(Option::is_some) => {
                 self.take_decision(desk, sync, &link, &pending, *decision);
             }

@@ -20,7 +20,7 @@ use concord_engine::link::{LinkId, SyncId};
 use concord_engine::record::{FeedName, Key, Record, SystemName};
 use concord_engine::runtime::command::{Command, Request};
 use concord_engine::runtime::status::Status;
-use concord_engine::runtime::{Approvals, Handle, Options, Setup, engine};
+use concord_engine::runtime::{Approvals, Handle, Options, ReviewNumbers, Setup, engine};
 use concord_engine::store::LedgerQuery;
 use concord_engine::value::Value;
 use futures_util::future::join_all;
@@ -186,6 +186,7 @@ impl Stage {
                 ..Options::default()
             },
             approvals: Approvals::All,
+            reviews: ReviewNumbers::default(),
         })
     }
 

@@ -5,6 +5,7 @@ use super::description::Description;
 use concord_engine::error::{Code, Error, Result};
 use concord_engine::ledger::{Entry, LedgerRow};
 use concord_engine::link::{Life, Link, LinkId, Standing, SyncId};
+use concord_engine::mirror;
 use concord_engine::store::{LedgerQuery, LinkState};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
@@ -116,6 +117,13 @@ impl Answerer {
             Some(link) => self.store.links(vec![link]).await?.into_iter().next(),
             None => None,
         };
+        if rows.is_empty() && state.is_none() && mirror::has_begun(&*self.store, id).await? {
+            let message = format!(
+                "`{}` is mirrored, which keeps no memory of single records: `{key}` was never refused; `concord verify` compares it",
+                sync.name
+            );
+            return Err(Error::new(Code::RecordUnknown, message));
+        }
         if rows.is_empty() && state.is_none() {
             return Err(Error::new(Code::RecordUnknown, format!("`{}` knows no record with the key `{key}`", sync.name)));
         }

@@ -14,6 +14,7 @@ use crate::setup::Prepared;
 use concord_engine::clock::Clock;
 use concord_engine::error::{Code, Error, Result};
 use concord_engine::link::SyncId;
+use concord_engine::mirror;
 use concord_engine::record::SystemName;
 use concord_engine::runtime::command::{Command, Request};
 use concord_engine::runtime::status::{MemberStatus, Status, SyncStatus};
@@ -154,6 +155,7 @@ impl Answerer {
             status.syncs.push(SyncStatus {
                 name: sync.name.clone(),
                 stage: if queue::is_paused(self, sync).await? { "not running (paused)".into() } else { "not running".into() },
+                mode: if mirror::has_begun(&*self.store, SyncId(sync.id)).await? { "mirror".into() } else { String::new() },
                 links: counts.links,
                 review: counts.reviews,
                 members: sync

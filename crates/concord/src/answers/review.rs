@@ -183,6 +183,7 @@ fn kind(subject: &Subject) -> &'static str {
         Subject::MassChange { .. } => "mass_change",
         Subject::Unreadable { .. } => "unreadable",
         Subject::WentBack { .. } => "went_back",
+        Subject::Refused { .. } => "refused",
     }
 }
 
@@ -221,6 +222,9 @@ fn details(sync: &Description, subject: &Subject) -> Vec<(String, String)> {
             vec![line("system", sync.member(*member)), line("deletes", deletes.to_string())]
         }
         Subject::Unreadable { member, key } => vec![line("record", format!("{key} of {}", sync.member(*member)))],
+        Subject::Refused { member, key } => {
+            vec![line("record", format!("{key} of {}", sync.member(0))), line("to be put right in", sync.member(*member))]
+        }
         Subject::WentBack { member, older, records, evidence } => vec![
             line("system", sync.member(*member)),
             line("earlier", format!("{older} of {records} records")),
@@ -259,6 +263,7 @@ fn ways(sync: &Description, review: &Review) -> Vec<String> {
         | Subject::Exhausted { .. }
         | Subject::Loop { .. }
         | Subject::MassChange { .. }
+        | Subject::Refused { .. }
         | Subject::Unreadable { .. } => {
             vec![format!("retry {id}")]
         }

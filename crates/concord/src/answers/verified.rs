@@ -6,10 +6,12 @@ use super::description::commit;
 use crate::setup::Prepared;
 use concord_engine::clock::Clock;
 use concord_engine::error::{Code, Error, Result};
+use concord_engine::mirror::{self, Mode};
 use concord_engine::runtime::status::{LastVerified, Status};
 use concord_engine::store::{Store, Transaction};
 use concord_engine::verify::{self, SyncVerification};
 use serde::{Deserialize, Serialize};
+use std::sync::Arc;
 use std::time::Duration;
 
 /// Settings of this prefix hold what the last verification of a sync found, by its name.
@@ -43,7 +45,10 @@ pub async fn all(prepared: &Prepared, store: &dyn Store, clock: &dyn Clock, name
     let mut report = Verified::default();
     for sync in prepared.syncs.iter().filter(|sync| name.is_none_or(|name| sync.rules.name.as_str() == name)) {
         let connectors = prepared.connectors_of(&sync.rules)?;
-        report.syncs.push(verify::verify(&sync.rules, store, &connectors, clock).await?);
+        report.syncs.push(match sync.mode {
+            Mode::Mirror => mirror::verify(&Arc::new(sync.rules.clone()), store, &connectors, clock).await?,
+            Mode::Reconcile(_) => verify::verify(&sync.rules, store, &connectors, clock).await?,
+        });
     }
     remember(store, &report).await?;
     Ok(report)

@@ -3,7 +3,7 @@
 use super::Context;
 use crate::approval::{self, KeptPlan};
 use crate::exit::Exit;
-use crate::setup;
+use crate::setup::{self, PreparedSync};
 use crate::terminal::{Style, Terminal};
 use clap::Args;
 use concord_engine::clock::SystemClock;
@@ -59,13 +59,19 @@ pub async fn run(plan: &Plan, context: &Context) -> Result<Exit> {
     }
     if context.terminal.json {
         let indexes: Vec<_> = prepared.syncs.iter().flat_map(|sync| &sync.indexes).collect();
+        let mode = |sync: &PreparedSync| serde_json::json!({ "sync": sync.rules.name.to_string(), "mode": sync.mode.describe() });
+        let modes: Vec<_> = prepared.syncs.iter().map(mode).collect();
         let findings = [written.notices, prepared.notices].concat();
         let shown = serde_json::json!({ "id": made.id, "made": made.made.to_string(), "runs": made.runs });
-        context
-            .terminal
-            .document(&serde_json::json!({ "plan": shown, "kept": is_kept, "indexes": indexes, "findings": findings }));
+        context.terminal.document(
+            &serde_json::json!({ "plan": shown, "modes": modes, "kept": is_kept, "indexes": indexes, "findings": findings }),
+        );
     } else {
         context.terminal.line(&render(&made, &context.terminal));
+        context.terminal.line("");
+        for sync in &prepared.syncs {
+            context.terminal.line(&format!("{} runs in mode {}", sync.rules.name, sync.mode.describe()));
+        }
         let files: Vec<String> = plan.files.iter().map(|file| file.display().to_string()).collect();
         context.terminal.line(&match is_kept {
             true => {

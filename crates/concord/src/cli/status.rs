@@ -73,6 +73,7 @@ fn render_sync(sync: &SyncStatus, terminal: &Terminal) -> String {
         sync.review
     )];
     lines.extend(reason.map(|reason| format!("  {reason}")));
+    lines.extend((!sync.mode.is_empty()).then(|| format!("  mode {}", sync.mode)));
     let latency = sync.latency_ms;
     if latency.count > 0 {
         lines.push(format!(

@@ -10,9 +10,10 @@ use crate::terminal::{Style, Terminal};
 use clap::Args;
 use concord_engine::clock::SystemClock;
 use concord_engine::error::{Code, Error, Result};
+use concord_engine::mirror::{Mode, fleet};
 use concord_engine::record::SyncName;
 use concord_engine::runtime::command::{Command, Request};
-use concord_engine::runtime::{Approvals, Options, Setup, engine};
+use concord_engine::runtime::{Approvals, Options, ReviewNumbers, Setup};
 use concord_engine::store::Store;
 use concord_engine::verify::Difference;
 use std::collections::BTreeSet;
@@ -89,19 +90,22 @@ async fn alone(prepared: &Prepared, store: Arc<dyn Store>, verify: &Verify) -> R
 }
 
 async fn repair(prepared: &Prepared, store: Arc<dyn Store>, differing: &BTreeSet<SyncName>) -> Result<Vec<String>> {
-    let syncs: Vec<_> =
-        prepared.syncs.iter().filter(|sync| differing.contains(&sync.rules.name)).map(|sync| sync.rules.clone()).collect();
-    let ids: Vec<_> = syncs.iter().map(|rules| rules.id).collect();
+    let concerned: Vec<_> = prepared.syncs.iter().filter(|sync| differing.contains(&sync.rules.name)).collect();
+    let ids: Vec<_> = concerned.iter().map(|sync| sync.rules.id).collect();
+    let order = concerned.iter().map(|sync| sync.rules.name.clone()).collect();
+    let (mirrored, reconciled): (Vec<_>, Vec<_>) = concerned.into_iter().partition(|sync| sync.mode == Mode::Mirror);
+    let mirrored = mirrored.into_iter().map(|sync| Arc::new(sync.rules.clone())).collect();
     let setup = Setup {
-        syncs,
+        syncs: reconciled.into_iter().map(|sync| sync.rules.clone()).collect(),
         systems: prepared.systems.clone(),
         store,
         clock: Arc::new(SystemClock),
         options: Options { once: true, ..Options::default() },
         // A sync whose first run was never approved is not begun by a repair.
         approvals: Approvals::Only(BTreeSet::new()),
+        reviews: ReviewNumbers::default(),
     };
-    let (handle, engine) = engine(setup);
+    let (handle, fleet) = fleet(setup, mirrored, order).await?;
     let mut answers = Vec::new();
     for id in ids {
         let (answer, answered) = oneshot::channel();
@@ -109,7 +113,7 @@ async fn repair(prepared: &Prepared, store: Arc<dyn Store>, differing: &BTreeSet
         handle.commands.send(Command { request: Request::Reread(id), answer }).await.map_err(gone)?;
         answers.push(answered);
     }
-    engine.run(CancellationToken::new()).await?;
+    fleet.run(CancellationToken::new()).await?;
     let mut said = Vec::new();
     for answer in answers {
         said.push(answer.await.unwrap_or_else(|_| Err(Error::new(Code::Internal, "the engine did not answer")))?);

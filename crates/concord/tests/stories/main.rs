@@ -19,6 +19,7 @@ mod gateway;
 mod hosted;
 mod kill;
 mod mapping;
+mod mirror;
 mod monitoring;
 mod one_way;
 mod outage;

@@ -209,9 +209,10 @@ fn in_quotes(text: &str) -> impl Iterator<Item = &str> {
 }
 
 /// The folder of each group of tests that docs/survives.md names.
-const TESTS: [(&str, &str); 5] = [
+const TESTS: [(&str, &str); 6] = [
     ("engine", "crates/connectors/tests/engine"),
     ("stories", "crates/concord/tests/stories"),
+    ("mirror", "crates/connectors/tests/mirror"),
     ("postgres", "crates/connectors/tests/postgres"),
     ("contract", "crates/connectors/tests/contract"),
     ("salesforce", "crates/connectors/tests/salesforce"),

@@ -3,7 +3,7 @@
 //!
 //! [`config`] and [`client`] reach the server, [`schema`] and [`types`] know its tables, [`prepare`], [`capture`] and
 //! [`release`] own the feed, [`snapshot`] and [`read`] show records, [`apply`] and [`fence`] write
-//! them, each batch in one [`transaction`].
+//! them, each batch in one [`transaction`]. [`freeze`], [`mirror`] and [`steps`] are the bulk path of one-way syncs.
 
 mod apply;
 mod batch;
@@ -14,8 +14,10 @@ mod client;
 mod config;
 mod errors;
 mod fence;
+mod freeze;
 mod guarded;
 mod insert;
+mod mirror;
 mod names;
 mod pgoutput;
 mod position;
@@ -28,6 +30,7 @@ mod schema;
 mod session;
 mod slot;
 mod snapshot;
+mod steps;
 mod stream;
 mod tls;
 mod transaction;
@@ -45,6 +48,7 @@ use concord_engine::connector::{
     WriteResult,
 };
 use concord_engine::error::{Code, Error, Result};
+use concord_engine::mirror::bulk::{BulkSource, Frozen, MirrorTarget, Taken};
 use concord_engine::record::{FeedName, FieldName, Key, ObjectName};
 use concord_engine::schema::{Schema, Selection};
 use concord_engine::value::Value;
@@ -66,6 +70,10 @@ const FENCE_PREFIX: &str = "concord.fence";
 
 /// The most writes in one call of `apply`.
 const BATCH_MAX: usize = 1000;
+/// The most sessions that mirror syncs write with at once.
+const MIRROR_SESSIONS_MAX: usize = 64;
+/// The most sessions that one mirror sync reads with: those of a load, and those that read single records beside it.
+const ONE_SYNC_SESSIONS_MAX: usize = 16;
 
 /// A connection to one PostgreSQL database.
 pub struct PostgresConnector {
@@ -81,6 +89,8 @@ pub(crate) struct Shared {
     process: String,
     readers: Pool,
     writers: Pool,
+    /// Sessions of mirror syncs that write here.
+    mirrors: Pool,
     tasks: TaskTracker,
     tables: Mutex<HashMap<ObjectName, Arc<Table>>>,
     selections: Mutex<HashMap<ObjectName, Vec<FieldName>>>,
@@ -101,11 +111,13 @@ pub fn open(config: Config) -> Result<PostgresConnector> {
     }
     let names = OwnNames::new(&config.installation, &config.connection);
     let process: String = uuid::Uuid::new_v4().simple().to_string().chars().take(8).collect();
+    let many = Config { pool_size: MIRROR_SESSIONS_MAX, ..config.clone() };
     let config = Arc::new(config);
     let reader_name = config.application_name.clone().unwrap_or_else(|| names.sessions.clone());
     let shared = Shared {
         readers: Pool::new(Arc::clone(&config), reader_name, &[("lock_timeout", "10s"), ("statement_timeout", "600s")]),
         writers: Pool::new(Arc::clone(&config), names.writers(&process), apply::SESSION_SETTINGS),
+        mirrors: Pool::new(Arc::new(many), format!("{}:mirror", names.sessions), mirror::SESSION_SETTINGS),
         config,
         names,
         process,
@@ -274,11 +286,56 @@ impl Connector for PostgresConnector {
         schema::index_statement(&self.shared.name(&schema.object).ok()?, schema, fields)
     }
 
+    fn for_one_sync(&self, feed: &str) -> Option<Arc<dyn Connector>> {
+        // Where we may make none, somebody has made one publication, which is that of all syncs.
+        if !self.shared.config.allow_ddl {
+            return None;
+        }
+        let connection = format!("{}_{feed}", self.shared.config.connection);
+        let config = Config { connection, pool_size: ONE_SYNC_SESSIONS_MAX, ..Config::clone(&self.shared.config) };
+        let own = open(config).ok()?;
+        Some(Arc::new(own))
+    }
+
+    fn own_feed(&self) -> Option<FeedName> {
+        Some(self.shared.feed_name())
+    }
+
+    fn bulk_source(&self) -> Option<&dyn BulkSource> {
+        Some(self)
+    }
+
+    fn mirror_target(&self) -> Option<&dyn MirrorTarget> {
+        Some(self)
+    }
+
     async fn release(&self, objects: &[ObjectName]) -> Result<()> {
         release::release(&self.shared, objects).await
     }
 
     fn compare(&self, a: &Version, b: &Version) -> Option<Ordering> {
         RowVersion::decode(a)?.compare(&RowVersion::decode(b)?)
+    }
+}
+
+#[async_trait]
+impl BulkSource for PostgresConnector {
+    async fn freeze(&self, selection: &Selection) -> Result<Arc<dyn Frozen>> {
+        freeze::freeze(&self.shared, selection).await
+    }
+}
+
+#[async_trait]
+impl MirrorTarget for PostgresConnector {
+    async fn objection(&self, object: &ObjectName) -> Result<Option<String>> {
+        mirror::objection(&self.shared, object).await
+    }
+
+    async fn take_over(&self, sync: &str, object: &ObjectName) -> Result<Taken> {
+        mirror::take_over(&self.shared, sync, object).await
+    }
+
+    async fn forget(&self, sync: &str) -> Result<()> {
+        mirror::forget(&self.shared, sync).await
     }
 }

@@ -349,9 +349,9 @@ pub(super) struct Check {
 }
 
 /// What was answered to one request.
-type Answered = std::result::Result<Vec<Row>, tokio_postgres::Error>;
+pub(super) type Answered = std::result::Result<Vec<Row>, tokio_postgres::Error>;
 /// A request and the wait for its answer.
-type Answer<'a> = Pin<Box<dyn Future<Output = Answered> + Send + 'a>>;
+pub(super) type Answer<'a> = Pin<Box<dyn Future<Output = Answered> + Send + 'a>>;
 
 /// The statements of a batch as the session knows them.
 struct Prepared {
@@ -361,11 +361,11 @@ struct Prepared {
     log_end: tokio_postgres::Statement,
 }
 
-async fn plain(client: &Client, sql: &str) -> Answered {
+pub(super) async fn plain(client: &Client, sql: &str) -> Answered {
     client.batch_execute(sql).await.map(|()| Vec::new())
 }
 
-async fn query(
+pub(super) async fn query(
     client: &Client,
     statement: &tokio_postgres::Statement,
     parameters: Vec<Box<dyn ToSql + Sync + Send + '_>>,
@@ -376,7 +376,7 @@ async fn query(
 
 /// Sends all requests in their order before waiting for the first answer: one round trip for all. A request is sent
 /// when its future is polled first; answers come in the order of requests.
-async fn pipelined(requests: Vec<Answer<'_>>) -> Vec<Answered> {
+pub(super) async fn pipelined(requests: Vec<Answer<'_>>) -> Vec<Answered> {
     let mut sent = Vec::with_capacity(requests.len());
     for mut request in requests {
         let early = std::future::poll_fn(|context| Poll::Ready(request.as_mut().poll(context))).await;

@@ -15,7 +15,7 @@ pub(crate) fn drift_setting(sync: u32) -> String {
 }
 
 /// What about a new schema breaks a member's mapping, if anything does.
-pub(super) fn drift(rules: &SyncRules, member: MemberIndex, schema: &Schema) -> Option<String> {
+pub(crate) fn drift(rules: &SyncRules, member: MemberIndex, schema: &Schema) -> Option<String> {
     let known = &rules.members.get(member)?.schema;
     if known.key != schema.key {
         return Some(format!("the key of {} is now ({})", schema.object, join(&schema.key)));

@@ -13,7 +13,7 @@ mod orphans;
 mod told;
 
 pub(crate) use before::Before;
-pub(crate) use drift::drift_setting;
+pub(crate) use drift::{drift, drift_setting};
 pub(crate) use echoes::Echoes;
 pub(crate) use feeds::{Absence, FeedState, Fence};
 pub(crate) use gaps::Life;

@@ -164,7 +164,7 @@ pub(crate) struct Core {
     pub store_id: String,
     pub next_link: u64,
     pub next_flight: u64,
-    pub next_review: u64,
+    pub reviews: super::ReviewNumbers,
     pub jitter: Jitter,
     /// In which of its lives each system is; those without an accepted gap are in their first.
     pub lives: BTreeMap<SystemName, crate::capture::Life>,
@@ -255,7 +255,7 @@ impl Core {
             store_id: String::new(),
             next_link: 1,
             next_flight: 1,
-            next_review: 1,
+            reviews: setup.reviews,
             flights: BTreeMap::new(),
             displaced: BTreeMap::new(),
             reading: BTreeSet::new(),
@@ -513,7 +513,7 @@ impl Core {
         self.store_id = identity.store;
         self.next_link = identity.last_link.saturating_add(1);
         self.next_flight = identity.last_flight.saturating_add(1);
-        self.next_review = identity.last_review.saturating_add(1);
+        self.reviews.go_on_behind(identity.last_review);
         self.restore_lives().await?;
         self.restore_layouts().await?;
         self.restore_feeds().await?;

@@ -89,7 +89,8 @@ impl Core {
             return Ok(true);
         }
         let now = self.now();
-        let need = match decide_knowing(&rules, &link, &pending, ruling, unique, now, &mut self.next_review) {
+        let decided = decide_knowing(&rules, &link, &pending, ruling, unique, now, &mut self.reviews.lock());
+        let need = match decided {
             Outcome::Decided(decision) => {
                 self.take_decision(desk, sync, &link, &pending, *decision);
                 return Ok(true);
@@ -350,9 +351,7 @@ impl Core {
     }
 
     pub(crate) fn new_review(&mut self) -> crate::link::ReviewId {
-        let id = crate::link::ReviewId(self.next_review);
-        self.next_review = self.next_review.saturating_add(1);
-        id
+        self.reviews.next()
     }
 
     pub(crate) fn open_review(&mut self, _sync: usize, review: Review) {

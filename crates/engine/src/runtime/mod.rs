@@ -18,13 +18,14 @@ pub mod status;
 use crate::clock::Clock;
 use crate::connector::{Connector, Limits};
 use crate::error::Result;
+use crate::link::ReviewId;
 use crate::record::{SyncName, SystemName};
 use crate::rules::SyncRules;
 use crate::store::Store;
 use command::Command;
 use status::Status;
 use std::collections::BTreeSet;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
@@ -43,6 +44,33 @@ pub struct Setup {
     pub options: Options,
     /// Which syncs may begin their first load.
     pub approvals: Approvals,
+    /// The numbers of review items, shared by everything that opens some in this store.
+    pub reviews: ReviewNumbers,
+}
+
+/// Gives out the numbers of review items.
+#[derive(Clone, Debug, Default)]
+pub struct ReviewNumbers(Arc<Mutex<u64>>);
+
+impl ReviewNumbers {
+    /// The last number given out.
+    pub(crate) fn lock(&self) -> MutexGuard<'_, u64> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// No number up to this one is given out again.
+    pub fn go_on_behind(&self, last: u64) {
+        let mut next = self.lock();
+        *next = (*next).max(last.saturating_add(1));
+    }
+
+    /// The next number.
+    pub fn next(&self) -> ReviewId {
+        let mut next = self.lock();
+        let id = ReviewId(*next);
+        *next = next.saturating_add(1);
+        id
+    }
 }
 
 /// Which syncs may begin their first load. One that has begun needs no approval to go on.

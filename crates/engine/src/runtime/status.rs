@@ -32,6 +32,9 @@ pub struct AllowanceStatus {
 pub struct SyncStatus {
     /// Its name.
     pub name: String,
+    /// `mirror`, or `reconcile`, where need be with the reason: `reconcile: why`.
+    #[serde(default)]
+    pub mode: String,
     /// `preparing`, `loading`, `live`, `paused`, `stopped: …`.
     pub stage: String,
     /// Whether nothing is left to do: every feed has been read to its end as of the last look, nothing is pending,

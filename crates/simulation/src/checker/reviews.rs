@@ -106,7 +106,7 @@ impl Checker<'_> {
                 Subject::Ambiguous { .. } | Subject::Duplicate { .. } => false,
                 Subject::Exhausted { .. } => !review.code.ends_with("3022"),
                 Subject::MassChange { .. } => !world.further.wipes,
-                Subject::Unreadable { .. } | Subject::WentBack { .. } => true,
+                Subject::Unreadable { .. } | Subject::WentBack { .. } | Subject::Refused { .. } => true,
             })
             .map(|review| (format!("review {}", review.id.0), format!("{} ({:?})", review.message, review.subject)))
             .collect();

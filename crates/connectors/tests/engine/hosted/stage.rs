@@ -13,7 +13,7 @@ use concord_engine::record::SystemName;
 use concord_engine::review::Review;
 use concord_engine::rules::SyncRules;
 use concord_engine::runtime::status::Status;
-use concord_engine::runtime::{Approvals, Handle, Options, Setup, engine};
+use concord_engine::runtime::{Approvals, Handle, Options, ReviewNumbers, Setup, engine};
 use concord_engine::store::Store;
 use concord_engine::store::sqlite::{SqliteStore, StoreOptions};
 use serde_json::{Map, Value as Json, json};
@@ -105,6 +105,7 @@ impl Stage {
             clock: Arc::new(MovedClock(Arc::clone(&self.ahead_micros))),
             options,
             approvals: Approvals::All,
+            reviews: ReviewNumbers::default(),
         };
         let (handle, engine) = engine(setup);
         let stop = CancellationToken::new();

@@ -15,7 +15,7 @@ use concord_engine::review::Review;
 use concord_engine::rules::SyncRules;
 use concord_engine::runtime::command::{Command, Request, Resolution};
 use concord_engine::runtime::status::Status;
-use concord_engine::runtime::{Approvals, Handle, Options, Setup, engine};
+use concord_engine::runtime::{Approvals, Handle, Options, ReviewNumbers, Setup, engine};
 use concord_engine::store::sqlite::{SqliteStore, StoreOptions};
 use concord_engine::store::{LedgerQuery, Store};
 use std::sync::Arc;
@@ -143,6 +143,7 @@ impl Story {
             clock: Arc::new(SystemClock),
             options: self.options.clone(),
             approvals: Approvals::All,
+            reviews: ReviewNumbers::default(),
         };
         let (handle, engine) = engine(setup);
         let stop = CancellationToken::new();

@@ -1,0 +1,124 @@
+//! One-way syncs in mirror mode: chosen by the configuration, killed at every point, asked like every other.
+
+use crate::world::{Running, World};
+#[cfg(feature = "failpoints")]
+use concord_engine::failpoint;
+use serde_json::{Value, json};
+use std::time::Duration;
+
+const TABLE: &str = "CREATE TABLE items (id int PRIMARY KEY, name text NOT NULL, tally int)";
+
+/// A one-way sync whose key is the same at both sides.
+fn settings() -> Value {
+    json!({
+        "sync_type": "one_way", "match_on": ["id"], "auto_approve": true,
+        "source": { "system": "crm", "object": "items" }, "target": { "system": "erp", "object": "items" },
+        "field_mappings": [
+            { "source": "id", "target": "id" }, { "source": "name", "target": "name" }, { "source": "tally", "target": "tally" }
+        ]
+    })
+}
+
+fn world() -> World {
+    let world = World::new(&settings());
+    world.crm.psql(&format!("{TABLE}; INSERT INTO items SELECT n, 'item ' || n, 0 FROM generate_series(1, 2000) n"));
+    world.erp.psql(TABLE);
+    world
+}
+
+fn is_equal(world: &World) -> bool {
+    let sql = "SELECT id, name, tally FROM items ORDER BY id";
+    world.crm.psql(sql) == world.erp.psql(sql)
+}
+
+fn until_level(world: &World, running: &Running<'_>) {
+    running.until("the target is level", || is_equal(world) && running.status().is_some_and(|sync| sync["level"] == true));
+}
+
+fn edit(world: &World, round: usize) {
+    world.crm.psql(&format!(
+        "UPDATE items SET tally = tally + 1 WHERE id % 20 = {round}; DELETE FROM items WHERE id = 100 + {round}; \
+         INSERT INTO items VALUES (5000 + {round}, 'new', 0); UPDATE items SET id = id + 10000 WHERE id = 200 + {round}"
+    ));
+}
+
+#[test]
+fn the_configuration_chooses_it_and_every_command_speaks_of_it() {
+    let world = world();
+    let plan = world.json(&["plan", "FILE"]);
+    assert_eq!(plan["modes"][0]["mode"], "mirror");
+    let running = world.run(&[]);
+    until_level(&world, &running);
+    assert_eq!(running.status().unwrap()["mode"], "mirror");
+    assert!(world.concord(&["status"]).out.contains("mode mirror"));
+
+    assert_eq!(world.concord(&["pause"]).exit, 0);
+    edit(&world, 1);
+    running.until("it is paused", || running.status().is_some_and(|sync| sync["stage"] == "paused"));
+    assert!(!is_equal(&world));
+    assert_eq!(world.concord(&["resume"]).exit, 0);
+    until_level(&world, &running);
+    assert_eq!(world.concord(&["verify", "FILE"]).exit, 0);
+
+    // An edit against the flow is found, and written over when the records are read again.
+    world.erp.psql("UPDATE items SET name = 'against the flow' WHERE id = 7");
+    let verified = world.json(&["verify", "FILE"]);
+    assert_eq!(verified["syncs"][0]["differing"], 1, "{verified}");
+    assert_eq!(world.concord(&["verify", "FILE", "--repair"]).exit, 0);
+    assert!(is_equal(&world));
+
+    let explained = world.concord(&["explain", "accounts", "7"]);
+    assert!(explained.err.contains("mirrored"), "{explained:?}");
+    running.stop();
+    assert_eq!(world.concord(&["release", "FILE"]).exit, 0);
+    assert_eq!(world.crm.psql("SELECT count(*) FROM pg_replication_slots WHERE database = current_database()"), "0");
+    assert_eq!(world.crm.psql("SELECT count(*) FROM pg_publication"), "0");
+    assert_eq!(world.erp.psql("SELECT to_regnamespace('concord') IS NULL"), "t");
+}
+
+#[test]
+fn a_mirrored_sync_killed_at_random_moments_loses_and_doubles_nothing() {
+    let world = world();
+    for round in 0..6 {
+        let running = world.start(&[], &[]);
+        edit(&world, round);
+        // A moment that differs from round to round, and from run to run with the machine's mood.
+        std::thread::sleep(Duration::from_millis(60 * u64::try_from(round * round).unwrap()));
+        running.kill();
+    }
+    let running = world.run(&[]);
+    until_level(&world, &running);
+    assert_eq!(world.concord(&["verify", "FILE"]).exit, 0);
+    running.stop();
+}
+
+/// The points are compiled in only with the feature.
+#[cfg(feature = "failpoints")]
+#[test]
+fn a_mirrored_sync_killed_at_every_named_point_loses_and_doubles_nothing() {
+    let world = world();
+    let mut died = Vec::new();
+    for (round, name) in failpoint::MIRROR.iter().enumerate() {
+        let mut running = world.start(&[], &[("CONCORD_FAILPOINT", &format!("{name}:1"))]);
+        edit(&world, round);
+        let patience = std::time::Instant::now() + Duration::from_secs(20);
+        let mut has_died = false;
+        // The points of a first read are passed by the first lives only: such a run goes on and is killed.
+        while std::time::Instant::now() < patience
+            && !has_died
+            && !(running.status().is_some_and(|sync| sync["level"] == true) && is_equal(&world))
+        {
+            has_died = running.has_ended();
+            std::thread::sleep(Duration::from_millis(25));
+        }
+        if has_died {
+            died.push(*name);
+        }
+        running.kill();
+    }
+    assert_eq!(died, failpoint::MIRROR, "every point is met");
+    let running = world.run(&[]);
+    until_level(&world, &running);
+    assert_eq!(world.concord(&["verify", "FILE"]).exit, 0);
+    running.stop();
+}

@@ -1,0 +1,268 @@
+//! Views of a table frozen at a place of the log: a temporary slot's exported snapshot, under which any number of sessions
+//! read the same. Its session holds the snapshot for as long as the view lives; the slot goes with the session.
+
+use super::client::{Lease, column};
+use super::names::literal;
+use super::read::record;
+use super::schema::{Column, Table};
+use super::session::Session;
+use super::version::{RowVersion, Snapshot, parse_lsn};
+use super::{Shared, errors, slot, types};
+use async_trait::async_trait;
+use bytes::{Bytes, BytesMut};
+use concord_engine::change::{EditTime, Image, Observation, Position, Version};
+use concord_engine::clock::Moment;
+use concord_engine::error::{Code, Error, Result};
+use concord_engine::mirror::bulk::{Frozen, Range};
+use concord_engine::record::{FieldName, Key, ObjectName};
+use concord_engine::schema::{Selection, Type};
+use concord_engine::value::Value;
+use futures_util::StreamExt;
+use futures_util::stream::{BoxStream, poll_fn};
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::mpsc;
+use tokio::time::timeout;
+use tokio_postgres::types::ToSql;
+use tokio_util::task::AbortOnDropHandle;
+
+/// How long making the view may wait for the transactions that are open.
+const FREEZE_WAIT_MAX: Duration = Duration::from_secs(300);
+/// About how many bytes are handed over at once.
+const PIECE_BYTES: usize = 64 << 10;
+/// How many pieces wait for who takes them.
+const PIECES_MAX: usize = 8;
+/// How many records are handed over at once.
+const RECORDS_AT_ONCE: usize = 1_000;
+/// About how many records are looked at to find where ranges begin.
+const SAMPLE_RECORDS: f64 = 30_000.0;
+
+/// A frozen view.
+struct View {
+    shared: Arc<Shared>,
+    object: ObjectName,
+    selection: Selection,
+    table: Arc<Table>,
+    snapshot: String,
+    version: Version,
+    position: Position,
+    /// Holds the snapshot.
+    _session: Session,
+}
+
+/// Freezes a view.
+pub async fn freeze(shared: &Arc<Shared>, selection: &Selection) -> Result<Arc<dyn Frozen>> {
+    let table = shared.table_now(&selection.object).await?;
+    table.selected(selection)?;
+    let mut session = Session::connect(&shared.config, &shared.names.sessions).await?;
+    let name = format!("{}_{}", shared.names.slot.chars().take(40).collect::<String>(), uuid::Uuid::new_v4().simple());
+    let name: String = name.chars().take(63).collect();
+    let command = format!("CREATE_REPLICATION_SLOT \"{name}\" TEMPORARY LOGICAL pgoutput EXPORT_SNAPSHOT");
+    let late = |_| Error::new(Code::Busy, "freezing a view of the table waits for transactions that stay open");
+    let rows = timeout(FREEZE_WAIT_MAX, session.query(&command)).await.map_err(late)??;
+    let row = rows.first().ok_or_else(|| errors::unexpected("the temporary slot is not described"))?;
+    let text = |place: usize| row.get(place).and_then(Option::as_deref);
+    let malformed = || errors::unexpected("the temporary slot's description is malformed");
+    let lsn = text(1).and_then(parse_lsn).ok_or_else(malformed)?;
+    let snapshot = text(2).ok_or_else(malformed)?.to_owned();
+    let mut lease = shared.readers.lease().await?;
+    enter(&mut lease, &snapshot).await?;
+    let row = lease.query_one("SELECT pg_catalog.pg_current_snapshot()::text", &[], "looking at a view").await?;
+    let seen: String = column(&row, 0)?;
+    leave(lease).await?;
+    let seen = Snapshot::parse(&seen).ok_or_else(|| errors::unexpected(format!("{seen} is no snapshot")))?;
+    Ok(Arc::new(View {
+        shared: Arc::clone(shared),
+        object: selection.object.clone(),
+        selection: selection.clone(),
+        table,
+        snapshot,
+        version: RowVersion::Snapshot(seen).encode(),
+        position: slot::place(shared, lsn).encode(),
+        _session: session,
+    }))
+}
+
+/// Begins to read under a snapshot.
+async fn enter(lease: &mut Lease<'_>, snapshot: &str) -> Result<()> {
+    let snapshot = literal(snapshot);
+    let sql = format!(
+        "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; SET TRANSACTION SNAPSHOT {snapshot}; \
+         SET LOCAL statement_timeout = 0; SET LOCAL idle_in_transaction_session_timeout = 0"
+    );
+    lease.execute(&sql, "reading under a frozen view").await
+}
+
+async fn leave(mut lease: Lease<'_>) -> Result<()> {
+    lease.execute("COMMIT", "leaving a frozen view").await?;
+    lease.done();
+    Ok(())
+}
+
+/// A bound of a range for a statement. Only values whose text holds nothing but digits, letters and dashes bound a range.
+fn bound(value: &Value) -> Result<String> {
+    match value {
+        Value::Int(number) => Ok(format!("({number})")),
+        Value::UInt(number) => Ok(number.to_string()),
+        _ => Err(Error::new(Code::Internal, "a range is bounded by a value that is no number")),
+    }
+}
+
+impl View {
+    fn key_column(&self) -> Result<&Column> {
+        self.table.key_columns()?.into_iter().next().ok_or_else(|| Error::new(Code::KeyMissing, "the table has no key"))
+    }
+
+    fn condition(&self, range: &Range) -> Result<String> {
+        let key = &self.key_column()?.sql;
+        let mut conditions = Vec::new();
+        if let Some(from) = &range.from {
+            conditions.push(format!("t.{key} >= {}", bound(from)?));
+        }
+        if let Some(below) = &range.below {
+            conditions.push(format!("t.{key} < {}", bound(below)?));
+        }
+        Ok(if conditions.is_empty() { String::new() } else { format!(" WHERE {}", conditions.join(" AND ")) })
+    }
+}
+
+/// What a task of ours sends, as a stream; the task ends with the stream.
+fn piped<T, W, F>(shared: &Arc<Shared>, work: W) -> BoxStream<'static, Result<T>>
+where
+    T: Send + 'static,
+    W: FnOnce(Arc<Shared>, mpsc::Sender<Result<T>>) -> F,
+    F: Future<Output = Result<()>> + Send + 'static,
+{
+    let (sender, mut receiver) = mpsc::channel(PIECES_MAX);
+    let failed = sender.clone();
+    let working = work(Arc::clone(shared), sender);
+    let task = AbortOnDropHandle::new(shared.tasks.spawn(async move {
+        if let Err(error) = working.await {
+            // Whoever listened may have gone.
+            let _ = failed.send(Err(error)).await;
+        }
+    }));
+    poll_fn(move |context| {
+        let _owned = &task;
+        receiver.poll_recv(context)
+    })
+    .boxed()
+}
+
+#[async_trait]
+impl Frozen for View {
+    fn version(&self) -> &Version {
+        &self.version
+    }
+
+    fn position(&self) -> &Position {
+        &self.position
+    }
+
+    async fn ranges(&self, count: usize) -> Result<Vec<Range>> {
+        let key = self.key_column()?;
+        if count <= 1 || !matches!(key.field.ty, Type::Int { .. }) {
+            return Ok(vec![Range::default()]);
+        }
+        let rows = super::read::count(&self.shared, &self.object).await?;
+        #[allow(clippy::cast_precision_loss, reason = "a share of a sample")]
+        let percent = (SAMPLE_RECORDS * 100.0 / rows.max(1) as f64).clamp(0.01, 100.0);
+        #[allow(clippy::cast_precision_loss, reason = "a share of a sample")]
+        let fractions: Vec<f64> = (1..count).map(|part| part as f64 / count as f64).collect();
+        let sql = format!(
+            "SELECT DISTINCT unnest(percentile_disc($1::float8[]) WITHIN GROUP (ORDER BY t.{}))::int8 FROM {} AS t \
+             TABLESAMPLE SYSTEM ({percent}) ORDER BY 1",
+            key.sql,
+            self.table.name.sql()
+        );
+        let mut lease = self.shared.readers.lease().await?;
+        let rows = lease.query(&sql, &[&fractions], "looking where ranges begin").await?;
+        lease.done();
+        let cuts = rows.iter().map(|row| column(row, 0)).collect::<Result<Vec<Option<i64>>>>()?;
+        let cuts: Vec<Value> = cuts.into_iter().flatten().map(Value::Int).collect();
+        let from = std::iter::once(None).chain(cuts.iter().cloned().map(Some));
+        let below = cuts.iter().cloned().map(Some).chain(std::iter::once(None));
+        Ok(from.zip(below).map(|(from, below)| Range { from, below }).collect())
+    }
+
+    async fn raw(&self, range: &Range, fields: &[FieldName]) -> Result<BoxStream<'static, Result<Bytes>>> {
+        let columns =
+            fields.iter().map(|field| Ok(format!("t.{}", self.table.require(field)?.sql))).collect::<Result<Vec<_>>>()?;
+        let sql = format!(
+            "COPY (SELECT {} FROM {} AS t{}) TO STDOUT (FORMAT binary)",
+            columns.join(", "),
+            self.table.name.sql(),
+            self.condition(range)?
+        );
+        let (snapshot, doing) = (self.snapshot.clone(), format!("copying {}", self.object));
+        Ok(piped(&self.shared, |shared, pieces| async move {
+            let mut lease = shared.readers.lease().await?;
+            enter(&mut lease, &snapshot).await?;
+            let rows = lease.client()?.copy_out(&sql).await.map_err(|error| errors::statement(&error, &doing))?;
+            futures_util::pin_mut!(rows);
+            let mut piece = BytesMut::with_capacity(PIECE_BYTES * 2);
+            while let Some(bytes) = rows.next().await {
+                piece.extend_from_slice(&bytes.map_err(|error| errors::statement(&error, &doing))?);
+                if piece.len() >= PIECE_BYTES {
+                    let full = std::mem::replace(&mut piece, BytesMut::with_capacity(PIECE_BYTES * 2));
+                    if pieces.send(Ok(full.freeze())).await.is_err() {
+                        return Ok(());
+                    }
+                }
+            }
+            leave(lease).await?;
+            // Whoever listened may have gone.
+            let _ = pieces.send(Ok(piece.freeze())).await;
+            Ok(())
+        }))
+    }
+
+    async fn records(&self, range: &Range) -> Result<BoxStream<'static, Result<Vec<Observation>>>> {
+        let shown = self.table.selected(&self.selection)?;
+        let printed: Vec<String> = shown.iter().map(|column| column.printed("t")).collect();
+        let sql = format!("SELECT {} FROM {} AS t{}", printed.join(", "), self.table.name.sql(), self.condition(range)?);
+        let (snapshot, doing) = (self.snapshot.clone(), format!("reading {}", self.object));
+        let (table, selection, version) = (Arc::clone(&self.table), self.selection.clone(), self.version.clone());
+        Ok(piped(&self.shared, |shared, pieces| async move {
+            let shown = table.selected(&selection)?;
+            let time = EditTime { at: Moment::default(), granularity_micros: 1, estimated: true };
+            let mut lease = shared.readers.lease().await?;
+            enter(&mut lease, &snapshot).await?;
+            let none: [&(dyn ToSql + Sync); 0] = [];
+            let rows = lease.client()?.query_raw(&sql, none).await.map_err(|error| errors::statement(&error, &doing))?;
+            futures_util::pin_mut!(rows);
+            let mut some = Vec::with_capacity(RECORDS_AT_ONCE);
+            while let Some(row) = rows.next().await {
+                let row = row.map_err(|error| errors::statement(&error, &doing))?;
+                let record = record(&shown, &row, 0)?;
+                let key: Key = super::read::key_of(&table, &record)?;
+                let object = selection.object.clone();
+                let image = Image::Full(record);
+                some.push(Observation { object, key, old_key: None, image, version: version.clone(), time, mark: None });
+                if some.len() >= RECORDS_AT_ONCE {
+                    let full = std::mem::replace(&mut some, Vec::with_capacity(RECORDS_AT_ONCE));
+                    if pieces.send(Ok(full)).await.is_err() {
+                        return Ok(());
+                    }
+                }
+            }
+            leave(lease).await?;
+            let _ = pieces.send(Ok(some)).await;
+            Ok(())
+        }))
+    }
+}
+
+/// Whether a type's binary form means the same in every database: nothing in it names types by number.
+pub fn is_binary_portable(ty: &Type) -> bool {
+    match ty {
+        Type::Array(element) => !matches!(**element, Type::Enum { .. } | Type::Opaque { .. } | Type::Array(_)),
+        Type::Opaque { .. } | Type::Reference { .. } => false,
+        _ => true,
+    }
+}
+
+/// Whether a value has a text that a statement can carry.
+pub fn can_be_said(table: &Table, fields: &concord_engine::record::Record) -> Result<()> {
+    fields.iter().try_for_each(|(name, value)| types::encodes(&table.require(name)?.field.ty, value))
+}

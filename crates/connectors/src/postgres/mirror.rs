@@ -1,0 +1,265 @@
+//! The target of mirror syncs: their progress in tables of ours, in the transaction of the data. A fence number makes sure
+//! that only who took a sync over last can still commit.
+
+use super::client::{Lease, column};
+use super::freeze::is_binary_portable;
+use super::schema::Table;
+use super::steps::{carefully, in_one_go, need_no_answer, sayable, statements};
+use super::{Shared, errors};
+use async_trait::async_trait;
+use bytes::Bytes;
+use concord_engine::error::{Code, Error, Result};
+use concord_engine::mirror::batch::Step;
+use concord_engine::mirror::bulk::{Helper, MirrorSession, Taken};
+use concord_engine::record::{FieldName, ObjectName};
+use futures_util::stream::BoxStream;
+use futures_util::{SinkExt, StreamExt};
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+/// How sessions that mirror are set up: they wait longer than others, for they keep the order of all changes; small batches
+/// find their records by the key's index, whatever the server knows of the table yet; statements are planned once.
+pub const SESSION_SETTINGS: &[(&str, &str)] = &[
+    ("lock_timeout", "30s"),
+    ("statement_timeout", "600s"),
+    ("idle_in_transaction_session_timeout", "600s"),
+    ("plan_cache_mode", "force_generic_plan"),
+    ("enable_seqscan", "off"),
+    ("enable_hashjoin", "off"),
+    ("enable_mergejoin", "off"),
+];
+
+/// The schema that holds our tables.
+const OUR_SCHEMA: &str = "concord";
+/// Serialises the making and dropping of our tables: the letters of our name.
+const TABLES_LOCK: i64 = 0x0063_6f6e_636f_7264;
+const MAKE: &str = "CREATE SCHEMA IF NOT EXISTS concord; \
+    CREATE TABLE IF NOT EXISTS concord.mirrors (sync text PRIMARY KEY, object text NOT NULL, fence int8 NOT NULL, \
+        progress bytea, kept timestamptz NOT NULL DEFAULT now()); \
+    CREATE TABLE IF NOT EXISTS concord.loaded (sync text, range int8, PRIMARY KEY (sync, range)); \
+    COMMENT ON SCHEMA concord IS 'Progress of syncs, made by Concord: what has been carried into this database.'";
+const TAKE_OVER: &str = "INSERT INTO concord.mirrors AS m (sync, object, fence) VALUES ($1, $2, 1) \
+    ON CONFLICT (sync) DO UPDATE SET fence = m.fence + 1, object = excluded.object RETURNING fence, progress";
+/// Divides by zero, and so ends the transaction, where somebody else took the sync over. Commits are durable even where the
+/// database's default is otherwise: the source is told that it may forget.
+const KEEP: &str = "WITH kept AS (UPDATE concord.mirrors SET progress = $3, kept = now() WHERE sync = $1 AND fence = $2 RETURNING 1) \
+    SELECT 1 / count(*), CASE WHEN current_setting('synchronous_commit') = 'off' \
+    THEN pg_catalog.set_config('synchronous_commit', 'on', true) END FROM kept";
+const LOADED: &str = "WITH ours AS (SELECT 1 FROM concord.mirrors WHERE sync = $1 AND fence = $2 FOR SHARE), \
+    loaded AS (INSERT INTO concord.loaded (sync, range) VALUES ($1, $3) ON CONFLICT DO NOTHING) \
+    SELECT 1 / count(*), CASE WHEN current_setting('synchronous_commit') = 'off' \
+    THEN pg_catalog.set_config('synchronous_commit', 'on', true) END FROM ours";
+const BEGIN: &str = "BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE";
+
+/// Why a table cannot be mirrored into, if it cannot.
+pub async fn objection(shared: &Shared, object: &ObjectName) -> Result<Option<String>> {
+    let table = shared.table_now(object).await?;
+    if table.storage.rows_hidden {
+        return Ok(Some(format!("row level security hides records of {object} from us")));
+    }
+    let mut lease = shared.readers.lease().await?;
+    let sql = "SELECT EXISTS (SELECT FROM pg_catalog.pg_constraint WHERE conrelid = $1 AND contype = 'f' AND confrelid <> $1), \
+        EXISTS (SELECT FROM pg_catalog.pg_index WHERE indrelid = $1 AND indisprimary AND NOT indimmediate), \
+        to_regclass('concord.mirrors') IS NOT NULL AND to_regclass('concord.loaded') IS NOT NULL, \
+        CASE WHEN to_regnamespace('concord') IS NULL THEN has_database_privilege(current_database(), 'CREATE') \
+        ELSE has_schema_privilege('concord', 'CREATE, USAGE') END";
+    let row = lease.query_one(sql, &[&table.oid], "looking whether a table can be mirrored into").await?;
+    lease.done();
+    let (refers, deferred, there, may): (bool, bool, bool, bool) =
+        (column(&row, 0)?, column(&row, 1)?, column(&row, 2)?, column(&row, 3)?);
+    Ok(if refers {
+        Some(format!("{object} refers to records of other tables, which must be there first"))
+    } else if deferred {
+        Some(format!("the key of {object} is checked at the end of transactions only (DEFERRABLE)"))
+    } else if !(there || may && shared.config.allow_ddl) {
+        Some(format!("the progress is kept in the schema `{OUR_SCHEMA}` of the target, which we may not make"))
+    } else {
+        None
+    })
+}
+
+/// Takes a sync over.
+pub async fn take_over(shared: &Arc<Shared>, sync: &str, object: &ObjectName) -> Result<Taken> {
+    let doing = "taking a sync over in its target";
+    let table = shared.table_now(object).await?;
+    let mut lease = shared.mirrors.lease().await?;
+    let there = lease.query_one("SELECT to_regclass('concord.loaded') IS NOT NULL", &[], doing).await?;
+    if !column::<bool>(&there, 0)? {
+        make_tables(&mut lease, doing).await?;
+    }
+    let row = lease.query_one(TAKE_OVER, &[&sync, &object.as_str()], doing).await?;
+    let (fence, progress): (i64, Option<Vec<u8>>) = (column(&row, 0)?, column(&row, 1)?);
+    lease.done();
+    let session = Session { shared: Arc::clone(shared), sync: sync.to_owned(), fence, table };
+    Ok(Taken { session: Arc::new(session), progress })
+}
+
+async fn make_tables(lease: &mut Lease<'_>, doing: &str) -> Result<()> {
+    let sql = format!("BEGIN; SELECT pg_catalog.pg_advisory_xact_lock({TABLES_LOCK}); {MAKE}; COMMIT");
+    lease.execute(&sql, doing).await.map_err(|error| match error.code {
+        Code::PrivilegeMissing => Error { message: format!("{}; run as an administrator: {MAKE};", error.message), ..error },
+        _ => error,
+    })
+}
+
+/// Forgets a sync; with the last one, our tables go.
+pub async fn forget(shared: &Shared, sync: &str) -> Result<()> {
+    let doing = "forgetting a sync in its target";
+    let mut lease = shared.mirrors.lease().await?;
+    let there = lease.query_one("SELECT to_regclass('concord.loaded') IS NOT NULL", &[], doing).await?;
+    if column::<bool>(&there, 0)? {
+        lease.query("DELETE FROM concord.loaded WHERE sync = $1", &[&sync], doing).await?;
+        lease.query("DELETE FROM concord.mirrors WHERE sync = $1", &[&sync], doing).await?;
+        let left = lease.query_one("SELECT EXISTS (SELECT FROM concord.mirrors)", &[], doing).await?;
+        if !column::<bool>(&left, 0)? {
+            let sql = format!(
+                "BEGIN; SELECT pg_catalog.pg_advisory_xact_lock({TABLES_LOCK}); DROP TABLE concord.loaded, concord.mirrors; COMMIT"
+            );
+            lease.execute(&sql, doing).await?;
+            // Somebody may keep something of their own in it.
+            if let Err(error) = lease.execute("DROP SCHEMA concord", doing).await {
+                tracing::debug!(error = error.chain(), "our schema stays");
+            }
+        }
+    }
+    lease.done();
+    Ok(())
+}
+
+/// Who writes for one sync.
+struct Session {
+    shared: Arc<Shared>,
+    sync: String,
+    fence: i64,
+    table: Arc<Table>,
+}
+
+impl Session {
+    fn doing(&self) -> String {
+        format!("mirroring into {}", self.table.schema.object)
+    }
+
+    /// A refusal of the fence is not one of a record.
+    fn fenced(error: Error) -> Error {
+        match error.message.contains("SQLSTATE 22012") {
+            true => Error::new(Code::Busy, "another process has taken the sync over"),
+            false => error,
+        }
+    }
+
+    async fn mark_loaded(&self, lease: &mut Lease<'_>, range: u32) -> Result<()> {
+        let (range, doing) = (i64::from(range), self.doing());
+        lease.query(LOADED, &[&self.sync, &self.fence, &range], &doing).await.map_err(Session::fenced)?;
+        lease.execute("COMMIT", &doing).await
+    }
+}
+
+#[async_trait]
+impl MirrorSession for Session {
+    async fn loaded(&self) -> Result<BTreeSet<u32>> {
+        let mut lease = self.shared.mirrors.lease().await?;
+        let rows = lease.query("SELECT range FROM concord.loaded WHERE sync = $1", &[&self.sync], &self.doing()).await?;
+        lease.done();
+        let ranges = rows.iter().map(|row| column::<i64>(row, 0)).collect::<Result<Vec<i64>>>()?;
+        Ok(ranges.into_iter().filter_map(|range| u32::try_from(range).ok()).collect())
+    }
+
+    async fn is_empty(&self) -> Result<bool> {
+        let mut lease = self.shared.mirrors.lease().await?;
+        let sql = format!("SELECT NOT EXISTS (SELECT FROM {})", self.table.name.sql());
+        let row = lease.query_one(&sql, &[], &self.doing()).await?;
+        lease.done();
+        column(&row, 0)
+    }
+
+    async fn keep(&self, progress: &[u8], anew: bool) -> Result<()> {
+        let doing = self.doing();
+        let mut lease = self.shared.mirrors.lease().await?;
+        lease.execute(BEGIN, &doing).await?;
+        lease.query(KEEP, &[&self.sync, &self.fence, &progress], &doing).await.map_err(Session::fenced)?;
+        if anew {
+            lease.query("DELETE FROM concord.loaded WHERE sync = $1", &[&self.sync], &doing).await?;
+        }
+        lease.execute("COMMIT", &doing).await?;
+        lease.done();
+        Ok(())
+    }
+
+    async fn write(&self, steps: &[Step], progress: &[u8], helper: &dyn Helper) -> Result<()> {
+        let doing = self.doing();
+        let (steps, mut refused) = sayable(&self.table, steps);
+        let planned = statements(&self.table, &steps)?;
+        let keep: [&(dyn tokio_postgres::types::ToSql + Sync); 3] = [&self.sync, &self.fence, &progress];
+        if refused.is_empty() && need_no_answer(&planned) {
+            let mut lease = self.shared.mirrors.lease().await?;
+            match in_one_go(&mut lease, BEGIN, &planned, (KEEP, &keep), &doing).await {
+                Ok(()) => {
+                    lease.done();
+                    return Ok(());
+                }
+                // Dropped, the session ends, and with it what was begun in it.
+                Err(error) if error.may_be_one_records() => drop(lease),
+                Err(error) => {
+                    self.shared.forget_if_stale(&self.table.schema.object, &error);
+                    return Err(error);
+                }
+            }
+        }
+        drop(planned);
+        let mut lease = self.shared.mirrors.lease().await?;
+        lease.execute(BEGIN, &doing).await?;
+        refused.extend(carefully(&mut lease, &self.table, &steps, helper, &doing).await?);
+        if !refused.is_empty() {
+            helper.refused(refused).await?;
+        }
+        lease.query(KEEP, &keep, &doing).await.map_err(Session::fenced)?;
+        lease.execute("COMMIT", &doing).await?;
+        lease.done();
+        Ok(())
+    }
+
+    async fn takes_raw(&self, kind: &str, fields: &[(FieldName, String)]) -> Result<bool> {
+        let same = |(name, native): &(FieldName, String)| {
+            let column = self.table.column(name.as_str());
+            column.is_some_and(|column| column.field.native_type == *native && is_binary_portable(&column.field.ty))
+        };
+        Ok(kind == "postgres" && fields.iter().all(same))
+    }
+
+    async fn load_raw(&self, range: u32, fields: &[FieldName], mut rows: BoxStream<'static, Result<Bytes>>) -> Result<u64> {
+        let doing = self.doing();
+        let columns = fields.iter().map(|field| Ok(self.table.require(field)?.sql.clone())).collect::<Result<Vec<String>>>()?;
+        let mut lease = self.shared.mirrors.lease().await?;
+        lease.execute(&format!("{BEGIN}; SET LOCAL statement_timeout = 0"), &doing).await?;
+        let sql = format!("COPY {} ({}) FROM STDIN (FORMAT binary)", self.table.name.sql(), columns.join(", "));
+        let copied = {
+            let sink = lease.client()?.copy_in(&sql).await.map_err(|error| errors::statement(&error, &doing))?;
+            futures_util::pin_mut!(sink);
+            while let Some(piece) = rows.next().await {
+                sink.send(piece?).await.map_err(|error| errors::statement(&error, &doing))?;
+            }
+            sink.finish().await.map_err(|error| errors::statement(&error, &doing))?
+        };
+        self.mark_loaded(&mut lease, range).await?;
+        lease.done();
+        Ok(copied)
+    }
+
+    async fn load(&self, range: u32, mut rows: BoxStream<'_, Result<Vec<Step>>>, helper: &dyn Helper) -> Result<()> {
+        let doing = self.doing();
+        let mut lease = self.shared.mirrors.lease().await?;
+        lease.execute(BEGIN, &doing).await?;
+        let mut refused = Vec::new();
+        while let Some(steps) = rows.next().await {
+            let (steps, unsayable) = sayable(&self.table, &steps?);
+            refused.extend(unsayable);
+            refused.extend(carefully(&mut lease, &self.table, &steps, helper, &doing).await?);
+        }
+        if !refused.is_empty() {
+            helper.refused(refused).await?;
+        }
+        self.mark_loaded(&mut lease, range).await?;
+        lease.done();
+        Ok(())
+    }
+}

@@ -1,0 +1,279 @@
+//! Steps of a mirror sync as statements: few for many records, each planned once, in an order that comes to what the steps
+//! one by one do. What fails as a whole is halved until the bad step stands alone; its error is the caller's to judge.
+
+use super::client::Lease;
+use super::errors;
+use super::freeze::can_be_said;
+use super::read::columns_of;
+use super::schema::{Column, Table};
+use super::transaction::{Answer, pipelined, plain, query};
+use concord_engine::error::{Code, Error, Result};
+use concord_engine::mirror::batch::{Step, segments};
+use concord_engine::mirror::bulk::Helper;
+use concord_engine::record::{FieldName, Key};
+use concord_engine::value::Value;
+use std::collections::BTreeMap;
+use tokio_postgres::Row;
+use tokio_postgres::types::ToSql;
+
+/// What one statement does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Kind {
+    /// Before the rest: what a record lets go of, another may take.
+    Remove,
+    Change,
+    Put,
+    Empty,
+}
+
+/// One statement for records of one shape.
+pub struct Statement {
+    kind: Kind,
+    sql: String,
+    arrays: Vec<Vec<Option<String>>>,
+    /// The records, where it matters which of them were met.
+    keys: Vec<Key>,
+    /// What is made where a record to be moved is not there.
+    instead: Option<Step>,
+}
+
+/// Takes out the steps that cannot even be put into words.
+pub fn sayable(table: &Table, steps: &[Step]) -> (Vec<Step>, Vec<(Step, Error)>) {
+    let (mut said, mut refused) = (Vec::with_capacity(steps.len()), Vec::new());
+    for step in steps {
+        let fields = match step {
+            Step::Put { record, .. } => can_be_said(table, record),
+            Step::Change { set, .. } | Step::Rekey { set, .. } => can_be_said(table, set),
+            Step::Remove { .. } | Step::Empty => Ok(()),
+        };
+        match fields {
+            Ok(()) => said.push(step.clone()),
+            Err(error) => refused.push((step.clone(), error)),
+        }
+    }
+    (said, refused)
+}
+
+/// The statements of some steps, in their order.
+pub fn statements(table: &Table, steps: &[Step]) -> Result<Vec<Statement>> {
+    let mut all = Vec::new();
+    for segment in segments(steps) {
+        let mut groups: BTreeMap<(Kind, Vec<&FieldName>), Vec<&Step>> = BTreeMap::new();
+        for step in &segment {
+            let shape = match step {
+                Step::Put { record, .. } => (Kind::Put, record.iter().map(|(name, _)| name).collect()),
+                Step::Change { set, .. } => (Kind::Change, set.iter().map(|(name, _)| name).collect()),
+                Step::Rekey { set, .. } => (Kind::Change, set.iter().map(|(name, _)| name).collect()),
+                Step::Remove { .. } => (Kind::Remove, Vec::new()),
+                Step::Empty => (Kind::Empty, Vec::new()),
+            };
+            groups.entry(shape).or_default().push(step);
+        }
+        for ((kind, fields), steps) in groups {
+            all.push(match kind {
+                Kind::Put => put(table, &fields, &steps)?,
+                Kind::Change => change(table, &fields, &steps)?,
+                Kind::Remove => remove(table, &steps)?,
+                Kind::Empty => empty(table),
+            });
+        }
+    }
+    all.retain(|statement| !statement.sql.is_empty());
+    Ok(all)
+}
+
+fn given(column: &Column, place: usize) -> String {
+    column.given(&format!("v.c{place}"))
+}
+
+fn unnest(count: usize) -> String {
+    super::read::unnest(count, 1, "v")
+}
+
+fn put(table: &Table, fields: &[&FieldName], steps: &[&Step]) -> Result<Statement> {
+    let columns = fields.iter().map(|field| table.require(field)).collect::<Result<Vec<&Column>>>()?;
+    let records = steps.iter().filter_map(|step| if let Step::Put { record, .. } = step { Some(record) } else { None });
+    let rows: Vec<Vec<&Value>> = records.map(|record| record.iter().map(|(_, value)| value).collect()).collect();
+    let rows: Vec<&[&Value]> = rows.iter().map(Vec::as_slice).collect();
+    let names: Vec<&str> = columns.iter().map(|column| column.sql.as_str()).collect();
+    let values: Vec<String> = columns.iter().enumerate().map(|(place, column)| given(column, place)).collect();
+    let key = table.key_columns()?;
+    let set: Vec<String> = columns
+        .iter()
+        .filter(|column| !key.iter().any(|key| key.sql == column.sql))
+        .map(|column| format!("{0} = excluded.{0}", column.sql))
+        .collect();
+    let action = if set.is_empty() { "NOTHING".to_owned() } else { format!("UPDATE SET {}", set.join(", ")) };
+    let sql = format!(
+        "INSERT INTO {} ({}) SELECT {} FROM {} ON CONFLICT ({}) DO {action}",
+        table.name.sql(),
+        names.join(", "),
+        values.join(", "),
+        unnest(columns.len()),
+        key.iter().map(|column| column.sql.as_str()).collect::<Vec<_>>().join(", "),
+    );
+    Ok(Statement { kind: Kind::Put, sql, arrays: columns_of(&columns, &rows)?, keys: Vec::new(), instead: None })
+}
+
+fn change(table: &Table, fields: &[&FieldName], steps: &[&Step]) -> Result<Statement> {
+    let key = table.key_columns()?;
+    let columns = fields.iter().map(|field| table.require(field)).collect::<Result<Vec<&Column>>>()?;
+    let mut rows: Vec<Vec<&Value>> = Vec::with_capacity(steps.len());
+    let (mut keys, mut instead) = (Vec::new(), None);
+    for step in steps {
+        let (of, to, set) = match step {
+            Step::Change { key, set } => (key, key, set),
+            Step::Rekey { from, to, set, whole } => {
+                instead = whole.then(|| Step::Put { key: to.clone(), record: set.clone() });
+                (from, to, set)
+            }
+            _ => continue,
+        };
+        rows.push(of.0.iter().chain(set.iter().map(|(_, value)| value)).collect());
+        keys.push(to.clone());
+    }
+    let rows: Vec<&[&Value]> = rows.iter().map(Vec::as_slice).collect();
+    let all: Vec<&Column> = key.iter().chain(&columns).copied().collect();
+    let same: Vec<String> = key.iter().enumerate().map(|(place, column)| column.equals("t", &format!("v.c{place}"))).collect();
+    let set: Vec<String> = columns
+        .iter()
+        .enumerate()
+        .map(|(place, column)| format!("{} = {}", column.sql, given(column, key.len() + place)))
+        .collect();
+    let sql = match set.is_empty() {
+        // Nothing that is carried has changed.
+        true => String::new(),
+        false => format!(
+            "UPDATE {} AS t SET {} FROM {} WHERE {} RETURNING v.n",
+            table.name.sql(),
+            set.join(", "),
+            unnest(all.len()),
+            same.join(" AND ")
+        ),
+    };
+    Ok(Statement { kind: Kind::Change, sql, arrays: columns_of(&all, &rows)?, keys, instead })
+}
+
+fn remove(table: &Table, steps: &[&Step]) -> Result<Statement> {
+    let key = table.key_columns()?;
+    let rows: Vec<&[Value]> = steps.iter().filter_map(|step| step.key()).map(|key| key.0.as_slice()).collect();
+    let same: Vec<String> = key.iter().enumerate().map(|(place, column)| column.equals("t", &format!("v.c{place}"))).collect();
+    let sql = format!("DELETE FROM {} AS t USING {} WHERE {}", table.name.sql(), unnest(key.len()), same.join(" AND "));
+    Ok(Statement { kind: Kind::Remove, sql, arrays: columns_of(&key, &rows)?, keys: Vec::new(), instead: None })
+}
+
+fn empty(table: &Table) -> Statement {
+    let sql = format!("DELETE FROM {}", table.name.sql());
+    Statement { kind: Kind::Empty, sql, arrays: Vec::new(), keys: Vec::new(), instead: None }
+}
+
+/// Whether nothing of what these statements answer must be seen before the commit.
+pub fn need_no_answer(statements: &[Statement]) -> bool {
+    statements.iter().all(|statement| statement.kind != Kind::Change)
+}
+
+impl Statement {
+    fn parameters(&self) -> Vec<Box<dyn ToSql + Sync + Send + '_>> {
+        self.arrays.iter().map(|array| Box::new(array) as _).collect()
+    }
+}
+
+/// Carries statements out between two others, all in one round trip: the first error is that of all.
+pub async fn in_one_go(
+    lease: &mut Lease<'_>,
+    begin: &str,
+    statements: &[Statement],
+    keep: (&str, &[&(dyn ToSql + Sync)]),
+    doing: &str,
+) -> Result<()> {
+    let mut prepared = Vec::with_capacity(statements.len());
+    for statement in statements {
+        prepared.push(lease.prepare(&statement.sql, doing).await?);
+    }
+    let keeping = lease.prepare(keep.0, doing).await?;
+    let client = lease.client()?;
+    let mut requests: Vec<Answer<'_>> = vec![Box::pin(plain(client, begin))];
+    for (statement, prepared) in statements.iter().zip(&prepared) {
+        requests.push(Box::pin(query(client, prepared, statement.parameters())));
+    }
+    requests.push(Box::pin(async { client.query(&keeping, keep.1).await }));
+    requests.push(Box::pin(plain(client, "COMMIT")));
+    for answer in pipelined(requests).await {
+        answer.map_err(|error| errors::statement(&error, doing))?;
+    }
+    Ok(())
+}
+
+/// Carries steps out inside a transaction, one statement after the other.
+async fn one_after_the_other(
+    lease: &mut Lease<'_>,
+    table: &Table,
+    steps: &[Step],
+    helper: &dyn Helper,
+    doing: &str,
+) -> Result<()> {
+    for statement in statements(table, steps)? {
+        let rows = run(lease, &statement, doing).await?;
+        if statement.kind != Kind::Change || rows.len() == statement.keys.len() {
+            continue;
+        }
+        let met = rows.iter().map(|row| super::client::column(row, 0)).collect::<Result<Vec<i64>>>()?;
+        let unmet = (1_i64..).zip(&statement.keys).filter(|(place, _)| !met.contains(place)).map(|(_, key)| key.clone());
+        let unmet: Vec<Key> = unmet.collect();
+        // A partial change of a record that is not here, because it was refused or removed: all of it is carried.
+        let whole = match statement.instead {
+            Some(step) => vec![step],
+            None => helper.whole(&unmet).await?,
+        };
+        for statement in statements(table, &whole)? {
+            run(lease, &statement, doing).await?;
+        }
+    }
+    Ok(())
+}
+
+async fn run(lease: &mut Lease<'_>, statement: &Statement, doing: &str) -> Result<Vec<Row>> {
+    let parameters = statement.parameters();
+    let parameters: Vec<&(dyn ToSql + Sync)> = parameters.iter().map(|parameter| &**parameter as _).collect();
+    lease.query(&statement.sql, &parameters, doing).await
+}
+
+/// Carries steps out inside a transaction; those that are refused are given back, the others stand.
+pub async fn carefully(
+    lease: &mut Lease<'_>,
+    table: &Table,
+    steps: &[Step],
+    helper: &dyn Helper,
+    doing: &str,
+) -> Result<Vec<(Step, Error)>> {
+    let mut refused = Vec::new();
+    let mut waiting = vec![steps];
+    while let Some(part) = waiting.pop() {
+        lease.execute("SAVEPOINT part", doing).await?;
+        match one_after_the_other(lease, table, part, helper, doing).await {
+            Ok(()) => lease.execute("RELEASE SAVEPOINT part", doing).await?,
+            Err(error) if error.may_be_one_records() => {
+                lease.execute("ROLLBACK TO SAVEPOINT part; RELEASE SAVEPOINT part", doing).await?;
+                match part {
+                    [] => {}
+                    [step] => refused.push((step.clone(), of_one(error))),
+                    many => {
+                        let (first, second) = many.split_at(many.len() / 2);
+                        waiting.push(second);
+                        waiting.push(first);
+                    }
+                }
+            }
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(refused)
+}
+
+/// The error of a single record, in the code that says so.
+fn of_one(error: Error) -> Error {
+    match error.code {
+        Code::AlreadyThere | Code::StatementRefused => Error { code: Code::TargetRejected, ..error },
+        _ => error,
+    }
+}

@@ -1,0 +1,187 @@
+//! What waits for a person: records that are refused, and deletes of many records.
+
+use crate::support::World;
+use concord_engine::error::Code;
+use concord_engine::runtime::command::{Request, Resolution};
+use concord_engine::validate::{OnError, Rule, RuleSpec};
+
+const TABLE: &str = "CREATE TABLE t (id int PRIMARY KEY, name text, amount int)";
+const FILLED: &str = "INSERT INTO t SELECT n, 'name ' || n, n FROM generate_series(1, 200) n";
+const FIELDS: &[&str] = &["id", "name", "amount"];
+
+#[tokio::test]
+async fn what_the_target_refuses_waits_and_everything_else_flows() {
+    let right = "CREATE TABLE t (id int PRIMARY KEY, name text, amount int CHECK (amount < 1000))";
+    let world = World::of(TABLE, right, FILLED, FIELDS).await.started().await;
+    world.left.psql("INSERT INTO t SELECT n, 'more', CASE WHEN n = 250 THEN 5000 ELSE 1 END FROM generate_series(201, 300) n");
+    let review = world.until_review().await;
+    assert_eq!(review.code, "CON-3001");
+    world.until("all others are there", async || world.right.psql("SELECT count(*) FROM t") == "299").await;
+    // A change of a part of it, which cannot be carried by itself.
+    world.left.psql("UPDATE t SET name = 'still too much' WHERE id = 250");
+    let refused = world.decide(&review, Resolution::Retry).await.unwrap_err();
+    assert_eq!(refused.code, Code::TargetRejected);
+    assert_eq!(world.reviews().await.len(), 1);
+    world.left.psql("UPDATE t SET amount = 5 WHERE id = 250");
+    world.until_equal().await;
+    world.until("nothing waits any more", async || world.reviews().await.is_empty()).await;
+}
+
+#[tokio::test]
+async fn a_refused_record_is_found_in_a_load_too_and_is_carried_when_a_person_says_so() {
+    let right = "CREATE TABLE t (id int PRIMARY KEY, name text, amount int CHECK (amount < 100))";
+    let mut world = World::of(TABLE, right, FILLED, FIELDS).await;
+    world.start().await;
+    world.until("those that fit are there", async || world.right.psql("SELECT count(*) FROM t") == "99").await;
+    world.until("the others wait", async || world.reviews().await.len() == 100).await;
+    world.right.psql("ALTER TABLE t DROP CONSTRAINT t_amount_check");
+    for review in world.reviews().await {
+        world.decide(&review, Resolution::Retry).await.unwrap();
+    }
+    // The hundred-and-first was beyond what the list shows.
+    world.until("one is left", async || world.reviews().await.len() <= 1).await;
+    for review in world.reviews().await {
+        world.decide(&review, Resolution::Retry).await.unwrap();
+    }
+    world.until_equal().await;
+}
+
+#[tokio::test]
+async fn what_a_rule_refuses_waits_until_the_source_puts_it_right() {
+    let mut world = World::new(TABLE, FILLED, FIELDS).await;
+    let spec = RuleSpec {
+        field: "name".into(),
+        rule: "length".into(),
+        on_error: OnError::RejectRecord,
+        arguments: serde_json::json!({ "max": 20 }),
+    };
+    world.rules.validation = vec![Rule::compile(&spec, None).unwrap()];
+    let world = world.started().await;
+    world.left.psql("UPDATE t SET name = repeat('long', 10) WHERE id = 1; UPDATE t SET name = 'short' WHERE id = 2");
+    assert_eq!(world.until_review().await.code, "CON-3010");
+    world.until("the other is there", async || world.right.psql("SELECT name FROM t WHERE id = 2") == "short").await;
+    assert_eq!(world.right.psql("SELECT name FROM t WHERE id = 1"), "name 1");
+    let found = world.verify().await;
+    assert_eq!((found.in_review, found.is_equal()), (1, true));
+    world.left.psql("UPDATE t SET name = 'short again' WHERE id = 1");
+    world.until_equal().await;
+    world.until("nothing waits any more", async || world.reviews().await.is_empty()).await;
+}
+
+#[tokio::test]
+async fn a_delete_of_most_records_waits_and_is_let_through_or_dropped() {
+    for let_through in [true, false] {
+        let mut world = World::new(TABLE, FILLED, FIELDS).await.started().await;
+        world.left.psql(
+            "UPDATE t SET name = 'before' WHERE id = 200; DELETE FROM t WHERE id <= 150; INSERT INTO t VALUES (300, 'behind', 0)",
+        );
+        let review = world.until_review().await;
+        assert_eq!(review.code, "CON-3017");
+        world.until_stage("stopped: CON-3017").await;
+        world
+            .until("what came before is there", async || world.right.psql("SELECT name FROM t WHERE id = 200") == "before")
+            .await;
+        assert!(world.right.psql("SELECT count(*) FROM t").parse::<u32>().unwrap() > 90);
+        // A start does not forget the question, nor ask it twice.
+        world.stop().await;
+        world.start().await;
+        world.until_stage("stopped: CON-3017").await;
+        assert_eq!(world.reviews().await.len(), 1);
+        assert!(world.ask(Request::Resume(world.rules.id)).await.is_err());
+        let resolution = if let_through { Resolution::Retry } else { Resolution::Ignore };
+        world.decide(&review, resolution).await.unwrap();
+        world
+            .until("what came behind is there", async || world.right.psql("SELECT name FROM t WHERE id = 300") == "behind")
+            .await;
+        if let_through {
+            world.until_equal().await;
+        } else {
+            world.until("it is level", async || world.status().level).await;
+            assert!(world.right.psql("SELECT count(*) FROM t WHERE id <= 150").parse::<u32>().unwrap() > 40);
+        }
+        assert!(world.reviews().await.is_empty());
+    }
+}
+
+#[tokio::test]
+async fn a_truncation_waits_for_a_person() {
+    let world = World::new(TABLE, FILLED, FIELDS).await.started().await;
+    world.left.psql("TRUNCATE t; INSERT INTO t VALUES (1, 'anew', 1)");
+    let review = world.until_review().await;
+    world.until_stage("stopped: CON-3017").await;
+    assert_eq!(world.right.psql("SELECT count(*) FROM t"), "200");
+    world.decide(&review, Resolution::Retry).await.unwrap();
+    world.until_equal().await;
+}
+
+#[tokio::test]
+async fn a_lost_slot_is_a_gap_that_a_person_accepts_by_reading_again() {
+    let mut world = World::new(TABLE, FILLED, FIELDS).await.started().await;
+    let feed = world.statuses().feeds[0].feed.clone();
+    world.stop().await;
+    world.left.psql(&format!("SELECT pg_drop_replication_slot('{feed}')"));
+    world.left.psql("UPDATE t SET name = 'missed' WHERE id < 50");
+    world.start().await;
+    world.until_stage("stopped: CON-2008").await;
+    assert!(world.ask(Request::Resume(world.rules.id)).await.is_err());
+    world.ask(Request::Reread(world.rules.id)).await.unwrap();
+    world.until_equal().await;
+    assert!(world.verify().await.is_equal());
+}
+
+#[tokio::test]
+async fn a_target_that_forgot_the_sync_is_a_gap() {
+    let mut world = World::new(TABLE, FILLED, FIELDS).await.started().await;
+    world.stop().await;
+    world.right.psql("DROP SCHEMA concord CASCADE");
+    world.start().await;
+    world.until_stage("stopped: CON-2008").await;
+    world.ask(Request::Reread(world.rules.id)).await.unwrap();
+    world.until_equal().await;
+}
+
+#[tokio::test]
+async fn records_that_went_while_nobody_read_are_removed_only_when_a_person_says_so() {
+    let mut world = World::new(TABLE, FILLED, FIELDS).await.started().await;
+    let feed = world.statuses().feeds[0].feed.clone();
+    world.stop().await;
+    world.left.psql(&format!("SELECT pg_drop_replication_slot('{feed}'); DELETE FROM t WHERE id <= 7"));
+    world.start().await;
+    world.until_stage("stopped: CON-2008").await;
+    world.ask(Request::Reread(world.rules.id)).await.unwrap();
+    let review = world.until_review().await;
+    assert!(review.message.starts_with("7 records"), "{review:?}");
+    world.until_stage("live").await;
+    assert_eq!(world.right.psql("SELECT count(*) FROM t WHERE id <= 7"), "7");
+    world.decide(&review, Resolution::Retry).await.unwrap();
+    world.until_equal().await;
+    assert!(world.reviews().await.is_empty());
+}
+
+#[tokio::test]
+async fn a_mirrored_and_a_reconciled_sync_run_side_by_side_and_are_asked_apart() {
+    let right = "CREATE TABLE t (id int PRIMARY KEY, name text, amount int CHECK (amount < 1000))";
+    let world = World::of(TABLE, right, FILLED, FIELDS).await;
+    let other = "CREATE TABLE u (id int PRIMARY KEY, name text CHECK (name <> 'refused'))";
+    let world = world.beside(other, "u", &["id", "name"]).await.started().await;
+    world.left.psql("INSERT INTO u VALUES (1, 'from the left')");
+    world.right.psql("ALTER TABLE u DROP CONSTRAINT u_name_check; INSERT INTO u VALUES (2, 'from the right'), (3, 'refused')");
+    world.left.psql("INSERT INTO t VALUES (500, 'too much', 5000)");
+    let all = "SELECT string_agg(name, ', ' ORDER BY id) FROM u WHERE id < 3";
+    let arrived =
+        async || world.left.psql(all) == "from the left, from the right" && world.right.psql(all) == world.left.psql(all);
+    world.until("the other sync carries both ways", arrived).await;
+    world.until("each has something that waits for a person", async || world.reviews().await.len() == 2).await;
+    let reviews = world.reviews().await;
+    assert_ne!(reviews[0].id, reviews[1].id);
+    let names: Vec<String> = world.statuses().syncs.into_iter().map(|sync| sync.name).collect();
+    assert_eq!(names, ["t", "u"]);
+    world.ask(Request::Pause(world.rules.id)).await.unwrap();
+    world.left.psql("UPDATE t SET name = 'while paused' WHERE id = 1; UPDATE u SET name = 'goes on' WHERE id = 1");
+    world.until("the other sync goes on", async || world.right.psql("SELECT name FROM u WHERE id = 1") == "goes on").await;
+    assert_eq!(world.right.psql("SELECT name FROM t WHERE id = 1"), "name 1");
+    for review in reviews {
+        world.decide(&review, Resolution::Ignore).await.unwrap();
+    }
+    world.until("nothing waits any more", async || world.reviews().await.is_empty()).await;
+}

@@ -1,0 +1,106 @@
+//! Killed at any moment, on either side: nothing is lost, nothing doubled, and a load goes on with what is left.
+
+use crate::support::World;
+use std::time::Duration;
+
+const TABLE: &str = "CREATE TABLE t (id int PRIMARY KEY, name text, tally int)";
+const FIELDS: &[&str] = &["id", "name", "tally"];
+
+/// A step of a generator of numbers: moments that differ from kill to kill.
+fn next(seed: &mut u64) -> u64 {
+    *seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+    *seed >> 33
+}
+
+#[tokio::test]
+async fn killed_again_and_again_while_loading_and_streaming_it_ends_equal() {
+    let filled = "INSERT INTO t SELECT n, 'name ' || n, 0 FROM generate_series(1, 20000) n; ANALYZE t";
+    let mut world = World::new(TABLE, filled, FIELDS).await.with(|rules| rules.parallelism = 8);
+    let writer = world.left.session().await;
+    let mut seed = 42;
+    for round in 0..15_u32 {
+        world.start().await;
+        for _ in 0..4 {
+            let at = next(&mut seed) % 20_000;
+            let sql = format!(
+                "UPDATE t SET tally = tally + 1 WHERE id BETWEEN {at} AND {at} + 50; \
+                 UPDATE t SET id = id + 100000 WHERE id = {at} + 60 AND id < 100000; \
+                 DELETE FROM t WHERE id = {at} + 70; INSERT INTO t VALUES ({round} * 1000 + 200000 + {at} % 1000, 'new', 1) ON CONFLICT DO NOTHING"
+            );
+            writer.batch_execute(&sql).await.unwrap();
+            tokio::time::sleep(Duration::from_millis(next(&mut seed) % 60)).await;
+        }
+        world.crash().await;
+    }
+    world.start().await;
+    world.until_equal().await;
+    let found = world.verify().await;
+    assert!(found.is_equal(), "{found:?}");
+    assert!(world.reviews().await.is_empty());
+}
+
+#[tokio::test]
+async fn sessions_that_are_ended_at_either_side_cost_nothing_but_time() {
+    let filled = "INSERT INTO t SELECT n, 'name ' || n, 0 FROM generate_series(1, 2000) n";
+    let world = World::new(TABLE, filled, FIELDS).await.started().await;
+    let writer = world.left.session().await;
+    for round in 0..8 {
+        writer
+            .batch_execute(&format!(
+                "UPDATE t SET tally = tally + 1 WHERE id % 8 = {round}; DELETE FROM t WHERE id = {round} + 100"
+            ))
+            .await
+            .unwrap();
+        let database = if round % 2 == 0 { &world.left } else { &world.right };
+        database.psql(&format!(
+            "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity WHERE datname = '{}' AND application_name LIKE 'concord%'",
+            database.name
+        ));
+    }
+    world.until_equal().await;
+}
+
+#[tokio::test]
+async fn whoever_took_a_sync_over_last_is_the_only_one_who_writes() {
+    let filled = "INSERT INTO t SELECT n, 'name ' || n, 0 FROM generate_series(1, 100) n";
+    let mut world = World::new(TABLE, filled, FIELDS).await.started().await;
+    // Somebody else takes it over: what is written now must fail, and is written again once it has been taken back.
+    world.right.psql("UPDATE concord.mirrors SET fence = fence + 1");
+    world.left.psql("UPDATE t SET tally = 7 WHERE id <= 10");
+    world.until_equal().await;
+    assert!(world.right.psql("SELECT fence FROM concord.mirrors").parse::<u32>().unwrap() >= 3);
+    world.stop().await;
+}
+
+/// Some ranges wait for a lock in the target, the others are loaded; then everything dies.
+#[tokio::test]
+async fn a_load_that_was_cut_short_goes_on_with_what_is_left() {
+    let right = format!(
+        "{TABLE}; CREATE FUNCTION wait() RETURNS trigger LANGUAGE plpgsql AS \
+         $$ BEGIN IF NEW.id > 5000 THEN PERFORM pg_advisory_xact_lock_shared(1); END IF; RETURN NEW; END $$; \
+         CREATE TRIGGER wait BEFORE INSERT ON t FOR EACH ROW EXECUTE FUNCTION wait()"
+    );
+    let filled = "INSERT INTO t SELECT n, 'name ' || n, 0 FROM generate_series(1, 10000) n; ANALYZE t";
+    let mut world = World::of(TABLE, &right, filled, FIELDS).await.with(|rules| rules.parallelism = 8);
+    let holder = world.right.session().await;
+    holder.batch_execute("SELECT pg_advisory_lock(1)").await.unwrap();
+    world.start().await;
+    let loaded = async || world.right.psql("SELECT count(*) FROM concord.loaded").parse::<u32>().unwrap() >= 3;
+    world
+        .until("some ranges are loaded", async || world.right.psql("SELECT to_regclass('concord.loaded') IS NOT NULL") == "t")
+        .await;
+    world.until("some ranges are loaded", loaded).await;
+    world.crash().await;
+    let before: u32 = world.right.psql("SELECT count(*) FROM t").parse().unwrap();
+    assert!((3_000..10_000).contains(&before), "{before}");
+    // In what is loaded, in what is not, and from the one into the other.
+    world.left.psql(
+        "UPDATE t SET tally = 1 WHERE id % 100 = 0; DELETE FROM t WHERE id IN (11, 9011); \
+         UPDATE t SET id = 20000 WHERE id = 12; UPDATE t SET id = 0 WHERE id = 9012; INSERT INTO t VALUES (-5, 'new', 0), (30000, 'new', 0)",
+    );
+    holder.batch_execute("SELECT pg_advisory_unlock(1)").await.unwrap();
+    world.start().await;
+    world.until_equal().await;
+    assert!(world.verify().await.is_equal());
+    assert!(world.reviews().await.is_empty());
+}

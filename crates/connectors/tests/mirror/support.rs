@@ -1,0 +1,233 @@
+//! The world of a mirror story: two databases, the rules between them, and a fleet that is started, stopped and killed.
+
+use crate::rules;
+use crate::server::{Database, Server};
+use concord_connectors::postgres::{Config, open};
+use concord_engine::clock::SystemClock;
+use concord_engine::connector::Connector;
+use concord_engine::error::Result;
+use concord_engine::mirror::{Mode, choose, fleet, verify};
+use concord_engine::record::SystemName;
+use concord_engine::review::Review;
+use concord_engine::rules::SyncRules;
+use concord_engine::runtime::command::{Command, Request, Resolution};
+use concord_engine::runtime::status::{Status, SyncStatus};
+use concord_engine::runtime::{Approvals, Handle, Options, ReviewNumbers, Setup};
+use concord_engine::store::Store;
+use concord_engine::store::sqlite::{SqliteStore, StoreOptions};
+use concord_engine::verify::SyncVerification;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+/// How long a condition may take on a machine that has other things to do.
+const DEADLINE: Duration = Duration::from_secs(60);
+
+pub struct World {
+    pub left: Database,
+    pub right: Database,
+    pub rules: SyncRules,
+    /// Syncs that are reconciled in the same process.
+    pub beside: Vec<SyncRules>,
+    pub options: Options,
+    store: Arc<dyn Store>,
+    running: Option<Running>,
+    // After everything that has files in it.
+    _folder: tempfile::TempDir,
+}
+
+struct Running {
+    handle: Handle,
+    stop: CancellationToken,
+    task: JoinSet<Result<()>>,
+}
+
+fn connector(database: &Database, name: &str) -> Arc<dyn Connector> {
+    let mut config = Config::new("127.0.0.1", database.name.clone(), "postgres");
+    config.port = database.server.port();
+    config.installation = format!("i{}", database.name);
+    config.connection = name.into();
+    Arc::new(open(config).unwrap())
+}
+
+impl World {
+    /// The same table `t` in two databases, filled on the left; every field of `fields` is carried.
+    pub async fn new(table: &str, filled: &str, fields: &[&str]) -> World {
+        World::of(table, table, filled, fields).await
+    }
+
+    pub async fn of(left_table: &str, right_table: &str, filled: &str, fields: &[&str]) -> World {
+        let server = Server::shared();
+        let (left, right) = (server.database(), server.database());
+        left.psql(&format!("{left_table}; {filled}"));
+        right.psql(right_table);
+        let folder = tempfile::tempdir().unwrap();
+        let store: Arc<dyn Store> = Arc::new(SqliteStore::open(folder.path(), &StoreOptions::default()).unwrap());
+        let pairs: Vec<(&str, &str)> = fields.iter().map(|name| (*name, *name)).collect();
+        let id = store.sync_id("t").await.unwrap();
+        let systems: Vec<(SystemName, Arc<dyn Connector>)> =
+            vec![("left".into(), connector(&left, "left")), ("right".into(), connector(&right, "right"))];
+        let mut rules = rules::pair(id, &systems, "t", &pairs).await;
+        // One way, as a configuration says it.
+        rules.members[0].inward = false;
+        rules.members[1].outward = false;
+        for field in &mut rules.fields {
+            field.members[0].as_mut().unwrap().inward = false;
+            field.members[1].as_mut().unwrap().outward = false;
+        }
+        let options = Options {
+            reconnect_min: Duration::from_millis(20),
+            reconnect_max: Duration::from_millis(500),
+            health_interval: Duration::from_millis(100),
+            ..Options::default()
+        };
+        World { left, right, rules, beside: Vec::new(), options, store, running: None, _folder: folder }
+    }
+
+    /// Adds a sync of another table, both ways, that is reconciled in the same process.
+    pub async fn beside(mut self, table: &str, object: &str, fields: &[&str]) -> World {
+        self.left.psql(table);
+        self.right.psql(table);
+        let id = self.store.sync_id(object).await.unwrap();
+        let pairs: Vec<(&str, &str)> = fields.iter().map(|name| (*name, *name)).collect();
+        let mut rules = rules::pair(id, &self.systems(), object, &pairs).await;
+        rules.layout = concord_engine::plan::layout_of(&*self.store, &rules).await.unwrap();
+        self.beside.push(rules);
+        self
+    }
+
+    pub fn with(mut self, change: impl FnOnce(&mut SyncRules)) -> World {
+        change(&mut self.rules);
+        self
+    }
+
+    fn systems(&self) -> Vec<(SystemName, Arc<dyn Connector>)> {
+        vec![("left".into(), connector(&self.left, "left")), ("right".into(), connector(&self.right, "right"))]
+    }
+
+    /// How the sync would run.
+    pub async fn mode(&self) -> Mode {
+        let rules = Arc::new(self.rules.clone());
+        let systems = self.systems();
+        choose(&rules, std::slice::from_ref(&rules), &*self.store, (&*systems[0].1, &*systems[1].1)).await.unwrap()
+    }
+
+    pub async fn start(&mut self) {
+        assert!(self.running.is_none(), "it runs");
+        assert_eq!(self.mode().await, Mode::Mirror);
+        let setup = Setup {
+            syncs: self.beside.clone(),
+            systems: self.systems(),
+            store: Arc::clone(&self.store),
+            clock: Arc::new(SystemClock),
+            options: self.options.clone(),
+            approvals: Approvals::All,
+            reviews: ReviewNumbers::default(),
+        };
+        let rules = Arc::new(self.rules.clone());
+        let order = std::iter::once(&self.rules).chain(&self.beside).map(|rules| rules.name.clone()).collect();
+        let (handle, fleet) = fleet(setup, vec![Arc::clone(&rules)], order).await.unwrap();
+        let stop = CancellationToken::new();
+        let mut task = JoinSet::new();
+        task.spawn(fleet.run(stop.clone()));
+        self.running = Some(Running { handle, stop, task });
+    }
+
+    pub async fn started(mut self) -> World {
+        self.start().await;
+        self.until_equal().await;
+        self
+    }
+
+    /// As a kill does: the future is dropped where it stands.
+    pub async fn crash(&mut self) {
+        let mut running = self.running.take().expect("it runs");
+        running.task.shutdown().await;
+    }
+
+    pub async fn stop(&mut self) {
+        let mut running = self.running.take().expect("it runs");
+        running.stop.cancel();
+        running.task.join_next().await.unwrap().unwrap().unwrap();
+    }
+
+    /// Runs until the target is level with what the source holds now.
+    pub async fn run_once(&mut self) {
+        let before = self.options.once;
+        self.options.once = true;
+        self.start().await;
+        let mut running = self.running.take().unwrap();
+        tokio::time::timeout(DEADLINE, running.task.join_next()).await.expect("it ends").unwrap().unwrap().unwrap();
+        self.options.once = before;
+    }
+
+    pub fn status(&self) -> SyncStatus {
+        self.statuses().syncs.into_iter().next().unwrap_or_default()
+    }
+
+    pub fn statuses(&self) -> Status {
+        self.running.as_ref().expect("it runs").handle.status.borrow().clone()
+    }
+
+    pub async fn ask(&self, request: Request) -> Result<String> {
+        let (answer, answered) = tokio::sync::oneshot::channel();
+        let running = self.running.as_ref().expect("it runs");
+        running.handle.commands.send(Command { request, answer }).await.unwrap();
+        tokio::time::timeout(DEADLINE, answered).await.expect("an answer").unwrap()
+    }
+
+    pub async fn decide(&self, review: &Review, resolution: Resolution) -> Result<String> {
+        self.ask(Request::Resolve(review.id, resolution)).await
+    }
+
+    pub async fn reviews(&self) -> Vec<Review> {
+        self.store.reviews(None, true, 100).await.unwrap()
+    }
+
+    /// Both tables, row by row.
+    pub fn sides(&self) -> (String, String) {
+        let columns: Vec<String> = self.rules.fields.iter().map(|field| format!("{}::text", field.name)).collect();
+        let sql = format!("SELECT {} FROM t ORDER BY 1, 2", columns.join(", "));
+        (self.left.psql(&sql), self.right.psql(&sql))
+    }
+
+    pub fn is_equal(&self) -> bool {
+        let (left, right) = self.sides();
+        left == right
+    }
+
+    pub async fn until(&self, what: &str, holds: impl AsyncFn() -> bool) {
+        let deadline = tokio::time::Instant::now() + DEADLINE;
+        while !holds().await {
+            let (left, right) = self.sides();
+            let shown = |text: &str| text.chars().take(600).collect::<String>();
+            assert!(
+                tokio::time::Instant::now() < deadline,
+                "waited too long until {what}\n{}\n---\n{}\n{:#?}",
+                shown(&left),
+                shown(&right),
+                self.running.as_ref().map(|running| running.handle.status.borrow().clone())
+            );
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    }
+
+    pub async fn until_equal(&self) {
+        self.until("both sides are equal", async || self.status().level && self.is_equal()).await;
+    }
+
+    pub async fn until_stage(&self, stage: &str) {
+        self.until(&format!("the stage is {stage}"), async || self.status().stage.starts_with(stage)).await;
+    }
+
+    pub async fn until_review(&self) -> Review {
+        self.until("something waits for a person", async || !self.reviews().await.is_empty()).await;
+        self.reviews().await.remove(0)
+    }
+
+    pub async fn verify(&self) -> SyncVerification {
+        let systems: Vec<Arc<dyn Connector>> = self.systems().into_iter().map(|(_, connector)| connector).collect();
+        verify(&Arc::new(self.rules.clone()), &*self.store, &systems, &SystemClock).await.unwrap()
+    }
+}

@@ -1,0 +1,234 @@
+//! Changes as steps to be carried out at the target, and how many of them become few statements. Pure.
+//! The law of this file: carrying out the segments of some steps, one segment after the other and the steps of a segment in
+//! any order, comes to what carrying out the steps one by one does.
+
+use crate::record::{Key, Record};
+use std::collections::HashMap;
+
+/// One change as it is to be carried out, in the target's terms. Fields that no mapping names are left alone.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Step {
+    /// The record shows this in every mapped field; it is made if it is not there.
+    Put {
+        /// Its key.
+        key: Key,
+        /// Every mapped field, those of the key included.
+        record: Record,
+    },
+    /// Some fields of a record that is there.
+    Change {
+        /// Its key.
+        key: Key,
+        /// The fields.
+        set: Record,
+    },
+    /// A record takes another key; it is made if it is not there and every field is known.
+    Rekey {
+        /// The key before.
+        from: Key,
+        /// The key now.
+        to: Key,
+        /// Fields of the record now, those of the key included.
+        set: Record,
+        /// Whether these are all of them.
+        whole: bool,
+    },
+    /// The record is gone.
+    Remove {
+        /// Its key.
+        key: Key,
+    },
+    /// Every record is gone.
+    Empty,
+}
+
+impl Step {
+    /// The record that it is of; `None`: all of them.
+    pub fn key(&self) -> Option<&Key> {
+        match self {
+            Step::Put { key, .. } | Step::Change { key, .. } | Step::Rekey { to: key, .. } | Step::Remove { key } => Some(key),
+            Step::Empty => None,
+        }
+    }
+}
+
+/// Steps of which no two are of one record; a [`Step::Rekey`] or [`Step::Empty`] stands alone.
+pub type Segment = Vec<Step>;
+
+/// Groups steps into segments. What a later step of a record replaces is left out.
+pub fn segments(steps: &[Step]) -> Vec<Segment> {
+    let mut all: Vec<Segment> = Vec::new();
+    let mut present = Open::default();
+    for step in steps {
+        let key = match step {
+            Step::Put { key, .. } | Step::Change { key, .. } | Step::Remove { key } => key.encode(),
+            Step::Rekey { .. } | Step::Empty => {
+                present.close(&mut all);
+                all.push(vec![step.clone()]);
+                continue;
+            }
+        };
+        if !present.fold(&key, step) {
+            present.close(&mut all);
+            present.add(key, step.clone());
+        }
+    }
+    present.close(&mut all);
+    all
+}
+
+/// The segment being filled.
+#[derive(Default)]
+struct Open {
+    steps: Vec<Step>,
+    places: HashMap<Vec<u8>, usize>,
+}
+
+impl Open {
+    fn add(&mut self, key: Vec<u8>, step: Step) {
+        self.places.insert(key, self.steps.len());
+        self.steps.push(step);
+    }
+
+    fn close(&mut self, all: &mut Vec<Segment>) {
+        self.places.clear();
+        if !self.steps.is_empty() {
+            all.push(std::mem::take(&mut self.steps));
+        }
+    }
+
+    /// Takes a step in; `false`: it must come behind this segment.
+    fn fold(&mut self, key: &[u8], step: &Step) -> bool {
+        let Some(place) = self.places.get(key).copied() else {
+            self.add(key.to_vec(), step.clone());
+            return true;
+        };
+        let Some(present) = self.steps.get_mut(place) else { return false };
+        match (present, step) {
+            // Made anew after a removal: fields that no mapping names begin anew too.
+            (Step::Remove { .. }, Step::Put { .. } | Step::Change { .. }) => false,
+            (Step::Put { record, .. } | Step::Change { set: record, .. }, Step::Change { set, .. }) => {
+                record.overlay(set);
+                true
+            }
+            // Nothing is known of the record but that it is to be there: whether the change meets it decides nothing.
+            (present, Step::Put { .. } | Step::Remove { .. }) => {
+                *present = step.clone();
+                true
+            }
+            (Step::Remove { .. } | Step::Rekey { .. } | Step::Empty, _) | (_, Step::Rekey { .. } | Step::Empty) => false,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::record::FieldName;
+    use crate::value::Value;
+    use proptest::prelude::*;
+    use std::collections::BTreeMap;
+
+    /// A target in memory: mapped fields `a` and `b`, and `own`, which no mapping names.
+    #[derive(Clone, Debug, Default, PartialEq)]
+    struct Model(BTreeMap<i64, BTreeMap<String, i64>>);
+
+    fn number(value: &Value) -> i64 {
+        match value {
+            Value::Int(number) => *number,
+            _ => panic!("{value:?}"),
+        }
+    }
+
+    fn of(key: &Key) -> i64 {
+        number(&key.0[0])
+    }
+
+    impl Model {
+        fn overlay(&mut self, key: i64, set: &Record) {
+            let row = self.0.entry(key).or_insert_with(|| BTreeMap::from([("own".to_owned(), 0)]));
+            row.extend(set.iter().map(|(name, value)| (name.to_string(), number(value))));
+        }
+
+        fn carry_out(&mut self, step: &Step) {
+            match step {
+                Step::Put { key, record } => self.overlay(of(key), record),
+                Step::Change { key, set } if self.0.contains_key(&of(key)) => self.overlay(of(key), set),
+                Step::Change { .. } => {}
+                Step::Rekey { from, to, set, whole } => match self.0.remove(&of(from)) {
+                    Some(row) => {
+                        self.0.insert(of(to), row);
+                        self.overlay(of(to), set);
+                    }
+                    None if *whole => self.overlay(of(to), set),
+                    None => {}
+                },
+                Step::Remove { key } => {
+                    self.0.remove(&of(key));
+                }
+                Step::Empty => self.0.clear(),
+            }
+        }
+    }
+
+    fn key(number: i64) -> Key {
+        Key(vec![Value::Int(number)])
+    }
+
+    fn fields(names: &[(&str, i64)]) -> Record {
+        names.iter().map(|(name, value)| (FieldName::from(*name), Value::Int(*value))).collect()
+    }
+
+    fn step() -> impl Strategy<Value = Step> {
+        let keys = 0i64..5;
+        prop_oneof![
+            4 => (keys.clone(), 0i64..9, 0i64..9).prop_map(|(k, a, b)| Step::Put { key: key(k), record: fields(&[("a", a), ("b", b)]) }),
+            4 => (keys.clone(), 0i64..9).prop_map(|(k, b)| Step::Change { key: key(k), set: fields(&[("b", b)]) }),
+            2 => (keys.clone(), 0i64..9).prop_map(|(k, a)| Step::Change { key: key(k), set: fields(&[("a", a)]) }),
+            3 => keys.clone().prop_map(|k| Step::Remove { key: key(k) }),
+            1 => (keys.clone(), keys, 0i64..9, any::<bool>()).prop_map(|(from, to, b, whole)| Step::Rekey {
+                from: key(from), to: key(to), set: fields(&[("b", b)]), whole,
+            }),
+            1 => Just(Step::Empty),
+        ]
+    }
+
+    proptest! {
+        #[test]
+        fn any_grouping_comes_to_what_one_by_one_does(
+            steps in proptest::collection::vec(step(), 0..40),
+            cuts in proptest::collection::vec(0usize..40, 0..4),
+            backwards in any::<bool>(),
+        ) {
+            let start = Model(BTreeMap::from([(0, BTreeMap::from([("own".to_owned(), 7), ("a".to_owned(), 1), ("b".to_owned(), 1)]))]));
+            let mut expected = start.clone();
+            steps.iter().for_each(|step| expected.carry_out(step));
+            // Cut anywhere, as batches are by what happens to have arrived.
+            let mut cuts: Vec<usize> = cuts.into_iter().filter(|cut| *cut < steps.len()).chain([0, steps.len()]).collect();
+            cuts.sort_unstable();
+            let mut grouped = start;
+            for pair in cuts.windows(2) {
+                for mut segment in segments(&steps[pair[0]..pair[1]]) {
+                    if backwards {
+                        segment.reverse();
+                    }
+                    segment.iter().for_each(|step| grouped.carry_out(step));
+                }
+            }
+            prop_assert_eq!(grouped, expected);
+        }
+    }
+
+    #[test]
+    fn a_thousand_changes_of_one_record_are_one_step() {
+        let steps: Vec<Step> = (0..1_000).map(|n| Step::Put { key: key(1), record: fields(&[("a", n), ("b", n)]) }).collect();
+        assert_eq!(segments(&steps), vec![vec![Step::Put { key: key(1), record: fields(&[("a", 999), ("b", 999)]) }]]);
+    }
+
+    #[test]
+    fn a_record_made_anew_comes_behind_its_removal() {
+        let put = Step::Put { key: key(1), record: fields(&[("a", 1), ("b", 1)]) };
+        let steps = [Step::Remove { key: key(1) }, put.clone()];
+        assert_eq!(segments(&steps), vec![vec![Step::Remove { key: key(1) }], vec![put]]);
+    }
+}

@@ -1,0 +1,119 @@
+//! What mirror mode asks of two systems beyond the ordinary seam: views of an object frozen at a place of its feed, and a
+//! target that keeps a sync's progress beside the data, in the data's own transaction. Behind `Connector`, not beside it:
+//! a connector that has neither runs every sync in reconcile mode.
+//!
+//! **Exactly once.** Whatever a session writes and the progress that it is told to keep take effect together or not at all.
+//! **One writer.** Taking a sync over ends what an earlier session could still do: its transactions stand before the
+//! progress is read, or never will. **Order.** Steps take effect as if one after the other in the order given.
+
+use super::batch::Step;
+use crate::change::{Observation, Position, Version};
+use crate::error::{Error, Result};
+use crate::record::{FieldName, Key, ObjectName};
+use crate::schema::Selection;
+use crate::value::Value;
+use async_trait::async_trait;
+use futures_util::stream::BoxStream;
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+/// A system whose objects can be read as they were at one place of its feed.
+#[async_trait]
+pub trait BulkSource: Send + Sync {
+    /// Freezes a view of an object. Every change committed before [`Frozen::position`] is in it, none behind.
+    async fn freeze(&self, selection: &Selection) -> Result<Arc<dyn Frozen>>;
+}
+
+/// A view of an object that stays as it is for as long as this value lives.
+#[async_trait]
+pub trait Frozen: Send + Sync {
+    /// The view's version: an event that is not newer is in the view.
+    fn version(&self) -> &Version;
+
+    /// A place that the feed passes behind everything that is in the view.
+    fn position(&self) -> &Position;
+
+    /// Splits the view into about so many ranges of about the same size.
+    async fn ranges(&self, count: usize) -> Result<Vec<Range>>;
+
+    /// The records of a range as the system's own bulk format, for a target that reads it.
+    async fn raw(&self, range: &Range, fields: &[FieldName]) -> Result<BoxStream<'static, Result<bytes::Bytes>>>;
+
+    /// The records of a range, some at a time.
+    async fn records(&self, range: &Range) -> Result<BoxStream<'static, Result<Vec<Observation>>>>;
+}
+
+/// Records whose first key field lies from one value on and below another; no value: no bound.
+#[derive(Clone, Debug, Default, PartialEq, serde::Serialize, serde::Deserialize)]
+pub struct Range {
+    /// The first value.
+    pub from: Option<Value>,
+    /// The first value behind it.
+    pub below: Option<Value>,
+}
+
+impl Range {
+    /// Whether a record lies in it.
+    pub fn contains(&self, key: &Key) -> bool {
+        let Some(first) = key.0.first() else { return false };
+        let is_from = self.from.as_ref().is_none_or(|from| first.compare(from).is_some_and(std::cmp::Ordering::is_ge));
+        is_from && self.below.as_ref().is_none_or(|below| first.compare(below).is_some_and(std::cmp::Ordering::is_lt))
+    }
+}
+
+/// A system that records can be carried into with the progress kept beside them.
+#[async_trait]
+pub trait MirrorTarget: Send + Sync {
+    /// Why an object cannot be mirrored into, if it cannot. Changes nothing.
+    async fn objection(&self, object: &ObjectName) -> Result<Option<String>>;
+
+    /// Takes a sync over.
+    async fn take_over(&self, sync: &str, object: &ObjectName) -> Result<Taken>;
+
+    /// Forgets a sync's progress; what was made for it goes with the last one.
+    async fn forget(&self, sync: &str) -> Result<()>;
+}
+
+/// A sync that was taken over.
+pub struct Taken {
+    /// What writes.
+    pub session: Arc<dyn MirrorSession>,
+    /// The progress as it was last kept; `None`: there is none.
+    pub progress: Option<Vec<u8>>,
+}
+
+/// Who writes into the target of one sync. Calls of [`MirrorSession::load`] may be made side by side, the others one at a time.
+#[async_trait]
+pub trait MirrorSession: Send + Sync {
+    /// The ranges that are loaded.
+    async fn loaded(&self) -> Result<BTreeSet<u32>>;
+
+    /// Whether the object holds no record.
+    async fn is_empty(&self) -> Result<bool>;
+
+    /// Keeps the progress; `anew`: no range is loaded.
+    async fn keep(&self, progress: &[u8], anew: bool) -> Result<()>;
+
+    /// Carries steps out, and keeps the progress.
+    async fn write(&self, steps: &[Step], progress: &[u8], helper: &dyn Helper) -> Result<()>;
+
+    /// Whether records of the source's bulk format can be taken as they are: these fields of ours, in this order, whose types
+    /// are called so at the source.
+    async fn takes_raw(&self, kind: &str, fields: &[(FieldName, String)]) -> Result<bool>;
+
+    /// Loads a range from the source's bulk format, all or nothing. Gives back how many records.
+    async fn load_raw(&self, range: u32, fields: &[FieldName], rows: BoxStream<'static, Result<bytes::Bytes>>) -> Result<u64>;
+
+    /// Loads a range from steps, all or nothing.
+    async fn load(&self, range: u32, rows: BoxStream<'_, Result<Vec<Step>>>, helper: &dyn Helper) -> Result<()>;
+}
+
+/// What a session asks for before it commits.
+#[async_trait]
+pub trait Helper: Send + Sync {
+    /// Whole records for those whose partial change met nothing, as steps that make them; one that is gone is left out.
+    async fn whole(&self, keys: &[Key]) -> Result<Vec<Step>>;
+
+    /// Makes durable that these steps were refused, and why: the session goes on without them.
+    async fn refused(&self, refused: Vec<(Step, Error)>) -> Result<()>;
+}

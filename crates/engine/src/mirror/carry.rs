@@ -1,0 +1,253 @@
+//! What the source shows as what is to be done at the target: keys and fields in the target's terms, mapped, validated and
+//! fitted as in every sync. Pure but for its caller, who reads again what is shown in part only.
+
+use super::batch::Step;
+use crate::change::{Image, Observation};
+use crate::error::{Code, Error, Result};
+use crate::map;
+use crate::record::{FieldName, Key, Record};
+use crate::rules::{MemberField, SyncRules};
+use crate::validate::{Reject, validate};
+use crate::value::{Fit, Value, fit};
+use std::sync::Arc;
+
+/// The source's place among the members.
+pub(super) const SOURCE: usize = 0;
+/// The target's place among the members.
+pub(super) const TARGET: usize = 1;
+
+/// Carries records of one sync over.
+#[derive(Clone)]
+pub(super) struct Carrier {
+    rules: Arc<SyncRules>,
+    /// Places of the fields that flow, in the order of the target's names.
+    flowing: Vec<usize>,
+    /// For each field of the target's key: its place in the source's key, and what it is at the target.
+    key: Vec<(usize, usize)>,
+    /// Whether a transformation or a rule looks at other fields than its own.
+    looks_around: bool,
+    /// Whether every value is carried as it is.
+    plain: bool,
+}
+
+/// A record as it is to be carried out.
+pub(super) enum Carried {
+    /// So.
+    Step(Step),
+    /// Not before all of it has been read.
+    Unseen {
+        /// Its key at the source.
+        key: Key,
+        /// Where it took another key: that alone.
+        moved: Option<Step>,
+    },
+    /// It waits for a person.
+    Refused(Key, Error),
+}
+
+impl Carrier {
+    /// How a sync is carried, or why it cannot be carried without a memory of its records.
+    pub(super) fn new(rules: &Arc<SyncRules>) -> std::result::Result<Carrier, String> {
+        let [source, target] = rules.members.as_slice() else { return Err("it has more than two members".to_owned()) };
+        let mut flowing: Vec<usize> = (0..rules.fields.len()).filter(|field| flows(rules, *field)).collect();
+        flowing.sort_by(|a, b| name_at(rules, *a, TARGET).cmp(&name_at(rules, *b, TARGET)));
+        if target.schema.key.is_empty() || source.schema.key.is_empty() {
+            return Err("a table without a key is not mirrored yet".to_owned());
+        }
+        let mut key = Vec::new();
+        for name in &target.schema.key {
+            let field = flowing.iter().copied().find(|field| name_at(rules, *field, TARGET).is_some_and(|at| at == name));
+            let own = field.and_then(|field| Some((field, rules.at(SOURCE, field)?, rules.at(TARGET, field)?)));
+            let Some((field, from, to)) = own else {
+                return Err(format!(
+                    "the key field `{name}` of the target is mapped from nothing: the target gives its own keys"
+                ));
+            };
+            let place = source.schema.key.iter().position(|own| *own == from.name);
+            let Some(place) = place.filter(|_| is_plain(from, to)) else {
+                return Err(format!("the key field `{name}` of the target is not the source's key as it is"));
+            };
+            if !to.creatable {
+                return Err(format!("the key field `{name}` of the target cannot be given"));
+            }
+            key.push((place, field));
+        }
+        if key.len() != source.schema.key.len() {
+            return Err("the keys of source and target have different fields".to_owned());
+        }
+        let ends = |field: &usize| Some((rules.at(SOURCE, *field)?, rules.at(TARGET, *field)?));
+        let half = flowing.iter().filter_map(ends).find(|(_, to)| !to.creatable || !to.updatable);
+        if let Some((_, to)) = half {
+            return Err(format!("the field `{}` of the target cannot be both given and changed", to.name));
+        }
+        let reads_others = flowing.iter().filter_map(ends).any(|(from, to)| {
+            let reads = |way: &Option<crate::transform::Pipeline>| way.as_ref().is_some_and(|way| !way.fields_read().is_empty());
+            reads(&from.mapping.to) || reads(&to.mapping.from)
+        });
+        let plain = rules.validation.is_empty() && flowing.iter().filter_map(ends).all(|(from, to)| is_plain(from, to));
+        let looks_around = reads_others || !rules.validation.is_empty();
+        Ok(Carrier { rules: Arc::clone(rules), flowing, key, looks_around, plain })
+    }
+
+    /// Whether every value is carried as it is, so that the records may be handed over in bulk: source's and target's names,
+    /// and the source's names of the types.
+    pub(super) fn as_it_is(&self) -> Option<Vec<(FieldName, FieldName, String)>> {
+        let field = |field: &usize| {
+            let (from, to) = (self.rules.at(SOURCE, *field)?, self.rules.at(TARGET, *field)?);
+            Some((from.name.clone(), to.name.clone(), from.native_type.clone()))
+        };
+        self.flowing.iter().map(field).collect::<Option<Vec<_>>>().filter(|_| self.plain)
+    }
+
+    /// A print of what is carried to where, and how: another one means that the records are to be carried again.
+    pub(super) fn print(&self) -> u64 {
+        let mut text = String::new();
+        for (from, to) in self.flowing.iter().filter_map(|field| self.ends(*field)) {
+            for part in [from.name.as_str(), &from.mapping.meaning(), to.name.as_str(), &to.mapping.meaning()] {
+                text.push_str(part);
+                text.push('\n');
+            }
+        }
+        xxhash_rust::xxh3::xxh3_64(text.as_bytes())
+    }
+
+    /// A key of the source as the target has it.
+    pub(super) fn key(&self, key: &Key) -> Result<Key> {
+        let malformed = || Error::new(Code::SchemaDrift, "a key has other fields than when the sync was planned");
+        let part = |(place, field): &(usize, usize)| {
+            let value = key.0.get(*place).ok_or_else(malformed)?;
+            let at = self.rules.at(TARGET, *field).ok_or_else(malformed)?;
+            match fit(value, &at.ty) {
+                Fit::Exact => Ok(value.clone()),
+                Fit::Lossless(value) => Ok(value),
+                _ => Err(Error::new(Code::ValueDoesNotFit, format!("the key does not fit {} ({})", at.name, at.native()))),
+            }
+        };
+        self.key.iter().map(part).collect::<Result<Vec<Value>>>().map(Key)
+    }
+
+    /// The key of the source that a key of the target is.
+    pub(super) fn back(&self, key: &Key) -> Option<Key> {
+        let width = self.rules.members.get(SOURCE)?.schema.key.len();
+        let mut parts = vec![Value::Null; width];
+        for ((place, _), value) in self.key.iter().zip(&key.0) {
+            *parts.get_mut(*place)? = value.clone();
+        }
+        Some(Key(parts))
+    }
+
+    /// What an observation of the source means to the target, and what is let through with a warning.
+    pub(super) fn carry(&self, observation: &Observation) -> (Carried, Vec<Reject>) {
+        let mut warnings = Vec::new();
+        let carried = self.try_to(observation, &mut warnings);
+        (carried.unwrap_or_else(|error| Carried::Refused(observation.key.clone(), error)), warnings)
+    }
+
+    fn try_to(&self, observation: &Observation, warnings: &mut Vec<Reject>) -> Result<Carried> {
+        let key = self.key(&observation.key)?;
+        let (record, whole) = match &observation.image {
+            Image::Deleted => return Ok(Carried::Step(Step::Remove { key })),
+            Image::Full(record) => (record, true),
+            Image::Partial(_) if self.looks_around => {
+                let moved = observation.old_key.as_ref().map(|from| self.moved(from, &key)).transpose()?;
+                return Ok(Carried::Unseen { key: observation.key.clone(), moved });
+            }
+            Image::Partial(record) => (record, false),
+        };
+        let mut set = if self.plain { self.plainly(record)? } else { self.mapped(record, warnings)? };
+        Ok(Carried::Step(match &observation.old_key {
+            Some(from) => {
+                self.add_key(&key, &mut set);
+                Step::Rekey { from: self.key(from)?, to: key, set, whole }
+            }
+            None if whole => {
+                self.add_key(&key, &mut set);
+                Step::Put { key, record: set }
+            }
+            None => {
+                for (_, field) in &self.key {
+                    name_at(&self.rules, *field, TARGET).map(|name| set.remove(name.as_str()));
+                }
+                Step::Change { key, set }
+            }
+        }))
+    }
+
+    fn moved(&self, from: &Key, to: &Key) -> Result<Step> {
+        let mut set = Record::new();
+        self.add_key(to, &mut set);
+        Ok(Step::Rekey { from: self.key(from)?, to: to.clone(), set, whole: false })
+    }
+
+    fn add_key(&self, key: &Key, set: &mut Record) {
+        for ((_, field), value) in self.key.iter().zip(&key.0) {
+            if let Some(name) = name_at(&self.rules, *field, TARGET).filter(|name| !set.has(name.as_str())) {
+                set.set(name.clone(), value.clone());
+            }
+        }
+    }
+
+    fn plainly(&self, record: &Record) -> Result<Record> {
+        let mut set = Vec::with_capacity(self.flowing.len());
+        for (from, to) in self.flowing.iter().filter_map(|field| self.ends(*field)) {
+            let Some(value) = record.get(from.name.as_str()) else { continue };
+            let value = match fit(value, &to.ty) {
+                Fit::Exact => value.clone(),
+                _ => match map::wanted(to, value, Record::new)? {
+                    Some(value) => value,
+                    None => continue,
+                },
+            };
+            set.push((to.name.clone(), value));
+        }
+        Ok(set.into_iter().collect())
+    }
+
+    fn mapped(&self, record: &Record, warnings: &mut Vec<Reject>) -> Result<Record> {
+        let mut canonical = vec![None; self.rules.fields.len()];
+        for field in &self.flowing {
+            let Some((from, _)) = self.ends(*field) else { continue };
+            let Some(value) = record.get(from.name.as_str()) else { continue };
+            if let Some(slot) = canonical.get_mut(*field) {
+                *slot = from.mapping.to_canonical(value, || record.clone())?;
+            }
+        }
+        let mut canonical = map::canonical_record(&self.rules, &canonical);
+        if !self.rules.validation.is_empty() {
+            let validation = validate(&self.rules.validation, &canonical);
+            if let Some(reject) = validation.rejects.first() {
+                return Err(reject.to_error());
+            }
+            warnings.extend(validation.warnings);
+            canonical = validation.record;
+        }
+        let mut set = Record::new();
+        for field in &self.flowing {
+            let (Some((_, to)), Some(rules)) = (self.ends(*field), self.rules.fields.get(*field)) else { continue };
+            let Some(value) = canonical.get(&rules.name) else { continue };
+            if let Some(value) = map::wanted(to, value, || canonical.clone())? {
+                set.set(to.name.clone(), value);
+            }
+        }
+        Ok(set)
+    }
+
+    fn ends(&self, field: usize) -> Option<(&MemberField, &MemberField)> {
+        Some((self.rules.at(SOURCE, field)?, self.rules.at(TARGET, field)?))
+    }
+}
+
+/// Whether a field's values are carried from the source to the target.
+fn flows(rules: &SyncRules, field: usize) -> bool {
+    let inward = rules.at(TARGET, field).is_some_and(|at| at.inward && (at.creatable || at.updatable));
+    inward && rules.flows_from(SOURCE, field)
+}
+
+fn name_at(rules: &SyncRules, field: usize, member: usize) -> Option<&FieldName> {
+    rules.at(member, field).map(|at| &at.name)
+}
+
+/// Whether nothing happens to a value on the way between two fields.
+fn is_plain(from: &MemberField, to: &MemberField) -> bool {
+    from.mapping.meaning().is_empty() && to.mapping.meaning().is_empty()
+}

@@ -1,0 +1,140 @@
+//! Which of the two modes a sync runs in. The configuration decides, never a switch: a one-way sync whose source owns the
+//! fields is mirrored, and what mirror mode cannot do yet runs in reconcile mode, with the reason in plan and status.
+
+use super::carry::{Carrier, SOURCE, TARGET};
+use crate::connector::Connector;
+use crate::error::{Code, Error, Result};
+use crate::link::SyncId;
+use crate::rules::{Carrying, Fallback, InitialStrategy, OnDelete, SyncRules, TargetEdits};
+use crate::store::Store;
+use serde::{Deserialize, Serialize};
+use std::sync::Arc;
+
+/// How a sync runs.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Mode {
+    /// Without a memory of its records: progress is kept in the target.
+    Mirror,
+    /// With a link and a base per record; why, where the configuration would let it be mirrored.
+    Reconcile(Option<String>),
+}
+
+impl Mode {
+    /// In words.
+    pub fn describe(&self) -> String {
+        match self {
+            Mode::Mirror => "mirror".to_owned(),
+            Mode::Reconcile(None) => "reconcile".to_owned(),
+            Mode::Reconcile(Some(why)) => format!("reconcile: {why}"),
+        }
+    }
+}
+
+/// The setting that says that a sync has begun in mirror mode.
+pub(super) fn begun_setting(sync: SyncId) -> String {
+    format!("mirror/{}", sync.0)
+}
+
+/// Whether a sync has begun in mirror mode.
+///
+/// # Errors
+/// What the store says.
+pub async fn has_begun(store: &dyn Store, sync: SyncId) -> Result<bool> {
+    Ok(store.setting(&begun_setting(sync)).await?.is_some())
+}
+
+/// The name that a sync has in its target.
+///
+/// # Errors
+/// What the store says.
+pub async fn name_of(store: &dyn Store, sync: SyncId) -> Result<String> {
+    Ok(format!("{}:{}", store.identity().await?.store, sync.0))
+}
+
+/// What the store keeps of a mirrored sync, to be forgotten with it.
+pub fn settings(sync: SyncId) -> Vec<String> {
+    [begun_setting(sync), super::people::setting(sync, "verdict"), super::people::setting(sync, "anew")].into()
+}
+
+/// Chooses. `all` are the syncs of the configuration, this one too; `ends` the connectors of source and target.
+///
+/// # Errors
+/// What the store and the target say; `PlanStale` where a sync that was mirrored cannot be mirrored any more.
+pub async fn choose(
+    rules: &Arc<SyncRules>,
+    all: &[Arc<SyncRules>],
+    store: &dyn Store,
+    ends: (&dyn Connector, &dyn Connector),
+) -> Result<Mode> {
+    if !is_asked_for(rules) {
+        return Ok(Mode::Reconcile(None));
+    }
+    let was_mirrored = store.setting(&begun_setting(rules.id)).await?.is_some();
+    let has_begun = store.setting(&format!("begun/{}", rules.id.0)).await?.is_some();
+    if has_begun && !was_mirrored {
+        return Ok(Mode::Reconcile(Some("it began with a memory of its records and goes on so".to_owned())));
+    }
+    let mut why = objection(rules, all).or_else(|| Carrier::new(rules).err());
+    if why.is_none() {
+        why = of_the_systems(rules, ends).await?;
+    }
+    match (why, was_mirrored) {
+        (None, _) => Ok(Mode::Mirror),
+        (Some(why), false) => Ok(Mode::Reconcile(Some(why))),
+        (Some(why), true) => Err(Error::new(
+            Code::PlanStale,
+            format!("`{}` was mirrored, which it cannot be any more: {why}; release it and let it begin anew", rules.name),
+        )),
+    }
+}
+
+/// Whether the configuration asks for it: one way, and the source owns the fields.
+fn is_asked_for(rules: &SyncRules) -> bool {
+    let [source, target] = rules.members.as_slice() else { return false };
+    source.outward && target.inward && !target.outward && rules.target_edits == TargetEdits::Overwrite
+}
+
+/// What in the configuration stands in the way.
+fn objection(rules: &SyncRules, all: &[Arc<SyncRules>]) -> Option<String> {
+    let target = rules.members.get(TARGET)?;
+    if rules.initial.strategy != InitialStrategy::FullLoad {
+        return Some("mirror mode begins with a full load".to_owned());
+    }
+    if rules.carrying != Carrying::AtOnce {
+        return Some("mirror mode carries changes as they happen".to_owned());
+    }
+    if rules.deletes.on_delete != OnDelete::Propagate {
+        return Some("mirror mode carries deletes as deletes".to_owned());
+    }
+    if rules.fallback != Fallback::Review {
+        return Some("what is refused waits for a person in mirror mode".to_owned());
+    }
+    if rules.fields.iter().flat_map(|field| field.members.iter().flatten()).any(|at| at.write_back) {
+        return Some("`write_back` writes to the source".to_owned());
+    }
+    if rules.validation.iter().any(crate::validate::Rule::needs_lookup) {
+        return Some("the rule `unique` needs a memory of the records".to_owned());
+    }
+    let same = |other: &SyncRules| {
+        let there = |member: &crate::rules::MemberRules| member.system == target.system && member.object == target.object;
+        other.id != rules.id && other.members.iter().any(there)
+    };
+    if let Some(other) = all.iter().find(|other| same(other)) {
+        return Some(format!("`{}` takes part in the same object, and its writes must be told from edits", other.name));
+    }
+    let (source, target) = (rules.members.get(SOURCE)?, target);
+    (source.system == target.system && source.object == target.object).then(|| "source and target are the same object".to_owned())
+}
+
+/// What in the systems stands in the way.
+async fn of_the_systems(rules: &SyncRules, (source, target): (&dyn Connector, &dyn Connector)) -> Result<Option<String>> {
+    let [from, to] = rules.members.as_slice() else { return Ok(None) };
+    if source.for_one_sync("probe").is_none_or(|own| own.bulk_source().is_none()) {
+        return Ok(Some(format!("`{}` has no feed that one sync could have for itself", from.system)));
+    }
+    match target.mirror_target() {
+        Some(mirror) => mirror.objection(&to.object).await,
+        None => Ok(Some(format!("`{}` cannot keep the progress beside the data yet", to.system))),
+    }
+}

@@ -1,0 +1,192 @@
+//! The first read of a mirror sync: ranges of a view that is frozen at a place of the feed, loaded side by side, each with
+//! the note that it is loaded in one transaction. A load that was cut short goes on with the ranges that are left, in a
+//! later view: first those that are loaded are brought to that view by the feed.
+
+use super::batch::Step;
+use super::bulk::{Frozen, Range};
+use super::carry::{Carried, SOURCE, TARGET};
+use super::run::{Mirror, Work};
+use super::view::{Load, Stage};
+use crate::change::Observation;
+use crate::error::{Code, Error, Result};
+use crate::failpoint;
+use crate::record::FieldName;
+use futures_util::stream::{BoxStream, FuturesUnordered, StreamExt};
+use std::sync::Arc;
+
+/// About how many records are in one range.
+const RANGE_RECORDS: u64 = 100_000;
+/// The most ranges that are loaded at once, whatever `parallelism` says.
+const LOADERS_MAX: usize = 8;
+/// The most ranges of a load.
+const RANGES_MAX: u64 = 10_000;
+
+/// How the records of a load travel.
+enum Way {
+    /// In the source's bulk format: its fields' names, the target's.
+    Raw(Vec<FieldName>, Vec<FieldName>),
+    /// One by one.
+    Decoded,
+}
+
+impl Mirror {
+    /// Loads what is not loaded yet.
+    pub(super) async fn load(&self, work: &mut Work) -> Result<()> {
+        if work.progress.complete {
+            return Ok(());
+        }
+        self.shown.stage(Stage::Loading);
+        let source = self.source.bulk_source().ok_or_else(|| Error::new(Code::Unsupported, "the source is not read in bulk"))?;
+        let frozen = source.freeze(&self.member(SOURCE)?.selection).await.map_err(self.of(SOURCE))?;
+        let mut loaded = self.loaded(work).await?;
+        if work.progress.ranges.is_empty() {
+            loaded.clear();
+        }
+        let begins = loaded.is_empty();
+        if begins {
+            if work.progress.again {
+                // What is there follows the feed to this view, so that what is gone by then goes.
+                self.stream(work, Some((frozen.as_ref(), &[Range::default()]))).await?;
+            }
+            let records = self.source.count(&self.member(SOURCE)?.object).await.map_err(self.of(SOURCE))?;
+            let parallelism = u64::try_from(self.rules.parallelism.max(1)).unwrap_or(1);
+            let wanted = records.div_ceil(RANGE_RECORDS).clamp(parallelism, RANGES_MAX);
+            work.progress.ranges = frozen.ranges(usize::try_from(wanted).unwrap_or(1)).await.map_err(self.of(SOURCE))?;
+            work.progress.records = records;
+            work.progress.into_empty = work.session.is_empty().await.map_err(self.of(TARGET))?;
+            work.progress.mapping = self.carrier.print();
+            work.progress.again = false;
+        } else {
+            // What is loaded shows an earlier view: the feed brings it to this one.
+            let ranges = &work.progress.ranges;
+            let there = |place: &u32| usize::try_from(*place).ok().and_then(|place| ranges.get(place)).cloned();
+            let done: Vec<Range> = loaded.iter().filter_map(there).collect();
+            self.stream(work, Some((frozen.as_ref(), &done))).await?;
+        }
+        work.progress.view = Some(frozen.version().clone());
+        work.progress.view_at = Some(frozen.position().clone());
+        work.session.keep(&work.progress.encode(), begins).await.map_err(self.of(TARGET))?;
+        failpoint::pass("mirror_view_kept");
+        self.load_ranges(work, &frozen, &loaded).await?;
+        work.progress.complete = true;
+        work.session.keep(&work.progress.encode(), false).await.map_err(self.of(TARGET))?;
+        failpoint::pass("mirror_loaded");
+        self.shown.lock().loaded = true;
+        Ok(())
+    }
+
+    /// The ranges that are loaded.
+    async fn loaded(&self, work: &Work) -> Result<std::collections::BTreeSet<u32>> {
+        work.session.loaded().await.map_err(self.of(TARGET))
+    }
+
+    async fn load_ranges(&self, work: &Work, frozen: &Arc<dyn Frozen>, loaded: &std::collections::BTreeSet<u32>) -> Result<()> {
+        let way = self.way(work).await?;
+        let places = (0_u32..).zip(&work.progress.ranges).filter(|(place, _)| !loaded.contains(place));
+        let waiting: Vec<(u32, &Range)> = places.collect();
+        let all = u64::try_from(work.progress.ranges.len()).unwrap_or(u64::MAX).max(1);
+        let before = work.progress.records / all * u64::try_from(loaded.len()).unwrap_or(0);
+        self.shown.lock().load = Load { begun: Some(self.now()), of: work.progress.records, before, ..Load::default() };
+        let mut waiting = waiting.into_iter();
+        let mut running = FuturesUnordered::new();
+        for (place, range) in waiting.by_ref().take(self.rules.parallelism.clamp(1, LOADERS_MAX)) {
+            running.push(self.load_range(work, frozen, &way, place, range));
+        }
+        while let Some(ended) = running.next().await {
+            ended?;
+            failpoint::pass("mirror_range_loaded");
+            if let Some((place, range)) = waiting.next() {
+                running.push(self.load_range(work, frozen, &way, place, range));
+            }
+        }
+        Ok(())
+    }
+
+    /// In bulk where nothing happens to a value on its way, the target takes the format, and no record can be there already.
+    async fn way(&self, work: &Work) -> Result<Way> {
+        let Some(fields) = self.carrier.as_it_is().filter(|_| work.progress.into_empty) else { return Ok(Way::Decoded) };
+        let kind = self.source.capabilities().kind;
+        let typed: Vec<(FieldName, String)> = fields.iter().map(|(_, to, native)| (to.clone(), native.clone())).collect();
+        if !work.session.takes_raw(kind, &typed).await.map_err(self.of(TARGET))? {
+            return Ok(Way::Decoded);
+        }
+        let (from, to) = fields.into_iter().map(|(from, to, _)| (from, to)).unzip();
+        Ok(Way::Raw(from, to))
+    }
+
+    async fn load_range(&self, work: &Work, frozen: &Arc<dyn Frozen>, way: &Way, place: u32, range: &Range) -> Result<()> {
+        if let Way::Raw(from, to) = way {
+            let shown = self.shown.clone();
+            let system = self.member(SOURCE)?.system.to_string();
+            let rows = frozen.raw(range, from).await.map_err(self.of(SOURCE))?.map(move |bytes| {
+                let bytes = bytes.map_err(|error| if error.at.is_none() { error.at(system.clone()) } else { error });
+                bytes.inspect(|bytes| {
+                    let mut view = shown.lock();
+                    view.load.bytes = view.load.bytes.saturating_add(u64::try_from(bytes.len()).unwrap_or(0));
+                })
+            });
+            match work.session.load_raw(place, to, rows.boxed()).await {
+                Ok(records) => {
+                    self.loaded_records(records);
+                    return Ok(());
+                }
+                // A record that the target refuses is found by carrying them one by one.
+                Err(error) if error.may_be_one_records() => {
+                    tracing::debug!(sync = self.rules.name.as_str(), error = error.chain(), "a range is not taken in bulk");
+                }
+                Err(error) => return Err(self.of(TARGET)(error)),
+            }
+        }
+        let records = frozen.records(range).await.map_err(self.of(SOURCE))?;
+        let steps = self.steps(records);
+        work.session.load(place, steps, self).await.map_err(self.of(TARGET))
+    }
+
+    /// Records as steps; what is refused goes to the desk.
+    fn steps<'a>(&'a self, records: BoxStream<'a, Result<Vec<Observation>>>) -> BoxStream<'a, Result<Vec<Step>>> {
+        let steps = records.then(move |records| async move {
+            let records = records.map_err(self.of(SOURCE))?;
+            let count = records.len();
+            let mut steps = Vec::with_capacity(count);
+            let mut refused = Vec::new();
+            let mut warned = Vec::new();
+            for record in &records {
+                let (carried, warnings) = self.carrier.carry(record);
+                warned.extend(warnings.into_iter().map(|warning| (record.key.clone(), warning.message)));
+                match carried {
+                    Carried::Step(step) => steps.push(step),
+                    Carried::Refused(key, error) => refused.push((key, error)),
+                    Carried::Unseen { .. } => return Err(Error::new(Code::Internal, "a view showed a part of a record")),
+                }
+            }
+            self.refuse(refused, warned).await?;
+            self.loaded_records(u64::try_from(count).unwrap_or(0));
+            Ok(steps)
+        });
+        steps.boxed()
+    }
+
+    /// Makes durable what was refused or let through with a warning.
+    pub(super) async fn refuse(
+        &self,
+        refused: Vec<(crate::record::Key, Error)>,
+        warned: Vec<(crate::record::Key, String)>,
+    ) -> Result<()> {
+        if !warned.is_empty() {
+            self.desk.warn(warned).await?;
+        }
+        if refused.is_empty() {
+            return Ok(());
+        }
+        for _ in &refused {
+            self.shown.lock().meters.failed(self.now());
+        }
+        self.desk.refuse(refused).await
+    }
+
+    fn loaded_records(&self, count: u64) {
+        let mut view = self.shown.lock();
+        view.load.records = view.load.records.saturating_add(count);
+        view.meters.loaded(self.now(), count);
+    }
+}

@@ -1,0 +1,25 @@
+//! Mirror mode: the bulk path of one-way syncs whose source owns the fields. No memory of single records: the progress is
+//! kept in the target, in the transaction of the data, so that everything takes effect once.
+//!
+//! [`choose`] says which syncs are mirrored. [`run`] is the life of one, [`load`] its first read, [`stream`] all that
+//! follows; [`carry`] turns what was seen into steps, [`batch`] many steps into few statements; [`people`] is what waits
+//! for a person and what people ask, [`sweep`] what only the target has; [`bulk`] is the seam to the systems.
+
+pub mod batch;
+pub mod bulk;
+mod carry;
+mod choose;
+mod fleet;
+mod load;
+mod people;
+mod progress;
+mod run;
+mod stream;
+mod sweep;
+mod verify;
+mod view;
+
+pub use choose::{Mode, choose, has_begun, name_of, settings};
+pub use fleet::{Fleet, fleet};
+pub use run::feed_of;
+pub use verify::verify;

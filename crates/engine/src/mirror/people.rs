@@ -1,0 +1,211 @@
+//! What of a mirror sync waits for a person: records that were refused, and mass deletes. Kept in the store like every
+//! review item; durable before the progress passes what they are about.
+
+use super::carry::{SOURCE, TARGET};
+use crate::change::Position;
+use crate::clock::{Clock, Moment};
+use crate::error::{Code, Error, Result};
+use crate::ledger::{Entry, LedgerRow};
+use crate::link::{MemberIndex, ReviewId, SyncId};
+use crate::record::Key;
+use crate::review::{Review, Subject};
+use crate::rules::SyncRules;
+use crate::runtime::ReviewNumbers;
+use crate::store::{Store, Transaction};
+use serde::{Deserialize, Serialize};
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex, PoisonError};
+
+/// The most refused records that wait at once: beyond, the sync stops, for it is not the records that are wrong.
+const REFUSED_MAX: usize = 20_000;
+
+/// What a person said about a mass delete: holds for what the feed tells up to a place.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(super) struct Verdict {
+    /// Whether the deletes are meant; else they are dropped.
+    pub let_through: bool,
+    /// How far it holds.
+    pub upto: Position,
+}
+
+/// A setting of one sync.
+pub(super) fn setting(sync: SyncId, name: &str) -> String {
+    format!("mirror_{name}/{}", sync.0)
+}
+
+/// The desk of one sync.
+pub(super) struct Desk {
+    rules: Arc<SyncRules>,
+    store: Arc<dyn Store>,
+    clock: Arc<dyn Clock>,
+    numbers: ReviewNumbers,
+    /// Refused records by their key at the source.
+    refused: Mutex<BTreeMap<Vec<u8>, ReviewId>>,
+    /// Those refused since the last batch was written.
+    lately: Mutex<BTreeSet<Vec<u8>>>,
+}
+
+impl Desk {
+    pub fn new(rules: Arc<SyncRules>, store: Arc<dyn Store>, clock: Arc<dyn Clock>, numbers: ReviewNumbers) -> Desk {
+        Desk { rules, store, clock, numbers, refused: Mutex::default(), lately: Mutex::default() }
+    }
+
+    fn setting(&self, name: &str) -> String {
+        setting(self.rules.id, name)
+    }
+
+    /// Items that were open when the process ended.
+    pub async fn restore(&self) -> Result<()> {
+        let open = self.store.reviews(Some(self.rules.id), true, REFUSED_MAX).await?;
+        let mut refused = self.refused.lock().unwrap_or_else(PoisonError::into_inner);
+        refused.clear();
+        refused.extend(open.into_iter().filter_map(|review| match review.subject {
+            Subject::Refused { key, .. } => Some((key.encode(), review.id)),
+            _ => None,
+        }));
+        Ok(())
+    }
+
+    async fn commit(&self, transaction: Transaction) -> Result<()> {
+        let gone = |_| Error::new(Code::StoreFailed, "the store stopped before it answered");
+        self.store.submit(transaction).await.map_err(gone)?
+    }
+
+    /// Keeps a setting of this sync.
+    pub async fn keep(&self, settings: Vec<(String, Option<Vec<u8>>)>) -> Result<()> {
+        self.commit(Transaction { settings, ..Transaction::default() }).await
+    }
+
+    /// Whether anything was refused.
+    pub fn has_refused(&self) -> bool {
+        !self.refused.lock().unwrap_or_else(PoisonError::into_inner).is_empty()
+    }
+
+    /// Makes durable that records, by their keys at the source, were refused.
+    pub async fn refuse(&self, refused: Vec<(Key, Error)>) -> Result<()> {
+        let mut transaction = Transaction::default();
+        let now = self.clock.now();
+        for (key, error) in refused {
+            let known = self.refused.lock().unwrap_or_else(PoisonError::into_inner).get(&key.encode()).copied();
+            let id = known.unwrap_or_else(|| self.numbers.next());
+            // Where a value was refused by the rules it is the source's record that is wrong.
+            let member = if error.code == Code::ValidationFailed { SOURCE } else { TARGET };
+            transaction.ledger.push(self.row(now, &key, Entry::Rejected(error.code.to_string())));
+            transaction.reviews.retain(|review: &Review| review.id != id);
+            transaction.reviews.push(Review {
+                id,
+                sync: self.rules.id,
+                link: None,
+                opened: now,
+                closed: None,
+                code: error.code.to_string(),
+                message: error.message,
+                subject: Subject::Refused { member, key: key.clone() },
+            });
+            self.lately.lock().unwrap_or_else(PoisonError::into_inner).insert(key.encode());
+            let mut there = self.refused.lock().unwrap_or_else(PoisonError::into_inner);
+            there.insert(key.encode(), id);
+            if there.len() > REFUSED_MAX {
+                let message = format!("{REFUSED_MAX} records were refused and wait for a person: {}", error.code);
+                return Err(Error::new(Code::SchemaDrift, message));
+            }
+        }
+        self.commit(transaction).await
+    }
+
+    /// Notes what was let through with a warning.
+    pub async fn warn(&self, warned: Vec<(Key, String)>) -> Result<()> {
+        let now = self.clock.now();
+        let ledger = warned.into_iter().map(|(key, what)| self.row(now, &key, Entry::Warned(what))).collect();
+        self.commit(Transaction { ledger, ..Transaction::default() }).await
+    }
+
+    fn row(&self, at: Moment, key: &Key, entry: Entry) -> LedgerRow {
+        LedgerRow { at, sync: self.rules.id, link: None, member: TARGET, key: key.to_string(), entry, fields: Vec::new() }
+    }
+
+    /// Closes the items of records, by their keys at the source, that have been carried over since.
+    pub async fn carried(&self, keys: impl Iterator<Item = &Key>, how: &str) -> Result<()> {
+        let closed: Vec<ReviewId> = {
+            let mut refused = self.refused.lock().unwrap_or_else(PoisonError::into_inner);
+            keys.filter_map(|key| refused.remove(&key.encode())).collect()
+        };
+        if closed.is_empty() {
+            return Ok(());
+        }
+        let now = self.clock.now();
+        let closed_reviews = closed.into_iter().map(|id| (id, now, how.to_owned())).collect();
+        self.commit(Transaction { closed_reviews, ..Transaction::default() }).await
+    }
+
+    /// A batch of records, by their keys at the source, is written: closes the items of those that were not refused again.
+    pub async fn carried_but_refused(&self, keys: &[Key]) -> Result<()> {
+        let lately = std::mem::take(&mut *self.lately.lock().unwrap_or_else(PoisonError::into_inner));
+        self.carried(keys.iter().filter(|key| !lately.contains(&key.encode())), "carried over since").await
+    }
+
+    /// Asks about a mass delete, once.
+    pub async fn ask_about_deletes(&self, member: MemberIndex, deletes: u64, what: &str) -> Result<ReviewId> {
+        let open = self.store.reviews(Some(self.rules.id), true, REFUSED_MAX).await?;
+        let is_same = |review: &Review| matches!(review.subject, Subject::MassChange { member: of, .. } if of == member);
+        if let Some(open) = open.into_iter().find(is_same) {
+            return Ok(open.id);
+        }
+        let id = self.numbers.next();
+        let review = Review {
+            id,
+            sync: self.rules.id,
+            link: None,
+            opened: self.clock.now(),
+            closed: None,
+            code: Code::MassDelete.to_string(),
+            message: format!("{what}; none is deleted in the target before you say so"),
+            subject: Subject::MassChange { member, deletes },
+        };
+        self.commit(Transaction { reviews: vec![review], ..Transaction::default() }).await?;
+        Ok(id)
+    }
+
+    /// Closes an item.
+    pub async fn close(&self, id: ReviewId, how: &str) -> Result<()> {
+        let closed_reviews = vec![(id, self.clock.now(), how.to_owned())];
+        self.commit(Transaction { closed_reviews, ..Transaction::default() }).await
+    }
+
+    /// What was said about deletes.
+    pub async fn verdict(&self) -> Result<Option<Verdict>> {
+        let kept = self.store.setting(&self.setting("verdict")).await?;
+        Ok(kept.and_then(|bytes| postcard::from_bytes(&bytes).ok()))
+    }
+
+    /// Keeps what was said about deletes, and closes the question.
+    pub async fn decide(&self, review: ReviewId, verdict: &Verdict) -> Result<()> {
+        let how = if verdict.let_through { "the deletes are let through" } else { "the deletes are dropped" };
+        self.commit(Transaction {
+            settings: vec![(self.setting("verdict"), postcard::to_stdvec(verdict).ok())],
+            closed_reviews: vec![(review, self.clock.now(), how.to_owned())],
+            ..Transaction::default()
+        })
+        .await
+    }
+
+    /// Whether everything is to be read anew.
+    pub async fn is_to_begin_anew(&self) -> Result<bool> {
+        Ok(self.store.setting(&self.setting("anew")).await?.is_some())
+    }
+
+    /// Keeps that everything is to be read anew, or has begun to be.
+    pub async fn begin_anew(&self, anew: bool) -> Result<()> {
+        self.keep(vec![(self.setting("anew"), anew.then(|| b"1".to_vec()))]).await
+    }
+
+    /// An item of this sync.
+    pub async fn review(&self, id: ReviewId) -> Result<Review> {
+        let review = self.store.review(id).await?;
+        let review = review.ok_or_else(|| Error::new(Code::UnknownReview, format!("there is no review item {}", id.0)))?;
+        match &review.closed {
+            Some((at, how)) => Err(Error::new(Code::UnknownReview, format!("review item {} was closed at {at}: {how}", id.0))),
+            None => Ok(review),
+        }
+    }
+}

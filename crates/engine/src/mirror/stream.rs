@@ -1,0 +1,372 @@
+//! What follows the first read of a mirror sync: changes gathered as they arrive, carried out in one transaction of the
+//! target with the progress, then acknowledged. While a batch is written the next is gathered; nothing waits for company,
+//! and what is gathered is bounded, so that a slow target holds back the feed and nothing else.
+
+use super::batch::Step;
+use super::bulk::{Frozen, Range};
+use super::carry::{Carried, SOURCE, TARGET};
+use super::people::Verdict;
+use super::run::{Mirror, Work};
+use super::view::Stage;
+use crate::capture::drift;
+use crate::change::{EditTime, Observation, Position, Version};
+use crate::connector::{Batch, Changes, Event, Limits};
+use crate::error::{Code, Error, Result};
+use crate::failpoint;
+use crate::guard::Window;
+use crate::record::Key;
+use std::cmp::Ordering;
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+/// The most of what is gathered while a batch is written: so many steps of the feed, each within [`LIMITS`].
+const GATHERED_MAX: usize = 8;
+/// Bounds of one step of the feed. A quiet feed is looked at again after the wait.
+const LIMITS: Limits = Limits { max_events: 2_000, max_bytes: 2 << 20, max_wait: Duration::from_millis(200) };
+/// How often a position that only other traffic has moved is kept.
+const IDLE_KEEP_INTERVAL: Duration = Duration::from_secs(10);
+/// Percentages of deletes mean little of a handful: they count from so many records on.
+const PERCENT_FROM: u64 = 20;
+
+/// What the feed is held against while a load that was cut short is brought to a later view.
+pub(super) type Drain<'a> = Option<(&'a dyn Frozen, &'a [Range])>;
+
+/// Changes that wait to be carried out together.
+#[derive(Default)]
+struct Gathered {
+    steps: Vec<Step>,
+    times: Vec<EditTime>,
+    /// Records of which only a part was shown, and all of it must be seen.
+    unseen: Vec<Key>,
+    refused: BTreeMap<Vec<u8>, (Key, Error)>,
+    warned: Vec<(Key, String)>,
+    /// The last event that is among them, or need not be.
+    last: Option<Version>,
+    position: Option<Position>,
+    /// How many steps of the feed are in it.
+    taken: usize,
+    /// Why nothing more can be gathered.
+    end: Option<End>,
+}
+
+/// Why gathering ended.
+enum End {
+    /// The feed has passed the view.
+    Drained,
+    /// So many deletes that a person is asked.
+    TooManyDeletes(u64, String),
+    /// Something that a person must put right.
+    Stop(Error),
+}
+
+/// What an event is to a sync.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Place {
+    /// It was carried out before.
+    Past,
+    /// It is to be carried out.
+    Due,
+    /// It belongs behind the view that the feed is brought to.
+    Beyond,
+}
+
+impl Gathered {
+    fn has_room(&self) -> bool {
+        self.end.is_none() && self.taken < GATHERED_MAX
+    }
+
+    fn is_empty(&self) -> bool {
+        self.steps.is_empty() && self.unseen.is_empty() && self.refused.is_empty() && self.end.is_none()
+    }
+}
+
+impl Mirror {
+    /// Carries changes until something breaks; `once`: until the target is level with the source as it was at the start;
+    /// a drain: until the feed has passed the view.
+    pub(super) async fn stream(&self, work: &mut Work, drain: Drain<'_>) -> Result<()> {
+        let opened = self.source.capture(&work.feed, &work.progress.position).await;
+        let mut changes = opened.map_err(self.of(SOURCE))?;
+        if drain.is_none() {
+            let counted = self.target.count(&self.member(TARGET)?.object).await.map_err(self.of(TARGET))?;
+            self.shown.lock().records = counted;
+            work.progress.records = counted;
+            self.shown.stage(Stage::Live);
+        }
+        let goal = match self.options.once && drain.is_none() {
+            true => Some(self.source.fence(&work.feed.name).await.map_err(self.of(SOURCE))?),
+            false => None,
+        };
+        let mut gathered = Gathered::default();
+        let mut kept = tokio::time::Instant::now();
+        loop {
+            if gathered.is_empty() {
+                let batch = changes.next(LIMITS).await.map_err(self.of(SOURCE))?;
+                let quiet = batch.events.is_empty();
+                self.take(work, batch, &mut gathered, drain);
+                if drain.is_none() && (!quiet || gathered.is_empty()) {
+                    self.shown.lock().level = quiet && gathered.is_empty();
+                }
+            }
+            let ready = std::mem::take(&mut gathered);
+            let passed = ready.position.clone();
+            if !ready.is_empty() {
+                let end = self.carry_out(work, ready, &mut gathered, changes.as_mut(), drain).await?;
+                kept = tokio::time::Instant::now();
+                match end {
+                    None => {}
+                    Some(End::Drained) => return Ok(()),
+                    Some(End::Stop(error)) => return Err(error),
+                    Some(End::TooManyDeletes(deletes, what)) => {
+                        self.desk.ask_about_deletes(SOURCE, deletes, &what).await?;
+                        return Err(Error::new(Code::MassDelete, what));
+                    }
+                }
+            } else if let Some(position) = passed {
+                work.progress.position = position;
+                self.leave_view(work);
+                if kept.elapsed() >= IDLE_KEEP_INTERVAL {
+                    self.keep_position(work).await?;
+                    kept = tokio::time::Instant::now();
+                }
+            }
+            if drain.is_some_and(|(frozen, _)| self.source.reached(&work.progress.position, frozen.position())) {
+                return Ok(());
+            }
+            let is_there = goal.as_ref().is_some_and(|goal| self.source.reached(&work.progress.position, goal));
+            if is_there && gathered.is_empty() {
+                self.keep_position(work).await?;
+                self.shown.lock().level = true;
+                return Ok(());
+            }
+        }
+    }
+
+    async fn keep_position(&self, work: &Work) -> Result<()> {
+        work.session.keep(&work.progress.encode(), false).await.map_err(self.of(TARGET))?;
+        let acknowledged = self.source.acknowledge(&work.feed.name, &work.progress.position).await;
+        acknowledged.map_err(self.of(SOURCE))
+    }
+
+    /// The view is behind us: what the feed tells from here on is not in it.
+    fn leave_view(&self, work: &mut Work) {
+        let progress = &mut work.progress;
+        if progress.complete && progress.view_at.as_ref().is_some_and(|at| self.source.reached(&progress.position, at)) {
+            progress.view = None;
+            progress.view_at = None;
+        }
+    }
+
+    /// Writes what is ready, and gathers what arrives meanwhile.
+    async fn carry_out(
+        &self,
+        work: &mut Work,
+        mut ready: Gathered,
+        next: &mut Gathered,
+        changes: &mut dyn Changes,
+        drain: Drain<'_>,
+    ) -> Result<Option<End>> {
+        if !ready.unseen.is_empty() {
+            // As they are now, which is behind everything that is ready.
+            ready.unseen.dedup();
+            let steps = self.read_whole(&ready.unseen, false).await?;
+            ready.steps.extend(steps);
+        }
+        self.refuse(ready.refused.into_values().collect(), ready.warned).await?;
+        if let Some(last) = ready.last {
+            work.progress.applied = Some(last);
+        }
+        if let Some(position) = ready.position {
+            work.progress.position = position;
+            self.leave_view(work);
+        }
+        let progress = work.progress.encode();
+        let session = std::sync::Arc::clone(&work.session);
+        failpoint::pass("mirror_before_write");
+        {
+            let write = session.write(&ready.steps, &progress, self);
+            tokio::pin!(write);
+            loop {
+                tokio::select! {
+                    biased;
+                    written = &mut write => {
+                        written.map_err(self.of(TARGET))?;
+                        break;
+                    }
+                    batch = changes.next(LIMITS), if next.has_room() => {
+                        self.take(work, batch.map_err(self.of(SOURCE))?, next, drain);
+                    }
+                }
+            }
+        }
+        failpoint::pass("mirror_written");
+        self.source.acknowledge(&work.feed.name, &work.progress.position).await.map_err(self.of(SOURCE))?;
+        failpoint::pass("mirror_acknowledged");
+        self.shown.written(self.now(), &ready.times);
+        if self.desk.has_refused() {
+            let keys = self.source_keys(&ready.steps);
+            self.desk.carried_but_refused(&keys).await?;
+        }
+        Ok(ready.end)
+    }
+
+    /// Takes a step of the feed in.
+    fn take(&self, work: &mut Work, batch: Batch, gathered: &mut Gathered, drain: Drain<'_>) {
+        gathered.taken = gathered.taken.saturating_add(1);
+        for event in batch.events {
+            self.shown.lock().meters.observed();
+            let version = match &event {
+                Event::Observed(observation) => &observation.version,
+                Event::Truncated { version, .. } => version,
+                Event::SchemaChanged(schema) => {
+                    if let Some(what) = drift(&self.rules, SOURCE, schema) {
+                        gathered.end = Some(End::Stop(Error::new(Code::SchemaDrift, what)));
+                        return;
+                    }
+                    continue;
+                }
+            };
+            match self.place(work, version, drain) {
+                Place::Past => continue,
+                Place::Beyond => {
+                    gathered.end = Some(End::Drained);
+                    return;
+                }
+                Place::Due => {}
+            }
+            let version = version.clone();
+            let taken = match event {
+                Event::Observed(observation) => self.observe(work, &observation, gathered, drain),
+                Event::Truncated { time, .. } => self.emptied(work, time, gathered),
+                Event::SchemaChanged(_) => Ok(()),
+            };
+            if let Err(end) = taken {
+                gathered.end = Some(end);
+                return;
+            }
+            gathered.last = Some(version);
+        }
+        if batch.position.is_some() {
+            gathered.position = batch.position;
+        }
+    }
+
+    fn place(&self, work: &Work, version: &Version, drain: Drain<'_>) -> Place {
+        let is_newer = |than: &Version| self.source.compare(version, than) == Some(Ordering::Greater);
+        if work.progress.applied.as_ref().is_some_and(|applied| !is_newer(applied)) {
+            return Place::Past;
+        }
+        if work.progress.view.as_ref().is_some_and(|view| !is_newer(view)) {
+            return Place::Past;
+        }
+        if drain.is_some_and(|(frozen, _)| is_newer(frozen.version())) {
+            return Place::Beyond;
+        }
+        Place::Due
+    }
+
+    /// What a person said about deletes, while it holds.
+    fn verdict<'a>(&self, work: &'a Work) -> Option<&'a Verdict> {
+        work.verdict.as_ref().filter(|verdict| !self.source.reached(&work.progress.position, &verdict.upto))
+    }
+
+    fn observe(
+        &self,
+        work: &mut Work,
+        observation: &Observation,
+        gathered: &mut Gathered,
+        drain: Drain<'_>,
+    ) -> std::result::Result<(), End> {
+        let (carried, warnings) = self.carrier.carry(observation);
+        gathered.warned.extend(warnings.into_iter().map(|warning| (observation.key.clone(), warning.message)));
+        let mut step = match carried {
+            Carried::Refused(key, error) => {
+                if self.is_in(drain, &key) {
+                    gathered.refused.insert(key.encode(), (key, error));
+                }
+                return Ok(());
+            }
+            Carried::Unseen { key, moved } => {
+                if self.is_in(drain, &key) {
+                    gathered.unseen.push(key);
+                }
+                match moved {
+                    Some(step) => step,
+                    None => return Ok(()),
+                }
+            }
+            Carried::Step(step) => step,
+        };
+        if drain.is_some() {
+            let old = observation.old_key.as_ref().unwrap_or(&observation.key);
+            step = match (step, self.is_in(drain, old), self.is_in(drain, &observation.key)) {
+                (step, true, true) => step,
+                // What is to be loaded is brought by the load; what goes may be there from before it.
+                (Step::Remove { key }, ..) | (Step::Rekey { from: key, .. }, _, false) => Step::Remove { key },
+                // Into what is loaded.
+                (Step::Rekey { from, to, set, whole }, false, true) => {
+                    gathered.steps.push(Step::Remove { key: from });
+                    gathered.times.push(observation.time);
+                    match whole {
+                        true => Step::Put { key: to, record: set },
+                        false => {
+                            gathered.unseen.push(observation.key.clone());
+                            return Ok(());
+                        }
+                    }
+                }
+                _ => return Ok(()),
+            };
+        }
+        if matches!(step, Step::Remove { .. }) {
+            match self.verdict(work) {
+                Some(verdict) if verdict.let_through => {}
+                Some(_) => return Ok(()),
+                None => self.count_delete(work)?,
+            }
+        }
+        if !gathered.refused.is_empty() {
+            gathered.refused.remove(&observation.key.encode());
+        }
+        gathered.times.push(observation.time);
+        gathered.steps.push(step);
+        Ok(())
+    }
+
+    fn is_in(&self, drain: Drain<'_>, key: &Key) -> bool {
+        drain.is_none_or(|(_, done)| done.iter().any(|range| range.contains(key)))
+    }
+
+    fn count_delete(&self, work: &mut Work) -> std::result::Result<(), End> {
+        let limits = &self.rules.guard;
+        let mut window = Window::from_counts(&work.progress.deletes);
+        let deletes = window.count(self.now(), limits.window);
+        #[allow(clippy::cast_precision_loss, reason = "a percentage of a count is compared, nothing is carried")]
+        let share = deletes as f64 * 100.0 / work.progress.records.max(1) as f64;
+        let too_many = work.progress.records >= PERCENT_FROM && share > limits.max_deletes_percent;
+        if deletes > limits.max_deletes || too_many {
+            let what = format!("at least {deletes} records of {} went away within {:?}", self.source_object(), limits.window);
+            return Err(End::TooManyDeletes(deletes, what));
+        }
+        work.progress.deletes = window.counts();
+        Ok(())
+    }
+
+    fn emptied(&self, work: &Work, time: EditTime, gathered: &mut Gathered) -> std::result::Result<(), End> {
+        match self.verdict(work) {
+            Some(verdict) if verdict.let_through => {
+                gathered.steps.push(Step::Empty);
+                gathered.times.push(time);
+                Ok(())
+            }
+            Some(_) => Ok(()),
+            None => {
+                let what = format!("{} was emptied at once (TRUNCATE)", self.source_object());
+                Err(End::TooManyDeletes(work.progress.records, what))
+            }
+        }
+    }
+
+    fn source_object(&self) -> String {
+        self.member(SOURCE).map(|member| format!("{} {}", member.system, member.object)).unwrap_or_default()
+    }
+}

@@ -1,0 +1,195 @@
+//! What a mirror sync shows of itself while it runs: counted here, asked for by the status.
+
+use super::carry::{SOURCE, TARGET};
+use crate::change::EditTime;
+use crate::clock::Moment;
+use crate::connector::FeedHealth;
+use crate::error::{Class, Error};
+use crate::monitor::Meters;
+use crate::record::FeedName;
+use crate::rules::SyncRules;
+use crate::runtime::status::{FeedStatus, MemberStatus, SyncStatus};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+/// How a sync stands.
+#[derive(Clone, Debug, Default)]
+pub(super) enum Stage {
+    /// Nobody has approved its first run.
+    #[default]
+    Unapproved,
+    /// Slot, publication and progress are being made or looked at.
+    Preparing,
+    /// The records are read for the first time.
+    Loading,
+    /// Changes are carried as they come.
+    Live,
+    /// A person said so.
+    Paused,
+    /// Until a person has put something right.
+    Stopped(Error),
+    /// A system cannot be reached: since when, which member, why.
+    Down(Moment, usize, Error),
+}
+
+/// How a first read does.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Load {
+    pub begun: Option<Moment>,
+    pub records: u64,
+    pub bytes: u64,
+    /// About how many there are.
+    pub of: u64,
+    /// When it began, how many were loaded already.
+    pub before: u64,
+}
+
+/// What is shown.
+pub(super) struct View {
+    pub stage: Stage,
+    pub level: bool,
+    pub meters: Meters,
+    pub load: Load,
+    pub loaded: bool,
+    pub records: u64,
+    pub feed: Option<FeedName>,
+    pub health: FeedHealth,
+    pub lag_ms: Option<u64>,
+}
+
+/// The view, shared between the sync and whoever asks.
+#[derive(Clone)]
+pub(super) struct Shown(Arc<Mutex<View>>);
+
+impl Shown {
+    pub fn new(started: Moment) -> Shown {
+        Shown(Arc::new(Mutex::new(View {
+            stage: Stage::default(),
+            level: false,
+            meters: Meters::new(started),
+            load: Load::default(),
+            loaded: false,
+            records: 0,
+            feed: None,
+            health: FeedHealth::default(),
+            lag_ms: None,
+        })))
+    }
+
+    pub fn lock(&self) -> MutexGuard<'_, View> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub fn stage(&self, stage: Stage) {
+        let mut view = self.lock();
+        view.level &= matches!(stage, Stage::Live);
+        view.stage = stage;
+    }
+
+    /// Counts changes that were carried out: how long each took.
+    pub fn written(&self, now: Moment, times: &[EditTime]) {
+        let mut view = self.lock();
+        for time in times {
+            view.meters.written(now, time.at);
+        }
+        let lag = times.last().map(|time| now.since(time.at));
+        view.lag_ms = lag.map(|lag| u64::try_from(lag.as_millis()).unwrap_or(u64::MAX)).or(view.lag_ms);
+    }
+
+    /// As the status shows it.
+    pub fn status(&self, rules: &SyncRules, review: u64, now: Moment) -> (SyncStatus, Option<FeedStatus>) {
+        let view = self.lock();
+        let member = |place: usize| {
+            let rules = rules.members.get(place);
+            MemberStatus {
+                system: rules.map(|rules| rules.system.to_string()).unwrap_or_default(),
+                object: rules.map(|rules| rules.object.to_string()).unwrap_or_default(),
+                reach: match &view.stage {
+                    Stage::Down(since, down, error) if *down == place => format!("down since {since}: {error}"),
+                    _ => "up".to_owned(),
+                },
+                load: if place == SOURCE { view.describe_load(now) } else { String::new() },
+                ..MemberStatus::default()
+            }
+        };
+        let sync = SyncStatus {
+            name: rules.name.to_string(),
+            mode: "mirror".to_owned(),
+            stage: view.describe_stage(),
+            level: view.level,
+            links: view.records,
+            review,
+            members: vec![member(SOURCE), member(TARGET)],
+            ..view.meters.status(now)
+        };
+        let feed = view.feed.as_ref().map(|feed| FeedStatus {
+            system: rules.members.get(SOURCE).map(|member| member.system.to_string()).unwrap_or_default(),
+            feed: feed.to_string(),
+            state: match &view.stage {
+                Stage::Live if view.level => "idle".to_owned(),
+                Stage::Live | Stage::Loading => "reading".to_owned(),
+                Stage::Stopped(error) => format!("stopped: {error}"),
+                Stage::Down(since, SOURCE, error) => format!("unreachable since {since}: {error}"),
+                _ => "connecting".to_owned(),
+            },
+            position: view.health.position.clone(),
+            retained_bytes: view.health.retained_bytes,
+            retained_bytes_max: view.health.retained_bytes_max,
+            warning: view.health.warning.clone(),
+            lag_ms: if view.level { Some(0) } else { view.lag_ms },
+        });
+        (sync, feed)
+    }
+}
+
+impl View {
+    fn describe_stage(&self) -> String {
+        match &self.stage {
+            Stage::Unapproved => "waiting for approval".to_owned(),
+            Stage::Preparing => "preparing".to_owned(),
+            Stage::Paused => "paused".to_owned(),
+            Stage::Stopped(error) => format!("stopped: {error}"),
+            Stage::Loading => "loading".to_owned(),
+            Stage::Live => "live".to_owned(),
+            Stage::Down(..) if self.loaded => "live".to_owned(),
+            Stage::Down(..) => "loading".to_owned(),
+        }
+    }
+
+    /// How far the first read has got, how fast it goes and when it will be over.
+    fn describe_load(&self, now: Moment) -> String {
+        if self.loaded {
+            return "done".to_owned();
+        }
+        let Some(begun) = self.load.begun else { return "none".to_owned() };
+        let Load { records, bytes, of, before, .. } = self.load;
+        let millis = u64::try_from(now.since(begun).as_millis()).unwrap_or(u64::MAX).max(1);
+        let a_second = |amount: u64| amount.saturating_mul(1_000) / millis;
+        let rate = a_second(records);
+        let left = of.saturating_sub(before).saturating_sub(records).checked_div(rate);
+        let eta = left.map(|seconds| format!(", about {seconds} s left")).unwrap_or_default();
+        let megabytes = if bytes > 0 { format!(", {} MB/s", a_second(bytes) / 1_000_000) } else { String::new() };
+        format!("reading: {} of about {of} records, {rate} a second{megabytes}{eta}", before.saturating_add(records))
+    }
+}
+
+/// What is to be done about an error.
+pub(super) fn may_pass(error: &Error) -> bool {
+    matches!(error.class(), Class::Transient | Class::Throttled | Class::Stale | Class::UnknownOutcome)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_load_tells_how_fast_it_goes_and_when_it_will_be_over() {
+        let shown = Shown::new(Moment(0));
+        let mut view = shown.lock();
+        assert_eq!(view.describe_load(Moment(0)), "none");
+        view.load = Load { begun: Some(Moment(0)), records: 50_000, bytes: 25_000_000, of: 200_000, before: 50_000 };
+        let expected = "reading: 100000 of about 200000 records, 10000 a second, 5 MB/s, about 10 s left";
+        assert_eq!(view.describe_load(Moment(5_000_000)), expected);
+        view.loaded = true;
+        assert_eq!(view.describe_load(Moment(5_000_000)), "done");
+    }
+}
