@@ -373,7 +373,11 @@ impl Core {
         found: Vec<Observation>,
     ) -> Result<()> {
         let Some(mut link) = desk.link(id).cloned() else { return Ok(()) };
-        if link.in_flight() || link.sides.get(member).is_none_or(|side| side.standing == Standing::Present) {
+        if link.sides.get(member).is_none_or(|side| side.standing == Standing::Present) {
+            return Ok(());
+        }
+        if link.in_flight() {
+            self.want_match_later(sync, member, id);
             return Ok(());
         }
         let now = self.now();

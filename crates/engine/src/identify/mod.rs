@@ -46,7 +46,8 @@ pub(crate) struct Unidentified {
     later: BTreeSet<(Moment, Address)>,
     /// How often each of those was put off since it was last told of.
     put_off: BTreeMap<Address, u32>,
-    collided: VecDeque<(MemberIndex, LinkId)>,
+    /// Writes in whose way, or in whose place, something may stand, with when to look.
+    collided: BTreeSet<(Moment, MemberIndex, LinkId)>,
     /// Strangers that a write under way may have made, with the flights that must be over first.
     perhaps_ours: BTreeMap<Address, BTreeSet<FlightId>>,
     /// Strangers that wait for the feed of their match, which may be a record with another key by now.
@@ -306,7 +307,15 @@ impl Core {
     /// Looks for the record that stood in the way of a create.
     pub(crate) fn want_match(&mut self, sync: usize, member: MemberIndex, link: LinkId) {
         if let Some(state) = self.syncs.get_mut(sync) {
-            state.unidentified.collided.push_back((member, link));
+            state.unidentified.collided.insert((Moment::default(), member, link));
+        }
+    }
+
+    /// The same once a link that is being written has been.
+    fn want_match_later(&mut self, sync: usize, member: MemberIndex, link: LinkId) {
+        let at = self.now().plus(PUT_OFF_MIN);
+        if let Some(state) = self.syncs.get_mut(sync) {
+            state.unidentified.collided.insert((at, member, link));
         }
     }
 }

@@ -5,6 +5,7 @@ use super::Unidentified;
 use super::unmark::is_to_be_unmarked;
 use super::values::{canonical_match, match_bytes, search_rows};
 use crate::change::Observation;
+use crate::clock::Moment;
 use crate::connector::{Operation, Presence};
 use crate::error::{Code, Error, Result};
 use crate::link::{LinkId, MemberIndex, Shown};
@@ -83,7 +84,8 @@ impl Core {
                 waiting.queue.push_back(address);
             }
         }
-        if let Some((member, link)) = waiting.collided.pop_front() {
+        if let Some((at, member, link)) = waiting.collided.first().copied().filter(|(at, ..)| *at <= now) {
+            waiting.collided.remove(&(at, member, link));
             return self.find_collided(sync, member, link).await;
         }
         let Some(member) = waiting.queue.front().map(|address| address.member) else { return Ok(()) };
@@ -151,7 +153,11 @@ impl Core {
         let Some(rules) = self.rules(sync) else { return Ok(()) };
         let mut desk = self.desk();
         desk.load_links(&self.store, vec![id]).await?;
-        let Some(link) = desk.link(id).filter(|link| !link.in_flight()) else { return Ok(()) };
+        let Some(link) = desk.link(id) else { return Ok(()) };
+        if link.in_flight() {
+            self.want_match_later(sync, member, id);
+            return Ok(());
+        }
         let image = match patch(&rules, link, member) {
             Patch::Write(Operation::Create { image, .. }) => image,
             // Before a mark of deletion is taken off: another record may have come in the place of the marked one.
@@ -278,7 +284,7 @@ impl Unidentified {
             }
             FindKind::Collided { link } => {
                 let member = find.others.first().copied().unwrap_or_default();
-                self.collided.push_front((member, link));
+                self.collided.insert((Moment::default(), member, link));
             }
         }
     }

@@ -32,12 +32,13 @@ const HEARD_MAX: usize = 10_000;
 impl Core {
     /// Whether a feed may yet tell whose a record is that a search found. While everything is being read, and where a sync
     /// leaves alone what it has read, most records have never been heard of.
-    pub(super) fn is_unheard_of(&self, desk: &Desk, sync: usize, found: &Address) -> bool {
+    pub(super) fn is_unheard_of(&mut self, desk: &Desk, sync: usize, found: &Address) -> bool {
+        // What it has said counts once: the next record under this key is another one.
+        let heard = self.syncs.get_mut(sync).is_some_and(|state| state.unidentified.heard.remove(found));
         let Some(state) = self.syncs.get(sync) else { return false };
         let loaded = state.members.get(found.member).is_some_and(|member| member.load.is_done());
         let seen = desk.slot(found).is_some_and(|slot| slot.pending.is_some());
         let has_feed = self.feeds_of(sync, found.member).next().is_some();
-        let heard = state.unidentified.heard.contains(found);
         let planted = crate::mutants::active("unheard_bound") || crate::mutants::active("own_create_taken_for_match");
         loaded && !seen && has_feed && !heard && !state.rules.initial.strategy.makes_nothing() && !planted
     }

@@ -105,6 +105,9 @@ impl Work<'_> {
     /// Who owes a write: of each group just decided, every member that does not show it; of a group that a member changed
     /// without being followed, that member; of every group, whoever came back, and everybody after a delete was undone.
     pub(super) fn owe(&mut self, decided: &[bool]) {
+        // Seen once more, a record is not owed to whom a person let do without it (invariant 6).
+        let afresh = |member: MemberIndex| self.any_flowing_change(member) || self.is_looked_at_afresh(member);
+        let news = decided.contains(&true) || self.members().any(afresh);
         for member in self.members() {
             for group in 0..self.rules.groups.len() {
                 let fresh = decided.get(group).copied().unwrap_or(false);
@@ -122,7 +125,9 @@ impl Work<'_> {
                     self.attempt_anew(member);
                 }
             }
-            self.owe_life(member);
+            if news {
+                self.owe_life(member);
+            }
             // A create carries every group.
             let owes_create =
                 self.link.sides.get(member).is_some_and(|side| side.owes_life) && self.standing(member) != Standing::Present;

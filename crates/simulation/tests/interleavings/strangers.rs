@@ -2,6 +2,7 @@
 //! from a key that is taken anew before its feed tells of it.
 
 use super::{A, B, finds, gate, text, told, world, writes_at_most};
+use concord_engine::review::{Review, Subject};
 use concord_engine::runtime::command::Resolution;
 use concord_simulation::checker::Violation;
 use concord_simulation::database::KeyKind;
@@ -127,4 +128,30 @@ fn a_record_that_was_just_given_another_key_is_not_bound_to_a_double_of_its_coun
         })
     };
     finds("unheard_bound", test);
+}
+
+#[test]
+fn a_record_typed_in_again_while_it_is_being_made_is_known_for_a_double_before_it_is_written() {
+    let test = || {
+        told(world(2), async |stage| {
+            let steps = async {
+                stage.pause(1_000).await;
+                gate(stage, B, Gate::Before);
+                stage.insert(A, "new", &[("name", text("typed"))]);
+                stage.pause(500).await;
+                stage.insert(A, "new", &[("name", text("typed again"))]);
+                stage.pause(500).await;
+                gate(stage, B, Gate::Open);
+                stage.stage.level().await
+            };
+            let mut found = stage.while_it_lives(steps).await;
+            let reviews = stage.reviews().await;
+            let is_double = |review: &Review| matches!(review.subject, Subject::Duplicate { member: A, .. });
+            if stage.count(B, "new") != 1 || reviews.len() != 1 || !reviews.iter().all(is_double) {
+                found.push(wrong(format!("{} made at B, asked about: {reviews:?}", stage.count(B, "new"))));
+            }
+            found
+        })
+    };
+    finds("reservation_ignored", test);
 }
