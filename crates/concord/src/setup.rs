@@ -5,11 +5,11 @@ use crate::answers::description::{self, Description};
 use crate::secrets;
 use crate::terminal::Notice;
 use concord_connectors::settings::{Asked, AskedChanges, KeepSecret};
-use concord_engine::config::{self, Config, ConfigHash, Diagnostic, Places, Severity};
+use concord_engine::config::{self, Config, ConfigHash, Diagnostic, Places, Severity, SyncConfig};
 use concord_engine::connector::{self, Connector, Finding};
 use concord_engine::error::{Class, Code, Error, Result};
 use concord_engine::mirror::{self, Mode};
-use concord_engine::plan::{self, MemberFacts, MissingIndex, Subject};
+use concord_engine::plan::{self, MemberFacts, MissingIndex, Referred, Subject};
 use concord_engine::record::{ObjectName, SystemName};
 use concord_engine::rules::SyncRules;
 use concord_engine::store::Store;
@@ -180,7 +180,18 @@ pub async fn prepare(written: &Written, store: &dyn Store, systems: &[(SystemNam
         };
         let pointer = format!("/syncs/{index}");
         let id = store.sync_id(&name).await?;
-        let subject = Subject { sync, pointer: &pointer, places: &written.places, facts: (&facts.0, &facts.1), id };
+        let referred = match referred(&prepared, written, store, sync).await {
+            Ok(referred) => referred,
+            Err(error) => {
+                let may_pass = matches!(error.class(), Class::Transient | Class::Throttled);
+                prepared.notices.push(Notice::of(&error));
+                let list = if may_pass { &mut prepared.waiting } else { &mut prepared.refused };
+                list.push((name, error));
+                continue;
+            }
+        };
+        let (places, facts_of) = (&written.places, (&facts.0, &facts.1));
+        let subject = Subject { sync, pointer: &pointer, places, facts: facts_of, id, referred: &referred };
         let mut compiled = plan::compile(&subject);
         prepared.notices.extend(compiled.findings.iter().map(notice));
         for index in &mut compiled.indexes {
@@ -234,6 +245,25 @@ async fn choose_modes(prepared: &mut Prepared, store: &dyn Store) -> Result<()> 
     }
     prepared.syncs = chosen;
     Ok(())
+}
+
+/// What the systems say of the syncs whose records a sync's fields name.
+async fn referred(prepared: &Prepared, written: &Written, store: &dyn Store, sync: &SyncConfig) -> Result<Vec<Referred>> {
+    let mut found: Vec<Referred> = Vec::new();
+    for name in sync.field_mappings.iter().filter_map(|mapping| mapping.reference.as_deref()) {
+        let other = written.config.syncs.iter().find(|other| other.name.as_str() == name);
+        let Some((other, (source, target))) = other.and_then(|other| Some((other, other.pair()?))) else { continue };
+        if found.iter().any(|known| known.name == other.name) {
+            continue;
+        }
+        let mut members = Vec::with_capacity(2);
+        for member in [source, target] {
+            let facts = facts(prepared, &member.system, &member.object_name()).await?;
+            members.push((member.system.clone(), facts.schema));
+        }
+        found.push(Referred { name: other.name.clone(), id: store.sync_id(name).await?, members });
+    }
+    Ok(found)
 }
 
 /// What each system says of the objects that take part: reach, privileges, settings, keys. Nothing is changed.

@@ -46,6 +46,12 @@ fn the_example_on_salesforce_checks_but_for_what_is_told_to_nobody_yet() {
 }
 
 #[test]
+fn the_example_of_contacts_and_their_accounts_checks_clean() {
+    let config = clean("salesforce-contacts.json");
+    assert_eq!(config.syncs[1].field_mappings[4].reference.as_deref(), Some("accounts"));
+}
+
+#[test]
 fn both_examples_say_the_same_about_fields() {
     let (servers, files) = (clean("accounts.json"), clean("accounts-sqlite.json"));
     assert_eq!(servers.syncs[0].field_mappings, files.syncs[0].field_mappings);

@@ -187,6 +187,8 @@ impl Core {
         self.transaction.settings.push((load_setting(id, member), Some(bytes)));
         if let Some(state) = self.syncs.get_mut(sync).filter(|state| state.members.iter().all(|member| member.load.is_done())) {
             state.unidentified.loaded();
+            // What everything was read for and did not bring is asked for by whoever waits for it.
+            self.look_at_referrers(sync);
         }
     }
 
@@ -194,7 +196,7 @@ impl Core {
         for sync in 0..self.syncs.len() {
             let Some(state) = self.syncs.get(sync) else { continue };
             let busy = state.unidentified.len() >= self.options.max_unidentified;
-            if !state.active() || !state.begun || busy {
+            if !state.active() || !state.begun || busy || self.reads_after_others(sync) {
                 continue;
             }
             // One member after the other: what the first brings is matched against the others before they are read.

@@ -121,6 +121,8 @@ codes! {
     PlanNotAPair = 1814, BadInput, "Write one sync per pair of systems, each with `source` and `target`.";
     /// A member is not read at first, for it cannot tell what changed since: a warning.
     PlanNotRead = 1815, BadInput, "Its records are linked when they are first seen to change. To read them, name a field that holds the time of an edit in `conflict_resolution.timestamp_field`.";
+    /// A field cannot name the records of the sync that it refers to.
+    PlanReferenceUnusable = 1816, BadInput, "Refer to a sync that keeps records in the same systems, each under a key of a single field.";
 
     // 20xx: systems and connectors.
     /// The system could not be reached or dropped the connection.
@@ -241,6 +243,16 @@ codes! {
     Unreadable = 3023, Rejected, "Correct in the system named what the reason says, then `concord review retry`.";
     /// Many records of a member show an earlier state than they did: it went back in time.
     WentBack = 3024, Stop, "Decide with `concord review resolve`: take the view of the restored system, or that of the other, from which what was lost is written back.";
+    /// A record waits for one that it refers to.
+    ReferenceWaits = 3025, Throttled, "Nothing to do: it goes on when that record is there. If it lasts, `concord explain` says which one it is: look what keeps that one (review, a pause, its system).";
+    /// A record refers to one that is not there.
+    ReferenceUnknown = 3026, Rejected, "Make the record that it refers to, or correct the reference: it then goes on by itself.";
+    /// A record refers to one that is not kept where it is to be written.
+    ReferenceNotKept = 3027, Rejected, "Correct the reference, or bring the record that it refers to there: it then goes on by itself.";
+    /// Two records need each other before either can be made.
+    ReferenceKnot = 3028, Rejected, "Let one of the fields be empty where the records are made, or make one of them there by hand.";
+    /// Other records still refer to a record that is to be deleted.
+    StillReferred = 3029, Transient, "Nothing to do: it is tried again, for those records may be on their way out as well. If it lasts, delete them or correct their references.";
 
     // 31xx: values and transformations.
     /// A text that should have been a value of some type is none.

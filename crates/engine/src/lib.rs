@@ -2,7 +2,7 @@
 //!
 //! nouns: [`value`], [`record`], [`schema`], [`change`], [`link`], [`flight`], [`ledger`], [`review`], [`connector`].
 //!
-//! what a person wrote: [`config`]; proven against real schemas: [`plan`]; what the engine runs: [`rules`].
+//! what a person wrote: [`config`]; proven against real schemas: [`plan`]; what the engine runs: [`rules`], [`references`].
 //!
 //! stages: capture, identify, [`map`], [`validate`], [`reconcile`], apply, settle; [`runtime`] drives them over [`store`].
 
@@ -28,6 +28,7 @@ pub mod mutants;
 pub mod plan;
 pub mod reconcile;
 pub mod record;
+pub mod references;
 mod remapping;
 pub mod review;
 mod rewound;

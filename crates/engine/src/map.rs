@@ -4,6 +4,7 @@
 use crate::error::{Code, Error, Result};
 use crate::link::{Cells, FieldIndex, MemberIndex};
 use crate::record::{FieldName, Record};
+use crate::references::References;
 use crate::rules::{MemberField, SyncRules};
 use crate::transform::{NullPolicy, Pipeline};
 use crate::value::{Fit, Value, fit};
@@ -87,16 +88,39 @@ pub fn canonical_record(rules: &SyncRules, values: &[Option<Value>]) -> Record {
         .collect()
 }
 
+/// As [`wanted`], of a field that may name a record of another sync.
+///
+/// # Errors
+/// As [`wanted`], and what [`References::key_at`] says.
+pub fn wanted_at(
+    rules: &SyncRules,
+    references: &References,
+    member: MemberIndex,
+    field: FieldIndex,
+    value: &Value,
+    record: impl FnOnce() -> Record,
+) -> Result<Option<Value>> {
+    let Some(at) = rules.at(member, field) else { return Ok(None) };
+    match rules.fields.get(field).and_then(|field| field.reference.as_ref()) {
+        Some(reference) if !value.is_null() => fitting(at, references.key_at(reference, member, value)?).map(Some),
+        _ => wanted(at, value, record),
+    }
+}
+
 /// What a member should show for a canonical value, in a form that its field can hold; `None` when nothing flows.
 ///
 /// # Errors
 /// `ValueDoesNotFit` where the field cannot hold it and no lossy rule is declared; what the transformation says else.
 pub fn wanted(at: &MemberField, value: &Value, record: impl FnOnce() -> Record) -> Result<Option<Value>> {
     let Some(mapped) = at.mapping.from_canonical(value, record)? else { return Ok(None) };
+    fitting(at, mapped).map(Some)
+}
+
+fn fitting(at: &MemberField, mapped: Value) -> Result<Value> {
     match fit(&mapped, &at.ty) {
-        Fit::Exact => Ok(Some(mapped)),
-        Fit::Lossless(value) => Ok(Some(value)),
-        Fit::Lossy { value, .. } if at.lossy => Ok(Some(value)),
+        Fit::Exact => Ok(mapped),
+        Fit::Lossless(value) => Ok(value),
+        Fit::Lossy { value, .. } if at.lossy => Ok(value),
         Fit::Lossy { how, .. } => {
             Err(Error::new(Code::ValueDoesNotFit, format!("a value does not fit {} ({}): {how}", at.name, at.native())))
         }

@@ -182,6 +182,7 @@ impl Core {
         let Some(rules) = self.rules(sync) else { return Ok(SyncStatus::default()) };
         let counts = self.store.counts(rules.id).await?;
         let level = self.is_level(sync, &counts);
+        let waits_for = if counts.waiting > 0 { self.hindered(&rules) } else { Vec::new() };
         let flying = |member: usize| {
             self.flights
                 .values()
@@ -222,10 +223,29 @@ impl Core {
             stage: stage(state),
             level,
             links: counts.links,
+            waiting: counts.waiting,
+            waits_for,
             review: counts.reviews,
             members,
             ..state.meters.status(now)
         })
+    }
+
+    /// The syncs that these rules refer to and that carry nothing now.
+    fn hindered(&self, rules: &crate::rules::SyncRules) -> Vec<String> {
+        let mut hindered = Vec::new();
+        for (_, reference) in rules.references() {
+            let why = match self.sync_of(reference.sync).and_then(|other| self.syncs.get(other)) {
+                None => "does not run here".to_owned(),
+                Some(other) if other.active() && other.begun => continue,
+                Some(other) => format!("is {}", stage(other)),
+            };
+            let why = format!("{}, which {why}", reference.name);
+            if !hindered.contains(&why) {
+                hindered.push(why);
+            }
+        }
+        hindered
     }
 
     fn feed_trouble(&self, system: &crate::record::SystemName) -> Option<String> {
@@ -253,6 +273,8 @@ impl Core {
             && state.unidentified.is_idle()
             && state.remapping.is_none()
             && state.looks.is_idle()
+            && !state.waiting.is_to_be_looked_at()
+            && self.woken.is_empty()
             && self.doubtful_flights(sync) == 0
             && self.reading.is_empty()
             && !self.waits.values().any(|of| *of == sync)

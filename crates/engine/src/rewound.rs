@@ -7,7 +7,7 @@ use crate::connector::Presence;
 use crate::error::{Code, Error, Result};
 use crate::ledger::Rule;
 use crate::link::{Cells, Life, Link, LinkId, MemberIndex, NO_LONGER_SHOWN, Pending, ReviewId, Shown, Standing};
-use crate::reconcile::{Outcome, decide};
+use crate::reconcile::{Known, Outcome, Uniqueness, decide_knowing};
 use crate::record::{Key, SystemName};
 use crate::review::{Review, Subject};
 use crate::rules::{GuardRules, SyncRules};
@@ -237,7 +237,10 @@ impl Core {
     ) -> Result<()> {
         // What was seen before and waits is among what was lost: it is decided first.
         let pending = desk.lift_pending(&link);
-        let decided = decide(rules, &link, &pending, None, self.now(), &mut self.reviews.lock());
+        let seen: Vec<Option<&Pending>> = pending.iter().map(Option::as_ref).collect();
+        let references = self.references(desk, rules, &link, &seen);
+        let known = Known { unique: &Uniqueness::Known(Vec::new()), references: &references };
+        let decided = decide_knowing(rules, &link, &pending, None, known, self.now(), &mut self.reviews.lock());
         match decided {
             Outcome::Decided(decision) if pending.iter().any(Option::is_some) => {
                 self.take_decision(desk, sync, &link, &pending, *decision);

@@ -6,6 +6,7 @@ use crate::config::Schedule;
 use crate::link::{FieldIndex, GroupIndex, MemberIndex, SyncId};
 use crate::map::Mapping;
 use crate::record::{FieldName, ObjectName, SyncName, SystemName};
+use crate::references::Reference;
 use crate::schema::{Schema, Selection, Type};
 use crate::transform::MatchKind;
 use crate::validate::Rule;
@@ -110,6 +111,8 @@ pub struct FieldRules {
     pub group: GroupIndex,
     /// The only member whose edits of it flow.
     pub owner: Option<MemberIndex>,
+    /// The sync whose records it names, where it does.
+    pub reference: Option<Reference>,
     /// How each member shows it; `None` where a member does not have it.
     pub members: Vec<Option<MemberField>>,
 }

@@ -156,7 +156,7 @@ impl Core {
         intent: &Intent,
         written: &Written<'_>,
     ) -> Result<()> {
-        self.decide_the_unseen(desk, sync, member, intent, written)?;
+        self.decide_the_unseen(desk, sync, member, intent, written).await?;
         let (Some(link), Some(rules)) = (desk.shared(intent.link), self.rules(sync)) else { return Ok(()) };
         let now = self.now();
         let (mut after, row, returned) = settle(&rules, &link, member, written, now);

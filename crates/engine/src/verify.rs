@@ -7,8 +7,9 @@ use crate::error::{Code, Error, Result};
 use crate::link::{FieldIndex, Life, Link, LinkId, MemberIndex, Standing};
 use crate::map;
 use crate::record::{Key, Record};
+use crate::references::{Meaning, Reference, References};
 use crate::rules::SyncRules;
-use crate::store::{Address, LinkState, Store};
+use crate::store::{self, Address, LinkState, Store};
 use crate::value::Value;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -184,12 +185,28 @@ impl Run<'_> {
                 shown.insert((member, id), presence);
             }
         }
+        let references = store::references(self.store, self.named(&shown), Vec::new()).await?;
         let after = self.store.links(ids).await?;
         let live = after.into_iter().filter(|state| state.link.life == Life::Live);
-        Ok(live.map(|state| (state.link.id, self.verdict(&state, &shown))).collect())
+        Ok(live.map(|state| (state.link.id, self.verdict(&state, &shown, &references))).collect())
     }
 
-    fn verdict(&self, state: &LinkState, shown: &BTreeMap<(MemberIndex, LinkId), Presence>) -> Verdict {
+    /// The addresses of the records that these refer to.
+    fn named(&self, shown: &BTreeMap<(MemberIndex, LinkId), Presence>) -> Vec<Address> {
+        let mut addresses = Vec::new();
+        for (field, reference) in self.rules.references() {
+            for ((member, _), presence) in shown {
+                let Presence::Present(observation) = presence else { continue };
+                let (Some(at), Some(record)) = (self.rules.at(*member, field), observation.image.record()) else { continue };
+                let value = record.get(at.name.as_str()).filter(|value| !value.is_null());
+                let named = value.and_then(|value| reference.named(*member, value).ok());
+                addresses.extend(named.map(|unknown| unknown.address));
+            }
+        }
+        addresses
+    }
+
+    fn verdict(&self, state: &LinkState, shown: &BTreeMap<(MemberIndex, LinkId), Presence>, references: &References) -> Verdict {
         let link = &state.link;
         let present = |member: MemberIndex| match shown.get(&(member, link.id)) {
             Some(Presence::Present(observation)) => observation.image.record(),
@@ -204,7 +221,7 @@ impl Run<'_> {
             let is_meant = matches!(side.standing, Standing::LeftAlone | Standing::Marked) || is_forbidden;
             match (present(first), present(member)) {
                 (Some(ours), Some(theirs)) => {
-                    let fields = differing(self.rules, first, ours, member, theirs);
+                    let fields = differing(self.rules, references, first, ours, member, theirs);
                     if !fields.is_empty() {
                         let key = side.key.as_ref().map_or(String::new(), ToString::to_string);
                         differences.push(Difference { kind: "differs".into(), system: self.system(member), key, fields });
@@ -319,6 +336,7 @@ fn waiting(state: &LinkState, differences: Vec<Difference>) -> Verdict {
 /// difference: a field is equal if either side shows what the other's value becomes there.
 fn differing(
     rules: &SyncRules,
+    references: &References,
     a: MemberIndex,
     ours: &Record,
     b: MemberIndex,
@@ -330,8 +348,16 @@ fn differing(
         let (Some(at_a), Some(at_b)) = (rules.at(a, field), rules.at(b, field)) else { continue };
         let (shown_a, shown_b) = (ours.get(at_a.name.as_str()), theirs.get(at_b.name.as_str()));
         let (Some(shown_a), Some(shown_b)) = (shown_a, shown_b) else { continue };
-        let forth = (at_b.inward && rules.flows_from(a, field)).then(|| becomes(rules, b, field, &whole.0, shown_b));
-        let back = (at_a.inward && rules.flows_from(b, field)).then(|| becomes(rules, a, field, &whole.1, shown_a));
+        let (flows_forth, flows_back) = (at_b.inward && rules.flows_from(a, field), at_a.inward && rules.flows_from(b, field));
+        if let Some(reference) = &described.reference {
+            let same = names_the_same(references, reference, (a, shown_a), (b, shown_b));
+            if (flows_forth || flows_back) && !same {
+                found.push((described.name.clone(), Some(shown_a.to_string()), Some(shown_b.to_string())));
+            }
+            continue;
+        }
+        let forth = flows_forth.then(|| becomes(rules, b, field, &whole.0, shown_b));
+        let back = flows_back.then(|| becomes(rules, a, field, &whole.1, shown_a));
         let is_equal = match (forth, back) {
             (None, None) => true,
             (forth, back) => forth.unwrap_or(false) || back.unwrap_or(false),
@@ -341,6 +367,20 @@ fn differing(
         }
     }
     found
+}
+
+/// Whether two members' values name the same record.
+fn names_the_same(
+    references: &References,
+    reference: &Reference,
+    (a, ours): (MemberIndex, &Value),
+    (b, theirs): (MemberIndex, &Value),
+) -> bool {
+    match (references.meaning(reference, a, ours), references.meaning(reference, b, theirs)) {
+        (Ok(Meaning::Nothing), Ok(Meaning::Nothing)) => true,
+        (Ok(Meaning::Record(ours)), Ok(Meaning::Record(theirs))) => ours == theirs,
+        _ => false,
+    }
 }
 
 /// Whether a canonical value becomes, at a member, what it shows.

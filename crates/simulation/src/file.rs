@@ -11,6 +11,7 @@ use concord_engine::flight::Flight;
 use concord_engine::ledger::LedgerRow;
 use concord_engine::link::{Link, LinkId, MemberIndex, Pending, ReviewId, SyncId};
 use concord_engine::record::{FeedName, SystemName};
+use concord_engine::references::Awaited;
 use concord_engine::review::Review;
 use concord_engine::store::sqlite::{SqliteStore, StoreOptions};
 use concord_engine::store::{Address, Counts, Identity, LedgerQuery, LinkState, Lookup, Recalled, Store, Transaction};
@@ -198,6 +199,18 @@ impl Store for FileStore {
 
     async fn next_owed(&self, sync: SyncId, member: MemberIndex) -> Result<Option<Moment>> {
         self.visible()?.next_owed(sync, member).await
+    }
+
+    async fn waiting(&self, awaited: &Awaited, after: LinkId, limit: usize) -> Result<Vec<LinkId>> {
+        self.visible()?.waiting(awaited, after, limit).await
+    }
+
+    async fn scan_waiting(&self, sync: SyncId, after: LinkId, limit: usize) -> Result<Vec<LinkId>> {
+        self.visible()?.scan_waiting(sync, after, limit).await
+    }
+
+    async fn waits_of(&self, sync: SyncId, link: LinkId) -> Result<Vec<Awaited>> {
+        self.visible()?.waits_of(sync, link).await
     }
 
     async fn reserved(&self, sync: SyncId, values: Vec<Vec<u8>>) -> Result<Vec<Option<LinkId>>> {

@@ -118,6 +118,7 @@ fn field_rules(world: &World, field: usize) -> FieldRules {
             Some(Flow::From(owner)) => Some(owner),
             _ => None,
         },
+        reference: None,
         members: (0..world.members.len()).map(|member| member_field(world, member, field)).collect(),
     }
 }

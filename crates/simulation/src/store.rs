@@ -10,6 +10,7 @@ use concord_engine::flight::Flight;
 use concord_engine::ledger::LedgerRow;
 use concord_engine::link::{FlightId, Link, LinkId, MemberIndex, Pending, ReviewId, SyncId};
 use concord_engine::record::{FeedName, Key, SystemName};
+use concord_engine::references::Awaited;
 use concord_engine::review::Review;
 use concord_engine::store::{Address, Counts, Identity, LedgerQuery, LinkState, Lookup, Recalled, Store, Transaction};
 use std::collections::BTreeMap;
@@ -24,6 +25,7 @@ struct Tables {
     keys: BTreeMap<Address, LinkId>,
     pending: BTreeMap<Address, Pending>,
     owed: BTreeMap<(SyncId, MemberIndex, LinkId), Moment>,
+    waits: BTreeMap<(SyncId, LinkId), Vec<Awaited>>,
     reservations: BTreeMap<(SyncId, Vec<u8>), LinkId>,
     flights: BTreeMap<FlightId, Arc<Flight>>,
     ledger: Vec<LedgerRow>,
@@ -47,6 +49,7 @@ impl Tables {
             self.links.remove(link);
             self.keys.retain(|_, owner| owner != link);
             self.owed.retain(|(_, _, of), _| of != link);
+            self.waits.retain(|(_, of), _| of != link);
         }
         for (address, link) in &transaction.keys {
             set(&mut self.keys, address.clone(), *link);
@@ -56,6 +59,9 @@ impl Tables {
         }
         for (sync, member, link, due) in &transaction.owed {
             set(&mut self.owed, (*sync, *member, *link), *due);
+        }
+        for (sync, link, awaited) in &transaction.waits {
+            set(&mut self.waits, (*sync, *link), (!awaited.is_empty()).then(|| awaited.clone()));
         }
         for (sync, value, link) in &transaction.reservations {
             set(&mut self.reservations, (*sync, value.clone()), *link);
@@ -283,6 +289,26 @@ impl Store for MemoryStore {
         self.look(|tables| debts(tables, sync, member).map(|(at, _)| at).min())
     }
 
+    async fn waiting(&self, awaited: &Awaited, after: LinkId, limit: usize) -> Result<Vec<LinkId>> {
+        self.look(|tables| {
+            let mut waiting: Vec<LinkId> =
+                tables.waits.iter().filter(|(_, of)| of.contains(awaited)).map(|((_, link), _)| *link).collect();
+            waiting.sort_unstable();
+            waiting.into_iter().filter(|link| *link > after).take(limit).collect()
+        })
+    }
+
+    async fn scan_waiting(&self, sync: SyncId, after: LinkId, limit: usize) -> Result<Vec<LinkId>> {
+        self.look(|tables| {
+            let of_sync = tables.waits.keys().filter(|(of, link)| *of == sync && *link > after);
+            of_sync.map(|(_, link)| *link).take(limit).collect()
+        })
+    }
+
+    async fn waits_of(&self, sync: SyncId, link: LinkId) -> Result<Vec<Awaited>> {
+        self.look(|tables| tables.waits.get(&(sync, link)).cloned().unwrap_or_default())
+    }
+
     async fn reserved(&self, sync: SyncId, values: Vec<Vec<u8>>) -> Result<Vec<Option<LinkId>>> {
         self.look(|tables| values.into_iter().map(|value| tables.reservations.get(&(sync, value)).copied()).collect())
     }
@@ -339,6 +365,7 @@ impl Store for MemoryStore {
                 links: count(tables.links.values().filter(|link| link.sync == sync)),
                 pending: pending.into_iter().collect(),
                 owed: owed.into_iter().collect(),
+                waiting: count(tables.waits.keys().filter(|(of, _)| *of == sync)),
                 reviews: count(tables.reviews.values().filter(open)),
                 ledger: count(tables.ledger.iter().filter(|row| row.sync == sync)),
             }

@@ -23,6 +23,9 @@ pub struct Description {
     pub fields: Vec<String>,
     /// Its field groups: name and canonical fields.
     pub groups: Vec<(String, Vec<String>)>,
+    /// Fields that name records of other syncs: the canonical field, and the number of the sync.
+    #[serde(default)]
+    pub references: Vec<(String, u32)>,
 }
 
 /// A member in words.
@@ -58,7 +61,19 @@ impl Description {
                 .iter()
                 .map(|group| (group.name.clone(), group.fields.iter().filter_map(name_of).collect()))
                 .collect(),
+            references: rules.references().filter_map(|(field, to)| Some((name_of(&field)?, to.sync.0))).collect(),
         }
+    }
+
+    /// Of a sync that nothing is remembered of.
+    pub fn of_nothing(name: String) -> Description {
+        let (members, fields, groups, references) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+        Description { id: 0, name, members, fields, groups, references }
+    }
+
+    /// The sync whose records a field names.
+    pub fn refers_to(&self, field: &str) -> Option<u32> {
+        self.references.iter().find(|(name, _)| name == field).map(|(_, sync)| *sync)
     }
 
     /// The member's name for people: its system, with the object where two members share a system.
@@ -119,6 +134,7 @@ pub(crate) mod tests {
             members: vec![member("pg1", "crm"), member("pg2", "erp")],
             fields: vec!["name".into(), "street".into(), "city".into()],
             groups: vec![("name".into(), vec!["name".into()]), ("address".into(), vec!["street".into(), "city".into()])],
+            references: Vec::new(),
         }
     }
 

@@ -2,10 +2,12 @@
 
 use super::Answerer;
 use super::description::Description;
+use super::names::Names;
 use concord_engine::error::{Code, Error, Result};
 use concord_engine::ledger::{Entry, LedgerRow};
 use concord_engine::link::{Life, Link, LinkId, Standing, SyncId};
 use concord_engine::mirror;
+use concord_engine::references::referred;
 use concord_engine::store::{LedgerQuery, LinkState};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
@@ -23,6 +25,9 @@ pub struct Explanation {
     pub members: Vec<Shown>,
     /// What is agreed.
     pub agreed: Vec<AgreedField>,
+    /// The records that it waits for, which it refers to.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub waits_for: Vec<String>,
     /// What happened, newest first.
     pub history: Vec<Happened>,
     /// Other records that have this key in another system: as `SYSTEM:KEY`.
@@ -127,7 +132,12 @@ impl Answerer {
         if rows.is_empty() && state.is_none() {
             return Err(Error::new(Code::RecordUnknown, format!("`{}` knows no record with the key `{key}`", sync.name)));
         }
-        Ok(Explanation { others, ..explanation(sync, link, state.as_ref(), &rows, field) })
+        let names = self.names_of(records_named(sync, state.as_ref(), &rows)).await?;
+        let waits_for = match &state {
+            Some(state) => self.waits_for(sync, state).await?,
+            None => Vec::new(),
+        };
+        Ok(Explanation { others, waits_for, ..explanation(sync, link, state.as_ref(), &rows, field, &names) })
     }
 
     async fn ledger_of(&self, sync: SyncId, key: &str, limit: usize) -> Result<Vec<LedgerRow>> {
@@ -136,7 +146,7 @@ impl Answerer {
 
     /// The links in which a member has this key, or had it by the ledger, by member. The key that a record has now comes
     /// before one that it once had.
-    async fn links_called(&self, sync: SyncId, key: &str, limit: usize) -> Result<Vec<(usize, LinkId)>> {
+    pub(super) async fn links_called(&self, sync: SyncId, key: &str, limit: usize) -> Result<Vec<(usize, LinkId)>> {
         let rows = self.ledger_of(sync, key, limit).await?;
         let told: BTreeSet<(usize, LinkId)> = rows.iter().filter_map(|row| Some((row.member, row.link?))).collect();
         let states = self.store.links(told.iter().map(|(_, link)| *link).collect()).await?;
@@ -166,6 +176,17 @@ impl Answerer {
     }
 }
 
+/// The records that agreed and lost values refer to.
+fn records_named(sync: &Description, state: Option<&LinkState>, rows: &[LedgerRow]) -> Vec<LinkId> {
+    if sync.references.is_empty() {
+        return Vec::new();
+    }
+    let agreed = state.into_iter().flat_map(|state| &state.link.groups).filter_map(|group| group.agreed.as_ref());
+    let agreed = agreed.flat_map(|agreed| &agreed.values);
+    let told = rows.iter().flat_map(|row| &row.fields).flat_map(|field| field.old.iter().chain(&field.new));
+    agreed.chain(told).filter_map(referred).collect()
+}
+
 /// The members in which a link's record has this key.
 fn members_called(link: &Link, key: &str) -> Vec<(usize, LinkId)> {
     let sides = link.sides.iter().enumerate();
@@ -173,7 +194,7 @@ fn members_called(link: &Link, key: &str) -> Vec<(usize, LinkId)> {
 }
 
 /// A key as a person writes it: `SYSTEM:KEY` where the key alone is not enough.
-fn named_key<'a>(sync: &Description, key: &'a str) -> (Option<usize>, &'a str) {
+pub(super) fn named_key<'a>(sync: &Description, key: &'a str) -> (Option<usize>, &'a str) {
     match key.split_once(':').map(|(system, rest)| (sync.member_called(system), rest)) {
         Some((Some(member), rest)) => (Some(member), rest),
         _ => (None, key),
@@ -186,6 +207,7 @@ fn explanation(
     state: Option<&LinkState>,
     rows: &[LedgerRow],
     field: Option<&str>,
+    names: &Names,
 ) -> Explanation {
     let wanted = |name: &str| field.is_none_or(|field| field == name);
     Explanation {
@@ -193,8 +215,9 @@ fn explanation(
         link: link.map(|link| link.0),
         life: state.map_or(String::new(), |state| life(sync, &state.link.life)),
         members: state.map_or(Vec::new(), |state| members(sync, state, &wanted)),
-        agreed: state.map_or(Vec::new(), |state| agreed(sync, &state.link, &wanted)),
-        history: rows.iter().filter_map(|row| happened(sync, row, field)).collect(),
+        agreed: state.map_or(Vec::new(), |state| agreed(sync, &state.link, names, &wanted)),
+        history: rows.iter().filter_map(|row| happened(sync, row, field, names)).collect(),
+        waits_for: Vec::new(),
         others: Vec::new(),
     }
 }
@@ -242,14 +265,14 @@ fn members(sync: &Description, state: &LinkState, wanted: &dyn Fn(&str) -> bool)
         .collect()
 }
 
-fn agreed(sync: &Description, link: &Link, wanted: &dyn Fn(&str) -> bool) -> Vec<AgreedField> {
+fn agreed(sync: &Description, link: &Link, names: &Names, wanted: &dyn Fn(&str) -> bool) -> Vec<AgreedField> {
     let mut found = Vec::new();
     for ((_, fields), group) in sync.groups.iter().zip(&link.groups) {
         let Some(agreed) = &group.agreed else { continue };
         for (field, value) in fields.iter().zip(&agreed.values).filter(|(field, _)| wanted(field)) {
             found.push(AgreedField {
                 field: field.clone(),
-                value: value.to_string(),
+                value: names.of(value),
                 from: sync.member(agreed.from),
                 edited: agreed.time.at.to_string(),
                 held: group.held.as_ref().map(|held| held.review.0),
@@ -259,15 +282,15 @@ fn agreed(sync: &Description, link: &Link, wanted: &dyn Fn(&str) -> bool) -> Vec
     found
 }
 
-fn happened(sync: &Description, row: &LedgerRow, field: Option<&str>) -> Option<Happened> {
+fn happened(sync: &Description, row: &LedgerRow, field: Option<&str>, names: &Names) -> Option<Happened> {
     let fields: Vec<FieldHappened> = row
         .fields
         .iter()
         .filter(|entry| field.is_none_or(|field| field == entry.field))
         .map(|entry| FieldHappened {
             field: entry.field.clone(),
-            old: entry.old.as_ref().map(ToString::to_string),
-            new: entry.new.as_ref().map(ToString::to_string),
+            old: entry.old.as_ref().map(|value| names.of(value)),
+            new: entry.new.as_ref().map(|value| names.of(value)),
             from: sync.member(entry.from),
             edited: entry.edited.to_string(),
             rule: word(&entry.rule),

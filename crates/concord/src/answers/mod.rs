@@ -4,6 +4,7 @@
 
 pub mod description;
 pub mod explain;
+mod names;
 pub mod queue;
 pub mod review;
 pub mod verified;

@@ -1,10 +1,12 @@
 //! What waits for a person, in words; and a person's decision turned into the engine's terms.
 
 use super::description::Description;
+use super::names::Names;
 use super::{Answerer, Running, queue};
 use crate::control::Decision;
 use concord_engine::error::{Code, Error, Result};
 use concord_engine::link::{Link, LinkId, ReviewId, SyncId};
+use concord_engine::references::{canonical, referred};
 use concord_engine::review::{Review, Subject};
 use concord_engine::runtime::command::{Request, Resolution};
 use concord_engine::schema::Type;
@@ -58,7 +60,7 @@ impl Answerer {
             None => {
                 // Whether it fits is told now, not at the next start.
                 let review = self.found(id).await?;
-                self.resolution(&review, decision)?;
+                self.resolve_names(&review, self.resolution(&review, decision)?).await?;
                 queue::decide(self, id, decision).await
             }
         }
@@ -67,7 +69,7 @@ impl Answerer {
     /// Hands a decision to the engine.
     pub(super) async fn review_request(&self, running: &Running, id: u64, decision: &Decision) -> Result<String> {
         let review = self.found(id).await?;
-        let resolution = self.resolution(&review, decision)?;
+        let resolution = self.resolve_names(&review, self.resolution(&review, decision)?).await?;
         self.request(running, Request::Resolve(ReviewId(id), resolution)).await
     }
 
@@ -77,7 +79,7 @@ impl Answerer {
         if let Some((at, how)) = &review.closed {
             return Err(wrong(format!("it was closed at {at} ({how})")));
         }
-        let none = Description { id: 0, name: String::new(), members: vec![], fields: vec![], groups: vec![] };
+        let none = Description::of_nothing(String::new());
         let sync = self.sync_of(review.sync).unwrap_or(&none);
         let unfit = || wrong(format!("that is no way to decide it; possible: {}", ways(sync, review).join(", ")));
         match (decision, &review.subject) {
@@ -109,18 +111,33 @@ impl Answerer {
         }
     }
 
+    /// A person names a record that a field refers to by its key: which link that is.
+    async fn resolve_names(&self, review: &Review, resolution: Resolution) -> Result<Resolution> {
+        let (Resolution::Give(mut values), Subject::Conflict { fields, .. }, Some(sync)) =
+            (resolution.clone(), &review.subject, self.sync_of(review.sync))
+        else {
+            return Ok(resolution);
+        };
+        for (field, value) in fields.iter().zip(&mut values) {
+            let referred = sync.refers_to(field).and_then(|id| self.sync_of(SyncId(id)));
+            let (Some(referred), Some(key)) = (referred, value.to_plain_text()) else { continue };
+            *value = canonical(self.record_called(referred, &key).await?);
+        }
+        Ok(Resolution::Give(values))
+    }
+
     /// Reviews in words, each with the keys of the record that it is about.
     async fn items(&self, reviews: &[Review]) -> Result<Vec<Item>> {
         let mut ids: Vec<LinkId> = reviews.iter().flat_map(links_of).collect();
         ids.sort_unstable();
         ids.dedup();
         let links = self.store.links(ids).await?.into_iter().map(|state| state.link).collect::<Vec<_>>();
-        Ok(reviews.iter().map(|review| self.item(review, &links)).collect())
+        let names = self.names_of(reviews.iter().flat_map(records_named).collect()).await?;
+        Ok(reviews.iter().map(|review| self.item(review, &links, &names)).collect())
     }
 
-    fn item(&self, review: &Review, links: &[Link]) -> Item {
-        let none =
-            Description { id: 0, name: format!("sync {}", review.sync.0), members: vec![], fields: vec![], groups: vec![] };
+    fn item(&self, review: &Review, links: &[Link], names: &Names) -> Item {
+        let none = Description::of_nothing(format!("sync {}", review.sync.0));
         let sync = self.sync_of(review.sync).unwrap_or(&none);
         Item {
             id: review.id.0,
@@ -130,9 +147,19 @@ impl Answerer {
             message: without_code(&review.message, &review.code).to_string(),
             opened: review.opened.to_string(),
             closed: review.closed.as_ref().map(|(at, how)| format!("{at}: {how}")),
-            details: [records(sync, review, links), details(sync, &review.subject)].concat(),
+            details: [records(sync, review, links), details(sync, &review.subject, names)].concat(),
             ways: if review.closed.is_some() { Vec::new() } else { ways(sync, review) },
         }
+    }
+}
+
+/// The records that the values in question refer to.
+fn records_named(review: &Review) -> Vec<LinkId> {
+    match &review.subject {
+        Subject::Conflict { values, base, .. } => {
+            values.iter().map(|(_, values)| values).chain(base).flatten().filter_map(referred).collect()
+        }
+        _ => Vec::new(),
     }
 }
 
@@ -187,10 +214,10 @@ fn kind(subject: &Subject) -> &'static str {
     }
 }
 
-fn details(sync: &Description, subject: &Subject) -> Vec<(String, String)> {
+fn details(sync: &Description, subject: &Subject, names: &Names) -> Vec<(String, String)> {
     let line = |label: &str, value: String| (label.to_string(), value);
     let named = |fields: &[String], values: &[Value]| {
-        fields.iter().zip(values).map(|(field, value)| format!("{field} = {value}")).collect::<Vec<_>>().join(", ")
+        fields.iter().zip(values).map(|(field, value)| format!("{field} = {}", names.of(value))).collect::<Vec<_>>().join(", ")
     };
     match subject {
         Subject::Conflict { fields, base, values, .. } => {

@@ -51,6 +51,7 @@ fn render(found: &Explanation, terminal: &Terminal) -> String {
             lines.push(format!("    {field} = {}", value.clone().unwrap_or_else(unknown)));
         }
     }
+    lines.extend(found.waits_for.iter().map(|waited| format!("  waits for {waited}")));
     if !found.agreed.is_empty() {
         lines.push("  agreed".to_string());
     }

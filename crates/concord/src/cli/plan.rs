@@ -121,6 +121,10 @@ fn render_run(run: &FirstRun, terminal: &Terminal) -> Vec<String> {
                 lines.push(terminal.paint(Style::Careful, &line));
             }
         }
+        for (sync, count) in &member.referring {
+            let system = &member.system;
+            lines.push(format!("  {system}: {count} of those that are only here refer to records of {sync}, which come first"));
+        }
         if member.left_alone > 0 {
             let (system, count) = (&member.system, member.left_alone);
             lines.push(format!("  {system}: {count} records are left alone; each is linked when it is first seen to change"));

@@ -5,7 +5,7 @@ use crate::control::Ask;
 use crate::exit::Exit;
 use crate::terminal::{Style, Terminal};
 use clap::Args;
-use concord_engine::error::Result;
+use concord_engine::error::{Code, Result};
 use concord_engine::runtime::status::{AllowanceStatus, FeedStatus, Status, SyncStatus};
 use std::time::Duration;
 
@@ -74,6 +74,13 @@ fn render_sync(sync: &SyncStatus, terminal: &Terminal) -> String {
     )];
     lines.extend(reason.map(|reason| format!("  {reason}")));
     lines.extend((!sync.mode.is_empty()).then(|| format!("  mode {}", sync.mode)));
+    if sync.waiting > 0 {
+        let whom = match sync.waits_for.as_slice() {
+            [] => String::new(),
+            hindered => format!(", of {}", hindered.join(", and of ")),
+        };
+        lines.push(format!("  {} wait for records that they refer to{whom} ({})", sync.waiting, Code::ReferenceWaits));
+    }
     let latency = sync.latency_ms;
     if latency.count > 0 {
         lines.push(format!(
@@ -218,6 +225,8 @@ mod tests {
                 stage: "live".into(),
                 level: true,
                 review: 2,
+                waiting: 4,
+                waits_for: vec!["companies, which is paused".into()],
                 latency_ms: Percentiles { count: 1, p50: 2.5, ..Percentiles::default() },
                 members: vec![MemberStatus { system: "crm".into(), owed: 3, ..MemberStatus::default() }],
                 ..SyncStatus::default()
@@ -237,6 +246,7 @@ mod tests {
         for expected in [
             "accounts live, level",
             "2 in review",
+            "4 wait for records that they refer to, of companies, which is paused (CON-3025)",
             "p50 2.5 ms",
             "crm",
             "the slot will soon be lost",

@@ -25,6 +25,7 @@ mod one_way;
 mod outage;
 #[path = "../../../connectors/tests/contract/servers/postgres.rs"]
 mod postgres;
+mod references;
 mod shapes;
 mod tour;
 mod two_way;

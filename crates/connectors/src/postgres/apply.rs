@@ -111,7 +111,10 @@ fn is_of_everything(error: &Error, table: &Table) -> bool {
 /// The outcome of a write that fails by itself.
 fn alone(write: Option<&Write>, error: Error) -> Outcome {
     let creates = write.is_some_and(|write| matches!(write.operation, Operation::Create { .. }));
+    let deletes = write.is_some_and(|write| matches!(write.operation, Operation::Delete { .. }));
     match error.code {
+        // The record that it refers to is missing.
+        Code::StillReferred if !deletes => Outcome::Failed(Error { code: Code::TargetRejected, ..error }),
         Code::Busy => Outcome::Locked,
         Code::AlreadyThere if creates => Outcome::Collision,
         Code::AlreadyThere | Code::PrivilegeMissing => Outcome::Failed(Error { code: Code::TargetRejected, ..error }),

@@ -55,6 +55,8 @@ pub fn code_of(state: &str) -> Code {
         "25006" => Code::SettingWrong,
         "53400" => Code::SettingWrong,
         "23505" => Code::AlreadyThere,
+        // Of a delete. Of any other write it is the record's own fault: see `apply`.
+        "23503" => Code::StillReferred,
         // Raised by a trigger or function, or refused by a rule of a view.
         "P0001" | "44000" | "27000" | "09000" => Code::TargetRejected,
         _ => match state.get(..2) {
@@ -143,6 +145,7 @@ mod tests {
     fn a_failure_is_classified_by_its_sqlstate() {
         for (state, class) in [
             ("23502", Class::Rejected),
+            ("23503", Class::Transient),
             ("22001", Class::Rejected),
             ("P0001", Class::Rejected),
             ("40001", Class::Transient),

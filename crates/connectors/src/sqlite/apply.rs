@@ -78,7 +78,7 @@ pub(super) fn apply(connection: &Connection, selection: &Selection, mark: &Mark,
     Ok(writes
         .iter()
         .zip(outcomes)
-        .map(|(write, outcome)| WriteResult { id: write.id, outcome: outcome.unwrap_or(Outcome::Unknown) })
+        .map(|(write, outcome)| WriteResult { id: write.id, outcome: of_its_own(write, outcome.unwrap_or(Outcome::Unknown)) })
         .collect())
 }
 
@@ -87,6 +87,16 @@ fn assign(outcomes: &mut [Option<Outcome>], places: &[usize], settled: Vec<Outco
         if let Some(slot) = outcomes.get_mut(*place) {
             *slot = Some(outcome);
         }
+    }
+}
+
+/// A foreign key that forbids anything but a delete is the record's own fault: what it refers to is missing.
+fn of_its_own(write: &Write, outcome: Outcome) -> Outcome {
+    match outcome {
+        Outcome::Failed(error) if error.code == Code::StillReferred && !matches!(write.operation, Operation::Delete { .. }) => {
+            Outcome::Failed(Error { code: Code::TargetRejected, ..error })
+        }
+        outcome => outcome,
     }
 }
 

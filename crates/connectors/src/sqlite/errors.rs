@@ -52,6 +52,8 @@ fn code_of(failure: &ffi::Error) -> Code {
         ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase => Code::FileCorrupt,
         ErrorCode::DiskFull => Code::DiskFull,
         ErrorCode::SystemIoFailure | ErrorCode::OutOfMemory | ErrorCode::NoLargeFileSupport => Code::FileFailed,
+        // Of a delete. Of any other write it is the record's own fault: see `apply`.
+        ErrorCode::ConstraintViolation if failure.extended_code == ffi::SQLITE_CONSTRAINT_FOREIGNKEY => Code::StillReferred,
         ErrorCode::ConstraintViolation => Code::TargetRejected,
         ErrorCode::TooBig | ErrorCode::TypeMismatch => Code::ValueDoesNotFit,
         // A table that another connection dropped or altered between two statements: found out at the next call.

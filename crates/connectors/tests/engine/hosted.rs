@@ -1,6 +1,7 @@
 //! A hosted CRM and a database, kept equal both ways: the pair of the example that ships with Concord, on the simulated
 //! org and a real server. What people do on either side arrives on the other; what goes wrong on the way costs nothing.
 
+mod contacts;
 mod stage;
 
 use serde_json::json;

@@ -25,6 +25,7 @@ mod keys;
 mod mappings;
 mod matches;
 mod pairs;
+mod references;
 mod restores;
 mod schemas;
 mod unique;

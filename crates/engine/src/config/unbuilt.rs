@@ -35,7 +35,6 @@ const UNBUILT: &[Unbuilt] = &[
     key("/syncs/*/sync_hub", "the sync does not run"),
     key("/syncs/*/connected_systems", "the sync does not run"),
     key("/syncs/*/entities", "the sync does not run"),
-    key("/syncs/*/field_mappings/*/reference", "the field is carried like any other"),
     key("/syncs/*/error_handling/notification", "nobody is told"),
     key("/syncs/*/error_handling/notifications", "nobody is told"),
     key("/syncs/*/monitoring/alerting", "nobody is told"),

@@ -211,6 +211,7 @@ impl Core {
         }
         if into.is_none() && bound.is_empty() && self.is_only_to_be_matched(sync, &item.address) {
             desk.set_pending(&item.address, None);
+            self.will_not_come([item.address]);
             return Ok(());
         }
         if let Some(state) = self.syncs.get_mut(sync) {

@@ -257,6 +257,7 @@ impl Core {
             self.close_review(sync, review, "the record has another key by now".to_owned());
         }
         self.take_off_the_list(sync, old);
+        self.has_left(old);
         self.unidentified(sync, new.clone());
     }
 
@@ -266,6 +267,7 @@ impl Core {
             self.close_review(sync, review, "the record was deleted".to_owned());
         }
         self.take_off_the_list(sync, address);
+        self.has_left(address);
         Ok(())
     }
 

@@ -9,7 +9,7 @@ use crate::clock::Moment;
 use crate::connector::{Operation, Presence};
 use crate::error::{Code, Error, Result};
 use crate::link::{LinkId, MemberIndex, Shown};
-use crate::reconcile::{Patch, patch};
+use crate::reconcile::{Patch, patch_knowing};
 use crate::record::{FieldName, Key, Record};
 use crate::rules::SyncRules;
 use crate::runtime::bounds::{CHUNK_MAX, PARKED_STRANGERS_MAX};
@@ -153,12 +153,14 @@ impl Core {
         let Some(rules) = self.rules(sync) else { return Ok(()) };
         let mut desk = self.desk();
         desk.load_links(&self.store, vec![id]).await?;
+        self.load_references(&mut desk, &[id]).await?;
         let Some(link) = desk.link(id) else { return Ok(()) };
         if link.in_flight() {
             self.want_match_later(sync, member, id);
             return Ok(());
         }
-        let image = match patch(&rules, link, member) {
+        let references = self.references(&desk, &rules, link, &[]);
+        let image = match patch_knowing(&rules, link, member, &references) {
             Patch::Write(Operation::Create { image, .. }) => image,
             // Before a mark of deletion is taken off: another record may have come in the place of the marked one.
             Patch::Write(Operation::Update { .. }) if is_to_be_unmarked(link, member) => Record::new(),

@@ -4,7 +4,7 @@
 use crate::connector::Operation;
 use crate::error::Result;
 use crate::link::{LinkId, MemberIndex, Pending, Shown, Standing, SyncId};
-use crate::reconcile::{Patch, patch};
+use crate::reconcile::{Patch, patch_knowing};
 use crate::record::Key;
 use crate::rules::SyncRules;
 use crate::runtime::core::Core;
@@ -68,6 +68,7 @@ impl Core {
         let Shown::Present { cells, .. } = &stranger.shown else { return Ok(None) };
         let shown = crate::map::member_record(rules, member, cells);
         desk.load_links(&self.store, creates.clone()).await?;
+        self.load_references(desk, &creates).await?;
         for id in creates {
             let open = desk.link(id).filter(|link| {
                 let side = link.sides.get(member);
@@ -78,7 +79,8 @@ impl Core {
                 self.transaction.settings.push((setting((rules.id, member, id)), None));
                 continue;
             };
-            let Patch::Write(Operation::Create { image, .. }) = patch(rules, link, member) else { continue };
+            let references = self.references(desk, rules, link, &[]);
+            let Patch::Write(Operation::Create { image, .. }) = patch_knowing(rules, link, member, &references) else { continue };
             let same = image.iter().all(|(field, value)| shown.get(field.as_str()).is_some_and(|shown| shown.equivalent(value)));
             let known = link.sides.iter().enumerate().find_map(|(other, side)| Some((other, side.key.clone()?)));
             if same && known.is_some() {

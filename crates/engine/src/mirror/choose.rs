@@ -116,6 +116,13 @@ fn objection(rules: &SyncRules, all: &[Arc<SyncRules>]) -> Option<String> {
     if rules.validation.iter().any(crate::validate::Rule::needs_lookup) {
         return Some("the rule `unique` needs a memory of the records".to_owned());
     }
+    if let Some((_, reference)) = rules.references().next() {
+        return Some(format!("its records refer to those of `{}`, which needs a memory of the records", reference.name));
+    }
+    let refers = |other: &SyncRules| other.references().any(|(_, reference)| reference.sync == rules.id);
+    if let Some(other) = all.iter().find(|other| refers(other)) {
+        return Some(format!("`{}` refers to its records, which needs a memory of them", other.name));
+    }
     let same = |other: &SyncRules| {
         let there = |member: &crate::rules::MemberRules| member.system == target.system && member.object == target.object;
         other.id != rules.id && other.members.iter().any(there)

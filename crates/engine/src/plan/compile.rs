@@ -9,7 +9,7 @@ use crate::config::{Diagnostic, Places, SyncConfig};
 use crate::connector::Capabilities;
 use crate::error::Code;
 use crate::link::SyncId;
-use crate::record::FieldName;
+use crate::record::{FieldName, SyncName, SystemName};
 use crate::rules::{MemberRules, SyncRules};
 use crate::schema::{Schema, Selection};
 use std::time::Duration;
@@ -43,6 +43,19 @@ pub struct Subject<'a> {
     pub facts: (&'a MemberFacts, &'a MemberFacts),
     /// The sync's number in the store.
     pub id: SyncId,
+    /// The syncs whose records its fields name.
+    pub referred: &'a [Referred],
+}
+
+/// A sync whose records are named by the fields of another.
+#[derive(Clone, Debug)]
+pub struct Referred {
+    /// Its name.
+    pub name: SyncName,
+    /// Its number in the store.
+    pub id: SyncId,
+    /// Its members' systems and objects, in their order.
+    pub members: Vec<(SystemName, Schema)>,
 }
 
 impl Subject<'_> {

@@ -10,6 +10,7 @@ use crate::error::Code;
 use crate::link::{GroupIndex, MemberIndex};
 use crate::map::Mapping;
 use crate::record::FieldName;
+use crate::references::{Reference, ReferredMember};
 use crate::rules::{FieldRules, MemberField};
 use crate::schema::{Field, Type};
 use crate::transform::Pipeline;
@@ -27,6 +28,8 @@ pub(super) struct Draft {
     pub group: Option<String>,
     pub owner: Option<MemberIndex>,
     pub members: Vec<Option<MemberField>>,
+    /// The sync whose records it names.
+    pub reference: Option<Reference>,
     /// Whether a record without a value here is refused.
     pub required: bool,
     /// The place of what was written about it, below the sync.
@@ -69,6 +72,7 @@ impl Drafts {
             name: draft.name,
             group,
             owner: draft.owner,
+            reference: draft.reference,
             members: draft.members,
         };
         self.all.into_iter().zip(groups).map(rule).collect()
@@ -165,7 +169,11 @@ fn one(
         return None;
     }
     let is_plain = matches!((&steps.forth, &steps.back), (Way::AsItIs, Way::AsItIs));
-    if is_plain {
+    let reference = match mapping.and_then(|mapping| mapping.reference.as_deref()) {
+        Some(name) => Some(reference(subject, name, piece, &pair.path, notes)?),
+        None => None,
+    };
+    if is_plain && reference.is_none() {
         types_fit(subject, piece, way, &pair.path, notes);
     }
     let write_back = mapping.is_some_and(|mapping| mapping.write_back);
@@ -202,11 +210,57 @@ fn one(
             Some(member(piece.source, source_mapping, way.to_target, way.to_source)),
             Some(member(piece.target, target_mapping, way.to_source, way.to_target)),
         ],
+        reference,
         required: mapping.is_some_and(|mapping| mapping.required),
         path: pair.path.clone(),
         is_part: piece.part.is_some(),
         name: name.to_owned(),
     })
+}
+
+/// The sync whose records a field names, and where each member finds them.
+fn reference(subject: &Subject<'_>, name: &str, piece: &Piece<'_>, path: &str, notes: &mut Notes<'_>) -> Option<Reference> {
+    let path = format!("{path}/reference");
+    let mut refuse = |message: String| {
+        notes.error(&path, Code::PlanReferenceUnusable, message, Code::PlanReferenceUnusable.remedy());
+        None
+    };
+    let Some(referred) = subject.referred.iter().find(|referred| referred.name.as_str() == name) else {
+        return refuse(format!("nothing is known of the records of `{name}`"));
+    };
+    let mut members = Vec::with_capacity(2);
+    for (member, field) in [(0, piece.source), (1, piece.target)] {
+        let system = subject.system_name(member);
+        let of_system = |place: &usize| referred.members.get(*place).is_some_and(|(other, _)| other.as_str() == system);
+        // Both of them in one system: source to source, target to target.
+        let there = [member, 1 - member].into_iter().find(of_system);
+        let Some((place, (_, schema))) = there.and_then(|place| Some((place, referred.members.get(place)?))) else {
+            return refuse(format!(
+                "`{}` of `{system}` cannot name a record of `{name}`, which does not keep records there",
+                field.name
+            ));
+        };
+        let key = match schema.key.as_slice() {
+            [one] => schema.field(one.as_str()),
+            _ => None,
+        };
+        let Some(key) = key else {
+            return refuse(format!(
+                "`{}` of `{system}` has no key of a single field that `{}` could hold",
+                schema.object, field.name
+            ));
+        };
+        let is_reference = matches!(field.ty, Type::Reference { .. });
+        if let (TypeFit::Never(why), false) = (type_fit(&field.ty, &key.ty), is_reference) {
+            let (of, its) = (&field.native_type, &key.native_type);
+            return refuse(format!(
+                "`{}` of `{system}` ({of}) cannot hold the key `{}` of `{}` ({its}): {why}",
+                field.name, key.name, schema.object
+            ));
+        }
+        members.push(Some(ReferredMember { member: place, key: key.ty.clone() }));
+    }
+    Some(Reference { sync: referred.id, name: referred.name.clone(), members })
 }
 
 fn pipeline(way: Way) -> Option<Pipeline> {

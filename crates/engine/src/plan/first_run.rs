@@ -64,6 +64,9 @@ pub struct MemberPlan {
     /// Records that the first run does not read, nor any record that it reads matches: they are linked when they change.
     #[serde(default)]
     pub left_alone: u64,
+    /// Of these, how many name a record of another sync, by the name of that: they are made after the record that they name.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub referring: BTreeMap<String, u64>,
     /// Records that have no value to be matched by.
     pub unmatchable: u64,
     /// Records whose values cannot be carried over as they are.

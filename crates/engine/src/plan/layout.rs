@@ -37,7 +37,13 @@ impl Layout {
                 .collect(),
             mappings: (0..rules.members.len())
                 .map(|member| {
-                    let mapping = |field| rules.at(member, field).map(|at| at.mapping.meaning()).unwrap_or_default();
+                    let mapping = |field| {
+                        let meaning = rules.at(member, field).map(|at| at.mapping.meaning()).unwrap_or_default();
+                        match rules.fields.get(field).and_then(|field| field.reference.as_ref()) {
+                            Some(reference) => format!("{meaning}reference to {}", reference.name),
+                            None => meaning,
+                        }
+                    };
                     (0..rules.fields.len()).map(mapping).collect()
                 })
                 .collect(),

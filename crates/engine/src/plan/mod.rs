@@ -15,7 +15,7 @@ mod steps;
 #[cfg(test)]
 mod tests;
 
-pub use compile::{Compiled, MemberFacts, Subject, compile};
+pub use compile::{Compiled, MemberFacts, Referred, Subject, compile};
 pub use indexes::{MissingIndex, index_advice};
 pub use layout::{Layout, layout_of, layouts};
 pub use remapping::{Remapping, Rewritten, remapping};

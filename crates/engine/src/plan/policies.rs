@@ -148,7 +148,7 @@ fn kind(normalizer: Normalizer) -> MatchKind {
 fn implicit_match(subject: &Subject<'_>, drafts: &Drafts) -> Vec<MatchRule> {
     for member in 0..2 {
         let key = &subject.schema(member).key;
-        let carried = |draft: &Draft| !draft.is_part && draft.members.iter().all(Option::is_some);
+        let carried = |draft: &Draft| !draft.is_part && draft.reference.is_none() && draft.members.iter().all(Option::is_some);
         let fields: Option<Vec<FieldIndex>> = key
             .iter()
             .map(|name| {

@@ -6,9 +6,10 @@ use crate::clock::Moment;
 use crate::connector::Operation;
 use crate::error::{Code, Error, Result};
 use crate::link::{Link, LinkId, MemberIndex};
-use crate::reconcile::{Outcome, Patch, decide, patch};
+use crate::reconcile::{Known, Outcome, Patch, Uniqueness, decide_knowing, patch_knowing};
+use crate::references::{References, referred};
 use crate::rules::{GuardRules, SyncRules};
-use crate::store::Store;
+use crate::store::{self, Store};
 use serde::{Deserialize, Serialize};
 
 /// Records read at a time.
@@ -85,24 +86,46 @@ pub async fn remapping(store: &dyn Store, rules: &SyncRules, now: Moment) -> Res
         let links = store.scan_links(rules.id, after, STEP).await?;
         let Some(last) = links.last().map(|link| link.id) else { return Ok(Some(counted)) };
         after = last;
+        let mut adopted = Vec::with_capacity(links.len());
         for link in &links {
             let old = at(link.layout).ok_or_else(|| Error::new(Code::StoreDamaged, "a record has an unknown layout"))?;
-            counted.see(rules, &present.adopt(old, link, rules.layout), now);
+            adopted.push(present.adopt(old, link, rules.layout));
+        }
+        let references = references_of(store, rules, &adopted).await?;
+        for link in &adopted {
+            counted.see(rules, link, &references, now);
         }
     }
 }
 
+/// What is known of the records that these links refer to.
+async fn references_of(store: &dyn Store, rules: &SyncRules, links: &[Link]) -> Result<References> {
+    let (mut addresses, mut records) = (Vec::new(), Vec::new());
+    for (field, reference) in rules.references() {
+        for link in links {
+            let shown =
+                link.sides.iter().enumerate().filter_map(|(member, side)| Some((member, side.base.get(field)?.as_ref()?)));
+            let named =
+                shown.filter(|(_, value)| !value.is_null()).filter_map(|(member, value)| reference.named(member, value).ok());
+            addresses.extend(named.map(|unknown| unknown.address));
+            records.extend(rules.agreed(link, field).and_then(referred));
+        }
+    }
+    store::references(store, addresses, records).await
+}
+
 impl Remapping {
-    fn see(&mut self, rules: &SyncRules, link: &Link, now: Moment) {
+    fn see(&mut self, rules: &SyncRules, link: &Link, references: &References, now: Moment) {
         self.records += 1;
         if !link.is_of_old_mapping() {
             return;
         }
         let nothing = vec![None; link.sides.len()];
-        let Outcome::Decided(decision) = decide(rules, link, &nothing, None, now, &mut 1) else { return };
+        let known = Known { unique: &Uniqueness::Known(Vec::new()), references };
+        let Outcome::Decided(decision) = decide_knowing(rules, link, &nothing, None, known, now, &mut 1) else { return };
         let mut refused = !decision.reviews.is_empty();
         for (member, before) in link.sides.iter().enumerate() {
-            match patch(rules, &decision.link, member) {
+            match patch_knowing(rules, &decision.link, member, references) {
                 Patch::Write(Operation::Update { set, .. }) if before.owes.is_empty() => {
                     self.count(rules, link, member, &set);
                 }

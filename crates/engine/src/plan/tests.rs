@@ -1,6 +1,6 @@
 //! Configurations proven against schemas made by hand: what was written goes in, rules or findings come out.
 
-use super::compile::{Compiled, MemberFacts, Subject, compile};
+use super::compile::{Compiled, MemberFacts, Referred, Subject, compile};
 use crate::clock::Moment;
 use crate::config::{ChangeDetection as Detection, ConnectorKind, Document, Severity, parse};
 use crate::connector::{Capabilities, ChangeDetection};
@@ -71,6 +71,10 @@ fn facts(schema: Schema) -> MemberFacts {
 
 /// Compiles the sync that `settings` (JSON entries) describe between these objects.
 fn compiled(settings: &str, source: Schema, target: Schema) -> Compiled {
+    compiled_with(settings, source, target, &[])
+}
+
+fn compiled_with(settings: &str, source: Schema, target: Schema, referred: &[Referred]) -> Compiled {
     let sync_type = if settings.contains("sync_type") { "" } else { r#""sync_type": "bidirectional","# };
     let text = format!(
         r#"{{
@@ -84,7 +88,7 @@ fn compiled(settings: &str, source: Schema, target: Schema) -> Compiled {
     let config = loaded.config.unwrap_or_else(|| panic!("{:#?}", loaded.diagnostics));
     let (source, target) = (facts(source), facts(target));
     let sync = config.syncs.first().expect("a sync");
-    compile(&Subject { sync, pointer: "/syncs/0", places: &loaded.places, facts: (&source, &target), id: SyncId(1) })
+    compile(&Subject { sync, pointer: "/syncs/0", places: &loaded.places, facts: (&source, &target), id: SyncId(1), referred })
 }
 
 fn rules(settings: &str) -> SyncRules {
@@ -393,4 +397,45 @@ fn a_one_way_sync_writes_to_its_target_alone() {
     let compiled = compiled(&(MAPPED.to_string() + r#", "sync_type": "one_way""#), crm(), erp());
     let rules = compiled.rules.unwrap_or_else(|| panic!("{:#?}", compiled.findings));
     assert!(rules.members[0].outward && !rules.members[0].inward && rules.members[1].inward && !rules.members[1].outward);
+}
+
+const REFERRING: &str = r#""match_on": ["email"], "field_mappings": [ { "source": "email", "target": "E-Mail" },
+    { "source": "parent", "target": "crm_id", "reference": "accounts" } ]"#;
+
+/// The objects of a sync whose records name each other, with these keys of their own.
+fn referring(source: Schema, target: Schema) -> Compiled {
+    let referred = Referred {
+        name: "accounts".into(),
+        id: SyncId(1),
+        members: vec![("crm".into(), source.clone()), ("erp".into(), target.clone())],
+    };
+    let mut source = source;
+    source.fields.push(field("parent", int()));
+    compiled_with(REFERRING, source, target, &[referred])
+}
+
+#[test]
+fn a_reference_is_found_under_the_key_of_the_same_system_whatever_its_type_on_the_other_side() {
+    let mut target = erp();
+    target.fields[0].ty = text(18);
+    target.fields[4].ty = text(18);
+    let compiled = referring(crm(), target);
+    // A number here and a text there is no lack: neither is carried as it is.
+    assert_eq!(found(&compiled, Severity::Warning), []);
+    let rules = compiled.rules.unwrap_or_else(|| panic!("{:#?}", compiled.findings));
+    let reference = rules.fields[1].reference.as_ref().unwrap();
+    let keys: Vec<(usize, &Type)> = reference.members.iter().flatten().map(|there| (there.member, &there.key)).collect();
+    assert_eq!(keys, [(0, &int()), (1, &text(18))]);
+}
+
+#[test]
+fn a_reference_that_its_field_cannot_hold_is_refused() {
+    let mut target = erp();
+    target.fields[4].ty = Type::Date;
+    let refused = referring(crm(), target);
+    assert_eq!(found(&refused, Severity::Error), [(Code::PlanReferenceUnusable, "/syncs/0/field_mappings/1/reference".into())]);
+    let mut target = erp();
+    target.key = vec!["customer_no".into(), "tel".into()];
+    let refused = referring(crm(), target);
+    assert_eq!(found(&refused, Severity::Error), [(Code::PlanReferenceUnusable, "/syncs/0/field_mappings/1/reference".into())]);
 }

@@ -8,7 +8,7 @@ use crate::clock::Moment;
 use crate::error::Code;
 use crate::ledger::{Entry, FieldEntry, Rule};
 use crate::link::{Agreed, GroupIndex, Held, MemberIndex, ReviewId, Standing};
-use crate::map::wanted;
+use crate::map::wanted_at;
 use crate::review::Subject;
 use crate::rules::TargetEdits;
 use crate::value::Value;
@@ -196,7 +196,11 @@ impl Work<'_> {
                 return false;
             }
             let Some(shown) = self.value(member, field) else { return true };
-            match wanted(at, value, || record.get_or_init(|| self.agreed_record(group, &agreed.values)).clone()) {
+            if self.means(member, field, shown, value) {
+                return false;
+            }
+            let whole = || record.get_or_init(|| self.agreed_record(group, &agreed.values)).clone();
+            match wanted_at(self.rules, self.references, member, field, value, whole) {
                 Ok(Some(want)) => !want.equivalent_as(shown, &at.ty),
                 Ok(None) => false,
                 // What does not fit is owed all the same: the attempt to write it says so, in review.

@@ -8,7 +8,7 @@ use crate::change::EditTime;
 use crate::error::{Code, Error};
 use crate::ledger::Rule;
 use crate::link::{Agreed, Cells, GIVEN, GroupIndex, Held, Life, MemberIndex, Standing};
-use crate::map::{canonical_record, member_record, wanted};
+use crate::map::{canonical_record, member_record, wanted_at};
 use crate::review::Subject;
 use crate::rules::{Authority, Policy, TargetEdits};
 use crate::value::Value;
@@ -25,6 +25,10 @@ enum Settled {
 
 impl Work<'_> {
     pub fn decide_groups(&mut self, unique: &Uniqueness) -> Result<(), Need> {
+        let unknown = self.unknown_records();
+        if !unknown.is_empty() {
+            return Err(Need::Referred(unknown));
+        }
         let verdicts = self.validate_changes(unique)?;
         self.note_warnings(&verdicts);
         let mut decided = vec![false; self.rules.groups.len()];
@@ -105,7 +109,10 @@ impl Work<'_> {
             let known = agreed.and_then(|agreed| agreed.values.get(place)).cloned();
             let own = match (self.rules.at(member, field), self.value(member, field)) {
                 (Some(at), Some(value)) if self.rules.flows_from(member, field) => {
-                    at.mapping.to_canonical(value, || member_record(self.rules, member, shown))?
+                    match self.rules.fields.get(field).and_then(|field| field.reference.as_ref()) {
+                        Some(reference) if !value.is_null() => self.referred(reference, member, field, value)?,
+                        _ => at.mapping.to_canonical(value, || member_record(self.rules, member, shown))?,
+                    }
                 }
                 _ => None,
             };
@@ -120,7 +127,10 @@ impl Work<'_> {
         self.rules.group_fields(group).iter().zip(values).all(|(&field, value)| {
             let Some(at) = self.rules.at(member, field) else { return true };
             let Some(shown) = self.value(member, field) else { return false };
-            match wanted(at, value, || self.agreed_record(group, values)) {
+            if self.means(member, field, shown, value) {
+                return true;
+            }
+            match wanted_at(self.rules, self.references, member, field, value, || self.agreed_record(group, values)) {
                 Ok(Some(want)) => want.equivalent_as(shown, &at.ty),
                 Ok(None) => true,
                 Err(_) => false,

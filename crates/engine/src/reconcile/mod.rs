@@ -12,6 +12,7 @@ mod follow;
 mod groups;
 mod life;
 mod patch;
+mod refer;
 mod remap;
 mod settle;
 mod verdict;
@@ -21,14 +22,15 @@ mod work;
 pub(crate) mod tests;
 
 pub use fold::{Folded, fold, refine_agreed, refine_times};
-pub(crate) use patch::deletion_mark;
-pub use patch::{Patch, patch};
+pub use patch::{Patch, patch, patch_knowing};
+pub(crate) use patch::{can_do_without, deletion_mark};
 pub use settle::{Written, cover_pending, settle};
 pub(crate) use work::held_by;
 
 use crate::clock::Moment;
 use crate::ledger::LedgerRow;
 use crate::link::{FieldIndex, GroupIndex, Link, MemberIndex, Pending, ReviewId};
+use crate::references::{self, References, Unknown};
 use crate::review::Review;
 use crate::rules::SyncRules;
 use crate::value::Value;
@@ -80,6 +82,8 @@ pub enum Need {
     NewLink(MemberIndex),
     /// Whether other records have these values of these fields, which must be unique.
     Look(Vec<(FieldIndex, Value)>),
+    /// Links of these records, which the link refers to.
+    Referred(Vec<Unknown>),
     /// A person.
     Person,
 }
@@ -110,7 +114,16 @@ pub struct Decision {
     pub closed: Vec<(ReviewId, String)>,
 }
 
-/// As [`decide_knowing`], of a link about whose unique values nothing is known yet.
+/// What a decision is made from besides the link and what was seen of it.
+#[derive(Clone, Copy)]
+pub struct Known<'a> {
+    /// What is known about values that must be unique.
+    pub unique: &'a Uniqueness,
+    /// What is known of the records that the link refers to.
+    pub references: &'a References,
+}
+
+/// As [`decide_knowing`], of a link about whose unique values nothing is known yet, and that refers to nothing.
 pub fn decide(
     rules: &SyncRules,
     link: &Link,
@@ -119,7 +132,8 @@ pub fn decide(
     now: Moment,
     next_review: &mut u64,
 ) -> Outcome {
-    decide_knowing(rules, link, pending, ruling, &Uniqueness::Known(Vec::new()), now, next_review)
+    let known = Known { unique: &Uniqueness::Known(Vec::new()), references: &references::NONE };
+    decide_knowing(rules, link, pending, ruling, known, now, next_review)
 }
 
 /// Decides about a link from what its members were seen to show (`pending`, one per member, each newer than that
@@ -129,16 +143,16 @@ pub fn decide_knowing(
     link: &Link,
     pending: &[Option<Pending>],
     ruling: Option<&Ruling>,
-    unique: &Uniqueness,
+    known: Known<'_>,
     now: Moment,
     next_review: &mut u64,
 ) -> Outcome {
     if link.held.is_some_and(|hold| hold.sticky) && !life::ends_hold(link, ruling) {
         return Outcome::Needs(Need::Person);
     }
-    let remapped = link.is_of_old_mapping().then(|| remap::remapped(rules, link));
+    let remapped = link.is_of_old_mapping().then(|| remap::remapped(rules, link, known.references));
     let link = remapped.as_ref().unwrap_or(link);
-    let mut work = match Work::new(rules, link, pending, ruling, now, next_review) {
+    let mut work = match Work::new(rules, link, pending, ruling, known.references, now, next_review) {
         Ok(work) => work,
         Err(need) => return Outcome::Needs(need),
     };
@@ -147,7 +161,7 @@ pub fn decide_knowing(
         life::Next::Done => return Outcome::Decided(Box::new(work.finish())),
         life::Next::Needs(need) => return Outcome::Needs(need),
     }
-    if let Err(need) = work.decide_groups(unique) {
+    if let Err(need) = work.decide_groups(known.unique) {
         return Outcome::Needs(need);
     }
     Outcome::Decided(Box::new(work.finish()))

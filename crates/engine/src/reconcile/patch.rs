@@ -3,9 +3,10 @@
 use crate::connector::Operation;
 use crate::error::{Code, Error};
 use crate::ledger::Rule;
-use crate::link::{Agreed, Cells, Group, Life, Link, MemberIndex, Side, Standing};
-use crate::map::{canonical_record, cell, wanted};
+use crate::link::{Agreed, Cells, FieldIndex, Group, Life, Link, MemberIndex, Side, Standing};
+use crate::map::{canonical_record, cell, wanted_at};
 use crate::record::Record;
+use crate::references::{self, Reference, References, referred};
 use crate::rules::{OnDelete, SyncRules};
 use crate::schema::Type;
 use crate::value::Value;
@@ -17,24 +18,31 @@ pub enum Patch {
     Nothing,
     /// Nothing until a person has spoken about the link or one of its groups.
     Waits,
+    /// Nothing until a record that it refers to is where it is to be written.
+    Awaits,
     /// This.
     Write(Operation),
     /// It cannot be written as it is: for review.
     Rejected(Error),
 }
 
-/// Derives the write that a member is owed.
+/// As [`patch_knowing`], of a link that refers to nothing.
 pub fn patch(rules: &SyncRules, link: &Link, member: MemberIndex) -> Patch {
+    patch_knowing(rules, link, member, &references::NONE)
+}
+
+/// Derives the write that a member is owed, from what is known of the records that the link refers to.
+pub fn patch_knowing(rules: &SyncRules, link: &Link, member: MemberIndex, references: &References) -> Patch {
     let Some(side) = link.sides.get(member) else { return Patch::Nothing };
     if link.held.is_some() {
         return Patch::Waits;
     }
     match (&link.life, side.standing) {
         (Life::Deleted { .. }, Standing::Present) if side.owes_life => delete(rules, side, member),
-        (Life::Live, Standing::Absent | Standing::Gone) if side.owes_life => create(rules, link, side, member),
-        (Life::Live, Standing::Present) if !side.owes.is_empty() => update(rules, link, side, member, Record::new()),
+        (Life::Live, Standing::Absent | Standing::Gone) if side.owes_life => create(rules, link, side, member, references),
+        (Life::Live, Standing::Present) if !side.owes.is_empty() => update(rules, link, side, member, references, Record::new()),
         (Life::Live, Standing::Marked) if side.owes_life => match deletion_mark(rules, member, false) {
-            Ok(unmarked) => update(rules, link, side, member, unmarked),
+            Ok(unmarked) => update(rules, link, side, member, references, unmarked),
             Err(error) => Patch::Rejected(error),
         },
         _ => Patch::Nothing,
@@ -69,10 +77,12 @@ fn guard(rules: &SyncRules, side: &Side, member: MemberIndex) -> Record {
         .collect()
 }
 
-/// What is owed of the groups, besides what is to be set in any case.
-fn update(rules: &SyncRules, link: &Link, side: &Side, member: MemberIndex, mut set: Record) -> Patch {
+/// What is owed of the groups, besides what is to be set in any case. A reference to a record that is not there yet is left
+/// out, and stays owed.
+fn update(rules: &SyncRules, link: &Link, side: &Side, member: MemberIndex, references: &References, mut set: Record) -> Patch {
     let Some(key) = side.key.clone() else { return Patch::Nothing };
     let agreed = agreed_cells(rules, link);
+    let mut waits = false;
     for &group in &side.owes {
         let Some(state) = link.groups.get(group) else { continue };
         let (Some(decided), None) = (&state.agreed, &state.held) else { continue };
@@ -83,7 +93,13 @@ fn update(rules: &SyncRules, link: &Link, side: &Side, member: MemberIndex, mut 
             if !at.inward || !at.updatable || own {
                 continue;
             }
-            match wanted(at, value, || canonical_record(rules, &agreed)) {
+            let means = |reference: &Reference| {
+                cell(&side.base, field).is_some_and(|base| references.means(reference, member, base, value))
+            };
+            if rules.fields.get(field).and_then(|field| field.reference.as_ref()).is_some_and(means) {
+                continue;
+            }
+            match wanted_at(rules, references, member, field, value, || canonical_record(rules, &agreed)) {
                 Ok(Some(want)) => {
                     let shown = cell(&side.base, field).is_some_and(|base| want.equivalent_as(base, &at.ty));
                     if !shown {
@@ -91,6 +107,7 @@ fn update(rules: &SyncRules, link: &Link, side: &Side, member: MemberIndex, mut 
                     }
                 }
                 Ok(None) => {}
+                Err(error) if error.code == Code::ReferenceWaits => waits = true,
                 Err(error) => {
                     return Patch::Rejected(
                         error.at(rules.fields.get(field).map(|field| field.name.clone()).unwrap_or_default()),
@@ -100,12 +117,12 @@ fn update(rules: &SyncRules, link: &Link, side: &Side, member: MemberIndex, mut 
         }
     }
     if set.is_empty() {
-        return Patch::Nothing;
+        return if waits { Patch::Awaits } else { Patch::Nothing };
     }
     Patch::Write(Operation::Update { key, set, guard: guard(rules, side, member) })
 }
 
-fn create(rules: &SyncRules, link: &Link, side: &Side, member: MemberIndex) -> Patch {
+fn create(rules: &SyncRules, link: &Link, side: &Side, member: MemberIndex, references: &References) -> Patch {
     // A conflict over some fields keeps a record from nobody; a record that was rejected is made nowhere, also when a person
     // has left it at that.
     let left = |agreed: &Agreed| agreed.rule == Rule::LeftRefused;
@@ -115,6 +132,7 @@ fn create(rules: &SyncRules, link: &Link, side: &Side, member: MemberIndex) -> P
     }
     let agreed = agreed_cells(rules, link);
     let mut image = Record::new();
+    let mut waits = false;
     for (field, value) in agreed.iter().enumerate() {
         let (Some(at), Some(value)) = (rules.at(member, field), value) else { continue };
         // A record that is made anew gets the member's own fields back as well as those that flow to it.
@@ -122,15 +140,23 @@ fn create(rules: &SyncRules, link: &Link, side: &Side, member: MemberIndex) -> P
         if !at.creatable || !(at.inward || anew) {
             continue;
         }
-        match wanted(at, value, || canonical_record(rules, &agreed)) {
+        match wanted_at(rules, references, member, field, value, || canonical_record(rules, &agreed)) {
             Ok(Some(want)) => {
                 image.set(at.name.clone(), want);
             }
             Ok(None) => {}
+            // Whoever can do without goes first, and is given the reference when there is something to refer to.
+            Err(error) if error.code == Code::ReferenceWaits && goes_first(rules, references, member, field, value) => {
+                image.set(at.name.clone(), Value::Null);
+            }
+            Err(error) if error.code == Code::ReferenceWaits => waits = true,
             Err(error) => {
                 return Patch::Rejected(error.at(rules.fields.get(field).map(|field| field.name.clone()).unwrap_or_default()));
             }
         }
+    }
+    if waits {
+        return Patch::Awaits;
     }
     give_old_key(rules, side, member, &mut image);
     if lacks_key(rules, link, member, &image) {
@@ -143,6 +169,19 @@ fn create(rules: &SyncRules, link: &Link, side: &Side, member: MemberIndex) -> P
         .filter(|name| image.get(name.as_str()).is_some_and(|value| !matches!(value, Value::Null)))
         .collect();
     Patch::Write(Operation::Create { image, absent_by })
+}
+
+/// Whether a record may be made without a reference: the record that it refers to waits for it, and the field can be empty at
+/// first.
+fn goes_first(rules: &SyncRules, references: &References, member: MemberIndex, field: FieldIndex, value: &Value) -> bool {
+    referred(value).is_some_and(|record| references.is_in_circle(member, record)) && can_do_without(rules, member, field)
+}
+
+/// Whether a member lets a field be empty when a record is made, and be filled afterwards.
+pub(crate) fn can_do_without(rules: &SyncRules, member: MemberIndex, field: FieldIndex) -> bool {
+    let Some(at) = rules.at(member, field).filter(|at| at.updatable) else { return false };
+    let schema = rules.members.get(member).map(|member| &member.schema);
+    schema.and_then(|schema| schema.field(at.name.as_str())).is_some_and(|field| field.nullable)
 }
 
 /// A record that is made anew gets the key that it had, where a create may give one.

@@ -6,10 +6,11 @@ use crate::change::{EditTime, Version};
 use crate::clock::Moment;
 use crate::connector::Operation;
 use crate::ledger::{Entry, FieldEntry, LedgerRow, Rule};
-use crate::link::{Agreed, Cells, FieldIndex, Life, Link, MemberIndex, NO_LONGER_SHOWN, Pending, Shown, Standing};
+use crate::link::{Agreed, Cells, FieldIndex, GroupIndex, Life, Link, MemberIndex, NO_LONGER_SHOWN, Pending, Shown, Standing};
 use crate::map::cell;
 use crate::record::{Key, Record};
 use crate::rules::{OnDelete, SyncRules};
+use crate::value::Value;
 
 /// A write that happened.
 #[derive(Clone, Debug)]
@@ -45,7 +46,7 @@ pub fn settle(
     side.attempts = 0;
     side.misses = 0;
     side.owes_life = false;
-    side.owes.clear();
+    side.owes = left_out(rules, link, member, written.operation);
     // A key change that the feed has already told of is newer than the key under which we wrote.
     let key_written = !matches!(written.operation, Operation::Delete { .. }) && names_key(rules, member, written.operation);
     if side.key.is_none() || key_written {
@@ -83,6 +84,27 @@ pub fn settle(
     (after, row, returned)
 }
 
+/// The groups of which a write left out a reference, for the record that it names was not there yet. Whether it is there by
+/// now, or was what the member showed already, tells the next look.
+fn left_out(rules: &SyncRules, link: &Link, member: MemberIndex, operation: &Operation) -> Vec<GroupIndex> {
+    let (set, created) = match operation {
+        Operation::Create { image, .. } => (image, true),
+        Operation::Update { set, .. } => (set, false),
+        Operation::Delete { .. } => return Vec::new(),
+    };
+    let owes = |group: GroupIndex| created || link.sides.get(member).is_some_and(|side| side.owes.contains(&group));
+    let is_left_out = |field: FieldIndex, group: GroupIndex| {
+        let named = rules.agreed(link, field).is_some_and(|value| !value.is_null());
+        let at = rules.at(member, field).filter(|at| at.inward && at.updatable);
+        named && owes(group) && at.is_some_and(|at| set.get(at.name.as_str()).is_none_or(Value::is_null))
+    };
+    let groups = rules.references().filter_map(|(field, _)| Some((field, rules.fields.get(field)?.group)));
+    let mut left: Vec<GroupIndex> = groups.filter(|(field, group)| is_left_out(*field, *group)).map(|(_, group)| group).collect();
+    left.sort_unstable();
+    left.dedup();
+    left
+}
+
 /// What was decided since a write was planned is owed again where the write did not know of it.
 fn owe_what_was_decided_since(rules: &SyncRules, before: &Link, after: &mut Link, member: MemberIndex, written: &Written<'_>) {
     let inward = rules.members.get(member).is_some_and(|member| member.inward);
@@ -107,7 +129,10 @@ fn owe_what_was_decided_since(rules: &SyncRules, before: &Link, after: &mut Link
         // A debt of which the write carried nothing came up since, though the value is an old one (an edit against the flow).
         let due = if carried { since } else { owes };
         if due {
-            side.owes.push(group);
+            if !side.owes.contains(&group) {
+                side.owes.push(group);
+                side.owes.sort_unstable();
+            }
             if since && agreed.from == member {
                 // It does not show what it is the source of.
                 agreed.from = NO_LONGER_SHOWN;

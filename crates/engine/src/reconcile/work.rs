@@ -7,6 +7,7 @@ use crate::clock::Moment;
 use crate::ledger::{Entry, FieldEntry, LedgerRow, Rule};
 use crate::link::{Cells, FieldIndex, GroupIndex, Link, LinkHold, MemberIndex, Pending, ReviewId, Shown, Side, Standing};
 use crate::map::cell;
+use crate::references::References;
 use crate::review::{Review, Subject};
 use crate::rules::SyncRules;
 use crate::value::Value;
@@ -24,6 +25,7 @@ pub(super) struct Work<'a> {
     /// The fields in which each member now shows something else than it last did: asked for again and again.
     changed: Vec<Vec<bool>>,
     pub ruling: Option<&'a Ruling>,
+    pub references: &'a References,
     pub now: Moment,
     pub next_review: &'a mut u64,
     pub ledger: Vec<LedgerRow>,
@@ -40,6 +42,7 @@ impl<'a> Work<'a> {
         before: &'a Link,
         pending: &'a [Option<Pending>],
         ruling: Option<&'a Ruling>,
+        references: &'a References,
         now: Moment,
         next_review: &'a mut u64,
     ) -> Result<Work<'a>, Need> {
@@ -85,6 +88,7 @@ impl<'a> Work<'a> {
             shown,
             changed,
             ruling,
+            references,
             now,
             next_review,
             ledger: Vec::new(),
@@ -148,9 +152,11 @@ impl<'a> Work<'a> {
     }
 
     /// Whether a member changed anything that somebody can have edited: a generated key comes into being with its record,
-    /// perhaps with one that we made, and the stamp of an edit with the edit; neither is anybody's edit.
+    /// perhaps with one that we made, and the stamp of an edit with the edit; neither is anybody's edit. Nor is a reference
+    /// that its system has cleared because the record that it named was deleted.
     pub fn any_edit(&self, member: MemberIndex) -> bool {
-        (0..self.rules.groups.len()).any(|group| self.group_changed(member, group) && self.can_be_edited(member, group))
+        let edited = |group| self.group_changed(member, group) && self.can_be_edited(member, group);
+        (0..self.rules.groups.len()).any(|group| edited(group) && !self.follows_a_delete(member, group))
     }
 
     /// Whether a group of a member holds anything but its generated key and the stamp that it puts on edits.

@@ -108,6 +108,8 @@ pub(crate) struct SyncState {
     /// What was left in the store for want of room.
     pub spill: super::bounds::Spill,
     pub looks: crate::unique::Looks,
+    /// Links that wait for records that they refer to.
+    pub waiting: super::referring::Waiting,
     pub meters: Meters,
     /// The last record that was looked at since the mapping changed; `None` when all have been.
     pub remapping: Option<LinkId>,
@@ -195,6 +197,8 @@ pub(crate) struct Core {
     pub rulings: super::rulings::Noted,
     /// Deletes of strangers, while a read that may have seen them is under way.
     pub orphans: crate::capture::Orphans,
+    /// What links may have waited for that refer to others.
+    pub woken: super::referring::Woken,
     /// Echoes that will tell nothing.
     pub echoes: crate::capture::Echoes,
     /// Feeds whose positions have moved since they were last made durable.
@@ -237,6 +241,7 @@ impl Core {
             parked: super::bounds::Parked::default(),
             spill: super::bounds::Spill::default(),
             looks: crate::unique::Looks::default(),
+            waiting: super::referring::Waiting::default(),
             meters: Meters::new(started),
             remapping: None,
             remapping_runs: false,
@@ -269,6 +274,7 @@ impl Core {
             parked: BTreeMap::new(),
             rulings: super::rulings::Noted::new(),
             orphans: crate::capture::Orphans::default(),
+            woken: super::referring::Woken::default(),
             echoes: crate::capture::Echoes::default(),
             advanced: BTreeSet::new(),
             transaction: Transaction::default(),
@@ -391,6 +397,7 @@ impl Core {
     /// Makes durable what the present event decided; its effects follow when it is.
     pub fn commit(&mut self) {
         self.take_off();
+        self.notice_arrivals();
         self.keep_counts();
         if !self.transaction.is_empty() {
             self.take_positions();
@@ -432,6 +439,7 @@ impl Core {
 
     /// Starts whatever jobs have become possible.
     pub async fn start_jobs(&mut self) -> Result<()> {
+        self.wake_the_waiting().await?;
         self.start_reads().await?;
         self.start_finds().await?;
         self.start_looks();
@@ -448,6 +456,7 @@ impl Core {
         self.wake_waiting(now).await?;
         self.take_up_wishes().await?;
         self.take_up_spilled().await?;
+        self.look_at_all_waiting().await?;
         self.pay_debts(now).await?;
         self.take_positions();
         self.commit();

@@ -7,7 +7,8 @@ use crate::clock::Moment;
 use crate::error::{Code, Error, Result};
 use crate::guard::Verdict;
 use crate::link::{Link, LinkId, MemberIndex, Pending, Shown, Standing};
-use crate::reconcile::{Decision, Need, Outcome, Patch, Ruling, Uniqueness, decide_knowing, patch};
+use crate::reconcile::{Decision, Known, Need, Outcome, Patch, Ruling, Uniqueness, decide_knowing, patch_knowing};
+use crate::references::{References, frees_what_is_held};
 use crate::review::{Review, Subject};
 use crate::rules::SyncRules;
 use crate::runtime::bounds::{READING_MAX, STEP, WAITS_MAX};
@@ -23,6 +24,7 @@ impl Core {
             if touched.is_empty() {
                 return Ok(deferred);
             }
+            self.load_references(desk, &touched).await?;
             for id in touched {
                 if middle && self.has_fresh_delete(desk, id) {
                     deferred.push(id);
@@ -53,10 +55,12 @@ impl Core {
         if !active || flies || looked_for || self.reading.contains(&id) {
             return Ok(());
         }
+        self.load_references(desk, &[id]).await?;
         self.follow_noted(desk, sync, id).await?;
         let decided = !self.reading.contains(&id) && self.decide_by(desk, sync, id, None, unique)?;
         if let Some(rules) = self.rules(sync).filter(|_| decided) {
             self.dispatch(desk, &rules, sync, id);
+            self.renew_waits(desk, &rules, sync, id);
         }
         Ok(())
     }
@@ -73,6 +77,8 @@ impl Core {
     ) -> Result<bool> {
         let (Some(link), Some(rules)) = (desk.shared(id), self.rules(sync)) else { return Ok(false) };
         let pending = desk.lift_pending(&link);
+        let seen: Vec<Option<&Pending>> = pending.iter().map(Option::as_ref).collect();
+        let references = self.references(desk, &rules, &link, &seen);
         let mut ruling = ruling;
         if self.is_guarded(sync, &link, &pending) && !matches!(ruling, Some(Ruling::Life { .. })) {
             match self.verdict_on(sync, &link, &pending) {
@@ -85,11 +91,13 @@ impl Core {
                 Some(Verdict::Undo) => ruling = Some(&Ruling::Life { keep: true }),
             }
         }
-        if pending.iter().all(Option::is_none) && ruling.is_none() && !link.is_of_old_mapping() {
+        let is_freed = rules.refers() && frees_what_is_held(&rules, &link, &references);
+        if pending.iter().all(Option::is_none) && ruling.is_none() && !link.is_of_old_mapping() && !is_freed {
             return Ok(true);
         }
         let now = self.now();
-        let decided = decide_knowing(&rules, &link, &pending, ruling, unique, now, &mut self.reviews.lock());
+        let known = Known { unique, references: &references };
+        let decided = decide_knowing(&rules, &link, &pending, ruling, known, now, &mut self.reviews.lock());
         let need = match decided {
             Outcome::Decided(decision) => {
                 self.take_decision(desk, sync, &link, &pending, *decision);
@@ -113,6 +121,7 @@ impl Core {
                 self.waits.insert((until, id), sync);
             }
             Need::NewLink(member) => parts = Some(member),
+            Need::Referred(unknown) => self.await_records(desk, sync, &link, &pending, unknown),
             Need::Person => self.park(desk, sync, &link, &pending),
         }
         desk.lay_back(&link, pending);
@@ -175,16 +184,25 @@ impl Core {
         if due.is_empty() {
             return;
         }
+        let references = self.references(desk, rules, link, &[]);
         let Some(mut link) = desk.take(id) else { return };
         let mut changed = false;
         for member in due {
-            changed |= self.dispatch_to(rules, sync, &mut link, member, now);
+            changed |= self.dispatch_to(rules, sync, &mut link, member, &references, now);
         }
         if changed { desk.save(link) } else { desk.show(link) }
     }
 
     /// Sends what one member is owed on its way; says whether that changed the link.
-    fn dispatch_to(&mut self, rules: &Arc<SyncRules>, sync: usize, link: &mut Link, member: MemberIndex, now: Moment) -> bool {
+    fn dispatch_to(
+        &mut self,
+        rules: &Arc<SyncRules>,
+        sync: usize,
+        link: &mut Link,
+        member: MemberIndex,
+        references: &References,
+        now: Moment,
+    ) -> bool {
         let Some(side) = link.sides.get(member) else { return false };
         let queued = side.queued;
         let displaced = side.standing == Standing::Present && self.is_displaced(sync, member, side);
@@ -192,7 +210,7 @@ impl Core {
             self.strike_debt(link, member);
             return queued;
         }
-        match patch(rules, link, member) {
+        match patch_knowing(rules, link, member, references) {
             Patch::Nothing => {
                 if let Some(side) = link.sides.get_mut(member) {
                     side.owes.clear();
@@ -200,7 +218,7 @@ impl Core {
                 }
                 self.strike_debt(link, member);
             }
-            Patch::Waits => {
+            Patch::Waits | Patch::Awaits => {
                 self.strike_debt(link, member);
                 return queued;
             }

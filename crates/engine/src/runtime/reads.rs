@@ -345,6 +345,7 @@ impl Core {
         let mut arrived = Vec::new();
         let mut links = Vec::new();
         let mut forbidden = Vec::new();
+        let mut not_there = Vec::new();
         let mut desk = self.desk();
         let missing = asked.iter().zip(&found).filter(|(_, presence)| matches!(presence, Presence::Absent { .. }));
         desk.load(&self.store, missing.map(|(wanted, _)| wanted.address.clone()).collect()).await?;
@@ -369,6 +370,9 @@ impl Core {
                 self.wish_is_met(sync, member, Unread::Key(wanted.key.encode()));
             }
             let absent = matches!(presence, Presence::Absent { .. });
+            if link.is_none() && !matches!(presence, Presence::Present(_)) {
+                not_there.push(wanted.address.clone());
+            }
             let observation = match presence {
                 Presence::Present(observation) => observation,
                 Presence::Absent { version } => Observation {
@@ -417,6 +421,7 @@ impl Core {
         self.decide_touched(&mut desk, false).await?;
         desk.flush(&mut self.transaction);
         self.orphans.end(generation);
+        self.will_not_come(not_there);
         Ok(())
     }
 }

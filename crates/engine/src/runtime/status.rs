@@ -52,6 +52,12 @@ pub struct SyncStatus {
     pub rate: f64,
     /// The share of writes that failed in the last five minutes, from 0 to 1.
     pub error_rate: f64,
+    /// Records that wait for records of other syncs, which they refer to.
+    #[serde(default)]
+    pub waiting: u64,
+    /// Why those may wait for long: syncs that carry nothing now, each with the reason.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub waits_for: Vec<String>,
     /// Open review items.
     pub review: u64,
     /// Latency from the edit's commit to our write's, in milliseconds, since the start.

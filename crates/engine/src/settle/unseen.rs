@@ -59,7 +59,7 @@ impl Core {
     }
 
     /// Decides what a member that guards nothing showed before a write which did not know of it, if it can be decided.
-    pub(super) fn decide_the_unseen(
+    pub(super) async fn decide_the_unseen(
         &mut self,
         desk: &mut Desk,
         sync: usize,
@@ -76,6 +76,7 @@ impl Core {
         let before = desk.slot(&there).and_then(|slot| slot.pending.as_ref()).map(|pending| pending.version.clone());
         let older = before.is_some_and(|before| connector.compare(&before, &written.version) == Some(Ordering::Less));
         if older && !crate::mutants::active("unseen_cleared") {
+            self.load_references(desk, &[intent.link]).await?;
             self.decide_by(desk, sync, intent.link, None, &Uniqueness::Known(Vec::new()))?;
         }
         Ok(())

@@ -13,6 +13,7 @@ use crate::flight::Flight;
 use crate::ledger::LedgerRow;
 use crate::link::{FlightId, Link, LinkId, MemberIndex, Pending, ReviewId, SyncId};
 use crate::record::{FeedName, SystemName};
+use crate::references::{Awaited, References};
 use crate::review::Review;
 use async_trait::async_trait;
 use std::collections::BTreeMap;
@@ -45,6 +46,8 @@ pub struct Transaction {
     pub pending: Vec<(Address, Option<Pending>)>,
     /// Debts to be paid at a time (a write that is owed and not in flight); `None` clears.
     pub owed: Vec<(SyncId, MemberIndex, LinkId, Option<Moment>)>,
+    /// What links wait for that refer to others, whole: an empty list when a link waits no longer.
+    pub waits: Vec<(SyncId, LinkId, Vec<Awaited>)>,
     /// Match values in the course of being created somewhere; `None` clears.
     pub reservations: Vec<(SyncId, Vec<u8>, Option<LinkId>)>,
     /// Flights opened.
@@ -70,6 +73,7 @@ impl Transaction {
             && self.keys.is_empty()
             && self.pending.is_empty()
             && self.owed.is_empty()
+            && self.waits.is_empty()
             && self.reservations.is_empty()
             && self.opened.is_empty()
             && self.closed.is_empty()
@@ -129,6 +133,8 @@ pub struct Counts {
     pub pending: Vec<(MemberIndex, u64)>,
     /// Debts per member.
     pub owed: Vec<(MemberIndex, u64)>,
+    /// Links that wait for records that they refer to.
+    pub waiting: u64,
     /// Open review items.
     pub reviews: u64,
     /// Ledger rows.
@@ -146,6 +152,25 @@ pub struct LedgerQuery {
     pub key: Option<String>,
     /// The newest so many rows, newest first.
     pub limit: usize,
+}
+
+/// What is known of the records under these addresses and of these links, for whoever refers to them.
+///
+/// # Errors
+/// What the store says.
+pub async fn references(store: &dyn Store, addresses: Vec<Address>, links: Vec<LinkId>) -> Result<References> {
+    let mut known = References::default();
+    if addresses.is_empty() && links.is_empty() {
+        return Ok(known);
+    }
+    let recalled = store.recall(addresses, links).await?;
+    for (address, lookup) in recalled.slots {
+        if let Some(link) = lookup.link {
+            known.learn(address, link);
+        }
+    }
+    recalled.links.values().for_each(|link| known.meet(link));
+    Ok(known)
 }
 
 /// The engine's memory.
@@ -176,6 +201,12 @@ pub trait Store: Send + Sync {
     async fn owed(&self, sync: SyncId, member: MemberIndex, due: Moment, limit: usize) -> Result<Vec<LinkId>>;
     /// When the next debt of a member is due.
     async fn next_owed(&self, sync: SyncId, member: MemberIndex) -> Result<Option<Moment>>;
+    /// Up to `limit` links above `after` that wait for this, in the order of their numbers.
+    async fn waiting(&self, awaited: &Awaited, after: LinkId, limit: usize) -> Result<Vec<LinkId>>;
+    /// Up to `limit` links of a sync above `after` that wait for anything, in the order of their numbers.
+    async fn scan_waiting(&self, sync: SyncId, after: LinkId, limit: usize) -> Result<Vec<LinkId>>;
+    /// What a link waits for.
+    async fn waits_of(&self, sync: SyncId, link: LinkId) -> Result<Vec<Awaited>>;
     /// Which links hold these match values, in the order asked.
     async fn reserved(&self, sync: SyncId, values: Vec<Vec<u8>>) -> Result<Vec<Option<LinkId>>>;
     /// Every flight that was opened and not closed.

@@ -411,3 +411,55 @@ fn a_place_of_the_canonical_form_is_found_whatever_form_was_written() {
     assert_eq!(places.at("/connections/crm/credentials/path").as_deref(), Some("a.json:2:51"));
     assert_eq!(places.at("/syncs/0/source/direction").as_deref(), Some("a.json:3:11"));
 }
+
+/// Accounts and, on the fourth line, contacts with this mapping and these further settings.
+fn contacts(mapping: &str, settings: &str) -> String {
+    format!(
+        r#"{{ "connections": {{ "crm": {{ "type": "file", "path": "c" }}, "erp": {{ "type": "file", "path": "e" }} }},
+"syncs": [
+{{ "name": "accounts", "sync_type": "bidirectional", "source": "crm.accounts", "target": "erp.accounts" }},
+{{ "name": "contacts", "sync_type": "bidirectional", "source": "crm.contacts", "target": "erp.contacts", "field_mappings": [{{ "source": "email", "target": "mail" }},
+{mapping}], {settings} }} ] }}"#
+    )
+}
+
+#[test]
+fn a_reference_names_a_sync_that_keeps_records_in_the_same_systems() {
+    let refers = |to: &str| format!(r#"{{ "source": "AccountId", "target": "account_id", "reference": "{to}" }}"#);
+    whole_says(&contacts(&refers("accounts"), ""), "");
+    // A sync may refer to itself.
+    whole_says(&contacts(&refers("contacts"), ""), "");
+    whole_says(
+        &contacts(&refers("acounts"), ""),
+        "a.json:5:63: error CON-1010: there is no sync `acounts`; did you mean `accounts`?",
+    );
+    whole_says(
+        &contacts(&refers("accounts"), "")
+            .replace("erp.contacts", "pay.contacts")
+            .replace(r#""erp": {"#, r#""pay": { "type": "file", "path": "pay.db" }, "erp": {"#),
+        "a.json:5:63: error CON-1009: `accounts` keeps no records in `pay`, so a field there cannot name one of them",
+    );
+}
+
+#[test]
+fn nothing_is_asked_of_a_reference_that_it_cannot_answer() {
+    let mapping = |more: &str| format!(r#"{{ "source": "AccountId", "target": "account_id", "reference": "accounts"{more} }}"#);
+    whole_says(
+        &contacts(&mapping(r#", "transformation": "trim""#), ""),
+        "a.json:5:93: error CON-1009: a reference is translated through the records that it names: it takes no transformation",
+    );
+    whole_says(
+        &contacts(&mapping(r#", "default": "1""#), ""),
+        "a.json:5:86: error CON-1009: a reference takes no `default`: the record that it would name has another key on each side",
+    );
+    whole_says(
+        &contacts(&mapping(""), r#""match_on": ["mail", "account_id"]"#),
+        "a.json:5:99: error CON-1009: records cannot be matched by the reference `account_id`: it has another value on each side",
+    );
+    let rules =
+        r#""validation_rules": [{ "field": "AccountId", "rule": "required" }, { "field": "AccountId", "rule": "unique" }]"#;
+    whole_says(
+        &contacts(&mapping(""), rules),
+        "a.json:5:177: error CON-1009: `unique` cannot be asked of the reference `AccountId`: only `required` can",
+    );
+}

@@ -8,7 +8,7 @@ use concord_engine::clock::{Clock, Moment, SystemClock};
 use concord_engine::config::{self, Config};
 use concord_engine::connector::Connector;
 use concord_engine::error::Result;
-use concord_engine::plan::{self, MemberFacts, Subject};
+use concord_engine::plan::{self, MemberFacts, Referred, Subject};
 use concord_engine::record::SystemName;
 use concord_engine::review::Review;
 use concord_engine::rules::SyncRules;
@@ -26,6 +26,11 @@ use tokio_util::sync::CancellationToken;
 
 /// How long the org may still be at a call that was not answered.
 const SETTLE_MS: u64 = 500;
+const CONTACTS: &str = "CREATE TABLE accounts (id serial PRIMARY KEY, sf_id varchar(18) UNIQUE, account_name text NOT NULL,
+        parent_id integer REFERENCES accounts DEFERRABLE INITIALLY DEFERRED);
+    CREATE TABLE contacts (id serial PRIMARY KEY, sf_id varchar(18) UNIQUE, last_name text NOT NULL, first_name text, email text,
+        account_id integer REFERENCES accounts DEFERRABLE INITIALLY DEFERRED);
+    SELECT setval('accounts_id_seq', 1000);";
 const TABLE: &str = "CREATE TABLE accounts (id serial PRIMARY KEY, sf_id varchar(18) UNIQUE, account_name text NOT NULL,
     industry_type text, annual_revenue decimal(18,2), last_modified timestamptz, last_sync timestamptz);";
 
@@ -43,6 +48,7 @@ pub struct Stage {
     server: Server,
     store: Arc<dyn Store>,
     folder: tempfile::TempDir,
+    example: &'static str,
     few_large_batches: bool,
     ahead_micros: Arc<AtomicI64>,
     running: Option<(Handle, CancellationToken, JoinSet<Result<()>>)>,
@@ -51,16 +57,25 @@ pub struct Stage {
 impl Stage {
     /// An org with these rules, and an empty table.
     pub async fn new(rules: Json) -> Stage {
+        Stage::of("salesforce-accounts.json", TABLE, rules).await
+    }
+
+    /// An org with these rules, and empty tables of accounts and of contacts that name them.
+    pub async fn contacts(rules: Json) -> Stage {
+        Stage::of("salesforce-contacts.json", CONTACTS, rules).await
+    }
+
+    async fn of(example: &'static str, tables: &str, rules: Json) -> Stage {
         let options = concord_simulators::salesforce::Options {
             rules: serde_json::from_value(rules).unwrap(),
             ..concord_simulators::salesforce::Options::default()
         };
         let org = Org::with(options).await;
         let server = Server::make("erp").await;
-        server.run(TABLE).await;
+        server.run(tables).await;
         let folder = tempfile::tempdir().unwrap();
         let store = open_store(&folder);
-        Stage { org, server, store, folder, few_large_batches: false, ahead_micros: Arc::default(), running: None }
+        Stage { org, server, store, folder, example, few_large_batches: false, ahead_micros: Arc::default(), running: None }
     }
 
     /// Time passes, for the org and for the engine.
@@ -90,7 +105,7 @@ impl Stage {
         let crm = open(&self.org.connection(json!({"client_secret": secret}), options), None).unwrap();
         let systems: Vec<(SystemName, Arc<dyn Connector>)> =
             vec![("crm".into(), Arc::new(crm)), ("erp".into(), self.server.open())];
-        let rules = self.rules(&systems).await;
+        let syncs = self.rules(&systems).await;
         let mut options = Options {
             tick: Duration::from_millis(20),
             reconnect_min: Duration::from_millis(20),
@@ -100,7 +115,7 @@ impl Stage {
         options.capture.max_wait = Duration::from_millis(30);
         let setup = Setup {
             systems,
-            syncs: vec![rules],
+            syncs,
             store: Arc::clone(&self.store),
             clock: Arc::new(MovedClock(Arc::clone(&self.ahead_micros))),
             options,
@@ -118,29 +133,42 @@ impl Stage {
     }
 
     /// The example's rules, as `concord run` compiles them.
-    async fn rules(&self, systems: &[(SystemName, Arc<dyn Connector>)]) -> SyncRules {
-        let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../examples/salesforce-accounts.json");
+    async fn rules(&self, systems: &[(SystemName, Arc<dyn Connector>)]) -> Vec<SyncRules> {
+        let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../examples").join(self.example);
         let loaded = config::load(&[path], KINDS);
-        let config: Config = loaded.config.unwrap();
-        let sync = &config.syncs[0];
-        let (source, target) = sync.pair().unwrap();
+        let config: Config = loaded.config.unwrap_or_else(|| panic!("{:#?}", loaded.diagnostics));
         let mut facts = Vec::new();
-        for ((_, connector), object) in systems.iter().zip([source.object_name(), target.object_name()]) {
-            let schema = connector.schema(&object).await.unwrap();
-            let count = connector.count(&schema.object).await.unwrap();
-            facts.push(MemberFacts { schema, capabilities: connector.capabilities().clone(), count: Some(count) });
+        let mut referred = Vec::new();
+        for sync in &config.syncs {
+            let (source, target) = sync.pair().unwrap();
+            let mut of_sync = Vec::new();
+            for ((_, connector), object) in systems.iter().zip([source.object_name(), target.object_name()]) {
+                let schema = connector.schema(&object).await.unwrap();
+                let count = connector.count(&schema.object).await.unwrap();
+                of_sync.push(MemberFacts { schema, capabilities: connector.capabilities().clone(), count: Some(count) });
+            }
+            let members = [&source.system, &target.system].into_iter().zip(&of_sync);
+            let members = members.map(|(system, facts)| (system.clone(), facts.schema.clone())).collect();
+            let id = self.store.sync_id(sync.name.as_str()).await.unwrap();
+            referred.push(Referred { name: sync.name.clone(), id, members });
+            facts.push(of_sync);
         }
-        let id = self.store.sync_id(sync.name.as_str()).await.unwrap();
-        let subject = Subject { sync, pointer: "/syncs/0", places: &loaded.places, facts: (&facts[0], &facts[1]), id };
-        let compiled = plan::compile(&subject);
-        let mut rules = compiled.rules.unwrap_or_else(|| panic!("{:#?}", compiled.findings));
-        rules.layout = plan::layout_of(&*self.store, &rules).await.unwrap();
-        if self.few_large_batches {
-            (rules.batch_size, rules.parallelism) = (10_000, 1);
+        let mut all = Vec::new();
+        for (place, (sync, facts)) in config.syncs.iter().zip(&facts).enumerate() {
+            let (pointer, id) = (format!("/syncs/{place}"), referred[place].id);
+            let facts = (&facts[0], &facts[1]);
+            let subject = Subject { sync, pointer: &pointer, places: &loaded.places, facts, id, referred: &referred };
+            let compiled = plan::compile(&subject);
+            let mut rules = compiled.rules.unwrap_or_else(|| panic!("{:#?}", compiled.findings));
+            rules.layout = plan::layout_of(&*self.store, &rules).await.unwrap();
+            if self.few_large_batches {
+                (rules.batch_size, rules.parallelism) = (10_000, 1);
+            }
+            rules.retry.initial_delay = Duration::from_millis(50);
+            rules.retry.max_delay = Duration::from_secs(1);
+            all.push(rules);
         }
-        rules.retry.initial_delay = Duration::from_millis(50);
-        rules.retry.max_delay = Duration::from_secs(1);
-        rules
+        all
     }
 
     /// Stops in good order.
@@ -199,6 +227,11 @@ impl Stage {
         .await;
     }
 
+    /// Waits until a query shows these texts, one a row.
+    pub async fn wait_for_rows(&self, sql: &str, rows: &[&str]) {
+        wait_until(&format!("{sql} shows {rows:?}"), || async { self.rows(sql).await.concat() == rows }).await;
+    }
+
     pub async fn wait(&self, what: &str, holds: impl Fn() -> bool) {
         wait_until(what, || async { holds() }).await;
     }
@@ -218,6 +251,12 @@ impl Stage {
 
     pub async fn reviews(&self) -> Vec<Review> {
         self.store.reviews(None, true, 1_000).await.unwrap()
+    }
+
+    /// How many records of a sync wait for records that they refer to.
+    pub async fn waiting(&self, sync: &str) -> u64 {
+        let id = self.store.sync_id(sync).await.unwrap();
+        self.store.counts(id).await.unwrap().waiting
     }
 
     pub async fn wait_for_reviews(&self, count: usize) {

@@ -30,6 +30,7 @@ pub async fn pair(id: SyncId, systems: &[(SystemName, Arc<dyn Connector>)], obje
         name: (*left).to_owned(),
         group: index,
         owner: None,
+        reference: None,
         members: vec![Some(field(&members[0].schema, left)), Some(field(&members[1].schema, right))],
     });
     SyncRules {

@@ -205,6 +205,18 @@ impl Story {
         self.ask(Request::Resume(self.id())).await.unwrap();
     }
 
+    pub async fn pause_sync(&self, sync: SyncId) {
+        self.ask(Request::Pause(sync)).await.unwrap();
+    }
+
+    pub async fn resume_sync(&self, sync: SyncId) {
+        self.ask(Request::Resume(sync)).await.unwrap();
+    }
+
+    pub async fn try_resolve(&self, review: ReviewId, resolution: Resolution) -> Result<String> {
+        self.ask(Request::Resolve(review, resolution)).await
+    }
+
     pub async fn resolve(&self, review: ReviewId, resolution: Resolution) {
         self.ask(Request::Resolve(review, resolution)).await.unwrap();
     }
@@ -252,7 +264,11 @@ impl Story {
     }
 
     pub async fn ledger(&self) -> Vec<LedgerRow> {
-        let query = LedgerQuery { sync: Some(self.id()), limit: 10_000, ..LedgerQuery::default() };
+        self.ledger_of(self.id()).await
+    }
+
+    pub async fn ledger_of(&self, sync: SyncId) -> Vec<LedgerRow> {
+        let query = LedgerQuery { sync: Some(sync), limit: 10_000, ..LedgerQuery::default() };
         let mut rows = self.store.ledger(query).await.unwrap();
         rows.reverse();
         rows
@@ -271,7 +287,16 @@ impl Story {
 
     /// What waits for a person, newest first.
     pub async fn reviews(&self) -> Vec<Review> {
-        self.store.reviews(Some(self.id()), true, 1_000).await.unwrap()
+        self.reviews_of(self.id()).await
+    }
+
+    pub async fn reviews_of(&self, sync: SyncId) -> Vec<Review> {
+        self.store.reviews(Some(sync), true, 1_000).await.unwrap()
+    }
+
+    /// How many records of a sync wait for records that they refer to.
+    pub async fn waiting(&self, sync: SyncId) -> u64 {
+        self.store.counts(sync).await.unwrap().waiting
     }
 
     /// Waits until something waits for a person.

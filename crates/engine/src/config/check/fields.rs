@@ -92,13 +92,7 @@ fn check_mapping(checker: &mut Checker<'_>, subject: &Subject<'_>, mapping: &Fie
     if let Some(owner) = &mapping.owner {
         super::policies::name_is_known(checker, subject, owner, "owner", &[], &format!("{at}/owner"));
     }
-    if let Some(reference) = &mapping.reference {
-        let known: Vec<&str> = checker.config.syncs.iter().map(|sync| sync.name.as_str()).collect();
-        if !known.contains(&reference.as_str()) {
-            let message = format!("there is no sync `{reference}`{}", did_you_mean(reference, known));
-            checker.error(Code::ConfigUnknownName, &format!("{at}/reference"), message);
-        }
-    }
+    super::references::check(checker, subject, mapping, at);
 }
 
 /// Several fields on one side need a transformation that joins or splits them.

@@ -5,6 +5,7 @@ mod connections;
 mod fields;
 mod members;
 mod policies;
+mod references;
 mod rules;
 mod running;
 

@@ -116,6 +116,7 @@ impl<'a> Tally<'a> {
                 plan.unmatchable += 1;
                 plan.only_here += 1;
             });
+            self.count_referring(member, &looked.fields, 1);
             self.sample("only_here", member, &key, &looked, &[]);
             return;
         };
@@ -148,6 +149,7 @@ impl<'a> Tally<'a> {
             }
             // The held side is complete by now: this record is alone.
             self.count(member, |plan| plan.only_here += 1);
+            self.count_referring(member, &looked.fields, 1);
             self.sample("only_here", member, key, looked, &[]);
             return;
         };
@@ -160,7 +162,12 @@ impl<'a> Tally<'a> {
             }
             return;
         }
-        let differs: Box<[Differs]> = held.fields.iter().zip(&looked.fields).map(|(held, other)| differ(*held, *other)).collect();
+        let rules = self.rules;
+        let differs = |(field, (held, other)): (FieldIndex, (&u32, &u32))| match refers(rules, field) {
+            true => Differs::No,
+            false => differ(*held, *other),
+        };
+        let differs: Box<[Differs]> = held.fields.iter().zip(&looked.fields).enumerate().map(differs).collect();
         let fields: Vec<FieldIndex> =
             differs.iter().enumerate().filter(|(_, differs)| **differs != Differs::No).map(|(field, _)| field).collect();
         held.differs = Some(differs);
@@ -180,7 +187,10 @@ impl<'a> Tally<'a> {
                     self.count(1 - here, |plan| plan.left_alone += u64::from(theirs));
                 }
                 (1, 1) => self.matched(record.differs.as_deref().unwrap_or(&[])),
-                (_, 0) => self.count(here, |plan| plan.only_here += u64::from(record.here)),
+                (_, 0) => {
+                    self.count(here, |plan| plan.only_here += u64::from(record.here));
+                    self.count_referring(here, &record.fields, u64::from(record.here));
+                }
                 _ => {
                     self.report.ambiguous += 1;
                     self.report.review += 1;
@@ -235,6 +245,17 @@ impl<'a> Tally<'a> {
         if let Some(plan) = self.report.members.get_mut(member) {
             add(plan);
         }
+    }
+
+    /// Counts records that are only on one side and name records of other syncs: they are made after those.
+    fn count_referring(&mut self, member: MemberIndex, fields: &[u32], records: u64) {
+        let names = |(field, _): &(FieldIndex, _)| fields.get(*field).is_some_and(|shown| !matches!(*shown, ANYTHING | NULL));
+        let named: Vec<String> = self.rules.references().filter(names).map(|(_, reference)| reference.name.to_string()).collect();
+        self.count(member, |plan| {
+            for sync in named {
+                *plan.referring.entry(sync).or_default() += records;
+            }
+        });
     }
 
     fn sample(&mut self, kind: &'static str, member: MemberIndex, key: &str, looked: &Looked, fields: &[FieldIndex]) {
@@ -301,6 +322,10 @@ fn look(rules: &SyncRules, member: MemberIndex, held: MemberIndex, record: &Reco
     for (field, slot) in canonical.iter_mut().enumerate() {
         let Some(at) = rules.at(member, field) else { continue };
         let Some(value) = record.get(at.name.as_str()) else { continue };
+        if refers(rules, field) {
+            *slot = Some(value.clone());
+            continue;
+        }
         match at.mapping.to_canonical(value, || record.clone()) {
             Ok(value) => *slot = value,
             Err(_) => is_unfit |= at.outward,
@@ -313,6 +338,11 @@ fn look(rules: &SyncRules, member: MemberIndex, held: MemberIndex, record: &Reco
     for (field, value) in canonical.iter().enumerate() {
         let judge = judge_of(rules, held, field);
         let own = rules.at(member, field).and_then(|at| record.get(at.name.as_str()));
+        if refers(rules, field) {
+            // What it names has another key on each side: whether that is the same is known once it is linked.
+            fields.push(own.map_or(ANYTHING, fingerprint_of));
+            continue;
+        }
         fields.push(match (judge, value) {
             (None, _) => ANYTHING,
             (Some(judge), _) if judge == member => own.map_or(ANYTHING, fingerprint_of),
@@ -329,6 +359,11 @@ fn look(rules: &SyncRules, member: MemberIndex, held: MemberIndex, record: &Reco
     }
     let (fingerprint, match_values) = match_fingerprint(rules, &canonical);
     Looked { fingerprint, fields: fields.into_boxed_slice(), canonical, match_values, is_unfit }
+}
+
+/// Whether a field names a record of another sync.
+fn refers(rules: &SyncRules, field: FieldIndex) -> bool {
+    rules.fields.get(field).is_some_and(|field| field.reference.is_some())
 }
 
 /// The member in whose terms a field is compared: one that is written to; `None` where the field is not on both sides.

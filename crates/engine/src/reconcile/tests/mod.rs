@@ -14,6 +14,7 @@ mod loops;
 mod losses;
 #[cfg(feature = "failpoints")]
 mod planted;
+mod references;
 mod rejects;
 mod remapping;
 mod returns;

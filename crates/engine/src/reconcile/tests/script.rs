@@ -148,6 +148,7 @@ fn decide(world: &mut World, ruling: Option<&Ruling>, told: &mut String) {
                 asks.iter().map(|(field, value)| format!("{}={}", world.rules.fields[*field].name, show(value))).collect();
             writeln!(told, "look for {}", asks.join(", ")).unwrap();
         }
+        Err(Need::Referred(unknown)) => writeln!(told, "wait for {unknown:?}").unwrap(),
         Err(Need::Read(members)) => writeln!(told, "read {members:?}").unwrap(),
     }
 }

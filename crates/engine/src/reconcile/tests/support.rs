@@ -97,7 +97,7 @@ fn field_rules(name: &str, group: usize, members: usize) -> FieldRules {
         write_back: false,
         lossy: false,
     };
-    FieldRules { name: name.to_owned(), group, owner: None, members: vec![Some(at); members] }
+    FieldRules { name: name.to_owned(), group, owner: None, reference: None, members: vec![Some(at); members] }
 }
 
 /// How a member has a field, to be changed by a test.

@@ -8,7 +8,7 @@ use crate::ledger::LedgerRow;
 use crate::link::{Cells, Link, LinkId, Pending, ReviewId, Shown, Standing};
 use crate::map::{member_record, wanted};
 use crate::reconcile::{
-    Decision, Folded, Need, Outcome, Patch, Ruling, Uniqueness, Written, decide_knowing, fold, patch, refine_times, settle,
+    Decision, Folded, Known, Need, Outcome, Patch, Ruling, Uniqueness, Written, decide_knowing, fold, patch, refine_times, settle,
 };
 use crate::record::{Key, Record};
 use crate::review::Review;
@@ -190,8 +190,8 @@ impl World {
         let unique = if ruling.is_some() { Uniqueness::Waived } else { Uniqueness::Known(self.unique.clone()) };
         let now = Moment(self.now);
         let (rules, link, pending) = (&self.rules, &self.link, &self.pending);
-        let first = decide_knowing(rules, link, pending, ruling, &unique, now, &mut self.next_review);
-        let second = decide_knowing(rules, link, pending, ruling, &unique, now, &mut again);
+        let first = decide_knowing(rules, link, pending, ruling, known(&unique), now, &mut self.next_review);
+        let second = decide_knowing(rules, link, pending, ruling, known(&unique), now, &mut again);
         assert_eq!((&first, self.next_review), (&second, again), "the same input decided differently");
         first
     }
@@ -213,7 +213,7 @@ impl World {
         let none = vec![None; self.records.len()];
         let mut next = self.next_review;
         let unique = Uniqueness::Known(self.unique.clone());
-        match decide_knowing(&self.rules, &self.link, &none, None, &unique, Moment(self.now), &mut next) {
+        match decide_knowing(&self.rules, &self.link, &none, None, known(&unique), Moment(self.now), &mut next) {
             Outcome::Decided(again) => {
                 assert!(!again.changed, "deciding again with nothing pending changed\n{:?}\nto\n{:?}", self.link, again.link);
                 assert!(again.ledger.is_empty() && again.closed.is_empty());
@@ -241,6 +241,7 @@ impl World {
                 continue;
             }
             match patch(&self.rules, &self.link, member) {
+                Patch::Awaits => panic!("refers to nothing"),
                 Patch::Waits => {}
                 Patch::Nothing => {
                     self.link.sides[member].owes.clear();
@@ -437,4 +438,9 @@ fn describe(operation: &Operation) -> String {
 
 pub fn show(value: &Value) -> String {
     value.to_plain_text().unwrap_or_else(|| "null".to_owned())
+}
+
+/// Nothing refers to anything in these worlds.
+fn known(unique: &Uniqueness) -> Known<'_> {
+    Known { unique, references: &crate::references::NONE }
 }

@@ -8,6 +8,7 @@ use crate::clock::Moment;
 use crate::error::Result;
 use crate::ledger::LedgerRow;
 use crate::link::{Life, Link, LinkId, MemberIndex, Pending, SyncId};
+use crate::references::Awaited;
 use crate::review::Review;
 use crate::store::{Address, Transaction};
 use rusqlite::{OptionalExtension, params};
@@ -56,6 +57,7 @@ pub(super) fn apply(database: &mut Database, encoded: &Encoded) -> Result<()> {
     keys(database, &transaction.keys)?;
     pending(database, &transaction.pending, &encoded.pending)?;
     owed(database, &transaction.owed)?;
+    waits(database, &transaction.waits)?;
     reservations(database, &transaction.reservations)?;
     flights(database, transaction, &encoded.opened)?;
     ledger(database, &transaction.ledger, &encoded.ledger)?;
@@ -137,6 +139,16 @@ pub(super) fn forget(database: &mut Database, id: i64) -> Result<()> {
     while let Some(row) = rows.next()? {
         counters.add(Counter::Owed, row.get(0)?, row.get(1)?, -1);
     }
+    drop(rows);
+    drop(debts);
+    sync.map_or(Ok(()), |sync| wait_no_longer(database, sync, id))
+}
+
+/// Removes what a link waits for.
+fn wait_no_longer(database: &mut Database, sync: i64, link: i64) -> Result<()> {
+    let Database { connection, counters, .. } = database;
+    let removed = connection.prepare_cached("DELETE FROM waits WHERE sync = ?1 AND link = ?2")?.execute([sync, link])?;
+    counters.add(Counter::Waiting, sync, 0, -i64::from(removed > 0));
     Ok(())
 }
 
@@ -206,6 +218,19 @@ fn owed(database: &mut Database, owed: &[(SyncId, MemberIndex, LinkId, Option<Mo
             None => 0,
         };
         counters.add(Counter::Owed, sync, member, more);
+    }
+    Ok(())
+}
+
+fn waits(database: &mut Database, waits: &[(SyncId, LinkId, Vec<Awaited>)]) -> Result<()> {
+    for (sync, link, awaited) in waits {
+        let (sync, link) = (i64::from(sync.0), to_sql(link.0)?);
+        wait_no_longer(database, sync, link)?;
+        let mut put = database.connection.prepare_cached("INSERT INTO waits (awaited, link, sync) VALUES (?1, ?2, ?3)")?;
+        for awaited in awaited {
+            put.execute(params![awaited.encode(), link, sync])?;
+        }
+        database.counters.add(Counter::Waiting, sync, 0, i64::from(!awaited.is_empty()));
     }
     Ok(())
 }

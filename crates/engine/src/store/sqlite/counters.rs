@@ -18,10 +18,11 @@ pub(super) enum Counter {
     Owed,
     OpenReviews,
     Ledger,
+    Waiting,
 }
 
 impl Counter {
-    const ALL: [Counter; 8] = [
+    const ALL: [Counter; 9] = [
         Counter::LastLink,
         Counter::LastFlight,
         Counter::LastReview,
@@ -30,6 +31,7 @@ impl Counter {
         Counter::Owed,
         Counter::OpenReviews,
         Counter::Ledger,
+        Counter::Waiting,
     ];
 
     fn name(self) -> &'static str {
@@ -42,6 +44,7 @@ impl Counter {
             Counter::Owed => "owed",
             Counter::OpenReviews => "open_reviews",
             Counter::Ledger => "ledger",
+            Counter::Waiting => "waiting",
         }
     }
 }

@@ -24,6 +24,7 @@ use crate::flight::Flight;
 use crate::ledger::LedgerRow;
 use crate::link::{Link, LinkId, MemberIndex, Pending, ReviewId, SyncId};
 use crate::record::{FeedName, SystemName};
+use crate::references::Awaited;
 use crate::review::Review;
 use apply::Encoded;
 use async_trait::async_trait;
@@ -201,6 +202,19 @@ impl Store for SqliteStore {
 
     async fn next_owed(&self, sync: SyncId, member: MemberIndex) -> Result<Option<Moment>> {
         self.read(move |database| reads::next_owed(database, sync, member)).await
+    }
+
+    async fn waiting(&self, awaited: &Awaited, after: LinkId, limit: usize) -> Result<Vec<LinkId>> {
+        let awaited = awaited.clone();
+        self.read(move |database| reads::waiting(database, &awaited, after, limit)).await
+    }
+
+    async fn scan_waiting(&self, sync: SyncId, after: LinkId, limit: usize) -> Result<Vec<LinkId>> {
+        self.read(move |database| reads::scan_waiting(database, sync, after, limit)).await
+    }
+
+    async fn waits_of(&self, sync: SyncId, link: LinkId) -> Result<Vec<Awaited>> {
+        self.read(move |database| reads::waits_of(database, sync, link)).await
     }
 
     async fn reserved(&self, sync: SyncId, values: Vec<Vec<u8>>) -> Result<Vec<Option<LinkId>>> {

@@ -11,6 +11,7 @@ use crate::flight::Flight;
 use crate::ledger::LedgerRow;
 use crate::link::{Link, LinkId, MemberIndex, Pending, ReviewId, SyncId};
 use crate::record::{FeedName, SystemName};
+use crate::references::Awaited;
 use crate::review::Review;
 use crate::store::{Address, Counts, Identity, LedgerQuery, LinkState, Lookup, Recalled};
 use rusqlite::{CachedStatement, OptionalExtension, Params, Row, params};
@@ -161,6 +162,31 @@ pub(super) fn next_owed(database: &mut Database, sync: SyncId, member: MemberInd
     Ok(due.map(Moment))
 }
 
+pub(super) fn waiting(database: &mut Database, awaited: &Awaited, after: LinkId, rows: usize) -> Result<Vec<LinkId>> {
+    let mut select =
+        database.connection.prepare_cached("SELECT link FROM waits WHERE awaited = ?1 AND link > ?2 ORDER BY link LIMIT ?3")?;
+    let place = params![awaited.encode(), to_sql(after.0)?, limit(rows)];
+    collect(&mut select, place, |row| Ok(LinkId(from_sql(row.get(0)?)?)))
+}
+
+pub(super) fn scan_waiting(database: &mut Database, sync: SyncId, after: LinkId, rows: usize) -> Result<Vec<LinkId>> {
+    let mut select = database
+        .connection
+        .prepare_cached("SELECT DISTINCT link FROM waits WHERE sync = ?1 AND link > ?2 ORDER BY link LIMIT ?3")?;
+    let place = params![sync.0, to_sql(after.0)?, limit(rows)];
+    collect(&mut select, place, |row| Ok(LinkId(from_sql(row.get(0)?)?)))
+}
+
+pub(super) fn waits_of(database: &mut Database, sync: SyncId, link: LinkId) -> Result<Vec<Awaited>> {
+    let mut select =
+        database.connection.prepare_cached("SELECT awaited FROM waits WHERE sync = ?1 AND link = ?2 ORDER BY awaited")?;
+    let found = collect(&mut select, params![sync.0, to_sql(link.0)?], |row| {
+        let bytes: Vec<u8> = row.get(0)?;
+        Ok(Awaited::decode(&bytes))
+    })?;
+    Ok(found.into_iter().flatten().collect())
+}
+
 pub(super) fn reserved(database: &mut Database, sync: SyncId, values: &[Vec<u8>]) -> Result<Vec<Option<LinkId>>> {
     let mut select = database.connection.prepare_cached("SELECT link FROM reservations WHERE sync = ?1 AND value = ?2")?;
     let mut holders = Vec::with_capacity(values.len());
@@ -249,6 +275,7 @@ pub(super) fn counts(database: &mut Database, sync: SyncId) -> Result<Counts> {
         links: counters.of_sync(Counter::Links, sync)?,
         pending: counters.of_members(Counter::Pending, sync)?,
         owed: counters.of_members(Counter::Owed, sync)?,
+        waiting: counters.of_sync(Counter::Waiting, sync)?,
         reviews: counters.of_sync(Counter::OpenReviews, sync)?,
         ledger: counters.of_sync(Counter::Ledger, sync)?,
     })

@@ -52,6 +52,17 @@ async fn a_store_of_format_1_opens_and_shows_what_it_held() {
 }
 
 #[tokio::test]
+async fn a_store_of_format_2_opens_and_shows_what_it_held() {
+    if std::env::var_os("CONCORD_WRITE_FIXTURE").is_some_and(|number| number == "2") {
+        write_fixture(tempfile::tempdir().unwrap().path(), 2).await;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::copy(fixtures().join("format_2.sqlite"), folder.path().join("concord.db")).unwrap();
+    let expected = std::fs::read_to_string(fixtures().join("format_2.txt")).unwrap();
+    assert_eq!(contents(folder.path()).await, expected);
+}
+
+#[tokio::test]
 async fn a_newer_format_is_refused_and_not_touched() {
     let folder = tempfile::tempdir().unwrap();
     drop(open(&folder));

@@ -19,6 +19,7 @@ use crate::link::{
     Agreed, FlightId, Group, Held, Life, Link, LinkHold, LinkId, MemberIndex, Pending, ReviewId, Shown, Side, Standing, SyncId,
 };
 use crate::record::{FeedName, Key, Record, SystemName};
+use crate::references::Awaited;
 use crate::review::{Review, Subject};
 use crate::store::{Address, Counts, LedgerQuery, Store, Transaction};
 use crate::value::Value;
@@ -193,6 +194,10 @@ pub(super) fn sample() -> Transaction {
             ),
         ],
         owed: vec![(SyncId(1), 0, LinkId(1), Some(Moment(30))), (SyncId(1), 0, LinkId(2), Some(Moment(10)))],
+        waits: vec![
+            (SyncId(1), LinkId(1), vec![Awaited::Key(address(2, 1, 77)), Awaited::Record(LinkId(3))]),
+            (SyncId(1), LinkId(2), vec![Awaited::Record(LinkId(3))]),
+        ],
         reservations: vec![(SyncId(1), b"ada@example.org".to_vec(), Some(LinkId(2)))],
         opened: vec![flight(8, 1).into()],
         closed: vec![],
@@ -216,6 +221,7 @@ pub(super) struct Picture {
     pub keys: BTreeMap<Address, LinkId>,
     pub pending: Vec<(Address, Pending)>,
     pub owed: Vec<(SyncId, MemberIndex, Vec<LinkId>, Option<Moment>)>,
+    pub waits: Vec<(SyncId, LinkId, Vec<Awaited>)>,
     pub reserved: Vec<(SyncId, Vec<Option<LinkId>>)>,
     pub flights: Vec<Flight>,
     pub settings: Vec<(String, Vec<u8>)>,
@@ -246,6 +252,9 @@ pub(super) async fn picture(store: &SqliteStore, addresses: &[Address], values: 
     for sync in SYNCS {
         picture.links.extend(store.scan_links(sync, LinkId(0), EVERYTHING).await.unwrap());
         picture.pending.extend(store.scan_pending(sync, None, EVERYTHING).await.unwrap());
+        for link in store.scan_waiting(sync, LinkId(0), EVERYTHING).await.unwrap() {
+            picture.waits.push((sync, link, store.waits_of(sync, link).await.unwrap()));
+        }
         picture.reserved.push((sync, store.reserved(sync, values.to_vec()).await.unwrap()));
         picture.counts.push(store.counts(sync).await.unwrap());
         for member in MEMBERS {

@@ -152,6 +152,7 @@ impl Model {
             links: self.links.values().filter(|link| link.sync == sync).count() as u64,
             pending: per_member(&|m| self.pending.keys().filter(|a| a.sync == sync && a.member == m).count()),
             owed: per_member(&|m| self.debts(sync, m).len()),
+            waiting: 0,
             reviews: self.reviews.values().filter(|r| r.sync == sync && r.closed.is_none()).count() as u64,
             ledger: self.ledger.iter().filter(|row| row.sync == sync).count() as u64,
         }

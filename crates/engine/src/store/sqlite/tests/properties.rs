@@ -84,6 +84,7 @@ fn a_transaction() -> impl Strategy<Value = Transaction> {
     (first, second).prop_map(
         |((positions, links, forgotten, keys, waiting, owed), (reserved, opened, closed, rows, reviews, ended, settings))| {
             Transaction {
+                waits: Vec::new(),
                 positions: positions.into_iter().map(|(s, f, p)| (s.into(), f.into(), Position(p))).collect(),
                 links: shared(links),
                 forgotten: forgotten.into_iter().map(LinkId).collect(),

@@ -18,13 +18,14 @@ async fn every_table_gives_back_what_it_was_given_after_a_reopening() {
     assert_eq!(shown.pending.into_iter().map(|(address, pending)| (address, Some(pending))).collect::<Vec<_>>(), written.pending);
     assert_eq!(shown.owed[0], (SyncId(1), 0, vec![LinkId(2), LinkId(1)], Some(Moment(10))));
     assert_eq!(shown.owed[1], (SyncId(1), 1, vec![], None));
+    assert_eq!(shown.waits, written.waits);
     assert_eq!(shown.reserved, vec![(SyncId(1), vec![Some(LinkId(2))]), (SyncId(2), vec![None])]);
     assert_eq!(shown.flights.into_iter().map(Arc::new).collect::<Vec<_>>(), written.opened);
     assert_eq!(shown.settings, vec![("pause/crm".to_owned(), vec![]), ("plan/1".to_owned(), vec![7])]);
     assert_eq!(shown.reviews, written.reviews.iter().rev().cloned().collect::<Vec<_>>());
     assert_eq!(shown.open_reviews, vec![written.reviews[0].clone()]);
     assert_eq!(shown.ledger, written.ledger.iter().rev().cloned().collect::<Vec<_>>());
-    let counts = Counts { links: 2, pending: vec![(0, 1), (1, 1)], owed: vec![(0, 2)], reviews: 1, ledger: 2 };
+    let counts = Counts { links: 2, pending: vec![(0, 1), (1, 1)], owed: vec![(0, 2)], waiting: 2, reviews: 1, ledger: 2 };
     assert_eq!(shown.counts, vec![counts, Counts { links: 1, ..Counts::default() }]);
 }
 
@@ -270,9 +271,35 @@ async fn expiry_removes_what_is_older_and_no_longer_needed_and_keeps_the_numbers
     assert_eq!(shown.ledger.len(), 200);
     assert!(shown.ledger.iter().all(|row| row.at >= Moment(2300)));
     assert_eq!(shown.reviews, vec![review(3, 1, Some(2400)), review(1, 1, None)]);
-    assert_eq!(shown.counts[0], Counts { links: 4, pending: vec![(0, 1)], owed: vec![], reviews: 1, ledger: 200 });
+    assert_eq!(shown.counts[0], Counts { links: 4, pending: vec![(0, 1)], owed: vec![], waiting: 0, reviews: 1, ledger: 200 });
 
     let rest = store.expire(Moment(i64::MAX), Moment(i64::MAX)).await.unwrap();
     assert_eq!(rest, 200 + 1 + 1);
     assert_eq!(picture(&store, &[], &[]).await.last_numbers, (5, 0, 3));
+}
+
+#[tokio::test]
+async fn whoever_waits_is_found_by_what_it_waits_for_until_it_waits_no_longer() {
+    let store = in_memory();
+    let (key, record) = (Awaited::Key(address(1, 0, 5)), Awaited::Record(LinkId(5)));
+    let waits = vec![
+        (SyncId(2), LinkId(1), vec![key.clone()]),
+        (SyncId(2), LinkId(2), vec![key.clone(), record.clone()]),
+        (SyncId(3), LinkId(3), vec![key.clone()]),
+    ];
+    let links = shared([link(1, 2), link(2, 2), link(3, 3)]);
+    submit(&store, Transaction { links, waits, ..Transaction::default() }).await.unwrap();
+    assert_eq!(store.waiting(&key, LinkId(0), 10).await.unwrap(), [LinkId(1), LinkId(2), LinkId(3)]);
+    assert_eq!(store.waiting(&key, LinkId(1), 1).await.unwrap(), [LinkId(2)]);
+    assert_eq!(store.waiting(&record, LinkId(0), 10).await.unwrap(), [LinkId(2)]);
+    assert_eq!(store.scan_waiting(SyncId(2), LinkId(0), 10).await.unwrap(), [LinkId(1), LinkId(2)]);
+    assert_eq!(store.counts(SyncId(2)).await.unwrap().waiting, 2);
+
+    // Written whole: what is not named any more is not waited for, and a link that goes waits for nothing.
+    let waits = vec![(SyncId(2), LinkId(1), Vec::new()), (SyncId(2), LinkId(2), vec![record.clone()])];
+    submit(&store, Transaction { waits, forgotten: vec![LinkId(3)], ..Transaction::default() }).await.unwrap();
+    assert_eq!(store.waiting(&key, LinkId(0), 10).await.unwrap(), []);
+    assert_eq!(store.waits_of(SyncId(2), LinkId(2)).await.unwrap(), [record]);
+    assert_eq!(store.counts(SyncId(2)).await.unwrap().waiting, 1);
+    assert_eq!(store.counts(SyncId(3)).await.unwrap().waiting, 0);
 }

@@ -1,0 +1,78 @@
+//! Accounts and contacts in a hosted CRM and a database: a contact names its account by the id that it has on its side.
+
+use super::stage::Stage;
+use crate::support::wait_until;
+use serde_json::json;
+
+const WHOSE: &str = "SELECT c.last_name || ' of ' || coalesce(a.account_name, 'nobody') FROM contacts c
+    LEFT JOIN accounts a ON a.id = c.account_id ORDER BY 1";
+
+#[tokio::test]
+async fn a_contacts_account_is_the_same_account_on_both_sides() {
+    let stage = Stage::contacts(json!({})).await.start().await;
+    stage.row("INSERT INTO accounts (account_name) VALUES ('Acme')").await;
+    stage.row("INSERT INTO contacts (last_name, account_id) SELECT 'Ann', id FROM accounts").await;
+    stage.wait("a contact", || stage.org.records("Contact").len() == 1).await;
+    let acme = stage.accounts()[0]["Id"].clone();
+    assert_eq!(stage.org.records("Contact")[0]["AccountId"], acme);
+
+    // Made together in the org, the contact may be told of before its account.
+    let bolt = stage.org.create("Account", json!({"Name": "Bolt"}));
+    let bob = stage.org.create("Contact", json!({"LastName": "Bob", "AccountId": bolt}));
+    stage.wait_for_rows(WHOSE, &["Ann of Acme", "Bob of Bolt"]).await;
+    stage.org.update("Contact", &bob, json!({"AccountId": acme}));
+    stage.wait_for_rows(WHOSE, &["Ann of Acme", "Bob of Acme"]).await;
+    stage.row("UPDATE contacts SET account_id = NULL WHERE last_name = 'Bob'").await;
+    stage
+        .wait("nobody's", || stage.org.records("Contact").iter().any(|one| one["Id"] == json!(bob) && one["AccountId"].is_null()))
+        .await;
+    assert_eq!(stage.waiting("contacts").await, 0);
+    assert!(stage.reviews().await.is_empty(), "{:#?}", stage.reviews().await);
+    stage.stop().await;
+}
+
+#[tokio::test]
+async fn contacts_are_loaded_after_their_accounts_and_accounts_that_name_each_other_are_joined() {
+    let stage = Stage::contacts(json!({})).await;
+    let mut ids = Vec::new();
+    for number in 0..40 {
+        ids.push(stage.org.create("Account", json!({"Name": format!("crm {number}")})));
+        stage.org.create("Contact", json!({"LastName": format!("c{number}"), "AccountId": ids[number]}));
+    }
+    stage.org.update("Account", &ids[0], json!({"ParentId": ids[1]}));
+    stage.row("INSERT INTO accounts (id, account_name, parent_id) VALUES (1, 'one', 2), (2, 'two', 1)").await;
+    stage.row("INSERT INTO contacts (last_name, account_id) VALUES ('x', 1), ('y', 2)").await;
+    let stage = stage.start().await;
+    stage.shows("SELECT count(*) FROM contacts WHERE sf_id IS NOT NULL AND account_id IS NOT NULL", "42").await;
+    let of = |name: &str| stage.accounts().into_iter().find(|one| one["Name"] == json!(name)).unwrap_or_default();
+    stage
+        .wait("joined", || of("one").get("ParentId") == of("two").get("Id") && of("two").get("ParentId") == of("one").get("Id"))
+        .await;
+    stage.shows("SELECT count(*) FROM accounts a JOIN accounts p ON p.id = a.parent_id WHERE a.account_name = 'crm 0' AND p.account_name = 'crm 1'", "1").await;
+    assert!(stage.reviews().await.is_empty(), "{:#?}", stage.reviews().await);
+    stage.stop().await;
+}
+
+#[tokio::test]
+async fn a_contact_waits_while_its_account_is_refused_and_a_kill_changes_nothing() {
+    let rules =
+        json!({"validation": [{"object": "Account", "when": "Name = 'Bad'", "message": "Not this one", "field": "Name"}]});
+    let stage = Stage::contacts(rules).await.start().await;
+    stage.row("INSERT INTO accounts (account_name) VALUES ('Bad')").await;
+    stage.row("INSERT INTO contacts (last_name, account_id) SELECT 'Ann', id FROM accounts").await;
+    stage.wait_for_reviews(1).await;
+    let waiting = async |stage: &Stage| stage.waiting("contacts").await == 1;
+    wait_until("the contact waits", || waiting(&stage)).await;
+    let stage = stage.crash().await.start().await;
+    stage.row("UPDATE accounts SET account_name = 'Good'").await;
+    stage.wait("a contact", || stage.org.records("Contact").len() == 1).await;
+    assert_eq!(stage.org.records("Contact")[0]["AccountId"], stage.accounts()[0]["Id"]);
+    stage.wait_for_reviews(0).await;
+    // The account goes, and with it what the org deletes along with it.
+    let id = stage.accounts()[0]["Id"].as_str().unwrap().to_owned();
+    stage.org.delete("Account", &id);
+    stage.shows("SELECT count(*) FROM accounts", "0").await;
+    stage.shows("SELECT count(*) FROM contacts", "0").await;
+    assert_eq!(stage.waiting("contacts").await, 0);
+    stage.stop().await;
+}
