@@ -202,12 +202,34 @@ impl World {
         Ok(Load { seconds, cpu_seconds, calls })
     }
 
-    /// Calls that a piece of work takes, until the database shows its end and nothing is left to do.
-    async fn calls_of(&self, sql: &str, end: &str) -> Result<u64> {
+    /// Calls that a thousand changes of this kind take, until the org has committed all of them and nothing is left to do.
+    async fn calls_of(&self, sql: &str, kind: &str) -> Result<u64> {
+        let mut since = self.newest_event(0).await?;
         let before = self.org.calls().await?;
         self.session.batch_execute(sql).await?;
-        self.shows(end).await?;
+        let deadline = Instant::now() + WAIT_MAX;
+        let mut committed = 0;
+        while committed < COUNTED {
+            let events = self.org.events(since).await?;
+            since = events.last().map_or(since, replay_id);
+            let of_kind = events.iter().filter(|event| event.get("change").and_then(Json::as_str) == Some(kind));
+            committed += of_kind.filter_map(|event| Some(event.get("ids")?.as_array()?.len())).sum::<usize>();
+            if Instant::now() > deadline {
+                return Err(format!("only {committed} of {COUNTED} changes have reached the org").into());
+            }
+            tokio::time::sleep(LOOK_INTERVAL).await;
+        }
+        self.concord.wait_until_level().await?;
         Ok(self.org.calls().await? - before)
+    }
+
+    /// The replay id of the newest event.
+    async fn newest_event(&self, since: u64) -> Result<u64> {
+        let mut since = since;
+        while let Some(last) = self.org.events(since).await?.last() {
+            since = replay_id(last);
+        }
+        Ok(since)
     }
 
     /// Waits until a query answers true, and Concord says that both sides are level.
@@ -275,25 +297,13 @@ pub async fn run(rows: usize, edits: usize, places: &Places) -> Result<Hosted> {
 
 /// What a thousand changes of each kind cost.
 async fn calls(world: &World, ids: &[String]) -> Result<[u64; 4]> {
-    let updated = world
-        .calls_of(
-            &format!("UPDATE accounts SET industry_type = 'Energy' WHERE id <= {COUNTED}"),
-            // The org's stamp comes back with each.
-            &format!("SELECT count(*) = {COUNTED} FROM accounts WHERE id <= {COUNTED} AND last_modified >= date_trunc('second', now()) - interval '15 min' AND industry_type = 'Energy'"),
-        )
-        .await?;
-    let made = world
-        .calls_of(
-            &format!("INSERT INTO accounts (account_name) SELECT 'made ' || n FROM generate_series(1, {COUNTED}) n"),
-            &format!("SELECT count(sf_id) = {COUNTED} FROM accounts WHERE account_name LIKE 'made %'"),
-        )
-        .await?;
-    let deleted = world
-        .calls_of(
-            "DELETE FROM accounts WHERE account_name LIKE 'made %'",
-            "SELECT count(*) = 0 FROM accounts WHERE account_name LIKE 'made %'",
-        )
-        .await?;
+    let updated =
+        world.calls_of(&format!("UPDATE accounts SET industry_type = 'Energy' WHERE id <= {COUNTED}"), "UPDATE").await?;
+    let insert = format!("INSERT INTO accounts (account_name) SELECT 'made ' || n FROM generate_series(1, {COUNTED}) n");
+    let made = world.calls_of(&insert, "CREATE").await?;
+    let ids_are_back = format!("SELECT count(sf_id) = {COUNTED} FROM accounts WHERE account_name LIKE 'made %'");
+    world.shows(&ids_are_back).await?;
+    let deleted = world.calls_of("DELETE FROM accounts WHERE account_name LIKE 'made %'", "DELETE").await?;
     let before = world.org.calls().await?;
     for id in ids.iter().take(COUNTED) {
         world.org.rename(id, "Renamed by a person").await?;
@@ -325,24 +335,22 @@ async fn latencies(world: &World, ids: &[String], edits: usize) -> Result<(Vec<f
     let committed_at =
         world.session.prepare("SELECT (extract(epoch FROM pg_xact_commit_timestamp($1::text::xid)) * 1000000)::bigint").await?;
     let (mut to_org, mut to_database) = (Vec::new(), Vec::new());
-    let mut since = world.org.events(0).await?.last().map_or(0, replay_id);
-    while let Some(last) = world.org.events(since).await?.last() {
-        since = replay_id(last);
-    }
+    let mut since = world.newest_event(0).await?;
     // The first edits fill caches and prepare statements; they are not counted.
     let unmeasured = edits.div_ceil(10).max(4);
     for (number, id) in (0..edits + unmeasured).zip(ids.iter().cycle()) {
         let name = format!("probe {number}");
         let took = if number % 2 == 0 {
             let transaction: String = world.session.query_one(&edit, &[&name, id]).await?.try_get(0)?;
-            // The org's stamp of our write comes back: so the org has it, and has noted when.
+            // The org's stamp of our write comes back: so the org has it, and has noted when. (What a listener is told ends
+            // with whether the stamp is the old one.)
             arrival(&mut told, &format!("{name}|false")).await?;
             let committed: i64 = world.session.query_one(&committed_at, &[&transaction]).await?.try_get(0)?;
             let shown = commit_of(world, &mut since, id).await?;
             shown - committed
         } else {
             world.org.rename(id, &name).await?;
-            let (at, _) = tokio::try_join!(arrival_of(&mut told, &name), async { Ok(()) })?;
+            let at = arrival(&mut told, &format!("{name}|false")).await?;
             at - commit_of(world, &mut since, id).await?
         };
         if number >= unmeasured {
@@ -377,11 +385,6 @@ async fn arrival(told: &mut mpsc::UnboundedReceiver<(String, i64)>, wanted: &str
     };
     let waited = tokio::time::timeout(WAIT_MAX, arrived).await.map_err(|_| format!("`{wanted}` did not arrive"))?;
     Ok(waited.ok_or("the listener was cut off")?)
-}
-
-/// When the database told of an edit that came from the org: with a new stamp.
-async fn arrival_of(told: &mut mpsc::UnboundedReceiver<(String, i64)>, name: &str) -> Result<i64> {
-    arrival(told, &format!("{name}|false")).await
 }
 
 /// The figures as a table.

@@ -155,7 +155,8 @@ impl Desk {
     }
 
     pub fn touch(&mut self, link: LinkId) {
-        if !self.touched.contains(&link) || self.touched.len() > 64 {
+        // A long list is not searched: what it holds twice is looked at once all the same.
+        if self.touched.len() > 64 || !self.touched.contains(&link) {
             self.touched.push(link);
         }
     }
