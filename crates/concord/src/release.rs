@@ -47,9 +47,6 @@ async fn let_go(
     for sync in &written.config.syncs {
         let Some((source, target)) = sync.pair() else { continue };
         let id = store.sync_id(sync.name.as_str()).await?;
-        if !mirror::has_begun(store, id).await? {
-            continue;
-        }
         if let Some(own) = connector.for_one_sync(&mirror::feed_of(id)).filter(|_| source.system == *name) {
             own.release(&[source.object_name()]).await?;
         }

@@ -4,7 +4,7 @@
 use super::client::{Lease, column};
 use super::freeze::is_binary_portable;
 use super::schema::Table;
-use super::steps::{carefully, in_one_go, need_no_answer, sayable, statements};
+use super::steps::{carefully, concerns_records, in_one_go, need_no_answer, sayable, statements};
 use super::{Shared, errors};
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -58,8 +58,9 @@ pub async fn objection(shared: &Shared, object: &ObjectName) -> Result<Option<St
         return Ok(Some(format!("row level security hides records of {object} from us")));
     }
     let mut lease = shared.readers.lease().await?;
-    let sql = "SELECT EXISTS (SELECT FROM pg_catalog.pg_constraint WHERE conrelid = $1 AND contype = 'f' AND confrelid <> $1), \
-        EXISTS (SELECT FROM pg_catalog.pg_index WHERE indrelid = $1 AND indisprimary AND NOT indimmediate), \
+    let sql = "SELECT EXISTS (SELECT FROM pg_catalog.pg_constraint WHERE contype = 'f' AND (conrelid = $1 OR confrelid = $1)), \
+        EXISTS (SELECT FROM pg_catalog.pg_constraint WHERE conrelid = $1 AND condeferrable) \
+            OR EXISTS (SELECT FROM pg_catalog.pg_trigger WHERE tgrelid = $1 AND tgdeferrable), \
         to_regclass('concord.mirrors') IS NOT NULL AND to_regclass('concord.loaded') IS NOT NULL, \
         CASE WHEN to_regnamespace('concord') IS NULL THEN has_database_privilege(current_database(), 'CREATE') \
         ELSE has_schema_privilege('concord', 'CREATE, USAGE') END";
@@ -68,9 +69,11 @@ pub async fn objection(shared: &Shared, object: &ObjectName) -> Result<Option<St
     let (refers, deferred, there, may): (bool, bool, bool, bool) =
         (column(&row, 0)?, column(&row, 1)?, column(&row, 2)?, column(&row, 3)?);
     Ok(if refers {
-        Some(format!("{object} refers to records of other tables, which must be there first"))
+        Some(format!(
+            "records of {object} refer to others, or others to them: foreign keys give an order that one table's log has not"
+        ))
     } else if deferred {
-        Some(format!("the key of {object} is checked at the end of transactions only (DEFERRABLE)"))
+        Some(format!("something about {object} is checked at the end of transactions only (DEFERRABLE)"))
     } else if !(there || may && shared.config.allow_ddl) {
         Some(format!("the progress is kept in the schema `{OUR_SCHEMA}` of the target, which we may not make"))
     } else {
@@ -198,7 +201,7 @@ impl MirrorSession for Session {
                     return Ok(());
                 }
                 // Dropped, the session ends, and with it what was begun in it.
-                Err(error) if error.may_be_one_records() => drop(lease),
+                Err(error) if concerns_records(&error) => drop(lease),
                 Err(error) => {
                     self.shared.forget_if_stale(&self.table.schema.object, &error);
                     return Err(error);

@@ -10,7 +10,7 @@ use super::transaction::{Answer, pipelined, plain, query};
 use concord_engine::error::{Code, Error, Result};
 use concord_engine::mirror::batch::{Step, segments};
 use concord_engine::mirror::bulk::Helper;
-use concord_engine::record::{FieldName, Key};
+use concord_engine::record::{FieldName, Key, Record};
 use concord_engine::value::Value;
 use std::collections::BTreeMap;
 use tokio_postgres::Row;
@@ -252,11 +252,14 @@ pub async fn carefully(
         lease.execute("SAVEPOINT part", doing).await?;
         match one_after_the_other(lease, table, part, helper, doing).await {
             Ok(()) => lease.execute("RELEASE SAVEPOINT part", doing).await?,
-            Err(error) if error.may_be_one_records() => {
+            Err(error) if concerns_records(&error) => {
                 lease.execute("ROLLBACK TO SAVEPOINT part; RELEASE SAVEPOINT part", doing).await?;
                 match part {
                     [] => {}
-                    [step] => refused.push((step.clone(), of_one(error))),
+                    [step] => {
+                        leave_the_old_key(lease, table, step, helper, doing).await?;
+                        refused.push((step.clone(), of_one(error)));
+                    }
                     many => {
                         let (first, second) = many.split_at(many.len() / 2);
                         waiting.push(second);
@@ -270,10 +273,35 @@ pub async fn carefully(
     Ok(refused)
 }
 
+/// A record that took another key and is refused in what else it shows: it takes the key alone, for under its old one it would
+/// stay for ever. Where that is refused as well, it goes.
+async fn leave_the_old_key(lease: &mut Lease<'_>, table: &Table, step: &Step, helper: &dyn Helper, doing: &str) -> Result<()> {
+    let Step::Rekey { from, to, .. } = step else { return Ok(()) };
+    let set: Record = table.schema.key.iter().cloned().zip(to.0.iter().cloned()).collect();
+    let moved = Step::Rekey { from: from.clone(), to: to.clone(), set, whole: false };
+    for instead in [moved, Step::Remove { key: from.clone() }] {
+        lease.execute("SAVEPOINT moved", doing).await?;
+        match one_after_the_other(lease, table, &[instead], helper, doing).await {
+            Ok(()) => return lease.execute("RELEASE SAVEPOINT moved", doing).await,
+            Err(error) if concerns_records(&error) => {
+                lease.execute("ROLLBACK TO SAVEPOINT moved; RELEASE SAVEPOINT moved", doing).await?;
+            }
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(())
+}
+
+/// Whether a refusal may be one record's, so that the others can do without it. There is nobody here to wait for a record to
+/// be let go of by those that refer to it.
+pub fn concerns_records(error: &Error) -> bool {
+    error.may_be_one_records() || error.code == Code::StillReferred
+}
+
 /// The error of a single record, in the code that says so.
 fn of_one(error: Error) -> Error {
     match error.code {
-        Code::AlreadyThere | Code::StatementRefused => Error { code: Code::TargetRejected, ..error },
+        Code::AlreadyThere | Code::StatementRefused | Code::StillReferred => Error { code: Code::TargetRejected, ..error },
         _ => error,
     }
 }

@@ -92,7 +92,16 @@ async fn what_mirror_mode_cannot_do_yet_is_said() {
     assert!(why(&world).await.contains("`own`"));
     let parent = "CREATE TABLE p (id int PRIMARY KEY); CREATE TABLE t (id int PRIMARY KEY, name text, p int REFERENCES p)";
     let world = World::new(parent, "", &["id", "name", "p"]).await;
-    assert!(why(&world).await.contains("refers to records of other tables"));
+    assert!(why(&world).await.contains("foreign keys"));
+    let referred = "CREATE TABLE t (id int PRIMARY KEY, name text); CREATE TABLE c (id int PRIMARY KEY, t int REFERENCES t)";
+    assert!(why(&World::new(referred, "", &["id", "name"]).await).await.contains("foreign keys"));
+    let tree = "CREATE TABLE t (id int PRIMARY KEY, name text, parent int REFERENCES t)";
+    assert!(why(&World::new(tree, "", &["id", "name", "parent"]).await).await.contains("foreign keys"));
+    let late = "CREATE TABLE t (id int PRIMARY KEY, name text UNIQUE DEFERRABLE)";
+    assert!(why(&World::new(late, "", &["id", "name"]).await).await.contains("DEFERRABLE"));
+    let made = "CREATE TABLE t (id int PRIMARY KEY, name text, long int GENERATED ALWAYS AS (length(name)) STORED)";
+    let plain = "CREATE TABLE t (id int PRIMARY KEY, name text, long int)";
+    assert!(why(&World::of(made, plain, "", &["id", "name", "long"]).await).await.contains("made by the source"));
     let world = world.with(|rules| rules.deletes.on_delete = concord_engine::rules::OnDelete::Ignore);
     assert!(why(&world).await.contains("deletes"));
     let both_ways = world.with(|rules| rules.members[1].outward = true);

@@ -44,19 +44,6 @@ async fn unique_values_that_change_hands_in_one_transaction_arrive() {
 }
 
 #[tokio::test]
-async fn a_tree_in_one_table_arrives_in_an_order_that_its_foreign_key_allows() {
-    let table = "CREATE TABLE t (id int PRIMARY KEY, parent int REFERENCES t)";
-    let filled = "INSERT INTO t SELECT n, NULLIF(n / 2, 0) FROM generate_series(1, 500) n";
-    let world = World::new(table, filled, &["id", "parent"]).await.started().await;
-    world.left.psql(
-        "BEGIN; INSERT INTO t VALUES (1000, 1), (1001, 1000); UPDATE t SET parent = 1001 WHERE id = 500; COMMIT; \
-         BEGIN; UPDATE t SET parent = 1 WHERE id = 500; DELETE FROM t WHERE id = 1001; DELETE FROM t WHERE id = 1000; COMMIT",
-    );
-    world.until_equal().await;
-    assert!(world.reviews().await.is_empty());
-}
-
-#[tokio::test]
 async fn many_small_transactions_are_carried_together_and_each_once() {
     let world = world().await;
     let writer = world.left.session().await;

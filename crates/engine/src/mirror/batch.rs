@@ -43,6 +43,15 @@ pub enum Step {
 }
 
 impl Step {
+    /// Whether it says all that there is to say of its record.
+    pub fn is_whole(&self) -> bool {
+        match self {
+            Step::Put { .. } | Step::Remove { .. } | Step::Empty => true,
+            Step::Rekey { whole, .. } => *whole,
+            Step::Change { .. } => false,
+        }
+    }
+
     /// The record that it is of; `None`: all of them.
     pub fn key(&self) -> Option<&Key> {
         match self {

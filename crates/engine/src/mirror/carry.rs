@@ -42,7 +42,14 @@ pub(super) enum Carried {
         moved: Option<Step>,
     },
     /// It waits for a person.
-    Refused(Key, Error),
+    Refused {
+        /// Its key at the source.
+        key: Key,
+        /// Why.
+        error: Error,
+        /// Where it took another key: that alone, for under its old key it would stay for ever.
+        moved: Option<Step>,
+    },
 }
 
 impl Carrier {
@@ -80,6 +87,13 @@ impl Carrier {
         if let Some((_, to)) = half {
             return Err(format!("the field `{}` of the target cannot be both given and changed", to.name));
         }
+        // The log tells of such a column only in versions of the server that few have; what it is made of changes alone.
+        let is_key = |field: &usize| key.iter().any(|(_, own)| own == field);
+        let made =
+            flowing.iter().filter(|field| !is_key(field)).filter_map(ends).find(|(from, _)| !from.creatable && !from.updatable);
+        if let Some((from, _)) = made {
+            return Err(format!("the field `{}` of the source is made by the source itself", from.name));
+        }
         let reads_others = flowing.iter().filter_map(ends).any(|(from, to)| {
             let reads = |way: &Option<crate::transform::Pipeline>| way.as_ref().is_some_and(|way| !way.fields_read().is_empty());
             reads(&from.mapping.to) || reads(&to.mapping.from)
@@ -102,6 +116,9 @@ impl Carrier {
     /// A print of what is carried to where, and how: another one means that the records are to be carried again.
     pub(super) fn print(&self) -> u64 {
         let mut text = String::new();
+        for member in &self.rules.members {
+            text.push_str(&format!("{} {}\n", member.system, member.object));
+        }
         for (from, to) in self.flowing.iter().filter_map(|field| self.ends(*field)) {
             for part in [from.name.as_str(), &from.mapping.meaning(), to.name.as_str(), &to.mapping.meaning()] {
                 text.push_str(part);
@@ -140,7 +157,12 @@ impl Carrier {
     pub(super) fn carry(&self, observation: &Observation) -> (Carried, Vec<Reject>) {
         let mut warnings = Vec::new();
         let carried = self.try_to(observation, &mut warnings);
-        (carried.unwrap_or_else(|error| Carried::Refused(observation.key.clone(), error)), warnings)
+        let refused = |error| {
+            let moved = |from: &Key| self.moved(from, &self.key(&observation.key).ok()?).ok();
+            let moved = observation.old_key.as_ref().and_then(moved);
+            Carried::Refused { key: observation.key.clone(), error, moved }
+        };
+        (carried.unwrap_or_else(refused), warnings)
     }
 
     fn try_to(&self, observation: &Observation, warnings: &mut Vec<Reject>) -> Result<Carried> {

@@ -155,7 +155,7 @@ impl Mirror {
                 warned.extend(warnings.into_iter().map(|warning| (record.key.clone(), warning.message)));
                 match carried {
                     Carried::Step(step) => steps.push(step),
-                    Carried::Refused(key, error) => refused.push((key, error)),
+                    Carried::Refused { key, error, .. } => refused.push((key, error)),
                     Carried::Unseen { .. } => return Err(Error::new(Code::Internal, "a view showed a part of a record")),
                 }
             }

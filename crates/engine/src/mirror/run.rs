@@ -401,8 +401,8 @@ impl Mirror {
             match presence {
                 Presence::Present(observation) => match self.carrier.carry(&observation).0 {
                     Carried::Step(step) => steps.push(step),
-                    Carried::Refused(_, error) if gone => return Err(error),
-                    Carried::Refused(key, error) => refused.push((key, error)),
+                    Carried::Refused { error, .. } if gone => return Err(error),
+                    Carried::Refused { key, error, .. } => refused.push((key, error)),
                     Carried::Unseen { .. } => return Err(Error::new(Code::Internal, "a read showed a part of a record")),
                 },
                 Presence::Absent { .. } if gone => steps.push(Step::Remove { key: self.carrier.key(key)? }),

@@ -203,7 +203,8 @@ impl Mirror {
         failpoint::pass("mirror_acknowledged");
         self.shown.written(self.now(), &ready.times);
         if self.desk.has_refused() {
-            let keys = self.source_keys(&ready.steps);
+            let whole: Vec<Step> = ready.steps.iter().filter(|step| step.is_whole()).cloned().collect();
+            let keys = self.source_keys(&whole);
             self.desk.carried_but_refused(&keys).await?;
         }
         Ok(ready.end)
@@ -279,11 +280,14 @@ impl Mirror {
         let (carried, warnings) = self.carrier.carry(observation);
         gathered.warned.extend(warnings.into_iter().map(|warning| (observation.key.clone(), warning.message)));
         let mut step = match carried {
-            Carried::Refused(key, error) => {
+            Carried::Refused { key, error, moved } => {
                 if self.is_in(drain, &key) {
                     gathered.refused.insert(key.encode(), (key, error));
                 }
-                return Ok(());
+                match moved {
+                    Some(step) => step,
+                    None => return Ok(()),
+                }
             }
             Carried::Unseen { key, moved } => {
                 if self.is_in(drain, &key) {
@@ -324,7 +328,8 @@ impl Mirror {
                 None => self.count_delete(work)?,
             }
         }
-        if !gathered.refused.is_empty() {
+        // A part of a record says nothing of the fields for which it was refused.
+        if !gathered.refused.is_empty() && step.is_whole() {
             gathered.refused.remove(&observation.key.encode());
         }
         gathered.times.push(observation.time);

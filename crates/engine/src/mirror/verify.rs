@@ -131,9 +131,9 @@ impl<'a> Run<'a> {
             Presence::Present(observation) => self.carrier.carry(observation).0,
             Presence::Absent { .. } => match self.carrier.key(key) {
                 Ok(key) => Carried::Step(Step::Remove { key }),
-                Err(error) => Carried::Refused(key.clone(), error),
+                Err(error) => Carried::Refused { key: key.clone(), error, moved: None },
             },
-            Presence::Forbidden(error) => Carried::Refused(key.clone(), error.clone()),
+            Presence::Forbidden(error) => Carried::Refused { key: key.clone(), error: error.clone(), moved: None },
         });
         self.compare(keys, wanted.collect()).await
     }
