@@ -71,7 +71,8 @@ impl Core {
         state.unheard = waiting;
         for Unheard { sync, waiter, found, fenced } in passed {
             let Some(state) = self.syncs.get_mut(sync) else { continue };
-            if fenced {
+            // A feed that begins anew has not passed what it was asked about.
+            if fenced && !all {
                 if state.unidentified.heard.len() >= HEARD_MAX {
                     state.unidentified.heard.clear();
                 }
