@@ -15,6 +15,9 @@ const START_MAX: Duration = Duration::from_secs(60);
 /// The longest wait for a server to end before it is killed.
 const STOP_MAX: Duration = Duration::from_secs(20);
 
+/// How often a server is started, each time on another port.
+const TRIES_MAX: usize = 3;
+
 /// How much of a log an error repeats.
 const LAST_LINES: usize = 3;
 
@@ -116,12 +119,20 @@ impl Server {
         if !made.success() {
             return Err(failed(format!("initdb failed ({made})"), &log));
         }
-        let port = free_port().map_err(|error| failed("there is no free port", &log).because(error))?;
-        let process =
-            spawn(programs, &data, port, output).map_err(|error| failed("the server cannot be started", &log).because(error))?;
-        let mut server = Server { process, programs: programs.clone(), data, port };
-        server.wait(&log)?;
-        Ok(server)
+        let mut tries = 1;
+        loop {
+            let port = free_port().map_err(|error| failed("there is no free port", &log).because(error))?;
+            let output = output.try_clone().map_err(unusable)?;
+            let process = spawn(programs, &data, port, output)
+                .map_err(|error| failed("the server cannot be started", &log).because(error))?;
+            let mut server = Server { process, programs: programs.clone(), data: data.clone(), port };
+            match server.wait(&log) {
+                // Somebody else may have taken the port since it was free.
+                Err(_) if tries < TRIES_MAX && server.process.try_wait().is_ok_and(|ended| ended.is_some()) => tries += 1,
+                Err(error) => return Err(error),
+                Ok(()) => return Ok(server),
+            }
+        }
     }
 
     fn wait(&mut self, log: &Path) -> Result<()> {

@@ -1,5 +1,6 @@
 //! The example on Salesforce, run as its page says, line by line, on the systems that its script starts.
 
+use crate::postgres::ports::Port;
 use crate::world::until;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
@@ -19,7 +20,7 @@ fn lines() -> Vec<String> {
 /// A reader's shell in a copy of the examples' folder, with ports that nobody else uses.
 struct Reader {
     folder: tempfile::TempDir,
-    ports: [(&'static str, &'static str, String); 3],
+    ports: [(&'static str, &'static str, Port); 3],
     background: Option<Child>,
 }
 
@@ -28,10 +29,7 @@ impl Reader {
         let folder = tempfile::tempdir().unwrap();
         // PostgreSQL's user must be able to reach a folder below it.
         Command::new("chmod").arg("755").arg(folder.path()).status().unwrap();
-        let port = |name, usual| {
-            let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-            (name, usual, free.to_string())
-        };
+        let port = |name, usual| (name, usual, Port::take());
         let ports = [port("SF_PORT", "7440"), port("SF_EVENTS_PORT", "7443"), port("ERP_PORT", "7433")];
         let reader = Reader { folder, ports, background: None };
         let script = "salesforce-accounts.sh";
@@ -42,7 +40,7 @@ impl Reader {
     }
 
     fn on_free_ports(&self, text: &str) -> String {
-        self.ports.iter().fold(text.to_owned(), |text, (_, usual, free)| text.replace(usual, free))
+        self.ports.iter().fold(text.to_owned(), |text, (_, usual, free)| text.replace(usual, &free.to_string()))
     }
 
     fn shell(&self, line: &str) -> Command {
@@ -51,7 +49,7 @@ impl Reader {
         let mut command = Command::new("bash");
         command.args(["-c", &format!("exec {}", self.on_free_ports(line))]).current_dir(self.folder.path());
         command.env("PATH", path).env("TMPDIR", self.folder.path()).stdin(Stdio::null());
-        command.envs(self.ports.iter().map(|(name, _, free)| (*name, free)));
+        command.envs(self.ports.iter().map(|(name, _, free)| (*name, free.to_string())));
         command
     }
 

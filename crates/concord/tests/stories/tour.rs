@@ -1,5 +1,6 @@
 //! The tour of README.md, pasted line by line as a reader does.
 
+use crate::postgres::ports::Port;
 use crate::world::until;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
@@ -18,7 +19,7 @@ fn section() -> String {
 /// A reader's shell: the tour's folder, the built binary first in the path, ports that nobody else uses.
 struct Reader {
     folder: tempfile::TempDir,
-    ports: [String; 2],
+    ports: [Port; 2],
     background: Option<Child>,
 }
 
@@ -27,8 +28,7 @@ impl Reader {
         let folder = tempfile::tempdir().unwrap();
         // PostgreSQL's user must be able to reach a folder below it.
         Command::new("chmod").arg("755").arg(folder.path()).status().unwrap();
-        let free = || std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port().to_string();
-        let reader = Reader { folder, ports: [free(), free()], background: None };
+        let reader = Reader { folder, ports: [Port::take(), Port::take()], background: None };
         for name in ["accounts.json", "servers.sh"] {
             std::fs::copy(root().join("examples/tour").join(name), reader.folder.path().join(name)).unwrap();
         }
@@ -39,7 +39,7 @@ impl Reader {
     }
 
     fn on_free_ports(&self, text: &str) -> String {
-        text.replace("7431", &self.ports[0]).replace("7432", &self.ports[1])
+        text.replace("7431", &self.ports[0].to_string()).replace("7432", &self.ports[1].to_string())
     }
 
     fn shell(&self, line: &str) -> Command {
@@ -48,7 +48,7 @@ impl Reader {
         let mut command = Command::new("bash");
         command.args(["-c", &format!("exec {}", self.on_free_ports(line))]).current_dir(self.folder.path());
         command.env("PATH", path).env("TMPDIR", self.folder.path());
-        command.env("CRM_PORT", &self.ports[0]).env("ERP_PORT", &self.ports[1]).stdin(Stdio::null());
+        command.env("CRM_PORT", self.ports[0].to_string()).env("ERP_PORT", self.ports[1].to_string()).stdin(Stdio::null());
         command
     }
 

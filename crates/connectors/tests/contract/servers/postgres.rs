@@ -2,6 +2,10 @@
 //! its last user lets go of it, also when a test panics or its process is killed. Each test takes a database of its own.
 #![allow(dead_code, reason = "each test binary uses a part of it")]
 
+#[path = "ports.rs"]
+pub mod ports;
+
+use ports::Port;
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -40,7 +44,7 @@ pub struct Options {
 /// A running server.
 pub struct Server {
     directory: tempfile::TempDir,
-    port: u16,
+    port: Port,
     keeper: Child,
     databases: AtomicU32,
     /// Whether it was started by other hands than the keeper's since.
@@ -70,7 +74,7 @@ impl Server {
     /// A server of its own.
     pub fn start(options: &Options) -> Server {
         let directory = tempfile::Builder::new().prefix("concord-pg-").tempdir().unwrap();
-        let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let port = Port::take();
         let data = directory.path().join("data");
         prepare_directory(directory.path());
         let made = as_server(&binaries().join("initdb"))
@@ -79,7 +83,7 @@ impl Server {
             .output()
             .unwrap();
         assert!(made.status.success(), "initdb: {}", String::from_utf8_lossy(&made.stderr));
-        configure(directory.path(), &data, port, options);
+        configure(directory.path(), &data, port.number(), options);
         let keeper = keep(&data, directory.path());
         let restarted = std::sync::atomic::AtomicBool::new(false);
         let server = Server { directory, port, keeper, databases: AtomicU32::new(0), restarted };
@@ -89,7 +93,7 @@ impl Server {
 
     /// Its port on 127.0.0.1.
     pub fn port(&self) -> u16 {
-        self.port
+        self.port.number()
     }
 
     /// The directory of its Unix socket.
