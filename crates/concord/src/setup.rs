@@ -8,9 +8,9 @@ use concord_connectors::settings::{Asked, AskedChanges, KeepSecret};
 use concord_engine::config::{self, Config, ConfigHash, Diagnostic, Places, Severity, SyncConfig};
 use concord_engine::connector::{self, Connector, Finding};
 use concord_engine::error::{Class, Code, Error, Result};
-use concord_engine::mirror::{self, Mode};
+use concord_engine::mirror::{self, Mode, Neighbour};
 use concord_engine::plan::{self, MemberFacts, MissingIndex, Referred, Subject};
-use concord_engine::record::{ObjectName, SystemName};
+use concord_engine::record::{ObjectName, SyncName, SystemName};
 use concord_engine::rules::SyncRules;
 use concord_engine::store::Store;
 use concord_engine::store::sqlite::{SqliteStore, StoreOptions};
@@ -214,21 +214,24 @@ pub async fn prepare(written: &Written, store: &dyn Store, systems: &[(SystemNam
             }
         }
     }
-    choose_modes(&mut prepared, store).await?;
+    choose_modes(&mut prepared, written, store).await?;
     let descriptions: Vec<Description> = prepared.syncs.iter().map(|sync| Description::of(&sync.rules)).collect();
     description::save(store, &descriptions).await?;
     Ok(prepared)
 }
 
-/// Which syncs are mirrored. One whose systems cannot be asked waits for them.
-async fn choose_modes(prepared: &mut Prepared, store: &dyn Store) -> Result<()> {
-    let all: Vec<Arc<SyncRules>> = prepared.syncs.iter().map(|sync| Arc::new(sync.rules.clone())).collect();
+/// Which syncs are mirrored. One whose systems cannot be asked waits for them, but what it is written to do counts: the
+/// choice must be the same once it runs.
+async fn choose_modes(prepared: &mut Prepared, written: &Written, store: &dyn Store) -> Result<()> {
+    let all = neighbours(prepared, written, store).await?;
     let mut chosen = Vec::new();
-    for (sync, rules) in std::mem::take(&mut prepared.syncs).into_iter().zip(&all) {
-        let connectors = prepared.connectors_of(rules)?;
-        let mode = match connectors.as_slice() {
-            [source, target] => mirror::choose(rules, &all, store, (source.as_ref(), target.as_ref())).await,
-            _ => Ok(Mode::Reconcile(None)),
+    for sync in std::mem::take(&mut prepared.syncs) {
+        let rules = Arc::new(sync.rules.clone());
+        let connectors = prepared.connectors_of(&rules)?;
+        let mode = match (&all, connectors.as_slice()) {
+            (Ok(all), [source, target]) => mirror::choose(&rules, all, store, (source.as_ref(), target.as_ref())).await,
+            (Ok(_), _) => Ok(Mode::Reconcile(None)),
+            (Err(error), _) => Err(error.clone()),
         };
         match mode {
             Ok(mode) => chosen.push(PreparedSync { mode, ..sync }),
@@ -245,6 +248,47 @@ async fn choose_modes(prepared: &mut Prepared, store: &dyn Store) -> Result<()> 
     }
     prepared.syncs = chosen;
     Ok(())
+}
+
+/// Every sync of the configuration as the others see it. The inner error: a system that answered before does not answer now.
+async fn neighbours(prepared: &Prepared, written: &Written, store: &dyn Store) -> Result<Result<Vec<Neighbour>>> {
+    let mut all = Vec::new();
+    for sync in &written.config.syncs {
+        let proven = prepared.syncs.iter().find(|proven| proven.rules.name == sync.name);
+        let mut members = Vec::new();
+        match proven {
+            Some(proven) => {
+                members.extend(proven.rules.members.iter().map(|member| (member.system.clone(), member.object.clone())));
+            }
+            None => {
+                for member in sync.source.iter().chain(&sync.target) {
+                    match known_as(prepared, &member.system, member.object_name()).await {
+                        Ok(object) => members.push((member.system.clone(), object)),
+                        Err(error) => return Ok(Err(error)),
+                    }
+                }
+            }
+        }
+        let refers_to = sync.field_mappings.iter().filter_map(|mapping| mapping.reference.as_deref()).map(SyncName::from);
+        let id = store.sync_id(sync.name.as_str()).await?;
+        all.push(Neighbour { id, name: sync.name.clone(), members, refers_to: refers_to.collect() });
+    }
+    Ok(Ok(all))
+}
+
+/// The name that a system gives an object, where a sync into it is proven: only there does it matter. One that it does not
+/// know is called as it is written.
+async fn known_as(prepared: &Prepared, system: &SystemName, object: ObjectName) -> Result<ObjectName> {
+    let is_written_to =
+        |sync: &PreparedSync| sync.rules.members.iter().skip(1).any(|member| member.inward && member.system == *system);
+    if !prepared.syncs.iter().any(is_written_to) {
+        return Ok(object);
+    }
+    match facts(prepared, system, &object).await {
+        Ok(facts) => Ok(facts.schema.object),
+        Err(error) if matches!(error.class(), Class::Transient | Class::Throttled) => Err(error),
+        Err(_) => Ok(object),
+    }
 }
 
 /// What the systems say of the syncs whose records a sync's fields name.

@@ -76,6 +76,29 @@ fn the_configuration_chooses_it_and_every_command_speaks_of_it() {
     assert_eq!(world.erp.psql("SELECT to_regnamespace('concord') IS NULL"), "t");
 }
 
+/// What runs already is chosen with those in mind that wait for their systems: a choice made without them would not hold.
+#[test]
+fn a_sync_that_waits_for_its_system_has_its_say_in_how_the_others_run() {
+    let world = World::new(&settings());
+    world.crm.psql(&format!("{TABLE}; INSERT INTO items VALUES (1, 'one', 1)"));
+    world.erp.psql(TABLE);
+    let mut config: Value = serde_json::from_str(&std::fs::read_to_string(world.file()).unwrap()).unwrap();
+    let (mut first, mut second) = (settings(), settings());
+    first["name"] = json!("items");
+    second["name"] = json!("more");
+    second["source"] = json!({ "system": "away", "object": "items" });
+    config["connections"]["away"] = crate::world::connection(&world.crm, 1);
+    let config = json!({
+        "connections": config["connections"], "syncs": [first, second], "process_settings": config["process_settings"]
+    });
+    std::fs::write(world.file(), config.to_string()).unwrap();
+    let running = world.run(&[]);
+    let sync = running.status().unwrap();
+    assert_eq!(sync["name"], "items");
+    assert!(sync["mode"].as_str().unwrap().contains("`more` takes part in the same object"), "{sync:#}");
+    running.stop();
+}
+
 #[test]
 fn a_mirrored_sync_killed_at_random_moments_loses_and_doubles_nothing() {
     let world = world();

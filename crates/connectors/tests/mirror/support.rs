@@ -106,11 +106,16 @@ impl World {
         vec![("left".into(), connector(&self.left, "left")), ("right".into(), connector(&self.right, "right"))]
     }
 
+    /// The target by itself.
+    pub fn target(&self) -> Arc<dyn Connector> {
+        connector(&self.right, "right")
+    }
+
     /// How the sync would run.
     pub async fn mode(&self) -> Mode {
         let rules = Arc::new(self.rules.clone());
         let systems = self.systems();
-        choose(&rules, std::slice::from_ref(&rules), &*self.store, (&*systems[0].1, &*systems[1].1)).await.unwrap()
+        choose(&rules, &[], &*self.store, (&*systems[0].1, &*systems[1].1)).await.unwrap()
     }
 
     pub async fn start(&mut self) {
@@ -160,6 +165,14 @@ impl World {
         let mut running = self.running.take().unwrap();
         tokio::time::timeout(DEADLINE, running.task.join_next()).await.expect("it ends").unwrap().unwrap().unwrap();
         self.options.once = before;
+    }
+
+    /// The slot goes while nobody reads it, and with it what it kept.
+    pub async fn lose_slot(&self, slot: &str) {
+        let dropped = format!(
+            "SELECT count(pg_drop_replication_slot(slot_name)) FROM pg_replication_slots WHERE slot_name = '{slot}' AND NOT active"
+        );
+        self.until("nobody reads the slot", async || self.left.psql(&dropped) == "1").await;
     }
 
     pub fn status(&self) -> SyncStatus {

@@ -5,6 +5,7 @@ use super::carry::{Carrier, SOURCE, TARGET};
 use crate::connector::Connector;
 use crate::error::{Code, Error, Result};
 use crate::link::SyncId;
+use crate::record::{ObjectName, SyncName, SystemName};
 use crate::rules::{Carrying, Fallback, InitialStrategy, OnDelete, SyncRules, TargetEdits};
 use crate::store::Store;
 use serde::{Deserialize, Serialize};
@@ -57,13 +58,27 @@ pub fn settings(sync: SyncId) -> Vec<String> {
     [begun_setting(sync), super::people::setting(sync, "verdict"), super::people::setting(sync, "anew")].into()
 }
 
+/// A sync of the configuration, as far as it bears on how another one runs: as it is written, for what its systems say of it
+/// may not be known yet, and the choice is the same before and after.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Neighbour {
+    /// Its number in the store.
+    pub id: SyncId,
+    /// Its name.
+    pub name: SyncName,
+    /// The objects that take part in it, by the names that their systems give them.
+    pub members: Vec<(SystemName, ObjectName)>,
+    /// The syncs that its fields refer to.
+    pub refers_to: Vec<SyncName>,
+}
+
 /// Chooses. `all` are the syncs of the configuration, this one too; `ends` the connectors of source and target.
 ///
 /// # Errors
 /// What the store and the target say; `PlanStale` where a sync that was mirrored cannot be mirrored any more.
 pub async fn choose(
     rules: &Arc<SyncRules>,
-    all: &[Arc<SyncRules>],
+    all: &[Neighbour],
     store: &dyn Store,
     ends: (&dyn Connector, &dyn Connector),
 ) -> Result<Mode> {
@@ -96,7 +111,7 @@ fn is_asked_for(rules: &SyncRules) -> bool {
 }
 
 /// What in the configuration stands in the way.
-fn objection(rules: &SyncRules, all: &[Arc<SyncRules>]) -> Option<String> {
+fn objection(rules: &SyncRules, all: &[Neighbour]) -> Option<String> {
     let target = rules.members.get(TARGET)?;
     if rules.initial.strategy != InitialStrategy::FullLoad {
         return Some("mirror mode begins with a full load".to_owned());
@@ -119,15 +134,11 @@ fn objection(rules: &SyncRules, all: &[Arc<SyncRules>]) -> Option<String> {
     if let Some((_, reference)) = rules.references().next() {
         return Some(format!("its records refer to those of `{}`, which needs a memory of the records", reference.name));
     }
-    let refers = |other: &SyncRules| other.references().any(|(_, reference)| reference.sync == rules.id);
-    if let Some(other) = all.iter().find(|other| refers(other)) {
+    if let Some(other) = all.iter().find(|other| other.refers_to.contains(&rules.name)) {
         return Some(format!("`{}` refers to its records, which needs a memory of them", other.name));
     }
-    let same = |other: &SyncRules| {
-        let there = |member: &crate::rules::MemberRules| member.system == target.system && member.object == target.object;
-        other.id != rules.id && other.members.iter().any(there)
-    };
-    if let Some(other) = all.iter().find(|other| same(other)) {
+    let there = |(system, object): &(SystemName, ObjectName)| *system == target.system && *object == target.object;
+    if let Some(other) = all.iter().find(|other| other.id != rules.id && other.members.iter().any(there)) {
         return Some(format!("`{}` takes part in the same object, and its writes must be told from edits", other.name));
     }
     let (source, target) = (rules.members.get(SOURCE)?, target);
