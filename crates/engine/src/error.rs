@@ -253,6 +253,8 @@ codes! {
     ReferenceKnot = 3028, Rejected, "Let one of the fields be empty where the records are made, or make one of them there by hand.";
     /// Other records still refer to a record that is to be deleted.
     StillReferred = 3029, Transient, "Nothing to do: it is tried again, for those records may be on their way out as well. If it lasts, delete them or correct their references.";
+    /// Another record of the target has a value that must be unique.
+    ValueTaken = 3030, Rejected, "Look which record of the target has the value: change or remove it there, then `concord review retry`. Records that only exchange their values find their places by themselves.";
 
     // 31xx: values and transformations.
     /// A text that should have been a value of some type is none.

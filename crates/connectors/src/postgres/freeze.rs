@@ -14,7 +14,7 @@ use concord_engine::change::{EditTime, Image, Observation, Position, Version};
 use concord_engine::clock::Moment;
 use concord_engine::error::{Code, Error, Result};
 use concord_engine::mirror::bulk::{Frozen, Range};
-use concord_engine::record::{FieldName, Key, ObjectName};
+use concord_engine::record::{FieldName, Key, ObjectName, Record};
 use concord_engine::schema::{Selection, Type};
 use concord_engine::value::Value;
 use futures_util::StreamExt;
@@ -113,6 +113,11 @@ impl View {
         self.table.key_columns()?.into_iter().next().ok_or_else(|| Error::new(Code::KeyMissing, "the table has no key"))
     }
 
+    /// A record of the view.
+    fn shows(&self, record: Record) -> Result<Observation> {
+        observation(&self.table, &self.selection.object, record, &self.version)
+    }
+
     fn condition(&self, range: &Range) -> Result<String> {
         let key = &self.key_column()?.sql;
         let mut conditions = Vec::new();
@@ -124,6 +129,19 @@ impl View {
         }
         Ok(if conditions.is_empty() { String::new() } else { format!(" WHERE {}", conditions.join(" AND ")) })
     }
+}
+
+/// A record of a view. When it was last edited is not known.
+fn observation(table: &Table, object: &ObjectName, record: Record, version: &Version) -> Result<Observation> {
+    Ok(Observation {
+        object: object.clone(),
+        key: super::read::key_of(table, &record)?,
+        old_key: None,
+        image: Image::Full(record),
+        version: version.clone(),
+        time: EditTime { at: Moment::default(), granularity_micros: 1, estimated: true },
+        mark: None,
+    })
 }
 
 /// What a task of ours sends, as a stream; the task ends with the stream.
@@ -217,6 +235,28 @@ impl Frozen for View {
         }))
     }
 
+    async fn read(&self, keys: &[Key]) -> Result<Vec<Observation>> {
+        let (shown, key) = (self.table.selected(&self.selection)?, self.table.key_columns()?);
+        let printed: Vec<String> = shown.iter().map(|column| column.printed("t")).collect();
+        let same: Vec<String> =
+            key.iter().enumerate().map(|(place, column)| column.equals("t", &format!("x.c{place}"))).collect();
+        let sql = format!(
+            "SELECT {} FROM {} JOIN {} AS t ON {}",
+            printed.join(", "),
+            super::read::unnest(key.len(), 1, "x"),
+            self.table.name.sql(),
+            same.join(" AND ")
+        );
+        let rows: Vec<&[Value]> = keys.iter().map(|key| key.0.as_slice()).collect();
+        let arrays = super::read::columns_of(&key, &rows)?;
+        let parameters: Vec<&(dyn ToSql + Sync)> = arrays.iter().map(|array| array as _).collect();
+        let mut lease = self.shared.readers.lease().await?;
+        enter(&mut lease, &self.snapshot).await?;
+        let rows = lease.query(&sql, &parameters, &format!("reading {}", self.object)).await?;
+        leave(lease).await?;
+        rows.iter().map(|row| self.shows(record(&shown, row, 0)?)).collect()
+    }
+
     async fn records(&self, range: &Range) -> Result<BoxStream<'static, Result<Vec<Observation>>>> {
         let shown = self.table.selected(&self.selection)?;
         let printed: Vec<String> = shown.iter().map(|column| column.printed("t")).collect();
@@ -225,7 +265,6 @@ impl Frozen for View {
         let (table, selection, version) = (Arc::clone(&self.table), self.selection.clone(), self.version.clone());
         Ok(piped(&self.shared, |shared, pieces| async move {
             let shown = table.selected(&selection)?;
-            let time = EditTime { at: Moment::default(), granularity_micros: 1, estimated: true };
             let mut lease = shared.readers.lease().await?;
             enter(&mut lease, &snapshot).await?;
             let none: [&(dyn ToSql + Sync); 0] = [];
@@ -234,11 +273,7 @@ impl Frozen for View {
             let mut some = Vec::with_capacity(RECORDS_AT_ONCE);
             while let Some(row) = rows.next().await {
                 let row = row.map_err(|error| errors::statement(&error, &doing))?;
-                let record = record(&shown, &row, 0)?;
-                let key: Key = super::read::key_of(&table, &record)?;
-                let object = selection.object.clone();
-                let image = Image::Full(record);
-                some.push(Observation { object, key, old_key: None, image, version: version.clone(), time, mark: None });
+                some.push(observation(&table, &selection.object, record(&shown, &row, 0)?, &version)?);
                 if some.len() >= RECORDS_AT_ONCE {
                     let full = std::mem::replace(&mut some, Vec::with_capacity(RECORDS_AT_ONCE));
                     if pieces.send(Ok(full)).await.is_err() {
@@ -263,6 +298,6 @@ pub fn is_binary_portable(ty: &Type) -> bool {
 }
 
 /// Whether a value has a text that a statement can carry.
-pub fn can_be_said(table: &Table, fields: &concord_engine::record::Record) -> Result<()> {
+pub fn can_be_said(table: &Table, fields: &Record) -> Result<()> {
     fields.iter().try_for_each(|(name, value)| types::encodes(&table.require(name)?.field.ty, value))
 }

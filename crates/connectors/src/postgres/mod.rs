@@ -13,6 +13,7 @@ mod check_objects;
 mod client;
 mod config;
 mod errors;
+mod exchange;
 mod fence;
 mod freeze;
 mod guarded;

@@ -2,11 +2,11 @@
 //! one by one do. What fails as a whole is halved until the bad step stands alone; its error is the caller's to judge.
 
 use super::client::Lease;
-use super::errors;
 use super::freeze::can_be_said;
 use super::read::columns_of;
 use super::schema::{Column, Table};
 use super::transaction::{Answer, pipelined, plain, query};
+use super::{errors, exchange};
 use concord_engine::error::{Code, Error, Result};
 use concord_engine::mirror::batch::{Step, segments};
 use concord_engine::mirror::bulk::Helper;
@@ -82,15 +82,15 @@ pub fn statements(table: &Table, steps: &[Step]) -> Result<Vec<Statement>> {
     Ok(all)
 }
 
-fn given(column: &Column, place: usize) -> String {
+pub fn given(column: &Column, place: usize) -> String {
     column.given(&format!("v.c{place}"))
 }
 
-fn unnest(count: usize) -> String {
+pub fn unnest(count: usize) -> String {
     super::read::unnest(count, 1, "v")
 }
 
-fn put(table: &Table, fields: &[&FieldName], steps: &[&Step]) -> Result<Statement> {
+pub fn put(table: &Table, fields: &[&FieldName], steps: &[&Step]) -> Result<Statement> {
     let columns = fields.iter().map(|field| table.require(field)).collect::<Result<Vec<&Column>>>()?;
     let records = steps.iter().filter_map(|step| if let Step::Put { record, .. } = step { Some(record) } else { None });
     let rows: Vec<Vec<&Value>> = records.map(|record| record.iter().map(|(_, value)| value).collect()).collect();
@@ -232,7 +232,7 @@ async fn one_after_the_other(
     Ok(())
 }
 
-async fn run(lease: &mut Lease<'_>, statement: &Statement, doing: &str) -> Result<Vec<Row>> {
+pub async fn run(lease: &mut Lease<'_>, statement: &Statement, doing: &str) -> Result<Vec<Row>> {
     let parameters = statement.parameters();
     let parameters: Vec<&(dyn ToSql + Sync)> = parameters.iter().map(|parameter| &**parameter as _).collect();
     lease.query(&statement.sql, &parameters, doing).await
@@ -246,31 +246,48 @@ pub async fn carefully(
     helper: &dyn Helper,
     doing: &str,
 ) -> Result<Vec<(Step, Error)>> {
-    let mut refused = Vec::new();
-    let mut waiting = vec![steps];
+    let mut refused: Vec<(usize, Error)> = Vec::new();
+    let mut waiting: Vec<std::ops::Range<usize>> = std::iter::once(0..steps.len()).collect();
     while let Some(part) = waiting.pop() {
-        lease.execute("SAVEPOINT part", doing).await?;
-        match one_after_the_other(lease, table, part, helper, doing).await {
-            Ok(()) => lease.execute("RELEASE SAVEPOINT part", doing).await?,
-            Err(error) if concerns_records(&error) => {
-                lease.execute("ROLLBACK TO SAVEPOINT part; RELEASE SAVEPOINT part", doing).await?;
-                match part {
-                    [] => {}
-                    [step] => {
-                        leave_the_old_key(lease, table, step, helper, doing).await?;
-                        refused.push((step.clone(), of_one(error)));
-                    }
-                    many => {
-                        let (first, second) = many.split_at(many.len() / 2);
-                        waiting.push(second);
-                        waiting.push(first);
-                    }
+        let some = steps.get(part.clone()).unwrap_or_default();
+        match attempt(lease, table, some, helper, doing).await? {
+            None => {}
+            Some(error) => match some {
+                [] => {}
+                [step] => {
+                    leave_the_old_key(lease, table, step, helper, doing).await?;
+                    refused.push((part.start, error));
                 }
-            }
-            Err(error) => return Err(error),
+                many => {
+                    let middle = part.start.saturating_add(many.len() / 2);
+                    waiting.push(middle..part.end);
+                    waiting.push(part.start..middle);
+                }
+            },
         }
     }
-    Ok(refused)
+    exchange::place(lease, table, steps, &mut refused, helper, doing).await?;
+    let of = |(place, error): (usize, Error)| Some((steps.get(place)?.clone(), of_one(error)));
+    Ok(refused.into_iter().filter_map(of).collect())
+}
+
+/// Carries steps out, all or none; gives back why not, where it may be one record's fault.
+pub async fn attempt(
+    lease: &mut Lease<'_>,
+    table: &Table,
+    steps: &[Step],
+    helper: &dyn Helper,
+    doing: &str,
+) -> Result<Option<Error>> {
+    lease.execute("SAVEPOINT part", doing).await?;
+    match one_after_the_other(lease, table, steps, helper, doing).await {
+        Ok(()) => lease.execute("RELEASE SAVEPOINT part", doing).await.map(|()| None),
+        Err(error) if concerns_records(&error) => {
+            lease.execute("ROLLBACK TO SAVEPOINT part; RELEASE SAVEPOINT part", doing).await?;
+            Ok(Some(error))
+        }
+        Err(error) => Err(error),
+    }
 }
 
 /// A record that took another key and is refused in what else it shows: it takes the key alone, for under its old one it would
@@ -280,13 +297,8 @@ async fn leave_the_old_key(lease: &mut Lease<'_>, table: &Table, step: &Step, he
     let set: Record = table.schema.key.iter().cloned().zip(to.0.iter().cloned()).collect();
     let moved = Step::Rekey { from: from.clone(), to: to.clone(), set, whole: false };
     for instead in [moved, Step::Remove { key: from.clone() }] {
-        lease.execute("SAVEPOINT moved", doing).await?;
-        match one_after_the_other(lease, table, &[instead], helper, doing).await {
-            Ok(()) => return lease.execute("RELEASE SAVEPOINT moved", doing).await,
-            Err(error) if concerns_records(&error) => {
-                lease.execute("ROLLBACK TO SAVEPOINT moved; RELEASE SAVEPOINT moved", doing).await?;
-            }
-            Err(error) => return Err(error),
+        if attempt(lease, table, &[instead], helper, doing).await?.is_none() {
+            break;
         }
     }
     Ok(())
@@ -301,7 +313,8 @@ pub fn concerns_records(error: &Error) -> bool {
 /// The error of a single record, in the code that says so.
 fn of_one(error: Error) -> Error {
     match error.code {
-        Code::AlreadyThere | Code::StatementRefused | Code::StillReferred => Error { code: Code::TargetRejected, ..error },
+        Code::AlreadyThere => Error { code: Code::ValueTaken, ..error },
+        Code::StatementRefused | Code::StillReferred => Error { code: Code::TargetRejected, ..error },
         _ => error,
     }
 }

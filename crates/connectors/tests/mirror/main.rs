@@ -19,3 +19,4 @@ mod asking;
 mod crashing;
 mod loading;
 mod streaming;
+mod unique;

@@ -39,6 +39,9 @@ pub trait Frozen: Send + Sync {
     /// The records of a range as the system's own bulk format, for a target that reads it.
     async fn raw(&self, range: &Range, fields: &[FieldName]) -> Result<BoxStream<'static, Result<bytes::Bytes>>>;
 
+    /// Records by their keys; one that is not in the view is left out.
+    async fn read(&self, keys: &[Key]) -> Result<Vec<Observation>>;
+
     /// The records of a range, some at a time.
     async fn records(&self, range: &Range) -> Result<BoxStream<'static, Result<Vec<Observation>>>>;
 }

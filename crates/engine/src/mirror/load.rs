@@ -18,6 +18,8 @@ use std::sync::Arc;
 const RANGE_RECORDS: u64 = 100_000;
 /// The most ranges that are loaded at once, whatever `parallelism` says.
 const LOADERS_MAX: usize = 8;
+/// The most records that are placed together after others had what they need.
+const PLACED_AT_ONCE: usize = 5_000;
 /// The most ranges of a load.
 const RANGES_MAX: u64 = 10_000;
 
@@ -68,7 +70,10 @@ impl Mirror {
         work.session.keep(&work.progress.encode(), begins).await.map_err(self.of(TARGET))?;
         failpoint::pass("mirror_view_kept");
         self.load_ranges(work, &frozen, &loaded).await?;
+        self.place_those_in_the_way(work, Some(frozen.as_ref())).await?;
         work.progress.complete = true;
+        // Of no use any more, and they would be written with every batch.
+        work.progress.ranges.clear();
         work.session.keep(&work.progress.encode(), false).await.map_err(self.of(TARGET))?;
         failpoint::pass("mirror_loaded");
         self.shown.lock().loaded = true;
@@ -142,28 +147,55 @@ impl Mirror {
         work.session.load(place, steps, self).await.map_err(self.of(TARGET))
     }
 
+    /// Carries those records again that were refused because another one had a value of theirs: by now that one may have let
+    /// go of it, and those that exchange values do so together. `frozen`: as they are in this view; else as they are now.
+    pub(super) async fn place_those_in_the_way(&self, work: &Work, frozen: Option<&dyn Frozen>) -> Result<()> {
+        let mut before = usize::MAX;
+        loop {
+            let waiting = self.desk.taken();
+            if waiting.is_empty() || waiting.len() >= before {
+                return Ok(());
+            }
+            before = waiting.len();
+            // What was refused until now is told again if it is refused again.
+            self.desk.carried_but_refused(&[]).await?;
+            for keys in waiting.chunks(PLACED_AT_ONCE) {
+                let steps = match frozen {
+                    Some(frozen) => self.steps_of(&frozen.read(keys).await.map_err(self.of(SOURCE))?).await?,
+                    None => self.read_whole(keys, false).await?,
+                };
+                work.session.write(&steps, &work.progress.encode(), self).await.map_err(self.of(TARGET))?;
+                self.desk.carried_but_refused(&self.source_keys(&steps)).await?;
+            }
+        }
+    }
+
     /// Records as steps; what is refused goes to the desk.
     fn steps<'a>(&'a self, records: BoxStream<'a, Result<Vec<Observation>>>) -> BoxStream<'a, Result<Vec<Step>>> {
         let steps = records.then(move |records| async move {
             let records = records.map_err(self.of(SOURCE))?;
-            let count = records.len();
-            let mut steps = Vec::with_capacity(count);
-            let mut refused = Vec::new();
-            let mut warned = Vec::new();
-            for record in &records {
-                let (carried, warnings) = self.carrier.carry(record);
-                warned.extend(warnings.into_iter().map(|warning| (record.key.clone(), warning.message)));
-                match carried {
-                    Carried::Step(step) => steps.push(step),
-                    Carried::Refused { key, error, .. } => refused.push((key, error)),
-                    Carried::Unseen { .. } => return Err(Error::new(Code::Internal, "a view showed a part of a record")),
-                }
-            }
-            self.refuse(refused, warned).await?;
-            self.loaded_records(u64::try_from(count).unwrap_or(0));
+            let steps = self.steps_of(&records).await?;
+            self.loaded_records(u64::try_from(records.len()).unwrap_or(0));
             Ok(steps)
         });
         steps.boxed()
+    }
+
+    async fn steps_of(&self, records: &[Observation]) -> Result<Vec<Step>> {
+        let mut steps = Vec::with_capacity(records.len());
+        let mut refused = Vec::new();
+        let mut warned = Vec::new();
+        for record in records {
+            let (carried, warnings) = self.carrier.carry(record);
+            warned.extend(warnings.into_iter().map(|warning| (record.key.clone(), warning.message)));
+            match carried {
+                Carried::Step(step) => steps.push(step),
+                Carried::Refused { key, error, .. } => refused.push((key, error)),
+                Carried::Unseen { .. } => return Err(Error::new(Code::Internal, "a view showed a part of a record")),
+            }
+        }
+        self.refuse(refused, warned).await?;
+        Ok(steps)
     }
 
     /// Makes durable what was refused or let through with a warning.

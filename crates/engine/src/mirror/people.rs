@@ -14,7 +14,7 @@ use crate::runtime::ReviewNumbers;
 use crate::store::{Store, Transaction};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// The most refused records that wait at once: beyond, the sync stops, for it is not the records that are wrong.
 const REFUSED_MAX: usize = 20_000;
@@ -33,6 +33,19 @@ pub(super) fn setting(sync: SyncId, name: &str) -> String {
     format!("mirror_{name}/{}", sync.0)
 }
 
+/// A refused record.
+struct Waiting {
+    id: ReviewId,
+    /// Its key at the source, where another record had a value of it: it may find its place once that one has moved.
+    taken: Option<Key>,
+}
+
+impl Waiting {
+    fn new(id: ReviewId, code: &str, key: &Key) -> Waiting {
+        Waiting { id, taken: (code == Code::ValueTaken.to_string()).then(|| key.clone()) }
+    }
+}
+
 /// The desk of one sync.
 pub(super) struct Desk {
     rules: Arc<SyncRules>,
@@ -40,7 +53,7 @@ pub(super) struct Desk {
     clock: Arc<dyn Clock>,
     numbers: ReviewNumbers,
     /// Refused records by their key at the source.
-    refused: Mutex<BTreeMap<Vec<u8>, ReviewId>>,
+    refused: Mutex<BTreeMap<Vec<u8>, Waiting>>,
     /// Those refused since the last batch was written.
     lately: Mutex<BTreeSet<Vec<u8>>>,
 }
@@ -57,10 +70,10 @@ impl Desk {
     /// Items that were open when the process ended.
     pub async fn restore(&self) -> Result<()> {
         let open = self.store.reviews(Some(self.rules.id), true, REFUSED_MAX).await?;
-        let mut refused = self.refused.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut refused = self.refused();
         refused.clear();
         refused.extend(open.into_iter().filter_map(|review| match review.subject {
-            Subject::Refused { key, .. } => Some((key.encode(), review.id)),
+            Subject::Refused { key, .. } => Some((key.encode(), Waiting::new(review.id, &review.code, &key))),
             _ => None,
         }));
         Ok(())
@@ -78,19 +91,23 @@ impl Desk {
 
     /// Whether anything was refused.
     pub fn has_refused(&self) -> bool {
-        !self.refused.lock().unwrap_or_else(PoisonError::into_inner).is_empty()
+        !self.refused().is_empty()
     }
 
-    /// Makes durable that records, by their keys at the source, were refused.
+    /// Makes durable that records, by their keys at the source, were refused. What is not durable is not remembered either.
     pub async fn refuse(&self, refused: Vec<(Key, Error)>) -> Result<()> {
         let mut transaction = Transaction::default();
+        let mut noted: BTreeMap<Vec<u8>, Waiting> = BTreeMap::new();
         let now = self.clock.now();
         for (key, error) in refused {
-            let known = self.refused.lock().unwrap_or_else(PoisonError::into_inner).get(&key.encode()).copied();
+            let encoded = key.encode();
+            let known = noted.get(&encoded).map(|waiting| waiting.id);
+            let known = known.or_else(|| self.refused().get(&encoded).map(|waiting| waiting.id));
             let id = known.unwrap_or_else(|| self.numbers.next());
             // Where a value was refused by the rules it is the source's record that is wrong.
             let member = if error.code == Code::ValidationFailed { SOURCE } else { TARGET };
             transaction.ledger.push(self.row(now, &key, Entry::Rejected(error.code.to_string())));
+            noted.insert(encoded, Waiting::new(id, &error.code.to_string(), &key));
             transaction.reviews.retain(|review: &Review| review.id != id);
             transaction.reviews.push(Review {
                 id,
@@ -100,17 +117,35 @@ impl Desk {
                 closed: None,
                 code: error.code.to_string(),
                 message: error.message,
-                subject: Subject::Refused { member, key: key.clone() },
+                subject: Subject::Refused { member, key },
             });
-            self.lately.lock().unwrap_or_else(PoisonError::into_inner).insert(key.encode());
-            let mut there = self.refused.lock().unwrap_or_else(PoisonError::into_inner);
-            there.insert(key.encode(), id);
-            if there.len() > REFUSED_MAX {
+            if self.waiting_with(&noted) > REFUSED_MAX {
                 let message = format!("{REFUSED_MAX} records were refused and wait for a person: {}", error.code);
                 return Err(Error::new(Code::SchemaDrift, message));
             }
         }
-        self.commit(transaction).await
+        self.commit(transaction).await?;
+        self.lately.lock().unwrap_or_else(PoisonError::into_inner).extend(noted.keys().cloned());
+        self.refused().extend(noted);
+        Ok(())
+    }
+
+    /// The records, by their keys at the source, that were refused because another one had a value of theirs.
+    pub fn taken(&self) -> Vec<Key> {
+        self.refused().values().filter_map(|waiting| waiting.taken.clone()).collect()
+    }
+
+    fn refused(&self) -> MutexGuard<'_, BTreeMap<Vec<u8>, Waiting>> {
+        self.refused.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// How many would wait with these.
+    fn waiting_with(&self, noted: &BTreeMap<Vec<u8>, Waiting>) -> usize {
+        let there = self.refused();
+        match there.len().saturating_add(noted.len()) {
+            few if few <= REFUSED_MAX => few,
+            _ => there.len().saturating_add(noted.keys().filter(|key| !there.contains_key(*key)).count()),
+        }
     }
 
     /// Notes what was let through with a warning.
@@ -126,16 +161,19 @@ impl Desk {
 
     /// Closes the items of records, by their keys at the source, that have been carried over since.
     pub async fn carried(&self, keys: impl Iterator<Item = &Key>, how: &str) -> Result<()> {
-        let closed: Vec<ReviewId> = {
-            let mut refused = self.refused.lock().unwrap_or_else(PoisonError::into_inner);
-            keys.filter_map(|key| refused.remove(&key.encode())).collect()
+        let closed: BTreeMap<Vec<u8>, ReviewId> = {
+            let refused = self.refused();
+            let found = keys.filter_map(|key| refused.get_key_value(&key.encode()));
+            found.map(|(key, waiting)| (key.clone(), waiting.id)).collect()
         };
         if closed.is_empty() {
             return Ok(());
         }
         let now = self.clock.now();
-        let closed_reviews = closed.into_iter().map(|id| (id, now, how.to_owned())).collect();
-        self.commit(Transaction { closed_reviews, ..Transaction::default() }).await
+        let closed_reviews = closed.values().map(|id| (*id, now, how.to_owned())).collect();
+        self.commit(Transaction { closed_reviews, ..Transaction::default() }).await?;
+        self.refused().retain(|key, _| !closed.contains_key(key));
+        Ok(())
     }
 
     /// A batch of records, by their keys at the source, is written: closes the items of those that were not refused again.

@@ -245,6 +245,10 @@ impl Mirror {
             view.records = progress.records;
         }
         let verdict = self.desk.verdict().await?;
+        if verdict.as_ref().is_some_and(|verdict| !self.source.reached(&progress.position, &verdict.upto)) {
+            // A person has looked at what was counted: those to come are counted by themselves.
+            progress.deletes.clear();
+        }
         Ok(Work { session, feed, progress, verdict })
     }
 
@@ -350,6 +354,7 @@ impl Mirror {
                 let work = self.begin_to_ask().await?;
                 let removed = self.strangers(&work, true).await?;
                 self.desk.close(id, "removed").await?;
+                self.place_those_in_the_way(&work, None).await?;
                 Ok(format!("review item {}: {removed} records that only the target had are removed", id.0))
             }
             (Subject::MassChange { member: TARGET, .. }, Resolution::Ignore) => {
@@ -388,7 +393,9 @@ impl Mirror {
         let steps = self.read_whole(std::slice::from_ref(key), true).await?;
         let anyway = Refusing(self);
         work.session.write(&steps, &work.progress.encode(), &anyway).await.map_err(self.of(TARGET))?;
-        self.desk.carried(std::iter::once(key), "carried over").await
+        self.desk.carried(std::iter::once(key), "carried over").await?;
+        // What it had, another may have waited for.
+        self.place_those_in_the_way(&work, None).await
     }
 
     /// Whole records by their keys at the source, as steps. `gone`: one that is not there any more is removed; else it is
