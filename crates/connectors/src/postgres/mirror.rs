@@ -86,20 +86,23 @@ pub async fn take_over(shared: &Arc<Shared>, sync: &str, object: &ObjectName) ->
     let doing = "taking a sync over in its target";
     let table = shared.table_now(object).await?;
     let mut lease = shared.mirrors.lease().await?;
+    // One at a time: whoever forgets the last sync drops the tables, and whoever takes one over needs them.
+    lease.execute(&format!("{BEGIN}; SELECT pg_catalog.pg_advisory_xact_lock({TABLES_LOCK})"), doing).await?;
     let there = lease.query_one("SELECT to_regclass('concord.loaded') IS NOT NULL", &[], doing).await?;
     if !column::<bool>(&there, 0)? {
         make_tables(&mut lease, doing).await?;
     }
     let row = lease.query_one(TAKE_OVER, &[&sync, &object.as_str()], doing).await?;
     let (fence, progress): (i64, Option<Vec<u8>>) = (column(&row, 0)?, column(&row, 1)?);
+    lease.execute("COMMIT", doing).await?;
     lease.done();
     let session = Session { shared: Arc::clone(shared), sync: sync.to_owned(), fence, table };
     Ok(Taken { session: Arc::new(session), progress })
 }
 
+/// Makes our tables, inside a transaction that holds their lock.
 async fn make_tables(lease: &mut Lease<'_>, doing: &str) -> Result<()> {
-    let sql = format!("BEGIN; SELECT pg_catalog.pg_advisory_xact_lock({TABLES_LOCK}); {MAKE}; COMMIT");
-    lease.execute(&sql, doing).await.map_err(|error| match error.code {
+    lease.execute(MAKE, doing).await.map_err(|error| match error.code {
         Code::PrivilegeMissing => Error { message: format!("{}; run as an administrator: {MAKE};", error.message), ..error },
         _ => error,
     })
@@ -109,24 +112,32 @@ async fn make_tables(lease: &mut Lease<'_>, doing: &str) -> Result<()> {
 pub async fn forget(shared: &Shared, sync: &str) -> Result<()> {
     let doing = "forgetting a sync in its target";
     let mut lease = shared.mirrors.lease().await?;
+    lease.execute(&format!("{BEGIN}; SELECT pg_catalog.pg_advisory_xact_lock({TABLES_LOCK})"), doing).await?;
     let there = lease.query_one("SELECT to_regclass('concord.loaded') IS NOT NULL", &[], doing).await?;
+    let mut dropped = false;
     if column::<bool>(&there, 0)? {
         lease.query("DELETE FROM concord.loaded WHERE sync = $1", &[&sync], doing).await?;
         lease.query("DELETE FROM concord.mirrors WHERE sync = $1", &[&sync], doing).await?;
-        let left = lease.query_one("SELECT EXISTS (SELECT FROM concord.mirrors)", &[], doing).await?;
-        if !column::<bool>(&left, 0)? {
-            let sql = format!(
-                "BEGIN; SELECT pg_catalog.pg_advisory_xact_lock({TABLES_LOCK}); DROP TABLE concord.loaded, concord.mirrors; COMMIT"
-            );
-            lease.execute(&sql, doing).await?;
-            // Somebody may keep something of their own in it.
-            if let Err(error) = lease.execute("DROP SCHEMA concord", doing).await {
-                tracing::debug!(error = error.chain(), "our schema stays");
+        if !others_are_kept(&mut lease, doing).await? {
+            // What somebody has begun to write is there to be seen once the tables are ours alone.
+            lease.execute("LOCK TABLE concord.mirrors, concord.loaded IN ACCESS EXCLUSIVE MODE", doing).await?;
+            if !others_are_kept(&mut lease, doing).await? {
+                lease.execute("DROP TABLE concord.loaded, concord.mirrors", doing).await?;
+                dropped = true;
             }
         }
     }
+    lease.execute("COMMIT", doing).await?;
+    // Somebody may keep something of their own in it.
+    if dropped && let Err(error) = lease.execute("DROP SCHEMA concord", doing).await {
+        tracing::debug!(error = error.chain(), "our schema stays");
+    }
     lease.done();
     Ok(())
+}
+
+async fn others_are_kept(lease: &mut Lease<'_>, doing: &str) -> Result<bool> {
+    column(&lease.query_one("SELECT EXISTS (SELECT FROM concord.mirrors)", &[], doing).await?, 0)
 }
 
 /// Who writes for one sync.

@@ -135,6 +135,22 @@ async fn a_delete_of_most_records_waits_and_is_let_through_or_dropped() {
 }
 
 #[tokio::test]
+async fn once_many_deletes_were_let_through_the_next_one_is_not_asked_about() {
+    let world = World::new(TABLE, FILLED, FIELDS).await.with(|rules| rules.guard.max_deletes = 20).started().await;
+    for range in ["id <= 50", "id BETWEEN 61 AND 110"] {
+        world.left.psql(&format!("DELETE FROM t WHERE {range}"));
+        let review = world.until_review().await;
+        world.until_stage("stopped: CON-3017").await;
+        world.decide(&review, Resolution::Retry).await.unwrap();
+        world.until_equal().await;
+        // Far fewer than the guard allows.
+        world.left.psql("DELETE FROM t WHERE id IN (SELECT min(id) FROM t)");
+        world.until_equal().await;
+        assert!(world.reviews().await.is_empty());
+    }
+}
+
+#[tokio::test]
 async fn a_truncation_waits_for_a_person() {
     let world = World::new(TABLE, FILLED, FIELDS).await.started().await;
     world.left.psql("TRUNCATE t; INSERT INTO t VALUES (1, 'anew', 1)");
@@ -150,7 +166,7 @@ async fn a_lost_slot_is_a_gap_that_a_person_accepts_by_reading_again() {
     let mut world = World::new(TABLE, FILLED, FIELDS).await.started().await;
     let feed = world.statuses().feeds[0].feed.clone();
     world.stop().await;
-    world.left.psql(&format!("SELECT pg_drop_replication_slot('{feed}')"));
+    world.lose_slot(&feed).await;
     world.left.psql("UPDATE t SET name = 'missed' WHERE id < 50");
     world.start().await;
     world.until_stage("stopped: CON-2008").await;
@@ -176,7 +192,8 @@ async fn records_that_went_while_nobody_read_are_removed_only_when_a_person_says
     let mut world = World::new(TABLE, FILLED, FIELDS).await.started().await;
     let feed = world.statuses().feeds[0].feed.clone();
     world.stop().await;
-    world.left.psql(&format!("SELECT pg_drop_replication_slot('{feed}'); DELETE FROM t WHERE id <= 7"));
+    world.lose_slot(&feed).await;
+    world.left.psql("DELETE FROM t WHERE id <= 7");
     world.start().await;
     world.until_stage("stopped: CON-2008").await;
     world.ask(Request::Reread(world.rules.id)).await.unwrap();

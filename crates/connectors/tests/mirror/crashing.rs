@@ -1,6 +1,8 @@
 //! Killed at any moment, on either side: nothing is lost, nothing doubled, and a load goes on with what is left.
 
 use crate::support::World;
+use concord_engine::rules::SyncRules;
+use concord_engine::runtime::command::Resolution;
 use std::time::Duration;
 
 const TABLE: &str = "CREATE TABLE t (id int PRIMARY KEY, name text, tally int)";
@@ -72,16 +74,41 @@ async fn whoever_took_a_sync_over_last_is_the_only_one_who_writes() {
     world.stop().await;
 }
 
-/// Some ranges wait for a lock in the target, the others are loaded; then everything dies.
+/// Two processes keep their progress in the same tables: one begins while the other forgets its last sync.
 #[tokio::test]
-async fn a_load_that_was_cut_short_goes_on_with_what_is_left() {
+async fn whoever_forgets_a_sync_leaves_another_that_has_just_begun_its_progress() {
+    let world = World::new(TABLE, "", FIELDS).await;
+    let target = world.target();
+    let mirror = target.mirror_target().unwrap();
+    mirror.take_over("one", &"t".into()).await.unwrap();
+    let beginning = world.right.session().await;
+    beginning.batch_execute("BEGIN; INSERT INTO concord.mirrors (sync, object, fence) VALUES ('other', 't', 1)").await.unwrap();
+    let forgetting = mirror.forget("one");
+    let committing = async {
+        let waits = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'";
+        world.until("it waits for who begins", async || world.right.psql(waits) != "0").await;
+        beginning.batch_execute("COMMIT").await.unwrap();
+    };
+    let (forgotten, ()) = tokio::join!(forgetting, committing);
+    forgotten.unwrap();
+    assert_eq!(world.right.psql("SELECT string_agg(sync, ',') FROM concord.mirrors"), "other");
+    mirror.forget("other").await.unwrap();
+    assert_eq!(world.right.psql("SELECT to_regnamespace('concord') IS NULL"), "t");
+}
+
+/// A load of which some ranges wait for a lock in the target, which the session holds, and the others are loaded; then
+/// everything died.
+async fn cut_short(change: impl FnOnce(&mut SyncRules)) -> (World, tokio_postgres::Client) {
     let right = format!(
         "{TABLE}; CREATE FUNCTION wait() RETURNS trigger LANGUAGE plpgsql AS \
          $$ BEGIN IF NEW.id > 5000 THEN PERFORM pg_advisory_xact_lock_shared(1); END IF; RETURN NEW; END $$; \
          CREATE TRIGGER wait BEFORE INSERT ON t FOR EACH ROW EXECUTE FUNCTION wait()"
     );
     let filled = "INSERT INTO t SELECT n, 'name ' || n, 0 FROM generate_series(1, 10000) n; ANALYZE t";
-    let mut world = World::of(TABLE, &right, filled, FIELDS).await.with(|rules| rules.parallelism = 8);
+    let mut world = World::of(TABLE, &right, filled, FIELDS).await.with(|rules| {
+        rules.parallelism = 8;
+        change(rules);
+    });
     let holder = world.right.session().await;
     holder.batch_execute("SELECT pg_advisory_lock(1)").await.unwrap();
     world.start().await;
@@ -93,6 +120,12 @@ async fn a_load_that_was_cut_short_goes_on_with_what_is_left() {
     world.crash().await;
     let before: u32 = world.right.psql("SELECT count(*) FROM t").parse().unwrap();
     assert!((3_000..10_000).contains(&before), "{before}");
+    (world, holder)
+}
+
+#[tokio::test]
+async fn a_load_that_was_cut_short_goes_on_with_what_is_left() {
+    let (mut world, holder) = cut_short(|_| {}).await;
     // In what is loaded, in what is not, and from the one into the other.
     world.left.psql(
         "UPDATE t SET tally = 1 WHERE id % 100 = 0; DELETE FROM t WHERE id IN (11, 9011); \
@@ -103,4 +136,20 @@ async fn a_load_that_was_cut_short_goes_on_with_what_is_left() {
     world.until_equal().await;
     assert!(world.verify().await.is_equal());
     assert!(world.reviews().await.is_empty());
+}
+
+/// A record that takes a key in what is not loaded yet is no delete, and what is said about deletes is not said of it.
+#[tokio::test]
+async fn deletes_that_a_person_drops_take_no_record_with_them_that_took_another_key() {
+    let (mut world, holder) = cut_short(|rules| rules.guard.max_deletes = 20).await;
+    world.left.psql("DELETE FROM t WHERE id <= 30; UPDATE t SET id = 20000 WHERE id = 100");
+    world.start().await;
+    let review = world.until_review().await;
+    world.until_stage("stopped: CON-3017").await;
+    world.decide(&review, Resolution::Ignore).await.unwrap();
+    holder.batch_execute("SELECT pg_advisory_unlock(1)").await.unwrap();
+    world.until("it is level", async || world.status().level).await;
+    let keys =
+        "SELECT count(*) FILTER (WHERE id = 100), count(*) FILTER (WHERE id = 20000), count(*) FILTER (WHERE id = 30) FROM t";
+    assert_eq!(world.right.psql(keys), "0|1|1");
 }

@@ -121,3 +121,12 @@ async fn another_mapping_carries_every_record_again() {
     assert_eq!(world.right.psql("SELECT count(*), min(id), max(note) FILTER (WHERE id = 4) FROM t"), "4997|4|meanwhile");
     assert!(world.verify().await.is_equal());
 }
+
+#[tokio::test]
+async fn the_ranges_of_a_load_are_not_kept_any_longer_than_it_lasts() {
+    let world = World::new(TABLE, FILLED, FIELDS).await.with(|rules| rules.parallelism = 100).started().await;
+    world.left.psql("UPDATE t SET note = 'behind the load' WHERE id = 1");
+    world.until_equal().await;
+    let bytes: usize = world.right.psql("SELECT length(progress) FROM concord.mirrors").parse().unwrap();
+    assert!(bytes < 250, "each transaction writes the progress, and it has {bytes} bytes");
+}

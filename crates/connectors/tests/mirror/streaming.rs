@@ -103,3 +103,19 @@ async fn a_retained_log_is_shown() {
         })
         .await;
 }
+
+#[tokio::test]
+async fn a_sync_is_not_level_before_it_has_what_happened_while_it_was_away() {
+    let mut world = world().await;
+    world.stop().await;
+    // The log is read through for longer than a quiet feed is waited for, before the feed has anything to tell.
+    world.left.psql("CREATE TABLE other AS SELECT n, n::text AS text FROM generate_series(1, 800000) n");
+    world.left.psql("UPDATE t SET note = 'while it was away'");
+    world.start().await;
+    let level = async || {
+        let is_level = world.status().level;
+        assert!(!is_level || world.is_equal(), "it says that it is level, and is not");
+        is_level
+    };
+    world.until("it is level", level).await;
+}

@@ -9,7 +9,7 @@ use super::people::Verdict;
 use super::run::{Mirror, Work};
 use super::view::Stage;
 use crate::capture::drift;
-use crate::change::{EditTime, Observation, Position, Version};
+use crate::change::{EditTime, Image, Observation, Position, Version};
 use crate::connector::{Batch, Changes, Event, Limits};
 use crate::error::{Code, Error, Result};
 use crate::failpoint;
@@ -92,7 +92,8 @@ impl Mirror {
             work.progress.records = counted;
             self.shown.stage(Stage::Live);
         }
-        let goal = match self.options.once && drain.is_none() {
+        // Before the feed has passed what the source holds now, its silence does not mean that there is nothing to tell.
+        let mut goal = match drain.is_none() {
             true => Some(self.source.fence(&work.feed.name).await.map_err(self.of(SOURCE))?),
             false => None,
         };
@@ -104,7 +105,7 @@ impl Mirror {
                 let quiet = batch.events.is_empty();
                 self.take(work, batch, &mut gathered, drain);
                 if drain.is_none() && (!quiet || gathered.is_empty()) {
-                    self.shown.lock().level = quiet && gathered.is_empty();
+                    self.shown.lock().level = quiet && gathered.is_empty() && goal.is_none();
                 }
             }
             let ready = std::mem::take(&mut gathered);
@@ -134,9 +135,12 @@ impl Mirror {
             }
             let is_there = goal.as_ref().is_some_and(|goal| self.source.reached(&work.progress.position, goal));
             if is_there && gathered.is_empty() {
-                self.keep_position(work).await?;
-                self.shown.lock().level = true;
-                return Ok(());
+                goal = None;
+                if self.options.once {
+                    self.keep_position(work).await?;
+                    self.shown.lock().level = true;
+                    return Ok(());
+                }
             }
         }
     }
@@ -321,7 +325,8 @@ impl Mirror {
                 _ => return Ok(()),
             };
         }
-        if matches!(step, Step::Remove { .. }) {
+        // In a drain a record that takes a key in what is not loaded goes too: it is brought again, and nobody deleted it.
+        if matches!(observation.image, Image::Deleted) && matches!(step, Step::Remove { .. }) {
             match self.verdict(work) {
                 Some(verdict) if verdict.let_through => {}
                 Some(_) => return Ok(()),
