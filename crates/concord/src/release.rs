@@ -3,12 +3,13 @@
 
 use crate::answers::description::commit;
 use crate::answers::{Failed, Released};
+use crate::leftovers;
 use crate::setup::Written;
 use concord_engine::change::Position;
 use concord_engine::connector::Connector;
 use concord_engine::error::Result;
 use concord_engine::mirror;
-use concord_engine::record::{ObjectName, SystemName};
+use concord_engine::record::{FeedName, ObjectName, SystemName};
 use concord_engine::store::{Store, Transaction};
 use std::sync::Arc;
 
@@ -22,18 +23,37 @@ pub async fn release(
 ) -> Result<Released> {
     let mut done = Vec::new();
     let mut failed = Vec::new();
+    let mut leftovers = Vec::new();
+    let known = leftovers::known(&written.config, store, systems).await;
     for (name, connector) in systems.iter().filter(|(name, _)| asked.contains(name)) {
         let members = written.config.syncs.iter().flat_map(|sync| sync.source.iter().chain(&sync.target));
         let mut objects: Vec<_> = members.filter(|member| member.system == *name).map(|member| member.object_name()).collect();
         objects.sort();
         objects.dedup();
-        match let_go(written, store, name, connector, &objects).await {
-            Ok(()) => done.push(name.clone()),
+        let released = async {
+            let_go(written, store, name, connector, &objects).await?;
+            remove_leftovers(connector, &known).await
+        };
+        match released.await {
+            Ok(removed) => {
+                done.push(name.clone());
+                leftovers.extend(removed);
+            }
             Err(error) => failed.push(Failed { system: name.to_string(), code: error.code, message: error.message.clone() }),
         }
     }
     forget(store, written, &done).await?;
-    Ok(Released { released: done.iter().map(ToString::to_string).collect(), failed })
+    Ok(Released { released: done.iter().map(ToString::to_string).collect(), failed, leftovers })
+}
+
+/// Removes what was made for syncs that the configuration has no more.
+async fn remove_leftovers(connector: &Arc<dyn Connector>, known: &[FeedName]) -> Result<Vec<String>> {
+    let mut removed = Vec::new();
+    for leftover in connector.leftovers(known).await? {
+        connector.remove_leftover(&leftover).await?;
+        removed.push(leftover.feed.to_string());
+    }
+    Ok(removed)
 }
 
 /// Removes what was made in one system: for its syncs together, and for each mirrored sync by itself.
@@ -45,13 +65,16 @@ async fn let_go(
     objects: &[ObjectName],
 ) -> Result<()> {
     for sync in &written.config.syncs {
-        let Some((source, target)) = sync.pair() else { continue };
+        let Some((source, _)) = sync.pair() else { continue };
         let id = store.sync_id(sync.name.as_str()).await?;
         if let Some(own) = connector.for_one_sync(&mirror::feed_of(id)).filter(|_| source.system == *name) {
             own.release(&[source.object_name()]).await?;
         }
-        if let Some(target) = connector.mirror_target().filter(|_| target.system == *name) {
-            target.forget(&mirror::name_of(store, id).await?).await?;
+    }
+    if let Some(target) = connector.mirror_target() {
+        // Also those that the configuration has no more.
+        for sync in target.kept(&mirror::names_of_all(store).await?).await? {
+            target.forget(&sync).await?;
         }
     }
     connector.release(objects).await

@@ -6,6 +6,7 @@ use crate::answers::description::{self};
 use crate::answers::{Answerer, Release, Running, queue};
 use crate::approval;
 use crate::control::{self, Ask, Door};
+use crate::leftovers;
 use crate::metrics;
 use crate::release;
 use crate::setup::{self, Prepared, Written};
@@ -13,7 +14,7 @@ use concord_engine::clock::{Clock, Moment, SystemClock};
 use concord_engine::error::{Code, Error, Result};
 use concord_engine::mirror::{Mode, fleet};
 use concord_engine::record::SystemName;
-use concord_engine::runtime::status::{Status, SyncStatus};
+use concord_engine::runtime::status::{FeedStatus, Status, SyncStatus};
 use concord_engine::runtime::{Approvals, Handle, Options, ReviewNumbers, Setup};
 use concord_engine::store::Store;
 use std::collections::BTreeSet;
@@ -32,6 +33,8 @@ const RETRY_LONGEST: Duration = Duration::from_secs(30);
 const AGEING_INTERVAL: Duration = Duration::from_secs(3600);
 /// How long tombstones are kept.
 const TOMBSTONES: Duration = Duration::from_secs(30 * 24 * 3600);
+/// How often is looked for feeds that belong to no sync.
+const LEFTOVERS_INTERVAL: Duration = Duration::from_secs(60);
 /// How often the status is passed on to whoever watches.
 const STATUS_INTERVAL: Duration = Duration::from_millis(200);
 
@@ -209,14 +212,21 @@ async fn run_engine(
         task.await.unwrap_or_else(|error| Err(Error::new(Code::Internal, "the engine ended abnormally").because(error)))
     };
     tokio::pin!(running_engine);
+    let (found, left) = watch::channel(Vec::new());
+    let beside = Beside { waiting: &waiting, modes: &modes, left };
     let around = async {
+        let leftovers = look_for_leftovers(supervision, &systems, &found);
         let gaps = accept_gaps(supervision.plan.as_deref(), &handle, &answerer, &running);
-        tokio::join!(pass_on(&handle, statuses, &waiting, &modes), deliver(&answerer, &running), gaps);
+        tokio::select! {
+            // The others end with the engine, whose status ends with it.
+            ((), (), ()) = async { tokio::join!(pass_on(&handle, statuses, &beside), deliver(&answerer, &running), gaps) } => {}
+            never = leftovers => never,
+        }
         Ok::<(), Error>(())
     };
     tokio::select! {
         result = &mut running_engine => {
-            statuses.send_replace(complete(handle.status.borrow().clone(), &waiting, &modes));
+            statuses.send_replace(beside.complete(handle.status.borrow().clone()));
             return result.map(|()| Ended::Done);
         }
         result = around => result?,
@@ -273,11 +283,11 @@ async fn accept_gaps(plan: Option<&str>, handle: &Handle, answerer: &Answerer, r
 }
 
 /// Passes the engine's status on, with the syncs that do not run yet. Ends with the engine.
-async fn pass_on(handle: &Handle, statuses: &watch::Sender<Status>, waiting: &[(String, Error)], modes: &[(String, String)]) {
+async fn pass_on(handle: &Handle, statuses: &watch::Sender<Status>, beside: &Beside<'_>) {
     let mut status = handle.status.clone();
     loop {
         let present = status.borrow_and_update().clone();
-        statuses.send_replace(complete(present, waiting, modes));
+        statuses.send_replace(beside.complete(present));
         if status.changed().await.is_err() {
             return;
         }
@@ -285,19 +295,50 @@ async fn pass_on(handle: &Handle, statuses: &watch::Sender<Status>, waiting: &[(
     }
 }
 
-/// A status with how each sync runs, and with those that wait for their systems.
-fn complete(mut status: Status, waiting: &[(String, Error)], modes: &[(String, String)]) -> Status {
-    for sync in &mut status.syncs {
-        if let Some((_, mode)) = modes.iter().find(|(name, _)| *name == sync.name) {
-            sync.mode.clone_from(mode);
+/// What the engine does not know of.
+struct Beside<'a> {
+    /// The syncs that wait for their systems.
+    waiting: &'a [(String, Error)],
+    /// How each sync runs.
+    modes: &'a [(String, String)],
+    /// Feeds that belong to no sync.
+    left: watch::Receiver<Vec<FeedStatus>>,
+}
+
+impl Beside<'_> {
+    /// A status with all of it.
+    fn complete(&self, mut status: Status) -> Status {
+        for sync in &mut status.syncs {
+            if let Some((_, mode)) = self.modes.iter().find(|(name, _)| *name == sync.name) {
+                sync.mode.clone_from(mode);
+            }
         }
+        status.syncs.extend(self.waiting.iter().map(|(name, error)| SyncStatus {
+            name: name.clone(),
+            stage: format!("waiting: {error}"),
+            ..SyncStatus::default()
+        }));
+        status.feeds.extend(self.left.borrow().iter().cloned());
+        status
     }
-    status.syncs.extend(waiting.iter().map(|(name, error)| SyncStatus {
-        name: name.clone(),
-        stage: format!("waiting: {error}"),
-        ..SyncStatus::default()
-    }));
-    status
+}
+
+/// Looks for feeds that belong to no sync, now and then. Never ends.
+async fn look_for_leftovers(
+    supervision: &Supervision,
+    systems: &[(SystemName, Arc<dyn concord_engine::connector::Connector>)],
+    found: &watch::Sender<Vec<FeedStatus>>,
+) {
+    let known = leftovers::known(&supervision.written.config, &*supervision.store, systems).await;
+    loop {
+        let left = leftovers::find(systems, &known).await;
+        let left: Vec<FeedStatus> = left.iter().map(|(system, leftover)| leftovers::status(system, leftover)).collect();
+        for feed in left.iter().filter(|feed| !found.borrow().iter().any(|known| known.feed == feed.feed)) {
+            tracing::warn!(system = feed.system, feed = feed.feed, "{}", feed.warning.as_deref().unwrap_or_default());
+        }
+        found.send_replace(left);
+        tokio::time::sleep(LEFTOVERS_INTERVAL).await;
+    }
 }
 
 /// Asks the systems of the waiting syncs again and again; answers when one more sync can run. Never answers where

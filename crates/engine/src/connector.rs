@@ -315,6 +315,19 @@ pub struct Workload {
     pub batch: u64,
 }
 
+/// What is left in a system of a feed that belongs to no sync any more.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Leftover {
+    /// The feed.
+    pub feed: FeedName,
+    /// Bytes of log that the system keeps for it; `None`: it keeps none.
+    pub retained_bytes: Option<u64>,
+    /// Whether somebody reads it.
+    pub is_read: bool,
+    /// What removes it, in the system's own words.
+    pub removal: String,
+}
+
 /// How a feed does at the source.
 #[derive(Clone, Debug, Default, Serialize)]
 pub struct FeedHealth {
@@ -436,6 +449,16 @@ pub trait Connector: Send + Sync {
     /// The name of its feed, where it has one and the name is known without asking.
     fn own_feed(&self) -> Option<FeedName> {
         None
+    }
+
+    /// What there is of this installation's feeds other than these: made for syncs or connections that are gone.
+    async fn leftovers(&self, _known: &[FeedName]) -> Result<Vec<Leftover>> {
+        Ok(Vec::new())
+    }
+
+    /// Removes what is left of a feed, unless somebody reads it.
+    async fn remove_leftover(&self, _leftover: &Leftover) -> Result<()> {
+        Ok(())
     }
 
     /// Its objects in bulk, frozen at a place of its feed, where it can show them so.

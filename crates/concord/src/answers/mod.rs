@@ -186,6 +186,9 @@ pub struct Released {
     pub released: Vec<String>,
     /// The others, and why.
     pub failed: Vec<Failed>,
+    /// Feeds that belonged to no sync any more, and were removed as well.
+    #[serde(default)]
+    pub leftovers: Vec<String>,
 }
 
 /// A system that could not be released.

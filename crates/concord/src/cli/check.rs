@@ -2,6 +2,7 @@
 
 use super::Context;
 use crate::exit::Exit;
+use crate::leftovers;
 use crate::setup;
 use crate::terminal::{Notice, Style};
 use clap::Args;
@@ -58,6 +59,9 @@ async fn ask_systems(written: &setup::Written, context: &Context) -> Result<(Vec
     let systems = setup::open_systems(&written.config, kept.clone(), &folder, setup::Keeping::Nothing).await?;
     let (mut notices, prepared) =
         tokio::join!(setup::ask_systems(&written.config, &systems), setup::prepare(written, &scratch, &systems));
+    let known = leftovers::known(&written.config, &*kept, &systems).await;
+    let left = leftovers::find(&systems, &known).await;
+    notices.extend(left.iter().map(|(system, leftover)| leftovers::notice(system, leftover)));
     let mut exit = Exit::Fine;
     if notices.iter().any(|notice| notice.severity == "error") {
         exit = Exit::Environment;

@@ -47,11 +47,18 @@ pub async fn run(release: &Release, context: &Context) -> Result<Exit> {
 /// Prints what became of it. What can be put right by a person decides the exit before what may pass on its own.
 fn tell(released: &Released, context: &Context) -> Exit {
     if context.terminal.json {
-        let (names, failed) = (&released.released, &released.failed);
-        context.terminal.document(&serde_json::json!({ "released": names, "failed": failed, "ok": failed.is_empty() }));
+        let Released { released, failed, leftovers } = released;
+        let ok = failed.is_empty();
+        context
+            .terminal
+            .document(&serde_json::json!({ "released": released, "failed": failed, "leftovers": leftovers, "ok": ok }));
     } else {
         for name in &released.released {
             context.terminal.line(&format!("{} {name}", context.terminal.paint(Style::Good, "released")));
+        }
+        for feed in &released.leftovers {
+            let removed = context.terminal.paint(Style::Good, "removed");
+            context.terminal.line(&format!("{removed} the feed {feed}, which belonged to no sync any more"));
         }
     }
     let errors: Vec<Error> =

@@ -61,7 +61,7 @@ fn a_release_while_run_runs_leaves_nothing_behind_and_ends_the_run() {
     let released = world.concord(&["release", "FILE", "--json"]);
     assert_eq!(released.exit, 0, "{released:?}");
     let told: serde_json::Value = serde_json::from_str(&released.out).unwrap();
-    assert_eq!(told, json!({ "released": ["crm", "erp"], "failed": [], "ok": true }));
+    assert_eq!(told, json!({ "released": ["crm", "erp"], "failed": [], "leftovers": [], "ok": true }));
     assert_eq!(running.end(), 0);
     let made = "SELECT (SELECT count(*) FROM pg_replication_slots WHERE database = current_database()) + (SELECT count(*) FROM pg_publication)";
     assert_eq!((world.crm.psql(made), world.erp.psql(made)), ("0".to_string(), "0".to_string()));

@@ -76,6 +76,38 @@ fn the_configuration_chooses_it_and_every_command_speaks_of_it() {
     assert_eq!(world.erp.psql("SELECT to_regnamespace('concord') IS NULL"), "t");
 }
 
+/// A renamed sync is another one. What was made for it before would keep the source's log until its disk is full.
+#[test]
+fn what_was_made_for_a_sync_that_was_renamed_is_found_and_named_and_released() {
+    let world = world();
+    let running = world.run(&[]);
+    until_level(&world, &running);
+    running.stop();
+    let slot = world.crm.psql("SELECT slot_name FROM pg_replication_slots WHERE database = current_database()");
+    let mut renamed = settings();
+    renamed["name"] = json!("renamed");
+    world.configure(&renamed);
+    let checked = world.json(&["check", "--connect", "FILE"]);
+    let findings = checked["findings"].as_array().unwrap();
+    let found = findings.iter().find(|finding| finding["code"] == "CON-2017").unwrap_or_else(|| panic!("{checked:#}"));
+    assert!(found["message"].as_str().unwrap().contains(&slot), "{found}");
+    assert!(found["remedy"].as_str().unwrap().contains(&format!("pg_drop_replication_slot('{slot}')")), "{found}");
+    let running = world.run(&[]);
+    until_level(&world, &running);
+    let is_shown = || {
+        let status = world.json(&["status"]);
+        let feeds = status["feeds"].as_array().cloned().unwrap_or_default();
+        feeds.iter().any(|feed| feed["feed"] == slot && feed["state"] == "left over" && feed["retained_bytes"].is_u64())
+    };
+    running.until("the status shows it", is_shown);
+    assert!(world.concord(&["status"]).out.contains("belongs to no sync"));
+    running.stop();
+    assert_eq!(world.json(&["release", "FILE"])["leftovers"], json!([slot]));
+    assert_eq!(world.crm.psql("SELECT count(*) FROM pg_replication_slots WHERE database = current_database()"), "0");
+    assert_eq!(world.crm.psql("SELECT count(*) FROM pg_publication"), "0");
+    assert_eq!(world.erp.psql("SELECT to_regnamespace('concord') IS NULL"), "t");
+}
+
 /// What runs already is chosen with those in mind that wait for their systems: a choice made without them would not hold.
 #[test]
 fn a_sync_that_waits_for_its_system_has_its_say_in_how_the_others_run() {

@@ -108,6 +108,19 @@ async fn make_tables(lease: &mut Lease<'_>, doing: &str) -> Result<()> {
     })
 }
 
+/// The syncs whose progress is kept and whose names begin so.
+pub async fn kept(shared: &Shared, prefix: &str) -> Result<Vec<String>> {
+    let doing = "looking which syncs are kept in their target";
+    let mut lease = shared.mirrors.lease().await?;
+    let there = lease.query_one("SELECT to_regclass('concord.mirrors') IS NOT NULL", &[], doing).await?;
+    let rows = match column::<bool>(&there, 0)? {
+        true => lease.query("SELECT sync FROM concord.mirrors WHERE starts_with(sync, $1) ORDER BY 1", &[&prefix], doing).await?,
+        false => Vec::new(),
+    };
+    lease.done();
+    rows.iter().map(|row| column(row, 0)).collect()
+}
+
 /// Forgets a sync; with the last one, our tables go.
 pub async fn forget(shared: &Shared, sync: &str) -> Result<()> {
     let doing = "forgetting a sync in its target";

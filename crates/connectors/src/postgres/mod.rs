@@ -18,6 +18,7 @@ mod fence;
 mod freeze;
 mod guarded;
 mod insert;
+mod leftover;
 mod mirror;
 mod names;
 mod pgoutput;
@@ -45,8 +46,8 @@ use client::Pool;
 use concord_engine::change::Observation;
 use concord_engine::change::{Mark, Position, Version};
 use concord_engine::connector::{
-    Capabilities, ChangeDetection, Changes, Chunk, ChunkCursor, Connector, Feed, FeedHealth, Finding, Presence, Since, Write,
-    WriteResult,
+    Capabilities, ChangeDetection, Changes, Chunk, ChunkCursor, Connector, Feed, FeedHealth, Finding, Leftover, Presence, Since,
+    Write, WriteResult,
 };
 use concord_engine::error::{Code, Error, Result};
 use concord_engine::mirror::bulk::{BulkSource, Frozen, MirrorTarget, Taken};
@@ -302,6 +303,14 @@ impl Connector for PostgresConnector {
         Some(self.shared.feed_name())
     }
 
+    async fn leftovers(&self, known: &[FeedName]) -> Result<Vec<Leftover>> {
+        leftover::find(&self.shared, known).await
+    }
+
+    async fn remove_leftover(&self, leftover: &Leftover) -> Result<()> {
+        leftover::remove(&self.shared, &leftover.feed).await
+    }
+
     fn bulk_source(&self) -> Option<&dyn BulkSource> {
         Some(self)
     }
@@ -334,6 +343,10 @@ impl MirrorTarget for PostgresConnector {
 
     async fn take_over(&self, sync: &str, object: &ObjectName) -> Result<Taken> {
         mirror::take_over(&self.shared, sync, object).await
+    }
+
+    async fn kept(&self, prefix: &str) -> Result<Vec<String>> {
+        mirror::kept(&self.shared, prefix).await
     }
 
     async fn forget(&self, sync: &str) -> Result<()> {

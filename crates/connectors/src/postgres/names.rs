@@ -115,6 +115,8 @@ pub struct OwnNames {
     pub slot: String,
     /// What the application names of our sessions begin with.
     pub sessions: String,
+    /// What the names of all slots and publications of the installation begin with.
+    of_installation: String,
 }
 
 impl OwnNames {
@@ -127,7 +129,13 @@ impl OwnNames {
             let _ = write!(slot, "_{connection}");
         }
         slot.truncate(IDENTIFIER_BYTES_MAX);
-        OwnNames { slot, sessions: format!("concord:{installation}:{connection}") }
+        let of_installation = format!("concord_{installation}_");
+        OwnNames { slot, sessions: format!("concord:{installation}:{connection}"), of_installation }
+    }
+
+    /// What the names of all slots and publications of the installation begin with.
+    pub fn of_installation(&self) -> String {
+        self.of_installation.clone()
     }
 
     /// The application name of one process's writing sessions; `process` tells processes apart.

@@ -77,18 +77,26 @@ pub async fn create(shared: &Shared, lease: &mut Lease<'_>, server: &ServerIdent
 
 /// Drops the slot if it is there, after its reader has left it; bounded.
 pub async fn drop_if_exists(shared: &Shared, lease: &mut Lease<'_>) -> Result<()> {
-    let slot = &shared.names.slot;
+    drop_within(lease, &shared.names.slot, INACTIVE_WAIT_MAX).await
+}
+
+/// Drops a slot if it is there and nobody reads it.
+pub async fn drop_unread(lease: &mut Lease<'_>, slot: &str) -> Result<()> {
+    drop_within(lease, slot, Duration::ZERO).await
+}
+
+async fn drop_within(lease: &mut Lease<'_>, slot: &str, wait: Duration) -> Result<()> {
     let doing = format!("dropping the replication slot {slot}");
-    let deadline = Instant::now() + INACTIVE_WAIT_MAX;
+    let deadline = Instant::now() + wait;
     loop {
         let sql = "SELECT active_pid FROM pg_catalog.pg_replication_slots WHERE slot_name = $1";
-        let rows = lease.query(sql, &[slot], &doing).await?;
+        let rows = lease.query(sql, &[&slot], &doing).await?;
         let Some(row) = rows.first() else {
             return Ok(());
         };
         let reader: Option<i32> = column(row, 0)?;
         if reader.is_none() {
-            match lease.query("SELECT pg_catalog.pg_drop_replication_slot($1)", &[slot], &doing).await {
+            match lease.query("SELECT pg_catalog.pg_drop_replication_slot($1)", &[&slot], &doing).await {
                 Ok(_) => return Ok(()),
                 // Somebody took it, or dropped it, in between: look again.
                 Err(error) if matches!(error.code, Code::Busy | Code::StatementRefused) => {}

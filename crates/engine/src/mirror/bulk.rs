@@ -73,6 +73,9 @@ pub trait MirrorTarget: Send + Sync {
     /// Takes a sync over.
     async fn take_over(&self, sync: &str, object: &ObjectName) -> Result<Taken>;
 
+    /// The syncs whose progress is kept and whose names begin so.
+    async fn kept(&self, prefix: &str) -> Result<Vec<String>>;
+
     /// Forgets a sync's progress; what was made for it goes with the last one.
     async fn forget(&self, sync: &str) -> Result<()>;
 }

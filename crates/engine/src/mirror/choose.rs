@@ -45,12 +45,20 @@ pub async fn has_begun(store: &dyn Store, sync: SyncId) -> Result<bool> {
     Ok(store.setting(&begun_setting(sync)).await?.is_some())
 }
 
+/// What the names of all syncs of this store begin with in their targets.
+///
+/// # Errors
+/// What the store says.
+pub async fn names_of_all(store: &dyn Store) -> Result<String> {
+    Ok(format!("{}:", store.identity().await?.store))
+}
+
 /// The name that a sync has in its target.
 ///
 /// # Errors
 /// What the store says.
 pub async fn name_of(store: &dyn Store, sync: SyncId) -> Result<String> {
-    Ok(format!("{}:{}", store.identity().await?.store, sync.0))
+    Ok(format!("{}{}", names_of_all(store).await?, sync.0))
 }
 
 /// What the store keeps of a mirrored sync, to be forgotten with it.

@@ -19,7 +19,7 @@ mod sweep;
 mod verify;
 mod view;
 
-pub use choose::{Mode, Neighbour, choose, has_begun, name_of, settings};
+pub use choose::{Mode, Neighbour, choose, has_begun, name_of, names_of_all, settings};
 pub use fleet::{Fleet, fleet};
 pub use run::feed_of;
 pub use verify::verify;

@@ -1,0 +1,77 @@
+//! What Concord made in systems for syncs or connections that the configuration has no more. A renamed sync is another
+//! sync: what was made for it under its old name stays, and keeps the system's log for ever. Found here, so that somebody
+//! removes it; nothing is removed unless a release was asked for.
+
+use crate::terminal::Notice;
+use concord_engine::config::Config;
+use concord_engine::connector::{Connector, Leftover};
+use concord_engine::error::Code;
+use concord_engine::mirror;
+use concord_engine::record::{FeedName, SystemName};
+use concord_engine::runtime::status::FeedStatus;
+use concord_engine::store::Store;
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+/// The feeds that the syncs of a configuration have, or may have.
+pub async fn known(config: &Config, store: &dyn Store, systems: &[(SystemName, Arc<dyn Connector>)]) -> Vec<FeedName> {
+    let mut known: Vec<FeedName> = systems.iter().filter_map(|(_, connector)| connector.own_feed()).collect();
+    for sync in &config.syncs {
+        // A store that may only be read has no number for a sync that never ran, and that has made nothing.
+        let Ok(id) = store.sync_id(sync.name.as_str()).await else { continue };
+        let own = |(_, connector): &(SystemName, Arc<dyn Connector>)| connector.for_one_sync(&mirror::feed_of(id))?.own_feed();
+        known.extend(systems.iter().filter_map(own));
+    }
+    known
+}
+
+/// Looks for what is left. A system that cannot be asked is passed over: that is said elsewhere.
+pub async fn find(systems: &[(SystemName, Arc<dyn Connector>)], known: &[FeedName]) -> Vec<(SystemName, Leftover)> {
+    let mut seen = BTreeSet::new();
+    let mut found = Vec::new();
+    for (name, connector) in systems {
+        match connector.leftovers(known).await {
+            // Two connections may lead to one database.
+            Ok(left) => {
+                found.extend(left.into_iter().filter(|one| seen.insert(one.feed.to_string())).map(|one| (name.clone(), one)))
+            }
+            Err(error) => tracing::debug!(system = name.as_str(), error = error.chain(), "not looked for what is left over"),
+        }
+    }
+    found
+}
+
+/// In words.
+fn message(leftover: &Leftover) -> String {
+    let kept = leftover.retained_bytes.map(|bytes| format!(", and {bytes} bytes of log are kept for it")).unwrap_or_default();
+    let read = if leftover.is_read { "; somebody is reading it" } else { "" };
+    format!("the feed {} belongs to no sync of the configuration{kept}{read}", leftover.feed)
+}
+
+fn remedy(leftover: &Leftover) -> String {
+    format!("{} The statement: {}", Code::FeedLeftOver.remedy(), leftover.removal)
+}
+
+/// As a finding.
+pub fn notice(system: &SystemName, leftover: &Leftover) -> Notice {
+    Notice {
+        code: Code::FeedLeftOver.to_string(),
+        severity: "warning",
+        message: message(leftover),
+        place: Some(system.to_string()),
+        because: None,
+        remedy: remedy(leftover),
+    }
+}
+
+/// As the status shows it.
+pub fn status(system: &SystemName, leftover: &Leftover) -> FeedStatus {
+    FeedStatus {
+        system: system.to_string(),
+        feed: leftover.feed.to_string(),
+        state: "left over".to_owned(),
+        retained_bytes: leftover.retained_bytes,
+        warning: Some(format!("{}. {}", message(leftover), remedy(leftover))),
+        ..FeedStatus::default()
+    }
+}
