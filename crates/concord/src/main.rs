@@ -10,6 +10,7 @@ mod exit;
 mod leftovers;
 mod logging;
 mod metrics;
+mod redirect;
 mod release;
 mod secrets;
 mod setup;

@@ -1,7 +1,9 @@
 //! The connectors: one folder each, the same file names in each. The list in this file is the only place that names
 //! them all; [`kinds`] says of every kind, built or not, what the configuration language must know.
 
+pub mod consent;
 pub mod kinds;
+mod percent;
 pub mod postgres;
 pub mod salesforce;
 pub mod settings;
@@ -9,26 +11,47 @@ pub mod sqlite;
 
 use concord_engine::connector::Connector;
 use concord_engine::error::{Code, Error, Result};
+use consent::Application;
 use settings::Asked;
 use std::sync::Arc;
 
 type Open = fn(&Asked<'_>) -> Result<Arc<dyn Connector>>;
+type Consents = fn(&Asked<'_>) -> Result<Application>;
 
-/// Kind → how a connector of it is opened.
-const OPEN: &[(&str, Open)] = &[
-    ("postgres", |asked| Ok(Arc::new(postgres::open(postgres::Config::read(asked)?)?))),
-    (sqlite::KIND, |asked| Ok(Arc::new(sqlite::open(sqlite::SqliteSettings::read(asked)?)?))),
-    (salesforce::KIND, |asked| Ok(Arc::new(salesforce::open(salesforce::SalesforceSettings::read(asked)?)?))),
+/// Kind → how a connector of it is opened, and how a person is asked for consent where that may be needed.
+const OPEN: &[(&str, Open, Option<Consents>)] = &[
+    ("postgres", |asked| Ok(Arc::new(postgres::open(postgres::Config::read(asked)?)?)), None),
+    (sqlite::KIND, |asked| Ok(Arc::new(sqlite::open(sqlite::SqliteSettings::read(asked)?)?)), None),
+    (
+        salesforce::KIND,
+        |asked| Ok(Arc::new(salesforce::open(salesforce::SalesforceSettings::read(asked)?)?)),
+        Some(salesforce::consent),
+    ),
 ];
+
+fn listed(asked: &Asked<'_>) -> Result<&'static (&'static str, Open, Option<Consents>)> {
+    let kind = asked.kind();
+    OPEN.iter().find(|(name, _, _)| *name == kind).ok_or_else(|| {
+        Error::new(Code::ConfigNotBuilt, format!("this version has no connector of the type {kind}")).at(asked.name.to_string())
+    })
+}
 
 /// A connector for a configured connection. Nothing is reached yet: a system that cannot be reached shows in the first
 /// call, so that it can be tried again. An error here is one of the settings.
 pub fn open(asked: &Asked<'_>) -> Result<Arc<dyn Connector>> {
-    let kind = asked.kind();
-    let (_, open) = OPEN.iter().find(|(name, _)| *name == kind).ok_or_else(|| {
-        Error::new(Code::ConfigNotBuilt, format!("this version has no connector of the type {kind}")).at(asked.name.to_string())
-    })?;
+    let (_, open, _) = listed(asked)?;
     open(asked)
+}
+
+/// What a person is to be asked, so that we may act in their name. An error where nobody has to be.
+pub fn consent(asked: &Asked<'_>) -> Result<Application> {
+    match listed(asked)? {
+        (_, _, Some(consents)) => consents(asked),
+        (kind, _, None) => {
+            let message = format!("a connection of the type {kind} needs nobody's consent");
+            Err(Error::new(Code::NothingToConnect, message).at(asked.name.to_string()))
+        }
+    }
 }
 
 #[cfg(test)]
@@ -50,7 +73,7 @@ mod tests {
 
     #[test]
     fn the_list_and_the_built_kinds_are_the_same() {
-        let listed: Vec<&str> = OPEN.iter().map(|(name, _)| *name).collect();
+        let listed: Vec<&str> = OPEN.iter().map(|(name, _, _)| *name).collect();
         let built: Vec<&str> = kinds::KINDS.iter().filter(|kind| kind.built).map(|kind| kind.name).collect();
         assert_eq!(listed, built);
     }

@@ -86,7 +86,7 @@ codes! {
     /// A setting that has no effect beside the others: a warning.
     ConfigNoEffect = 1017, BadInput, "Remove the setting, or change the one that makes it idle.";
     /// The place that a secret refers to holds none.
-    SecretMissing = 1018, Stop, "Set the environment variable, fill the file, or run `concord secret set NAME`.";
+    SecretMissing = 1018, Stop, "Set the environment variable, fill the file, run `concord secret set NAME`, or `concord connect` where a person has to consent.";
     /// The file that should hold a secret cannot be read.
     SecretUnreadable = 1019, Stop, "Correct the path, or grant the right to read the file.";
 
@@ -319,6 +319,16 @@ codes! {
     ArgumentWrong = 5010, BadInput, "Correct the argument named; --help shows an example.";
     /// The program that simulates a system for the demo is not there.
     DemoSimulatorMissing = 5011, Stop, "Build it beside `concord`: cargo build --package concord-simulators. Or show two databases instead: `concord demo --help` says how.";
+    /// The person did not consent that we act in their name.
+    ConsentDenied = 5020, Stop, "Ask somebody who may consent, then run `concord connect` again.";
+    /// Nobody answered in the browser in time.
+    ConsentTimedOut = 5021, Stop, "Run `concord connect` again and open the address that it prints; `--timeout` gives more time.";
+    /// The browser brought an answer that belongs to another question.
+    ConsentForeign = 5022, Stop, "Run `concord connect` again and open the address that it prints, in a window of its own. Nothing was accepted.";
+    /// The system did not take the person's consent.
+    ConsentRefused = 5023, Stop, "Run `concord connect` again: a code is good for one use, within minutes. If it lasts, compare client_id, login_url, the scopes and the callback address with what the application is set up with.";
+    /// The connection needs nobody's consent.
+    NothingToConnect = 5024, BadInput, "Nothing to do: `concord check --connect` says whether the connection works.";
 }
 
 impl Code {

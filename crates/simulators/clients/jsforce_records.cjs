@@ -80,6 +80,15 @@ run(async () => {
   await approved.authorize(location.searchParams.get('code'));
   const first = approved.refreshToken;
   assert.ok(first);
+  // The same with a proof key in place of the secret: another client's verifier is refused.
+  const proving = new jsforce.OAuth2({ ...oauth2, clientSecret: undefined, useVerifier: true });
+  const asked = await fetch(proving.getAuthorizationUrl({ scope: 'api refresh_token' }), { redirect: 'manual' });
+  const brought = () => new URL(asked.headers.get('location')).searchParams.get('code');
+  assert.ok((await proving.requestToken(brought())).refresh_token);
+  await assert.rejects(proving.requestToken(brought()), /invalid authorization code/);
+  const stranger = new jsforce.OAuth2({ ...oauth2, clientSecret: undefined, useVerifier: true });
+  const again = await fetch(proving.getAuthorizationUrl({ scope: 'api' }), { redirect: 'manual' });
+  await assert.rejects(stranger.requestToken(new URL(again.headers.get('location')).searchParams.get('code')), /invalid code verifier/);
   // The session ends in mid-run: the client refreshes and goes on.
   await control('DELETE', '/sessions');
   assert.equal((await approved.query('SELECT COUNT() FROM Contact')).totalSize, 1);

@@ -3,6 +3,7 @@
 
 mod check;
 mod completions;
+mod connect;
 mod demo;
 mod explain;
 mod pause;
@@ -70,6 +71,8 @@ pub struct Global {
 enum Command {
     /// Look for mistakes in a configuration; with --connect, ask the systems too.
     Check(check::Check),
+    /// Ask a person, in a browser, to let Concord act in their name.
+    Connect(connect::Connect),
     /// Show what the first run would do. Writes nothing to any system.
     Plan(plan::Plan),
     /// Keep records equal until stopped.
@@ -111,6 +114,7 @@ pub async fn run(cli: Cli) -> Exit {
     let context = Context { terminal: Terminal::detect(cli.global.json), global: cli.global };
     let result = match &cli.command {
         Command::Check(command) => check::run(command, &context).await,
+        Command::Connect(command) => connect::run(command, &context).await,
         Command::Plan(command) => plan::run(command, &context).await,
         Command::Run(command) => run::run(command, &context).await,
         Command::Status(command) => status::run(command, &context).await,

@@ -1,6 +1,8 @@
 //! The headline pair with the real binary: accounts of an org and rows of a real PostgreSQL, by the configuration of
 //! `examples/salesforce-accounts.json`. Killed at any instant, nothing is lost and nothing doubled.
 
+mod connect;
+mod gap;
 mod world;
 
 use crate::world::{Running, Sides};

@@ -3,9 +3,10 @@
 
 use super::config::{Grant, SalesforceSettings, is_guarded};
 use super::errors::{login_may_recover, refusals};
-use super::http::{Answer, Http, encoded};
+use super::http::{Answer, Http};
 use super::ids::{full, is_id};
 use super::jwt;
+use crate::percent;
 use bytes::Bytes;
 use concord_engine::clock::{Clock, SystemClock};
 use concord_engine::config::SecretText;
@@ -181,11 +182,11 @@ impl Logins {
                 form.extend(secret.clone().map(|secret| ("client_secret", secret)));
             }
         }
-        let form: Vec<String> = form.iter().map(|(name, value)| format!("{name}={}", encoded(value.expose()))).collect();
+        let form: Vec<(&str, &str)> = form.iter().map(|(name, value)| (*name, value.expose())).collect();
         let request = Request::post(format!("{}/services/oauth2/token", settings.login_url))
             .header("content-type", "application/x-www-form-urlencoded")
             .header("accept", "application/json")
-            .body(Full::new(Bytes::from(form.join("&"))))
+            .body(Full::new(Bytes::from(percent::form(&form))))
             .map_err(|error| Error::new(Code::Internal, "a login could not be written").because(error))?;
         Ok(self.http.exchange(request).await?)
     }
@@ -200,7 +201,10 @@ impl Logins {
         if login_may_recover(answer.status, &refusal.code) {
             return Err(Error::new(Code::Unreachable, format!("the login was not answered: HTTP {}", answer.status)).at(at));
         }
-        let told = format!("the login was refused: {} ({})", refusal.code, refusal.message);
+        let mut told = format!("the login was refused: {} ({})", refusal.code, refusal.message);
+        if matches!(self.settings.grant, Grant::Refresh { .. }) && refusal.code == "invalid_grant" {
+            told.push_str(&format!("; `concord connect {} FILE` asks a person to consent again", self.settings.system));
+        }
         Err(Error::new(Code::AuthenticationFailed, told).at(at))
     }
 }

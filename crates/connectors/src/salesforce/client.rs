@@ -8,13 +8,18 @@ use super::http::{Answer, Failure, Http};
 use super::usage::Usage;
 use bytes::Bytes;
 use concord_engine::clock::{Clock, Moment, SystemClock};
-use concord_engine::error::{Code, Error, Result};
+use concord_engine::error::{Class, Code, Error, Result};
 use http::{Method, Request};
 use http_body_util::Full;
 use serde::de::DeserializeOwned;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 use tokio_util::task::TaskTracker;
+
+/// How long we wait at least, and at most, where the org says how long.
+const TOLD_WAIT_MIN: Duration = Duration::from_secs(1);
+const TOLD_WAIT_MAX: Duration = Duration::from_secs(86_400);
 
 /// What a call is for, where the allowance gets short: people's edits come before what can be read later.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -71,7 +76,7 @@ pub(super) struct Client {
 
 impl Client {
     pub fn new(settings: Arc<SalesforceSettings>) -> Result<Client> {
-        let http = Http::new(&settings)?;
+        let http = Http::new(settings.authorities.as_deref(), settings.timeout)?;
         let usage = Mutex::new(Usage::new(settings.daily_quota_share));
         let auth = Auth::new(Arc::clone(&settings), http.clone());
         Ok(Client { auth, settings, http, usage, writing: TaskTracker::new(), ahead_seconds: AtomicI64::new(0) })
@@ -101,7 +106,10 @@ impl Client {
         if (200..300).contains(&answer.status) {
             return Ok(answer);
         }
-        let error = of_request(doing, answer.status, &answer.body);
+        let mut error = of_request(doing, answer.status, &answer.body);
+        if error.class() == Class::Throttled {
+            error.retry_after = self.told_to_wait(&answer).or(error.retry_after);
+        }
         Err(Failure { error: error.at(self.settings.system.clone()), sent: !nothing_happened(answer.status) })
     }
 
@@ -113,6 +121,16 @@ impl Client {
     /// A moment of our clock as the org's clock shows it, in seconds since 1970.
     pub fn at_the_org(&self, moment: Moment) -> i64 {
         moment.micros().div_euclid(1_000_000).saturating_add(self.ahead_seconds.load(Ordering::Relaxed))
+    }
+
+    /// How long the org says that we shall wait: in seconds, or until a moment of its own clock.
+    fn told_to_wait(&self, answer: &Answer) -> Option<Duration> {
+        let told = answer.header("retry-after")?.trim();
+        let seconds = match told.parse::<i64>() {
+            Ok(seconds) => seconds,
+            Err(_) => jiff::fmt::rfc2822::parse(told).ok()?.timestamp().as_second().saturating_sub(self.org_seconds()),
+        };
+        Some(Duration::from_secs(u64::try_from(seconds).unwrap_or(0)).clamp(TOLD_WAIT_MIN, TOLD_WAIT_MAX))
     }
 
     fn dated(&self, date: Option<&str>) {

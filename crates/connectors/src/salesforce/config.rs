@@ -101,17 +101,76 @@ pub struct SalesforceSettings {
     pub external_ids: BTreeMap<String, String>,
 }
 
+/// What every login needs.
+#[derive(Clone)]
+pub(super) struct Login {
+    /// Where tokens are asked for, without a slash at its end.
+    pub url: String,
+    /// The connected app's consumer key.
+    pub client_id: SecretText,
+    /// A file with further authorities to trust (PEM).
+    pub authorities: Option<PathBuf>,
+    /// How long one call may take.
+    pub timeout: Duration,
+}
+
+impl Login {
+    /// Reads what the credentials say of it.
+    pub fn read(asked: &Asked<'_>) -> Result<Login> {
+        let credentials = &asked.connection.credentials;
+        let url = match &credentials.login_url {
+            Some(given) => url(asked, "credentials.login_url", given)?,
+            None => instance_url(asked)?,
+        };
+        Ok(Login {
+            url,
+            client_id: asked.required("client_id", &credentials.client_id)?.resolve(&asked.stored)?,
+            authorities: credentials.sslrootcert.as_ref().map(PathBuf::from),
+            timeout: asked.milliseconds("timeout_ms", 1_000..=600_000, TIMEOUT_DEFAULT)?,
+        })
+    }
+}
+
+/// Which flow the credentials speak for: the one that needs no secret to travel comes first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Way {
+    /// A signed assertion.
+    PrivateKey,
+    /// A person's consent.
+    Refresh,
+    /// The app itself.
+    ClientSecret,
+    /// Nothing that a login could be made with.
+    Nothing,
+}
+
+impl Way {
+    /// What is written decides, whatever it is worth.
+    pub fn of(asked: &Asked<'_>) -> Way {
+        let credentials = &asked.connection.credentials;
+        if credentials.private_key.is_some() {
+            Way::PrivateKey
+        } else if credentials.refresh_token.is_some() {
+            Way::Refresh
+        } else if credentials.client_secret.is_some() {
+            Way::ClientSecret
+        } else {
+            Way::Nothing
+        }
+    }
+}
+
+fn instance_url(asked: &Asked<'_>) -> Result<String> {
+    let given = asked.required("instance_url", &asked.connection.credentials.instance_url)?;
+    url(asked, "credentials.instance_url", given)
+}
+
 impl SalesforceSettings {
     /// Reads the settings of a connection.
     pub fn read(asked: &Asked<'_>) -> Result<SalesforceSettings> {
         asked.only_options(OPTIONS)?;
-        let credentials = &asked.connection.credentials;
-        let instance_url = url(asked, "credentials.instance_url", asked.required("instance_url", &credentials.instance_url)?)?;
-        let login_url = match &credentials.login_url {
-            Some(given) => url(asked, "credentials.login_url", given)?,
-            None => instance_url.clone(),
-        };
-        let client_id = asked.required("client_id", &credentials.client_id)?.resolve(&asked.stored)?;
+        let instance_url = instance_url(asked)?;
+        let Login { url: login_url, client_id, authorities, timeout } = Login::read(asked)?;
         let (grant, keeper) = grant(asked)?;
         Ok(SalesforceSettings {
             system: asked.name.to_string(),
@@ -122,8 +181,8 @@ impl SalesforceSettings {
             client_id,
             grant,
             keeper,
-            authorities: credentials.sslrootcert.as_ref().map(PathBuf::from),
-            timeout: asked.milliseconds("timeout_ms", 1_000..=600_000, TIMEOUT_DEFAULT)?,
+            authorities,
+            timeout,
             bulk_above: whole(asked, "bulk_above", BULK_ABOVE_DEFAULT)?,
             daily_quota_share: asked.connection.rate_limit.as_ref().and_then(|limit| limit.daily_quota_share),
             change_detection: asked.changes.how,
@@ -139,30 +198,36 @@ impl SalesforceSettings {
     }
 }
 
-/// Which flow the credentials speak for: the one that needs no secret to travel comes first.
 fn grant(asked: &Asked<'_>) -> Result<(Grant, Option<TokenKeeper>)> {
     let credentials = &asked.connection.credentials;
-    let secret = asked.secret(credentials.client_secret.as_ref())?;
-    if let Some(key) = asked.secret(credentials.private_key.as_ref())? {
-        let username = asked.required("username", &credentials.username)?.clone();
-        return Ok((Grant::JwtBearer { username, key }, None));
-    }
-    if let Some(reference) = &credentials.refresh_token {
-        let (token, keeper) = refresh_token(asked, reference)?;
-        return Ok((Grant::Refresh { token, secret }, keeper));
-    }
-    match secret {
-        Some(secret) => Ok((Grant::ClientCredentials { secret }, None)),
-        None => Err(asked.error(
-            Code::ConfigMissing,
-            "credentials need a private_key with username, a refresh_token, or a client_secret".to_owned(),
-        )),
+    let secret = |given: &Option<Secret>| asked.secret(given.as_ref());
+    let missing = |message: &str| asked.error(Code::ConfigMissing, message.to_owned());
+    match (Way::of(asked), &credentials.refresh_token) {
+        (Way::PrivateKey, _) => {
+            let key = secret(&credentials.private_key)?.ok_or_else(|| missing("credentials.private_key is missing"))?;
+            let username = asked.required("username", &credentials.username)?.clone();
+            Ok((Grant::JwtBearer { username, key }, None))
+        }
+        (Way::Refresh, Some(reference)) => {
+            let (token, keeper) = refresh_token(asked, reference)?;
+            Ok((Grant::Refresh { token, secret: secret(&credentials.client_secret)? }, keeper))
+        }
+        _ => match secret(&credentials.client_secret)? {
+            Some(secret) => Ok((Grant::ClientCredentials { secret }, None)),
+            None => Err(missing("credentials need a private_key with username, a refresh_token, or a client_secret")),
+        },
     }
 }
 
 /// The newest token that descends from the configured one, and where its successors are kept.
 fn refresh_token(asked: &Asked<'_>, reference: &Secret) -> Result<(SecretText, Option<TokenKeeper>)> {
-    let configured = reference.resolve(&asked.stored)?;
+    let configured = reference.resolve(&asked.stored).map_err(|error| match (error.code, reference) {
+        (Code::SecretMissing, Secret::Stored(_)) => {
+            let message = format!("nobody has consented yet: `concord connect {} FILE` asks a person", asked.name);
+            asked.error(Code::SecretMissing, message)
+        }
+        _ => error,
+    })?;
     let (name, prefix) = match reference {
         Secret::Stored(name) => (name.clone(), String::new()),
         _ => {

@@ -1,7 +1,6 @@
 //! One HTTP exchange with the org, over TLS or plainly on loopback: what comes back, or whether the request may have
 //! arrived all the same. Knows no session, retries nothing and reads no body's meaning.
 
-use super::config::SalesforceSettings;
 use bytes::Bytes;
 use concord_engine::error::{Code, Error, Result};
 use http::{HeaderMap, Request};
@@ -13,6 +12,7 @@ use hyper_util::rt::{TokioExecutor, TokioTimer};
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
 use rustls::{ClientConfig, RootCertStore};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -64,10 +64,10 @@ impl From<Error> for Failure {
 }
 
 /// What is trusted: the usual authorities, and those of the configured file.
-pub(super) fn tls(settings: &SalesforceSettings) -> Result<ClientConfig> {
+pub(super) fn tls(authorities: Option<&Path>) -> Result<ClientConfig> {
     let mut roots = RootCertStore::empty();
     roots.extend(webpki_roots::TLS_SERVER_ROOTS.iter().cloned());
-    if let Some(path) = &settings.authorities {
+    if let Some(path) = authorities {
         let failed = || Error::new(Code::TlsFailed, format!("{} holds no certificate of an authority", path.display()));
         let found = CertificateDer::pem_file_iter(path).map_err(|error| failed().because(error))?;
         let found: Vec<CertificateDer<'static>> = found.flatten().collect();
@@ -83,10 +83,11 @@ pub(super) fn tls(settings: &SalesforceSettings) -> Result<ClientConfig> {
 }
 
 impl Http {
-    pub fn new(settings: &SalesforceSettings) -> Result<Http> {
-        let connector = HttpsConnectorBuilder::new().with_tls_config(tls(settings)?).https_or_http().enable_http1().build();
+    /// Exchanges with servers that these further authorities (PEM) vouch for, none of which takes longer than `timeout`.
+    pub fn new(authorities: Option<&Path>, timeout: Duration) -> Result<Http> {
+        let connector = HttpsConnectorBuilder::new().with_tls_config(tls(authorities)?).https_or_http().enable_http1().build();
         let client = Client::builder(TokioExecutor::new()).pool_idle_timeout(IDLE).pool_timer(TokioTimer::new()).build(connector);
-        Ok(Http { client, timeout: settings.timeout })
+        Ok(Http { client, timeout })
     }
 
     /// One exchange.
@@ -109,32 +110,4 @@ impl Http {
             Err(_) => Err(Failure { error: unreachable("the system did not answer in time"), sent: true }),
         }
     }
-}
-
-/// Text as a part of a path, a query or a form: everything but letters, digits and `-._~` as `%XX`.
-pub(super) fn encoded(text: &str) -> String {
-    let mut encoded = String::with_capacity(text.len());
-    for byte in text.bytes() {
-        if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) {
-            encoded.push(char::from(byte));
-        } else {
-            encoded.push_str(&format!("%{byte:02X}"));
-        }
-    }
-    encoded
-}
-
-/// The text behind [`encoded`]; `None` for what is none.
-pub(super) fn decoded(text: &str) -> Option<String> {
-    let mut bytes = Vec::with_capacity(text.len());
-    let mut rest = text.bytes();
-    while let Some(byte) = rest.next() {
-        if byte == b'%' {
-            let digits = [rest.next()?, rest.next()?];
-            bytes.push(u8::from_str_radix(std::str::from_utf8(&digits).ok()?, 16).ok()?);
-        } else {
-            bytes.push(byte);
-        }
-    }
-    String::from_utf8(bytes).ok()
 }

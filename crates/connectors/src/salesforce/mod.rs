@@ -15,6 +15,7 @@ mod capture;
 mod check;
 mod client;
 mod config;
+mod consent;
 mod errors;
 mod event;
 mod http;
@@ -37,6 +38,7 @@ mod types;
 mod usage;
 
 pub use config::{Grant, SalesforceSettings};
+pub use consent::application as consent;
 
 use async_trait::async_trait;
 use client::{Client, Need};

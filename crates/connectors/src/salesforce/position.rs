@@ -2,9 +2,9 @@
 //! (exactly ordered among events by the number of its commit) or that of a read (ordered by the record's stamp, which is
 //! only as fine as a second, and by what the feed had shown before the read began).
 
-use super::http::{decoded, encoded};
 use super::shared::Mode;
 use super::sweep::OVERLAP_SECONDS;
+use crate::percent::{decoded, encoded};
 use concord_engine::change::{Mark, Position, Version};
 use concord_engine::error::{Code, Error, Result};
 use serde::{Deserialize, Serialize};

@@ -105,7 +105,11 @@ pub(super) struct PubSub {
 
 impl PubSub {
     pub fn new(settings: &SalesforceSettings) -> Result<PubSub> {
-        let connector = HttpsConnectorBuilder::new().with_tls_config(tls(settings)?).https_or_http().enable_http2().build();
+        let connector = HttpsConnectorBuilder::new()
+            .with_tls_config(tls(settings.authorities.as_deref())?)
+            .https_or_http()
+            .enable_http2()
+            .build();
         let client = Client::builder(TokioExecutor::new())
             .http2_only(true)
             .timer(TokioTimer::new())

@@ -2,11 +2,11 @@
 //! about what was found.
 
 use super::client::{Call, Client, Need};
-use super::http::encoded;
 use super::ids;
 use super::position::Seen;
 use super::schema::{FieldInfo, LAST_MODIFIED_DATE, Object, SYSTEM_MODSTAMP};
 use super::types;
+use crate::percent::encoded;
 use concord_engine::change::{EditTime, Image, Observation};
 use concord_engine::clock::{Clock, Moment, SystemClock};
 use concord_engine::error::{Code, Error, Result};

@@ -2,11 +2,11 @@
 //! in for events that cannot be had: an overflow, a wildcard, a topic whose place was never known.
 
 use super::client::{Call, Client, Need};
-use super::http::encoded;
 use super::records::{Columns, Look, PAGE_MAX, retrieve, rows};
 use super::schema::{FieldInfo, ID, Object, SYSTEM_MODSTAMP};
 use super::soql::{moment, quoted, select};
 use super::{ids, types};
+use crate::percent::encoded;
 use concord_engine::change::{Mark, Observation};
 use concord_engine::error::{Code, Error, Result};
 use serde::Deserialize;

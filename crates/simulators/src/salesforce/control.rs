@@ -55,6 +55,11 @@ fn act(front: &Front, request: &Request, parts: &[&str]) -> Result<Answer> {
             org.state().auth.end_all_grants();
             done()
         }
+        ("POST", ["consent"]) => {
+            org.state().auth.denies =
+                !body::<Json>(request)?.get("given").and_then(Json::as_bool).ok_or("given: true or false")?;
+            done()
+        }
         ("POST", ["apps"]) => {
             let app: App = body(request)?;
             let auth = &mut org.state().auth;
@@ -192,6 +197,7 @@ fn person(front: &Front, body: &Json) -> Result<Answer> {
             }
             None => person.create(&object, &fields).map(|id| vec![id]),
         },
+        "update" if body.get("ids").is_some() => person.update_all(&object, &ids("ids"), &fields),
         "update" => person.update(&object, id()?, &fields).map(|id| vec![id]),
         "delete" => person.delete(&object, id()?).map(|id| vec![id]),
         "hard_delete" => person.hard_delete(&object, id()?).map(|id| vec![id]),

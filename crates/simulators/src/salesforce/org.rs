@@ -55,6 +55,7 @@ impl Default for Options {
                 public_key: None,
                 rotate: true,
                 unapproved: false,
+                callbacks: Vec::new(),
             }],
             users: vec![INTEGRATION_USER.to_string()],
         }

@@ -42,6 +42,18 @@ impl Person<'_> {
         self.edit(object, |writer, object| writer.update(object, id, &given(fields)))
     }
 
+    /// Changes many records alike in one transaction; the first refusal takes all of it back.
+    pub fn update_all(&self, object: &str, ids: &[Id], fields: &Map<String, Json>) -> Result<Vec<Id>, Refused> {
+        self.edit(object, |writer, object| {
+            let point = writer.point();
+            let made: Result<Vec<Id>, Refused> = ids.iter().map(|id| writer.update(object, *id, &given(fields))).collect();
+            if made.is_err() {
+                writer.take_back(point);
+            }
+            made
+        })
+    }
+
     /// Puts a record into the bin.
     pub fn delete(&self, object: &str, id: Id) -> Result<Id, Refused> {
         self.edit(object, |writer, object| writer.delete(object, id))

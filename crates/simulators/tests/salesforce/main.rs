@@ -9,6 +9,7 @@
     reason = "a test says what is wrong by failing"
 )]
 
+mod consent;
 mod faults;
 mod wire;
 mod writing;

@@ -62,7 +62,7 @@ impl OrgWorld {
             ("\"salesforce-accounts/", format!("\"{}/", folder.display())),
         ];
         let changes = changes.iter().map(|(usual, wanted)| (*usual, (*wanted).to_owned()));
-        for (usual, here) in addresses.into_iter().chain(changes) {
+        for (usual, here) in changes.chain(addresses) {
             assert!(text.contains(usual), "the example has no {usual}");
             text = text.replace(usual, &here);
         }
@@ -104,6 +104,11 @@ impl OrgWorld {
         assert_eq!(self.home.json(&["review", "list"]), Json::Array(vec![]), "nothing waits for a person");
     }
 
+    /// Time passes for the org.
+    pub fn passes_ms(&self, by_ms: i64) {
+        self.simulator.org.clock.advance(by_ms);
+    }
+
     /// How many calls of the vendor's interface were made whose path holds this.
     pub fn calls(&self, part: &str) -> usize {
         self.simulator.org.journal.since(0).iter().filter(|entry| entry.counted && entry.path.contains(part)).count()
@@ -117,6 +122,39 @@ impl OrgWorld {
             *paths.entry(format!("{} {}", entry.method, words.join("/"))).or_default() += 1;
         }
         paths
+    }
+
+    /// The bodies of all logins and exchanges of codes, in their order.
+    pub fn logins(&self) -> Vec<String> {
+        let entries = self.simulator.org.journal.since(0);
+        entries.into_iter().filter(|entry| entry.path == "/services/oauth2/token").map(|entry| entry.body).collect()
+    }
+
+    /// What the person answers who is asked to let us act in their name.
+    pub fn consents(&self, given: bool) {
+        self.simulator.org.state().auth.denies = !given;
+    }
+
+    /// The person takes the consent back.
+    pub fn takes_consent_back(&self) {
+        self.simulator.org.state().auth.end_all_grants();
+    }
+
+    /// Where an administrator lets browsers be sent back to.
+    pub fn is_sent_back_only_to(&self, callback: &str) {
+        self.simulator.org.state().auth.apps[0].callbacks = vec![callback.to_owned()];
+    }
+
+    /// What the org answers to somebody who has a code, and nothing else.
+    pub fn exchanges(&self, code: &str, redirect: &str) -> String {
+        use std::io::{Read, Write};
+        let form = format!("grant_type=authorization_code&client_id=3MVG9simulated.app&code={code}&redirect_uri={redirect}");
+        let mut stream = std::net::TcpStream::connect(self.simulator.addresses.http).unwrap();
+        let head = format!("Host: localhost\r\nConnection: close\r\nContent-Length: {}", form.len());
+        write!(stream, "POST /services/oauth2/token HTTP/1.1\r\n{head}\r\n\r\n{form}").unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).unwrap();
+        answer
     }
 
     /// Every account that is not in the bin.

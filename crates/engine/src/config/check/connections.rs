@@ -64,8 +64,8 @@ fn halves(checker: &mut Checker<'_>, at: &str, connection: &Connection) {
         (
             "client_id",
             credentials.client_id.is_some(),
-            "client_secret or private_key",
-            credentials.client_secret.is_some() || credentials.private_key.is_some(),
+            "client_secret, private_key or refresh_token",
+            credentials.client_secret.is_some() || credentials.private_key.is_some() || credentials.refresh_token.is_some(),
         ),
         (
             "private_key_passphrase",

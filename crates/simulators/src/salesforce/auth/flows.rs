@@ -233,7 +233,8 @@ fn known_app_without_secret(state: &State, form: &Form) -> Result<App, Refusal> 
     }
 }
 
-/// The page on which a person approves: here the person always does.
+/// The page on which a person approves or denies. What is wrong with the app's question is shown there; everything else goes
+/// back to the app by way of the browser.
 fn authorize(org: &Org, state: &mut State, form: &Form) -> Answer {
     let refuse = |error: &str, words: &str| Answer::json(400, &json!({"error": error, "error_description": words}));
     let Some(app) = state.auth.app(form.get("client_id").unwrap_or("")) else {
@@ -245,10 +246,23 @@ fn authorize(org: &Org, state: &mut State, form: &Form) -> Answer {
     let Some(redirect_uri) = form.get("redirect_uri") else {
         return refuse("redirect_uri_missing", "redirect_uri not provided");
     };
+    if !app.callbacks.is_empty() && !app.callbacks.iter().any(|allowed| allowed == redirect_uri) {
+        return refuse("redirect_uri_mismatch", "redirect_uri must match configuration");
+    }
     if form.get("code_challenge").is_some() && form.get("code_challenge_method").is_some_and(|method| method != "S256") {
         return refuse("invalid_request", "code challenge method must be S256");
     }
-    let Some(user) = user(state, &app.username) else { return refuse("access_denied", "end-user denied authorization") };
+    let back = |answer: &[(&str, &str)]| {
+        let answer: Vec<String> = answer.iter().map(|(name, value)| format!("{name}={}", encode(value))).collect();
+        let joint = if redirect_uri.contains('?') { '&' } else { '?' };
+        Answer::empty(302).with("Location", format!("{redirect_uri}{joint}{}", answer.join("&")))
+    };
+    let echoed = form.get("state").map(|state| ("state", state));
+    let user = if state.auth.denies { None } else { user(state, &app.username) };
+    let Some(user) = user else {
+        let denied = [("error", "access_denied"), ("error_description", "end-user denied authorization")];
+        return back(&denied.into_iter().chain(echoed).collect::<Vec<_>>());
+    };
     let scope = form.get("scope").unwrap_or("api").to_string();
     let code = format!("aPrx{}", state.chance.token(60));
     state.auth.codes.insert(
@@ -260,12 +274,7 @@ fn authorize(org: &Org, state: &mut State, form: &Form) -> Answer {
             made_ms: org.clock.now_ms(),
         },
     );
-    let joint = if redirect_uri.contains('?') { '&' } else { '?' };
-    let mut location = format!("{redirect_uri}{joint}code={}", encode(&code));
-    if let Some(state) = form.get("state") {
-        location.push_str(&format!("&state={}", encode(state)));
-    }
-    Answer::empty(302).with("Location", location)
+    back(&[("code", code.as_str())].into_iter().chain(echoed).collect::<Vec<_>>())
 }
 
 /// An active user by name.

@@ -33,12 +33,17 @@ pub struct App {
     /// Users who have not approved the app cannot use JWTs.
     #[serde(default)]
     pub unapproved: bool,
+    /// Where browsers may be sent back to, letter by letter; none given: anywhere.
+    #[serde(default)]
+    pub callbacks: Vec<String>,
 }
 
 /// Apps, sessions, tokens.
 #[derive(Debug, Default)]
 pub struct Auth {
     pub apps: Vec<App>,
+    /// What the person answers who is asked to approve an app.
+    pub denies: bool,
     sessions: HashMap<String, Session>,
     refresh: HashMap<String, Grant>,
     codes: HashMap<String, Code>,

@@ -1,0 +1,144 @@
+//! `concord connect`: asks a person to let Concord act in their name. The browser shows the vendor's page and brings the
+//! answer to a port of loopback; what comes of it is kept, encrypted, in the store, where the connection looks for it. No
+//! part of it is ever printed.
+
+use super::Context;
+use crate::control::{self, Ask};
+use crate::exit::Exit;
+use crate::redirect::{self, Door};
+use crate::terminal::{Notice, Style};
+use crate::{secrets, setup};
+use clap::Args;
+use concord_connectors::consent::{Consent, Granted};
+use concord_connectors::settings::{Asked, AskedChanges};
+use concord_engine::config::{Config, Connection, SecretText};
+use concord_engine::error::{Code, Error, Result};
+use concord_engine::record::SystemName;
+use concord_engine::store::sqlite::SqliteStore;
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+/// The port that the browser comes back to where none is asked for.
+const PORT_DEFAULT: u16 = 7480;
+/// How long a person may take, in seconds, where nothing is asked for.
+const TIMEOUT_DEFAULT: u64 = 300;
+
+/// Ask a person, in a browser, to let Concord act in their name.
+#[derive(Debug, Args)]
+#[command(after_help = "Example:\n  concord connect crm accounts.json\n\n\
+                        The application has to allow the address http://localhost:7480/callback, with the port of --port.")]
+pub struct Connect {
+    /// The connection, by the name that the configuration gives it.
+    #[arg(value_name = "CONNECTION")]
+    connection: String,
+    /// Files, or folders of files; several merge in the order given.
+    #[arg(required = true, value_name = "FILE")]
+    files: Vec<PathBuf>,
+    /// The port of this machine that the browser comes back to; 0: any.
+    #[arg(long, default_value_t = PORT_DEFAULT)]
+    port: u16,
+    /// Print the address and open no browser.
+    #[arg(long)]
+    no_browser: bool,
+    /// How many seconds the person may take.
+    #[arg(long, value_name = "SECONDS", default_value_t = TIMEOUT_DEFAULT, value_parser = clap::value_parser!(u64).range(1..=86_400))]
+    timeout: u64,
+}
+
+/// Runs the command.
+pub async fn run(connect: &Connect, context: &Context) -> Result<Exit> {
+    let Some(written) = context.read(&connect.files) else { return Ok(Exit::BadInput) };
+    let (name, connection) = find(&written.config, &connect.connection)?;
+    let folder = context.folder(Some(&written.config));
+    let door = Door::open(connect.port).await?;
+    let consent = ask(name, connection, &folder, &door.url()).await?;
+    // A consent that could not be kept would be lost.
+    is_ready_to_keep(&folder, &consent.keep_as).await?;
+    let here = "on this machine";
+    context
+        .terminal
+        .remark(&format!("open this address {here} and consent there, as a user that may see and change the records:"));
+    context.terminal.remark(&format!("  {}", consent.url));
+    if !connect.no_browser {
+        redirect::open_browser(&consent.url);
+    }
+    let (granted, runs) = door
+        .answer(Duration::from_secs(connect.timeout), async |query| {
+            let granted = consent.answered(&query).await?;
+            let runs = keep(&folder, &consent.keep_as, &granted.refresh_token).await?;
+            Ok((granted, runs))
+        })
+        .await?;
+    tell(name, connection, &consent.keep_as, &granted, runs, context);
+    Ok(Exit::Fine)
+}
+
+fn find<'a>(config: &'a Config, asked: &str) -> Result<(&'a SystemName, &'a Connection)> {
+    config.connections.iter().find(|(name, _)| name.as_str() == asked).ok_or_else(|| {
+        let known: Vec<&str> = config.connections.keys().map(SystemName::as_str).collect();
+        let message = format!("the configuration has no connection `{asked}`; it has {}", known.join(", "));
+        Error::new(Code::ConfigUnknownName, message)
+    })
+}
+
+/// The question to the person. Secrets that it needs (an application's own) may be in the store.
+async fn ask(name: &SystemName, connection: &Connection, folder: &Path, redirect: &str) -> Result<Consent> {
+    let kept = match SqliteStore::open_read_only(folder) {
+        Ok(store) => secrets::load(&store, folder).await?,
+        Err(error) if error.code == Code::StoreMissing => BTreeMap::new(),
+        Err(error) => return Err(error),
+    };
+    let stored = |name: &str| Ok(kept.get(name).cloned());
+    let changes = AskedChanges::default();
+    let asked = Asked { name, connection, installation: "", stored: &stored, keep: None, changes };
+    Consent::ask(concord_connectors::consent(&asked)?, redirect)
+}
+
+/// Whether something can be kept, before anybody is asked: the store, its key, the process that runs.
+async fn is_ready_to_keep(folder: &Path, name: &str) -> Result<()> {
+    std::fs::create_dir_all(folder).map_err(|error| {
+        Error::new(Code::FileUnusable, "the store's folder cannot be made").at(folder.display().to_string()).because(error)
+    })?;
+    secrets::seal_for(folder, name, &SecretText::new("nothing yet"))?;
+    if control::ask(folder, &Ask::Status).await?.is_none() {
+        setup::open_store(folder)?;
+    }
+    Ok(())
+}
+
+/// Keeps the token; says whether a process runs, which has an older one in mind.
+async fn keep(folder: &Path, name: &str, token: &SecretText) -> Result<bool> {
+    let sealed = secrets::seal_for(folder, name, token)?;
+    let question = Ask::KeepSecret { name: name.to_owned(), sealed: sealed.clone() };
+    if control::ask(folder, &question).await?.is_some() {
+        return Ok(true);
+    }
+    secrets::keep(&*setup::open_store(folder)?, name, sealed).await?;
+    Ok(false)
+}
+
+fn tell(name: &SystemName, connection: &Connection, kept_as: &str, granted: &Granted, runs: bool, context: &Context) {
+    let mut notices = Vec::new();
+    let configured = connection.credentials.instance_url.as_deref().map(|url| url.trim().trim_end_matches('/'));
+    let given = granted.instance_url.as_deref();
+    if let Some((given, configured)) = given.zip(configured).filter(|(given, here)| !given.eq_ignore_ascii_case(here)) {
+        let message = format!("the person consented for {given}, and the configuration names {configured}");
+        let notice = Notice::of(&Error::new(Code::ConfigContradiction, message).at(name.to_string()));
+        notices.push(Notice { severity: "warning", ..notice });
+    }
+    context.complain_all(&notices);
+    if context.terminal.json {
+        context.terminal.document(&serde_json::json!({
+            "connected": name.as_str(), "kept_as": kept_as, "instance_url": granted.instance_url, "user": granted.user,
+            "restart": runs, "findings": notices,
+        }));
+        return;
+    }
+    let by = granted.user.as_ref().map_or_else(String::new, |user| format!(" as the user {user}"));
+    let connected = context.terminal.paint(Style::Good, "connected");
+    context.terminal.line(&format!("{connected}: {name}{by}; the consent is kept, encrypted, as `{kept_as}`"));
+    if runs {
+        context.terminal.line("restart `concord run`: the one that runs still uses what it began with");
+    }
+}
