@@ -3,6 +3,7 @@
 
 use crate::chance::Chance;
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
 
 /// Faults that are set.
@@ -78,15 +79,22 @@ pub enum Action {
     /// 503 SERVER_UNAVAILABLE.
     Unavailable,
     /// Any answer.
-    Answer { status: u16, body: String },
+    Answer {
+        status: u16,
+        body: String,
+        #[serde(default)]
+        headers: BTreeMap<String, String>,
+    },
     /// The connection is cut before anything happens.
     Cut,
     /// Everything happens, and the connection is cut instead of the answer.
     AnswerLost,
     /// Everything happens, and the connection is cut after so many bytes of the answer's body.
     Truncated { bytes: usize },
-    /// The answer comes after so many milliseconds of the machine's time.
+    /// Everything happens so many milliseconds of the machine's time later.
     Slow { ms: u64 },
+    /// Everything happens, and the answer comes so many milliseconds of the machine's time later.
+    AnswerLate { ms: u64 },
     /// The record is locked: UNABLE_TO_LOCK_ROW.
     LockRow,
     /// The record is refused.
@@ -174,13 +182,21 @@ impl Fault {
         let same = |wanted: &Option<String>, own: &str| wanted.as_deref().is_none_or(|wanted| wanted.eq_ignore_ascii_case(own));
         let part = |wanted: &Option<String>, own: &str| wanted.as_deref().is_none_or(|wanted| own.contains(wanted));
         use Action::{
-            Answer, AnswerLost, Cut, Duplicate, Gap, Late, LockRow, Overflow, RecordError, RequestLimit, SessionExpired, Slow,
-            StreamCut, StreamEnd, Truncated, Unavailable,
+            Answer, AnswerLate, AnswerLost, Cut, Duplicate, Gap, Late, LockRow, Overflow, RecordError, RequestLimit,
+            SessionExpired, Slow, StreamCut, StreamEnd, Truncated, Unavailable,
         };
         match (happening, &self.action) {
             (
                 Happening::Request { method, path, body },
-                SessionExpired | RequestLimit | Unavailable | Answer { .. } | Cut | AnswerLost | Truncated { .. } | Slow { .. },
+                SessionExpired
+                | RequestLimit
+                | Unavailable
+                | Answer { .. }
+                | Cut
+                | AnswerLost
+                | AnswerLate { .. }
+                | Truncated { .. }
+                | Slow { .. },
             ) => same(&self.on.method, method) && part(&self.on.path, path) && part(&self.on.body, body),
             (Happening::Record { object, id }, LockRow | RecordError { .. }) => {
                 same(&self.on.object, object) && self.on.id.as_deref().is_none_or(|wanted| *id == Some(wanted))

@@ -164,6 +164,13 @@ impl Org {
     }
 }
 
+impl Org {
+    /// How many requests were answered with this status.
+    pub fn refused_with(&self, status: u16) -> usize {
+        self.simulator.org.journal.since(0).iter().filter(|entry| entry.status == status).count()
+    }
+}
+
 pub fn open(connection: &Json, keep: Option<KeepSecret>) -> Result<SalesforceConnector> {
     open_stored(connection, &|_: &str| Ok(None::<SecretText>), keep)
 }

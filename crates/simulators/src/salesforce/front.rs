@@ -96,8 +96,9 @@ impl Front {
                 Some((rest::refusal(&super::errors::ApiError::new(503, "SERVER_UNAVAILABLE", words)), false))
             }
             Some(Action::RequestLimit) => Some((rest::refusal(&rest::over_limit()), false)),
-            Some(Action::Answer { status, body }) => {
-                Some((Answer::of(*status, "application/json;charset=UTF-8", body.clone()), false))
+            Some(Action::Answer { status, body, headers }) => {
+                let plain = Answer::of(*status, "application/json;charset=UTF-8", body.clone());
+                Some((headers.iter().fold(plain, |answer, (name, value)| answer.with(name, value)), false))
             }
             other => {
                 if let Some(Action::Slow { ms }) = other {
@@ -112,6 +113,9 @@ impl Front {
         };
         self.start_jobs();
         self.note(&request, &body, made.as_ref());
+        if let Some(Action::AnswerLate { ms }) = fault {
+            tokio::time::sleep(Duration::from_millis(ms)).await;
+        }
         match (made, fault) {
             (None, _) | (_, Some(Action::AnswerLost)) => Outcome::Cut,
             (Some((answer, _)), Some(Action::Truncated { bytes })) => Outcome::Truncated(answer, bytes),

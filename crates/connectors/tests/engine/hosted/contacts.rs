@@ -76,3 +76,33 @@ async fn a_contact_waits_while_its_account_is_refused_and_a_kill_changes_nothing
     assert_eq!(stage.waiting("contacts").await, 0);
     stage.stop().await;
 }
+
+#[tokio::test]
+async fn what_is_told_of_before_what_it_names_waits_and_records_that_name_each_other_are_joined_either_way() {
+    let stage = Stage::contacts(json!({})).await.start().await;
+    // The account's event comes a second behind its contact's.
+    stage.org.fault(json!({"on": {"object": "Account", "change": "CREATE"}, "do": {"late": {"ms": 1000}}}));
+    let acme = stage.org.create("Account", json!({"Name": "Acme"}));
+    stage.org.create("Contact", json!({"LastName": "Ann", "AccountId": acme}));
+    wait_until("the contact waits", || async { stage.waiting("contacts").await == 1 }).await;
+    assert_eq!(stage.value("SELECT count(*) FROM accounts").await, "0", "nobody has heard of the account");
+    stage.wait_for_rows(WHOSE, &["Ann of Acme"]).await;
+
+    // Two accounts that name each other, made in the database in one go, and in the org one after the other.
+    stage.row("INSERT INTO accounts (id, account_name, parent_id) VALUES (1, 'one', 2), (2, 'two', 1)").await;
+    let of = |name: &str| stage.accounts().into_iter().find(|one| one["Name"] == json!(name)).unwrap_or_default();
+    let named =
+        |child: &str, parent: &str| of(child).get("ParentId").is_some() && of(child).get("ParentId") == of(parent).get("Id");
+    stage.wait("both name each other", || named("one", "two") && named("two", "one")).await;
+    let three = stage.org.create("Account", json!({"Name": "three"}));
+    let four = stage.org.create("Account", json!({"Name": "four", "ParentId": three}));
+    stage.org.update("Account", &three, json!({"ParentId": four}));
+    let joined = "SELECT string_agg(a.account_name || '>' || p.account_name, ' ' ORDER BY a.account_name)
+        FROM accounts a JOIN accounts p ON p.id = a.parent_id";
+    stage.shows(joined, "four>three one>two three>four two>one").await;
+    stage.passes_a_beat().await;
+    assert_eq!(stage.all_accounts().len(), 6, "each made once: five, and the beat in the bin");
+    assert_eq!(stage.waiting("accounts").await + stage.waiting("contacts").await, 0);
+    assert!(stage.reviews().await.is_empty(), "{:#?}", stage.reviews().await);
+    stage.stop().await;
+}

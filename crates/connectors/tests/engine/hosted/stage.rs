@@ -2,7 +2,7 @@
 //! their own.
 
 use crate::org::{Org, open};
-use crate::support::{Server, Side, wait_until};
+use crate::support::{LOAD_DEADLINE, Server, Side, wait_until, wait_within};
 use concord_connectors::kinds::KINDS;
 use concord_engine::clock::{Clock, Moment, SystemClock};
 use concord_engine::config::{self, Config};
@@ -50,6 +50,7 @@ pub struct Stage {
     folder: tempfile::TempDir,
     example: &'static str,
     few_large_batches: bool,
+    options: Json,
     ahead_micros: Arc<AtomicI64>,
     running: Option<(Handle, CancellationToken, JoinSet<Result<()>>)>,
 }
@@ -75,7 +76,17 @@ impl Stage {
         server.run(tables).await;
         let folder = tempfile::tempdir().unwrap();
         let store = open_store(&folder);
-        Stage { org, server, store, folder, example, few_large_batches: false, ahead_micros: Arc::default(), running: None }
+        Stage {
+            org,
+            server,
+            store,
+            folder,
+            example,
+            few_large_batches: false,
+            options: json!({"settle_ms": SETTLE_MS}),
+            ahead_micros: Arc::default(),
+            running: None,
+        }
     }
 
     /// Time passes, for the org and for the engine.
@@ -95,14 +106,21 @@ impl Stage {
         Stage { few_large_batches: true, ..self }
     }
 
+    /// Reaches the org with these options besides the usual ones.
+    pub fn with_options(mut self, options: Json) -> Stage {
+        for (key, value) in options.as_object().unwrap() {
+            self.options[key] = value.clone();
+        }
+        self
+    }
+
     pub async fn started(rules: Json) -> Stage {
         Stage::new(rules).await.start().await
     }
 
     pub async fn start(mut self) -> Stage {
         let secret = self.org.secret("client_secret", "simulated-secret");
-        let options = json!({"settle_ms": SETTLE_MS});
-        let crm = open(&self.org.connection(json!({"client_secret": secret}), options), None).unwrap();
+        let crm = open(&self.org.connection(json!({"client_secret": secret}), self.options.clone()), None).unwrap();
         let systems: Vec<(SystemName, Arc<dyn Connector>)> =
             vec![("crm".into(), Arc::new(crm)), ("erp".into(), self.server.open())];
         let syncs = self.rules(&systems).await;
@@ -197,7 +215,8 @@ impl Stage {
 
     async fn wait_for_stage(&self, begin: &str) {
         let (handle, _, _) = self.running.as_ref().expect("the engine runs");
-        wait_until(&format!("stage {begin}"), || async {
+        // The first load comes before, however large it is.
+        wait_within(LOAD_DEADLINE, &format!("stage {begin}"), || async {
             handle.status.borrow().syncs.first().is_some_and(|sync| sync.stage.starts_with(begin))
         })
         .await;
@@ -227,6 +246,14 @@ impl Stage {
         .await;
     }
 
+    /// Waits until everything is carried over, much as it may be, and a query then shows this one value.
+    pub async fn is_loaded(&self, sql: &str, value: &str) {
+        wait_within(LOAD_DEADLINE, &format!("a load until {sql} shows {value}"), || async {
+            self.status().syncs.first().is_some_and(|sync| sync.level) && self.value(sql).await == value
+        })
+        .await;
+    }
+
     /// Waits until a query shows these texts, one a row.
     pub async fn wait_for_rows(&self, sql: &str, rows: &[&str]) {
         wait_until(&format!("{sql} shows {rows:?}"), || async { self.rows(sql).await.concat() == rows }).await;
@@ -239,6 +266,11 @@ impl Stage {
     /// Every account that is not in the bin.
     pub fn accounts(&self) -> Vec<Map<String, Json>> {
         self.org.records("Account")
+    }
+
+    /// Every account, the bin's, too.
+    pub fn all_accounts(&self) -> Vec<Map<String, Json>> {
+        serde_json::from_str(&self.org.simulator.org.records("Account", true).unwrap()).unwrap()
     }
 
     pub fn account(&self, id: &str) -> Map<String, Json> {

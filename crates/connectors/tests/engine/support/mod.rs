@@ -16,9 +16,17 @@ use std::time::Duration;
 /// How long a condition may take on a machine that has other things to do.
 const DEADLINE: Duration = Duration::from_secs(30);
 
+/// How long the load of thousands of records may take there.
+pub const LOAD_DEADLINE: Duration = Duration::from_secs(300);
+
 /// Polls a condition until it holds.
-pub async fn wait_until<F: Future<Output = bool>>(what: &str, mut holds: impl FnMut() -> F) {
-    let deadline = tokio::time::Instant::now() + DEADLINE;
+pub async fn wait_until<F: Future<Output = bool>>(what: &str, holds: impl FnMut() -> F) {
+    wait_within(DEADLINE, what, holds).await;
+}
+
+/// Polls a condition that may take so long until it holds.
+pub async fn wait_within<F: Future<Output = bool>>(patience: Duration, what: &str, mut holds: impl FnMut() -> F) {
+    let deadline = tokio::time::Instant::now() + patience;
     while !holds().await {
         assert!(tokio::time::Instant::now() < deadline, "waited too long for: {what}");
         tokio::time::sleep(Duration::from_millis(5)).await;
