@@ -5,7 +5,7 @@
 use crate::capture::FeedState;
 use crate::connector::{Chunk, ChunkCursor, Since};
 use crate::error::{Code, Error, Result};
-use crate::link::{LinkId, MemberIndex, Standing};
+use crate::link::{LinkId, MemberIndex, Side, Standing};
 use crate::rules::{InitialStrategy, SyncRules};
 use crate::runtime::bounds::CHUNK_MAX;
 use crate::runtime::core::{Core, Event};
@@ -435,8 +435,14 @@ impl Core {
         self.save_load(sync, member);
         let links = self.store.scan_links(rules.id, after, SWEEP_BATCH).await?;
         let last = links.last().map(|link| link.id);
+        // Also of a record that was seen, and of which nothing has been decided yet.
+        let may_be_there = |side: &Side| match side.standing {
+            Standing::Present => true,
+            Standing::Absent => side.key.is_some(),
+            Standing::Gone | Standing::LeftAlone | Standing::Marked => false,
+        };
         for link in &links {
-            if link.sides.get(member).is_some_and(|side| side.standing == Standing::Present) {
+            if link.sides.get(member).is_some_and(may_be_there) {
                 self.want_read(sync, member, link.id);
             }
         }

@@ -336,7 +336,7 @@ impl Core {
             match (written, &intent.write.operation) {
                 (Some(written), _) => self.settle_written(&mut desk, sync, member, &intent, &written).await?,
                 (None, Operation::Create { image, absent_by }) => {
-                    self.doubt_create(&mut desk, sync, member, intent.link, image, absent_by)
+                    self.doubt_create(&mut desk, sync, member, intent.link, image, absent_by)?;
                 }
                 (None, _) => self.try_again(&mut desk, sync, member, intent.link, None),
             }
@@ -366,23 +366,27 @@ impl Core {
         link: LinkId,
         image: &Record,
         absent_by: &[FieldName],
-    ) {
+    ) -> Result<()> {
         let key = self.member_rules(sync, member).map(|rules| rules.schema.key.as_slice()).unwrap_or_default();
         let gives_key = !key.is_empty() && key.iter().all(|field| image.has(field.as_str()));
         if gives_key || !absent_by.is_empty() {
+            if let Some(of) = self.rules(sync).map(|rules| rules.id) {
+                self.note_sent((of, member, link), image)?;
+            }
             self.want_match(sync, member, link);
             self.try_again(desk, sync, member, link, None);
-            return;
+            return Ok(());
         }
-        let Some(mut doubted) = desk.link(link).cloned() else { return };
+        let Some(mut doubted) = desk.link(link).cloned() else { return Ok(()) };
         let error = Error::new(
             Code::CreateUnproven,
             "it cannot be told whether the record was made: no feed tells of it, and no match field would find it",
         );
         self.block(sync, &mut doubted, member, &error);
-        self.note_unproven(doubted.sync, member, link);
+        self.note_unproven((doubted.sync, member, link), image)?;
         desk.save(doubted);
         desk.touch(link);
+        Ok(())
     }
 
     /// A record that shows what was planned was written.

@@ -100,6 +100,9 @@ impl Core {
     pub(crate) fn land(&mut self, id: FlightId) {
         if let Some(airborne) = self.flights.remove(&id) {
             self.transaction.closed.push(id);
+            for intent in &airborne.flight.intents {
+                self.flight_is_over(airborne.sync, airborne.flight.member, intent.link);
+            }
             self.not_made_by(airborne.sync, id);
         }
     }
@@ -191,6 +194,7 @@ impl Core {
         if !after.sides.iter().any(|side| side.owes_life) {
             self.end_reservation(&rules, &after);
         }
+        self.forget_what_was_sent(&after);
         self.put_debts_down(sync, &mut after);
         // What is pending is looked at, and read where it leaves something out.
         let incomplete = !told && !knows_everything(&rules, &after, member);
@@ -200,6 +204,7 @@ impl Core {
             // A create shows more than was given (defaults, fields of the member's own), and not all of it was returned.
             self.want_read_instead(sync, member, intent.link);
         }
+        self.flight_is_over(sync, member, intent.link);
         Ok(())
     }
 

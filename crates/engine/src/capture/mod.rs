@@ -223,6 +223,11 @@ impl Core {
         {
             return self.settle_echo(desk, id, flight, one).await;
         }
+        let hides = one.read && self.is_to_be_settled_by_its_echo(one.sync, member, link);
+        if hides && !crate::mutants::active("read_hides_unseen") {
+            self.read_after_flight(one.sync, member, id);
+            return Ok(());
+        }
         let was_read = one.read;
         let (standing, base_version) = (side.standing, side.version.clone());
         let Some(rules) = self.rules(one.sync) else { return Ok(()) };

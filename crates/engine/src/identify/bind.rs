@@ -425,8 +425,14 @@ impl Core {
                 desk.save(link);
                 return Ok(());
             }
+            // The record is back under the key that it had.
+            Owner::Nobody if awaits(desk, &link, member, |shown| matches!(shown, Shown::Present { .. })) => return Ok(()),
             Owner::Nobody => {
                 if let Some(side) = link.sides.get_mut(member) {
+                    if let Some(old) = side.key.take() {
+                        // That it is gone there is no news about the record that takes its place.
+                        desk.set_pending(&address(rules.id, member, &old), None);
+                    }
                     side.key = Some(candidate.key.clone());
                     side.standing = Standing::Absent;
                 }

@@ -5,6 +5,7 @@
 mod bind;
 mod ours;
 mod search;
+mod sent;
 mod unheard;
 mod unmark;
 mod unproven;
@@ -12,6 +13,7 @@ mod values;
 
 pub(crate) use bind::Join;
 pub(crate) use search::{Candidates, FIND_LIMIT, Find};
+pub(crate) use sent::Sent;
 pub(crate) use unheard::Unheard;
 pub(crate) use unproven::Unproven;
 pub(crate) use values::link_match_value;

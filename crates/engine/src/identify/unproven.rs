@@ -1,21 +1,20 @@
 //! Creates of which nothing can tell whether they were made: no feed told of them, and no match field would find them. A
-//! stranger at that member that shows just what such a create gave may be its record; only a person can say so.
+//! stranger at that member that shows most of what such a create gave may be its record; only a person can say so.
 
 use crate::connector::Operation;
-use crate::error::Result;
-use crate::link::{LinkId, MemberIndex, Pending, Shown, Standing, SyncId};
-use crate::reconcile::{Patch, patch_knowing};
-use crate::record::Key;
+use crate::error::{Code, Error, Result};
+use crate::link::{Link, LinkId, MemberIndex, Pending, ReviewId, Shown, Standing, SyncId};
+use crate::record::{Key, Record};
 use crate::rules::SyncRules;
 use crate::runtime::core::Core;
 use crate::runtime::desk::Desk;
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 
-/// Settings of this prefix name one such create each.
+/// Settings of this prefix name one such create each, and hold what it gave.
 const PREFIX: &str = "unproven/";
 
-/// Links with the members at which their records may or may not have been made.
-pub(crate) type Unproven = BTreeSet<(SyncId, MemberIndex, LinkId)>;
+/// Links with the members at which their records may or may not have been made, and what those records would show.
+pub(crate) type Unproven = BTreeMap<(SyncId, MemberIndex, LinkId), Record>;
 
 fn setting((sync, member, link): (SyncId, MemberIndex, LinkId)) -> String {
     format!("{PREFIX}{}/{member}/{}", sync.0, link.0)
@@ -23,22 +22,47 @@ fn setting((sync, member, link): (SyncId, MemberIndex, LinkId)) -> String {
 
 impl Core {
     /// Remembers such a create until it is decided.
-    pub(crate) fn note_unproven(&mut self, sync: SyncId, member: MemberIndex, link: LinkId) {
-        let create = (sync, member, link);
-        if self.unproven.insert(create) {
-            self.transaction.settings.push((setting(create), Some(Vec::new())));
+    pub(crate) fn note_unproven(&mut self, create: (SyncId, MemberIndex, LinkId), image: &Record) -> Result<()> {
+        let bytes = postcard::to_stdvec(image)
+            .map_err(|error| Error::new(Code::Internal, "what a create gave cannot be kept").because(error))?;
+        self.transaction.settings.push((setting(create), Some(bytes)));
+        self.unproven.insert(create, image.clone());
+        Ok(())
+    }
+
+    /// A person has looked, or the record was found.
+    pub(crate) fn proven(&mut self, create: (SyncId, MemberIndex, LinkId)) {
+        if self.unproven.remove(&create).is_some() {
+            self.transaction.settings.push((setting(create), None));
+        }
+    }
+
+    /// New contents are a new attempt at a write that was refused. They tell nothing about a create that may have happened:
+    /// it stays with the person who was asked.
+    pub(crate) fn keep_in_doubt(&self, before: &Link, link: &mut Link, closed: &mut Vec<(ReviewId, String)>) {
+        for (member, (side, old)) in link.sides.iter_mut().zip(&before.sides).enumerate() {
+            let Some(review) = old.blocked.filter(|_| side.blocked.is_none() && side.standing == Standing::Absent) else {
+                continue;
+            };
+            let unproven = self.unproven.contains_key(&(before.sync, member, before.id));
+            if side.owes_life && unproven && !crate::mutants::active("doubt_superseded") {
+                side.blocked = Some(review);
+                closed.retain(|(other, _)| *other != review);
+            }
         }
     }
 
     /// Those that an earlier run came to.
     pub(crate) async fn restore_unproven(&mut self) -> Result<()> {
-        for (name, _) in self.store.settings(PREFIX).await? {
+        for (name, bytes) in self.store.settings(PREFIX).await? {
             let mut parts = name.strip_prefix(PREFIX).unwrap_or_default().split('/');
             let mut next = || parts.next().and_then(|part| part.parse::<u64>().ok());
             if let (Some(sync), Some(member), Some(link)) = (next(), next(), next())
                 && let (Ok(sync), Ok(member)) = (u32::try_from(sync), usize::try_from(member))
             {
-                self.unproven.insert((SyncId(sync), member, LinkId(link)));
+                // One that an earlier release noted down: without what it gave.
+                let image = postcard::from_bytes(&bytes).unwrap_or_default();
+                self.unproven.insert((SyncId(sync), member, LinkId(link)), image);
             }
         }
         Ok(())
@@ -64,24 +88,24 @@ impl Core {
         stranger: &Pending,
     ) -> Result<Option<(MemberIndex, Key)>> {
         let range = (rules.id, member, LinkId(0))..=(rules.id, member, LinkId(u64::MAX));
-        let creates: Vec<LinkId> = self.unproven.range(range).map(|(_, _, link)| *link).collect();
+        let creates: Vec<(LinkId, Record)> =
+            self.unproven.range(range).map(|((_, _, link), image)| (*link, image.clone())).collect();
         let Shown::Present { cells, .. } = &stranger.shown else { return Ok(None) };
         let shown = crate::map::member_record(rules, member, cells);
-        desk.load_links(&self.store, creates.clone()).await?;
-        self.load_references(desk, &creates).await?;
-        for id in creates {
+        desk.load_links(&self.store, creates.iter().map(|(link, _)| *link).collect()).await?;
+        for (id, image) in creates {
             let open = desk.link(id).filter(|link| {
                 let side = link.sides.get(member);
                 side.is_some_and(|side| side.blocked.is_some() && side.owes_life && side.standing == Standing::Absent)
             });
             let Some(link) = open else {
-                self.unproven.remove(&(rules.id, member, id));
-                self.transaction.settings.push((setting((rules.id, member, id)), None));
+                self.proven((rules.id, member, id));
                 continue;
             };
-            let references = self.references(desk, rules, link, &[]);
-            let Patch::Write(Operation::Create { image, .. }) = patch_knowing(rules, link, member, &references) else { continue };
-            let same = image.iter().all(|(field, value)| shown.get(field.as_str()).is_some_and(|shown| shown.equivalent(value)));
+            let said = || image.iter().filter(|(_, value)| !value.is_null());
+            let kept = said().filter(|(field, value)| shown.get(field.as_str()).is_some_and(|shown| shown.equivalent(value)));
+            // A trigger, or a user since, may have made something else of a part of it.
+            let same = kept.count().saturating_mul(2) >= said().count();
             let known = link.sides.iter().enumerate().find_map(|(other, side)| Some((other, side.key.clone()?)));
             if same && known.is_some() {
                 return Ok(known);

@@ -19,6 +19,8 @@ enum Settled {
     Unchanged,
     /// This value, by this rule; these lost.
     Agreed { winner: Contender, rule: Rule, losers: Vec<Contender> },
+    /// Nothing, and what it was held for is no longer there.
+    Freed,
     /// For a person, with the code and sentence of why.
     Held { contenders: Vec<Contender>, code: Code, message: String, subject: Subject },
 }
@@ -36,6 +38,11 @@ impl Work<'_> {
             let settled = self.settle_group(group, &verdicts)?;
             match settled {
                 Settled::Unchanged => {}
+                Settled::Freed => {
+                    if let Some(state) = self.link.groups.get_mut(group) {
+                        state.held = None;
+                    }
+                }
                 Settled::Agreed { winner, rule, mut losers } => {
                     losers.extend(self.no_longer_left(group, &winner, rule, &losers));
                     self.agree(group, winner, rule, &losers);
@@ -270,6 +277,12 @@ impl Work<'_> {
             return Ok(self.settle_under_new_mapping(group, agreed, verdicts));
         }
         if contenders.is_empty() && self.contenders_are_gone(group) {
+            let mut kept = self.kept_for_a_person(group);
+            match kept.len() {
+                0 => {}
+                1 => return Ok(Settled::Agreed { winner: kept.remove(0), rule: Rule::Manual, losers: Vec::new() }),
+                _ => return self.contest(group, kept),
+            }
             let winner = Contender { member: agreed.from, values: agreed.values, time: agreed.time, hops: agreed.hops };
             return Ok(Settled::Agreed { winner, rule: Rule::NoLongerInConflict, losers: Vec::new() });
         }
@@ -313,6 +326,16 @@ impl Work<'_> {
         let held = self.before.groups.get(group).and_then(|state| state.held.as_ref());
         let present = self.present();
         held.is_some_and(|held| !held.contenders.iter().any(|(member, ..)| present.contains(member)))
+    }
+
+    /// What was edited before a delete took the record away everywhere, where a person wants it back after all.
+    fn kept_for_a_person(&self, group: GroupIndex) -> Vec<Contender> {
+        let held = self.before.groups.get(group).and_then(|state| state.held.as_ref()).filter(|_| self.revived);
+        let contender = |(member, time, hops): &(MemberIndex, EditTime, u32)| {
+            let values = self.canonical(*member, group).ok().flatten()?;
+            Some(Contender { member: *member, values, time: *time, hops: *hops })
+        };
+        held.into_iter().flat_map(|held| held.contenders.iter().filter_map(contender)).collect()
     }
 
     /// Nobody has changed the group, but its mapping is another one now: what was decided last stands, as the member that it
@@ -403,7 +426,7 @@ impl Work<'_> {
     /// Nothing was ever agreed about the group: equal values are it; a value beats null; the rest is by authority.
     fn settle_first(&self, group: GroupIndex, mut contenders: Vec<Contender>) -> Result<Settled, Need> {
         if contenders.is_empty() {
-            return Ok(Settled::Unchanged);
+            return Ok(if self.contenders_are_gone(group) { Settled::Freed } else { Settled::Unchanged });
         }
         let is_null = |contender: &Contender| contender.values.iter().all(|value| matches!(value, Value::Null));
         if contenders.iter().any(|contender| !is_null(contender)) {
@@ -519,11 +542,14 @@ impl Work<'_> {
         if rule.is_left() || !before.is_some_and(|agreed| agreed.rule.is_left()) {
             return Vec::new();
         }
+        // The agreed value may contend in the name of a member that has long shown another.
+        let is_said = |shown: &Contender| {
+            losers.iter().any(|loser| loser.member == shown.member && self.same(group, &loser.values, &shown.values))
+        };
         let others = self.present().into_iter().filter(|member| *member != winner.member);
         others
-            .filter(|member| losers.iter().all(|loser| loser.member != *member))
             .filter_map(|member| self.shown_by(member, group, winner.time))
-            .filter(|shown| !self.same(group, &shown.values, &winner.values))
+            .filter(|shown| !self.same(group, &shown.values, &winner.values) && !is_said(shown))
             .collect()
     }
 }

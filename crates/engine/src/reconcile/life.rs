@@ -77,8 +77,11 @@ impl Work<'_> {
         }
     }
 
-    /// A person wants the record back where it was deleted against the flow.
+    /// A person wants the record back where it was deleted against the flow: as a source has it.
     fn bring_back(&mut self) {
+        if !self.present().into_iter().any(|member| self.outward(member)) {
+            return;
+        }
         for member in self.members() {
             if self.standing(member) != Standing::LeftAlone || !self.inward(member) {
                 continue;
@@ -133,9 +136,20 @@ impl Work<'_> {
     /// A delete at a member whose deletes do not flow: put right, left alone, or held. Gives back those that do flow.
     fn sort_out_deletes_against_the_flow(&mut self, gone: &[MemberIndex]) -> Vec<MemberIndex> {
         let mut followed = Vec::new();
+        // No source has the record any more either: there is nothing that the delete was made against.
+        let with_the_flow = self.rules.deletes.on_delete != OnDelete::Ignore
+            && gone.iter().any(|&member| self.outward(member))
+            && !self.present().into_iter().any(|member| self.outward(member));
         for &member in gone {
             if self.outward(member) {
                 followed.push(member);
+                continue;
+            }
+            if with_the_flow {
+                if let Some(side) = self.side(member) {
+                    side.standing = Standing::Gone;
+                    side.owes.clear();
+                }
                 continue;
             }
             let edits = self.rules.target_edits;
@@ -181,6 +195,12 @@ impl Work<'_> {
         let present: Vec<MemberIndex> =
             self.members().filter(|&member| self.standing(member) == Standing::Present && !gone.contains(&member)).collect();
         if present.is_empty() {
+            // A person who was asked wants it back, though a delete that was under way has taken it away everywhere.
+            let asked = self.before.held.is_some_and(|hold| !hold.sticky);
+            if asked && matches!(self.ruling, Some(Ruling::Life { keep: true })) {
+                self.live_on();
+                return Next::Groups;
+            }
             // Nobody holds the record any more: there is nothing left to be lost.
             return self.follow_delete(first);
         }
@@ -312,7 +332,11 @@ impl Work<'_> {
         self.link.held = None;
         let rule = if self.ruled_life().is_some() { Rule::Manual } else { Rule::DeleteWins };
         for member in self.members() {
-            if self.standing(member) == Standing::Present && !self.is_gone(member) {
+            let stands = self.standing(member) == Standing::Present && !self.is_gone(member);
+            // What was edited before a delete that was under way took the record away.
+            let asked_about =
+                member != by && self.standing(member) == Standing::Gone && self.held_editors().any(|editor| editor == member);
+            if stands || asked_about {
                 self.note_lost_edits(member, by, rule);
             }
         }

@@ -131,6 +131,10 @@ fn create(rules: &SyncRules, link: &Link, side: &Side, member: MemberIndex, refe
         return Patch::Waits;
     }
     let agreed = agreed_cells(rules, link);
+    if agreed.iter().all(Option::is_none) {
+        // Nobody has said anything about it yet: a record of nothing is no record.
+        return Patch::Waits;
+    }
     let mut image = Record::new();
     let mut waits = false;
     for (field, value) in agreed.iter().enumerate() {

@@ -123,11 +123,12 @@ fn owe_what_was_decided_since(rules: &SyncRules, before: &Link, after: &mut Link
     for (group, state) in after.groups.iter_mut().enumerate() {
         let Some(agreed) = state.agreed.as_mut().filter(|agreed| !agreed.rule.is_left()) else { continue };
         let since = agreed.decision > written.planned;
-        let carried =
-            rules.group_fields(group).iter().filter_map(|&field| rules.at(member, field)).any(|at| set.has(at.name.as_str()));
+        let mut fields = rules.group_fields(group).iter().filter_map(|&field| rules.at(member, field));
+        let carried = fields.all(|at| !at.inward || !at.updatable || set.has(at.name.as_str()));
         let owes = owed.owes.contains(&group);
-        // A debt of which the write carried nothing came up since, though the value is an old one (an edit against the flow).
-        let due = if carried { since } else { owes };
+        // A debt of which the write did not carry everything can have come up since, though the value is an old one (an edit
+        // against the flow). What the member shows already is not written again.
+        let due = since || (owes && !carried);
         if due {
             if !side.owes.contains(&group) {
                 side.owes.push(group);
@@ -174,8 +175,10 @@ pub fn cover_pending(
                     rule: agreed.map_or(Rule::OnlyChange, |agreed| agreed.rule),
                 });
             }
-            if let Some(new) = new {
-                *cell = Some(new.clone());
+            // What the system returned is no older than what was pending.
+            let returned = written.image.as_ref().and_then(|image| image.get(at.name.as_str()));
+            if let Some(newer) = returned.or(new) {
+                *cell = Some(newer.clone());
             }
         }
     }

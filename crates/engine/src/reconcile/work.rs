@@ -53,7 +53,7 @@ impl<'a> Work<'a> {
             let newer = pending_of(pending, member);
             if let Some(Pending { shown: Shown::Present { cells: newer, anew, .. }, .. }) = newer {
                 // A record made anew shows nothing of the one that was deleted under its key.
-                if *anew || side.standing == Standing::Gone {
+                if *anew || matches!(side.standing, Standing::Gone | Standing::LeftAlone) {
                     cells.to_mut().fill(None);
                 }
                 overlay(cells.to_mut(), newer);

@@ -182,6 +182,10 @@ pub(crate) struct Core {
     pub unread: BTreeSet<(SyncId, MemberIndex, super::reads::Unread)>,
     /// Creates of which only a person can tell whether they were made.
     pub unproven: crate::identify::Unproven,
+    /// What creates gave of which it is not known whether they took effect.
+    pub sent: crate::identify::Sent,
+    /// Links to be read once what is being written to a member is settled.
+    pub after_flight: BTreeSet<(LinkId, MemberIndex)>,
     /// Whether the store holds more of these than there was room for.
     pub more_unread: bool,
     /// Links whose record at a member cannot be read: not tried again before the record changes or a person says so. Not
@@ -267,6 +271,8 @@ impl Core {
             wanted_links: BTreeMap::new(),
             unread: BTreeSet::new(),
             unproven: crate::identify::Unproven::new(),
+            sent: crate::identify::Sent::new(),
+            after_flight: BTreeSet::new(),
             more_unread: false,
             unreadable_links: BTreeSet::new(),
             told: Told::default(),
@@ -533,6 +539,7 @@ impl Core {
         self.restore_flights().await?;
         self.restore_displaced().await?;
         self.restore_unproven().await?;
+        self.restore_sent().await?;
         self.restore_rulings().await?;
         self.restore_wishes().await?;
         for sync in 0..self.syncs.len() {

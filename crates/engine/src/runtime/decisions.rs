@@ -77,30 +77,32 @@ impl Core {
     ) -> Result<bool> {
         let (Some(link), Some(rules)) = (desk.shared(id), self.rules(sync)) else { return Ok(false) };
         let pending = desk.lift_pending(&link);
+        let known = self.with_what_was_sent(&rules, &link, &pending);
+        let link: &Link = &known;
         let seen: Vec<Option<&Pending>> = pending.iter().map(Option::as_ref).collect();
-        let references = self.references(desk, &rules, &link, &seen);
+        let references = self.references(desk, &rules, link, &seen);
         let mut ruling = ruling;
-        if self.is_guarded(sync, &link, &pending) && !matches!(ruling, Some(Ruling::Life { .. })) {
-            match self.verdict_on(sync, &link, &pending) {
+        if self.is_guarded(sync, link, &pending) && !matches!(ruling, Some(Ruling::Life { .. })) {
+            match self.verdict_on(sync, link, &pending) {
                 None => {
-                    self.park(desk, sync, &link, &pending);
-                    desk.lay_back(&link, pending);
+                    self.park(desk, sync, link, &pending);
+                    desk.lay_back(link, pending);
                     return Ok(false);
                 }
                 Some(Verdict::LetThrough) => {}
                 Some(Verdict::Undo) => ruling = Some(&Ruling::Life { keep: true }),
             }
         }
-        let is_freed = rules.refers() && frees_what_is_held(&rules, &link, &references);
+        let is_freed = rules.refers() && frees_what_is_held(&rules, link, &references);
         if pending.iter().all(Option::is_none) && ruling.is_none() && !link.is_of_old_mapping() && !is_freed {
             return Ok(true);
         }
         let now = self.now();
         let known = Known { unique, references: &references };
-        let decided = decide_knowing(&rules, &link, &pending, ruling, known, now, &mut self.reviews.lock());
+        let decided = decide_knowing(&rules, link, &pending, ruling, known, now, &mut self.reviews.lock());
         let need = match decided {
             Outcome::Decided(decision) => {
-                self.take_decision(desk, sync, &link, &pending, *decision);
+                self.take_decision(desk, sync, link, &pending, *decision);
                 return Ok(true);
             }
             Outcome::Needs(need) => need,
@@ -110,7 +112,7 @@ impl Core {
             Need::Read(members) => {
                 let unreadable = members.iter().find(|member| self.unreadable_links.contains(&(id, **member)));
                 match unreadable.and_then(|member| link.sides.get(*member)).and_then(|side| side.blocked) {
-                    Some(_) => self.park(desk, sync, &link, &pending),
+                    Some(_) => self.park(desk, sync, link, &pending),
                     None if self.reading.len() >= READING_MAX => self.spill(sync),
                     None => members.into_iter().for_each(|member| self.want_read(sync, member, id)),
                 }
@@ -121,12 +123,12 @@ impl Core {
                 self.waits.insert((until, id), sync);
             }
             Need::NewLink(member) => parts = Some(member),
-            Need::Referred(unknown) => self.await_records(desk, sync, &link, &pending, unknown),
-            Need::Person => self.park(desk, sync, &link, &pending),
+            Need::Referred(unknown) => self.await_records(desk, sync, link, &pending, unknown),
+            Need::Person => self.park(desk, sync, link, &pending),
         }
-        desk.lay_back(&link, pending);
+        desk.lay_back(link, pending);
         if let Some(member) = parts {
-            self.part_from_tombstone(desk, sync, &link, member)?;
+            self.part_from_tombstone(desk, sync, link, member)?;
         }
         Ok(false)
     }
@@ -139,7 +141,9 @@ impl Core {
         pending: &[Option<Pending>],
         decision: Decision,
     ) {
-        let Decision { mut link, changed, substantive, ledger, reviews, closed } = decision;
+        let Decision { mut link, changed, substantive, ledger, reviews, mut closed } = decision;
+        self.keep_in_doubt(before, &mut link, &mut closed);
+        self.forget_what_was_sent(&link);
         let addresses = if self.parked.is_empty() { Vec::new() } else { self.addresses(before) };
         for (address, _) in addresses {
             // It was a stranger when a person was asked about it.

@@ -182,6 +182,19 @@ impl Core {
         Ok(())
     }
 
+    /// What was read of a link is let go of while a write is under way there: it is read once that is over.
+    pub(crate) fn read_after_flight(&mut self, sync: usize, member: MemberIndex, link: LinkId) {
+        if self.keep_wish(sync, member, Unread::Link(link), (Some(link), None)) {
+            self.after_flight.insert((link, member));
+        }
+    }
+
+    pub(crate) fn flight_is_over(&mut self, sync: usize, member: MemberIndex, link: LinkId) {
+        if self.after_flight.remove(&(link, member)) {
+            self.want_read(sync, member, link);
+        }
+    }
+
     /// Keeps the sight of an absence until the feed has passed what was committed before it.
     fn await_feed(&mut self, sync: usize, member: MemberIndex, link: LinkId, sight: Incoming) {
         let system = self.member_rules(sync, member).map(|rules| (rules.system.clone(), rules.object.clone()));

@@ -6,11 +6,13 @@
 use crate::connector::Operation;
 use crate::error::Result;
 use crate::flight::Intent;
-use crate::link::{FlightId, Link, MemberIndex, Side};
+use crate::link::{FlightId, Link, MemberIndex, Pending, Shown, Side};
 use crate::reconcile::{Uniqueness, Written};
+use crate::rules::SyncRules;
 use crate::runtime::airborne::Answer;
 use crate::runtime::core::{Core, SyncState};
 use crate::runtime::desk::{Desk, address};
+use crate::value::Value;
 use std::cmp::Ordering;
 use std::sync::Arc;
 
@@ -27,6 +29,14 @@ impl Core {
             && !capabilities.guarded_writes
             && !makes
             && !crate::mutants::active("unguarded_settled_by_answer")
+    }
+
+    /// Whether such a write is under way. What is read of the record meanwhile can be newer than the write, and would hide
+    /// what the feed has yet to tell from before it.
+    pub(crate) fn is_to_be_settled_by_its_echo(&self, sync: usize, member: MemberIndex, link: &Link) -> bool {
+        let flight = link.sides.get(member).and_then(|side| self.flights.get(&side.flight?));
+        let intent = flight.and_then(|airborne| airborne.flight.intents.iter().find(|intent| intent.link == link.id));
+        intent.is_some_and(|intent| self.is_settled_by_its_echo(sync, member, intent))
     }
 
     /// The feed is past the fence, or cannot tell: what was answered settles what is left open.
@@ -73,9 +83,9 @@ impl Core {
         let Some(key) = desk.link(intent.link).and_then(|link| link.sides.get(member)?.key.clone()) else { return Ok(()) };
         let Some(rules) = self.rules(sync) else { return Ok(()) };
         let there = address(rules.id, member, &key);
-        let before = desk.slot(&there).and_then(|slot| slot.pending.as_ref()).map(|pending| pending.version.clone());
-        let older = before.is_some_and(|before| connector.compare(&before, &written.version) == Some(Ordering::Less));
-        if older && !crate::mutants::active("unseen_cleared") {
+        let Some(before) = desk.slot(&there).and_then(|slot| slot.pending.as_ref()) else { return Ok(()) };
+        let older = connector.compare(&before.version, &written.version) == Some(Ordering::Less);
+        if older && goes_over(&rules, before, written.operation) && !crate::mutants::active("unseen_cleared") {
             self.load_references(desk, &[intent.link]).await?;
             self.decide_by(desk, sync, intent.link, None, &Uniqueness::Known(Vec::new()))?;
         }
@@ -95,4 +105,16 @@ impl Core {
             self.owe_later(sync, link, member, now);
         }
     }
+}
+
+/// Whether a write made anything else of what its record showed before. Where it did not, and the feed cannot say whose a
+/// change is, what was shown may as well be the write itself.
+fn goes_over(rules: &SyncRules, before: &Pending, operation: &Operation) -> bool {
+    let Operation::Update { set, .. } = operation else { return true };
+    let Shown::Present { cells, .. } = &before.shown else { return true };
+    let differs = |(field, cell): (usize, &Option<Value>)| {
+        let (Some(at), Some(shown)) = (rules.at(before.member, field), cell) else { return false };
+        set.get(at.name.as_str()).is_some_and(|new| !new.equivalent_as(shown, &at.ty))
+    };
+    cells.iter().enumerate().any(differs)
 }

@@ -134,7 +134,9 @@ impl Checker<'_> {
         let after = edits().any(|(member, step)| {
             member != deleter && step.at > delete.at && self.lasting(life, member, step) && !beaten(member, step)
         });
-        if deletes.len() == 1 && after && !made_anew && made.iter().all(|(_, step)| step.at < delete.at) {
+        // Made at several members, they are known to be one record only once the engine has seen them side by side.
+        let made_apart = made.iter().any(|(member, _)| made.first().is_some_and(|(first, _)| first != member));
+        if deletes.len() == 1 && after && !made_anew && !made_apart && made.iter().all(|(_, step)| step.at < delete.at) {
             return match self.world().against_edit {
                 EditRule::UpdateWins => Some((true, "deleted, and edited elsewhere after that, and the edit wins")),
                 EditRule::DeleteWins => Some((false, "deleted, and edited elsewhere after that, and the delete wins")),
@@ -159,15 +161,17 @@ impl Checker<'_> {
         let Some(steps) = life.get(member) else { return false };
         self.world().fields.iter().enumerate().any(|(place, field)| {
             let name = self.world().native(member, place);
-            let old = edit.before.as_ref().and_then(|row| row.fields.get(name.as_str()));
-            let new = edit.after.as_ref().and_then(|row| row.fields.get(name.as_str()));
+            let shown = |row: &Option<Row>| row.as_ref().and_then(|row| row.fields.get(name.as_str())).cloned();
+            let (old, new) = (shown(&edit.before), shown(&edit.after));
+            let seen_before: Vec<_> =
+                steps.iter().filter(|step| step.order() < edit.order()).map(|step| shown(&step.after)).collect();
             let later = steps.iter().filter(|step| step.order() > edit.order());
+            // Also by way of other values: what it then shows is nothing that is new to anybody.
             let taken_back = later
                 .filter(|step| !matches!(step.author, Author::Engine(_)))
-                .any(|step| step.after.as_ref().and_then(|row| row.fields.get(name.as_str())) == old);
-            let seen_before = steps.iter().filter(|step| step.order() < edit.order());
-            let reverts =
-                seen_before.into_iter().any(|step| step.after.as_ref().and_then(|row| row.fields.get(name.as_str())) == new);
+                .map(|step| shown(&step.after))
+                .any(|shown| shown == old || seen_before.contains(&shown));
+            let reverts = seen_before.contains(&new);
             field.flow == Flow::Both && new != old && !taken_back && !reverts
         })
     }

@@ -59,6 +59,7 @@ pub fn check(evidence: &Evidence<'_>) -> Vec<Violation> {
         answered: BTreeMap::new(),
         given: BTreeMap::new(),
         told_apart: BTreeSet::new(),
+        undone: BTreeSet::new(),
         found: Vec::new(),
     };
     checker.excuse();
@@ -105,6 +106,8 @@ struct Checker<'a> {
     given: BTreeMap<String, usize>,
     /// Records of which a person said which of several belong together.
     told_apart: BTreeSet<String>,
+    /// Records of a mass change that a person has undone.
+    undone: BTreeSet<String>,
     found: Vec<Violation>,
 }
 

@@ -40,7 +40,8 @@ impl Checker<'_> {
     /// A record that was deleted where it flows from is gone wherever we made it and nobody touched it.
     pub(super) fn gone_at_its_source(&mut self, tag: &str, life: &Lives) {
         let followed = matches!(self.world().on_delete, DeleteRule::Propagate | DeleteRule::Soft);
-        if !followed || !self.was_deleted(tag) || self.excused.contains_key(tag) || self.answered.contains_key(tag) {
+        let asked = self.excused.contains_key(tag) || self.answered.contains_key(tag) || self.undone.contains(tag);
+        if !followed || !self.was_deleted(tag) || asked {
             return;
         }
         for member in 1..self.members() {

@@ -49,6 +49,8 @@ impl Checker<'_> {
             }
             if let Subject::MassChange { member, .. } = review.subject {
                 if ignored {
+                    // The others keep their records, also where the one that deleted them is not written to.
+                    self.undone.extend(self.tags_deleted_at(member));
                     continue;
                 }
                 tags.extend(self.tags_deleted_at(member));

@@ -2,6 +2,8 @@
 //! is written over, and only the feed tells (invariant 3).
 
 use super::{A, B, finds, gate, proven, text, told, world};
+use concord_engine::link::SyncId;
+use concord_engine::runtime::command::Request;
 use concord_engine::value::Value;
 use concord_simulation::checker::Violation;
 use concord_simulation::script::Script;
@@ -108,4 +110,29 @@ fn an_edit_that_a_write_went_over_outlives_a_kill_before_the_echo() {
         found.extend(stage.expect("r1", "name", Some(&text("from b"))));
         found
     });
+}
+
+#[test]
+fn a_reading_that_is_newer_than_a_write_does_not_hide_the_edit_that_the_write_went_over() {
+    let test = || {
+        let mut world = unguarded();
+        world.members[B].profile.feed_delay_ms_max = 20_000;
+        told(world, async |stage| {
+            let steps = async {
+                stage.pause(1_000).await;
+                gate(stage, B, Gate::Between);
+                stage.edit(A, "r1", &[("name", text("from a"))]);
+                stage.pause(1_000).await;
+                stage.edit(B, "r1", &[("name", text("from b"))]);
+                gate(stage, B, Gate::Open);
+                stage.until_shown(B, "r1", "name", &text("from a")).await?;
+                stage.ask(Request::Reread(SyncId(1))).await?;
+                stage.stage.level().await
+            };
+            let mut found = stage.while_it_lives(steps).await;
+            found.extend(stage.expect("r1", "name", Some(&text("from b"))));
+            found
+        })
+    };
+    finds("read_hides_unseen", test);
 }

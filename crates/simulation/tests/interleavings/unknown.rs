@@ -5,7 +5,7 @@ use concord_engine::value::Value;
 use concord_simulation::checker::Violation;
 use concord_simulation::script::{natural, play};
 use concord_simulation::system::Gate;
-use concord_simulation::world::{Seeded, World};
+use concord_simulation::world::{Seeded, Start, World};
 
 /// What is wrong when a feed tells again of a record that went while its match was being looked for.
 fn gone_before_it_was_known() -> Vec<Violation> {
@@ -91,4 +91,54 @@ fn known_by_the_time_it_is_missing() -> Vec<Violation> {
 #[test]
 fn a_record_that_was_asked_after_as_a_stranger_and_is_known_by_now_has_not_gone_because_its_key_has() {
     finds("absence_of_a_stranger_trusted", known_by_the_time_it_is_missing);
+}
+
+/// A world in which `r1` is made at B, which says nothing of who made what, and the engine is killed before the answer.
+fn unanswered() -> World {
+    let mut world = World::plain(2);
+    world.contents.push(Seeded { tag: "r1".to_owned(), at: vec![Some(String::new()), None] });
+    world.members[B].profile.marks = false;
+    world.members[B].profile.call_ms_max = 1_000;
+    world.members[B].profile.feed_delay_ms_max = 5_000;
+    world
+}
+
+/// What is wrong when a create that was not answered meets its own record, and the record was edited elsewhere meanwhile.
+fn own_record_found_after_an_edit() -> Vec<Violation> {
+    let mut world = unanswered();
+    world.start = Start::Member(B);
+    play(world, async |stage| {
+        let mut found = stage.while_it_lives(stage.until_shown(B, "r1", "name", &text("ir1"))).await;
+        stage.edit(A, "r1", &[("name", text("edited since"))]);
+        found.extend(stage.while_it_lives(stage.stage.level()).await);
+        found.extend(stage.expect("r1", "name", Some(&text("edited since"))));
+        found.extend(stage.conclude().await);
+        found
+    })
+}
+
+#[test]
+fn what_an_unanswered_create_gave_overwrites_no_edit() {
+    finds("sent_forgotten", own_record_found_after_an_edit);
+}
+
+/// What is wrong when nothing can tell whether a create happened, and the record changes before a person has looked.
+fn edited_while_a_person_is_asked() -> Vec<Violation> {
+    let mut world = unanswered();
+    world.matched = false;
+    play(world, async |stage| {
+        let mut found = stage.while_it_lives(stage.until_shown(B, "r1", "name", &text("ir1"))).await;
+        found.extend(stage.while_it_lives(stage.stage.level()).await);
+        stage.edit(A, "r1", &[("name", text("edited since"))]);
+        found.extend(stage.while_it_lives(stage.stage.level()).await);
+        found.extend(stage.conclude().await);
+        found.extend(writes_at_most(stage, A, 0));
+        found.extend(writes_at_most(stage, B, 1));
+        found
+    })
+}
+
+#[test]
+fn a_create_that_may_have_happened_is_not_made_again_because_the_record_changes() {
+    finds("doubt_superseded", edited_while_a_person_is_asked);
 }

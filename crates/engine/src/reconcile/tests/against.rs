@@ -83,3 +83,40 @@ fn a_refused_value_that_was_left_is_not_taken_by_deciding_for_its_side_against_a
         no write",
     );
 }
+
+#[test]
+fn who_deleted_along_with_the_source_gets_back_what_a_person_keeps() {
+    let mut rules = SyncRules { target_edits: TargetEdits::Review, ..one_way(rules(3, &["name"])) };
+    rules.deletes.against_edit = DeleteAgainstEdit::Manual;
+    check(
+        rules,
+        "a edits name=Ada
+        b edits name=Ada
+        c edits name=Ada
+        decide
+        a deletes
+        b deletes
+        rule keep
+        write",
+        "name=Ada by a (FirstSeen)
+        b owes life
+        b create id=1 name=Ada",
+    );
+}
+
+#[test]
+fn what_no_source_has_is_not_brought_back_from_nothing() {
+    check(
+        with(TargetEdits::Review),
+        "b edits name=Ada city=Rome
+        decide
+        b deletes
+        decide
+        rule keep
+        write",
+        "nothing
+        b left alone; held CON-3008 for a person
+        closed 1: decided
+        no write",
+    );
+}

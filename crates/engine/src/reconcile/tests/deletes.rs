@@ -3,7 +3,11 @@
 use super::script::{check, check_in};
 use super::support::{by, deleting, one_way, rules};
 use super::world::World;
+use crate::change::EditTime;
+use crate::clock::Moment;
+use crate::link::Shown;
 use crate::rules::{DeleteAgainstEdit, OnDelete, Policy, SyncRules, TargetEdits};
+use crate::value::Value;
 
 const SAME: &str = "
     a edits name=Ada city=Rome
@@ -564,4 +568,27 @@ fn a_released_hold_does_not_make_a_conflict_of_a_plain_delete() {
         a person must speak
         deleted by b; a owes life; closed 1: decided",
     );
+}
+
+#[test]
+fn a_record_made_anew_where_it_was_left_alone_shows_nothing_of_the_one_before() {
+    let mut world = World::new(pair(OnDelete::Ignore, DeleteAgainstEdit::DeleteWins));
+    let time = |at| EditTime { at: Moment(at), granularity_micros: 1, estimated: false };
+    for member in [0, 1] {
+        world.edit(member, &[(0, Value::text("Ada")), (1, Value::text("Rome"))], time(1), false);
+        world.deliver(member);
+    }
+    world.decide(None).unwrap();
+    world.delete(0, time(2));
+    world.deliver(0);
+    world.decide(None).unwrap();
+    // The event of the insert names nothing but what was given.
+    world.edit(0, &[(0, Value::text("Eve"))], time(3), false);
+    let mut event = world.feeds[0].pop_front().unwrap();
+    let Shown::Present { cells, times, full, .. } = &mut event.shown else { panic!("the record is there") };
+    (cells[1], times[1], *full) = (None, None, false);
+    world.pending[0] = Some(event);
+    world.decide(None).unwrap();
+    let city = world.link.groups[1].agreed.as_ref().map(|agreed| agreed.values.clone());
+    assert_eq!(city, Some(vec![Value::Null]), "the city is not the one before's");
 }

@@ -1,7 +1,7 @@
 //! Records that validation refuses: what is asked about them, what a person's "leave it" means, and when it is over.
 
 use super::script::check;
-use super::support::{by, rules};
+use super::support::{by, deleting, rules};
 use crate::rules::{DeleteAgainstEdit, OnDelete, Policy, SyncRules};
 use crate::validate::{Rule, RuleSpec};
 
@@ -164,5 +164,55 @@ fn a_side_taken_in_a_conflict_is_not_written_if_it_is_refused_by_then() {
         name held for a+b CON-3006
         name=Kim by b (Manual); a lost name=Bob; a owes name; closed 1: decided
         a update name=Kim",
+    );
+}
+
+#[test]
+fn nobody_is_asked_about_a_refused_record_that_is_gone() {
+    let mut rules = deleting(pair(), OnDelete::Ignore, DeleteAgainstEdit::DeleteWins);
+    rules.validation = vec![required("name")];
+    check(
+        rules,
+        "a edits name=null city=Rome
+        b edits name=null city=Rome
+        decide
+        a deletes
+        decide
+        b deletes
+        decide",
+        "name held for a+b CON-3010; city held for a+b CON-3010
+        name held for b CON-3010; city held for b CON-3010; skipped on_delete: ignore; a left alone
+        skipped on_delete: ignore; b left alone; closed 1: decided",
+    );
+}
+
+#[test]
+fn what_a_member_was_left_with_is_in_the_ledger_when_a_record_made_anew_wins_over_it() {
+    let mut rules = deleting(pair(), OnDelete::Ignore, DeleteAgainstEdit::DeleteWins);
+    rules.validation = vec![required("name")];
+    check(
+        rules,
+        "a edits name=Ada city=Rome
+        b edits name=Ada city=Rome
+        decide
+        b edits name=Bob
+        decide
+        write
+        b edits name=null
+        decide
+        rule name leave
+        a deletes
+        decide
+        a edits name=Eve city=Rome
+        decide
+        write",
+        "name=Ada by a (FirstSeen); city=Rome by a (FirstSeen)
+        name=Bob by b (OnlyChange); a owes name
+        a update name=Bob
+        name held for b CON-3010
+        name=Bob by b (LeftAsItIs); closed 1: decided
+        skipped on_delete: ignore; a left alone
+        name=Eve by a (LastWriteWins); b lost name=Bob; b lost name=null; b owes name
+        b update name=Eve",
     );
 }

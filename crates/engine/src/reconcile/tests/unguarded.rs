@@ -1,7 +1,7 @@
 //! Writes that went over what their member showed: what becomes of the debts that came up meanwhile, and what the ledger says of
 //! what was written over.
 
-use super::support::{one_way, rules};
+use super::support::{grouped, one_way, rules};
 use super::world::{World, key, version};
 use crate::change::EditTime;
 use crate::clock::Moment;
@@ -10,7 +10,7 @@ use crate::ledger::Entry;
 use crate::link::{Pending, Shown};
 use crate::reconcile::{Written, cover_pending, settle};
 use crate::record::Record;
-use crate::rules::SyncRules;
+use crate::rules::{Policy, SyncRules};
 use crate::value::Value;
 
 const A: usize = 0;
@@ -105,4 +105,36 @@ fn a_delete_that_went_over_an_edit_says_so() {
     let (left, row) = cover_pending(&world.rules, &world.link, pending, &written(&operation, world.link.decision), Moment(10));
     assert!(left.is_none(), "there is no record any more");
     assert_eq!(row.unwrap().fields[0].old, Some(text("Bob")));
+}
+
+#[test]
+fn a_debt_of_which_a_write_carried_a_part_is_still_to_be_paid() {
+    let mut world = World::new(one_way(grouped(rules(2, &["name", "city"]), Policy::LastWriteWins)));
+    world.now = 10;
+    for member in [A, B] {
+        world.edit(member, &[(0, text("Ada")), (1, text("Rome"))], time(1), false);
+        world.deliver(member);
+    }
+    world.decide(None).unwrap();
+    world.edit(A, &[(1, text("Oslo"))], time(2), false);
+    world.deliver(A);
+    world.decide(None).unwrap();
+    let planned = world.link.decision;
+    world.pending[B] = Some(shown_by_b(&world, "Bob", "Rome"));
+    world.decide(None).unwrap();
+    let operation = sets_the_city();
+    let (after, ..) = settle(&world.rules, &world.link, B, &written(&operation, planned), Moment(10));
+    assert_eq!(after.sides[B].owes, [0], "of the group, the write carried the city alone");
+}
+
+#[test]
+fn what_a_system_returned_is_newer_than_what_was_pending() {
+    let world = owing(rules(2, &["name", "city"]));
+    let pending = shown_by_b(&world, "Ada", "Oslo");
+    let operation = sets_the_city();
+    let image: Record = [("name".into(), text("Eve")), ("city".into(), text("Oslo"))].into_iter().collect();
+    let written = Written { image: Some(image), ..written(&operation, world.link.decision) };
+    let (left, _) = cover_pending(&world.rules, &world.link, pending, &written, Moment(10));
+    let Shown::Present { cells, .. } = left.unwrap().shown else { panic!("the record is there") };
+    assert_eq!(cells, [Some(text("Eve")), Some(text("Oslo"))]);
 }
