@@ -5,6 +5,7 @@ mod contender;
 mod hosted;
 mod latency;
 mod measure;
+mod one_way;
 mod outage;
 mod process;
 mod report;
@@ -51,6 +52,9 @@ struct Arguments {
     /// Measure a simulated org and a database instead: latency both ways, loads both ways, calls.
     #[arg(long)]
     hosted: bool,
+    /// Measure one way instead: mirror mode beside a COPY pipe and PostgreSQL's own replication.
+    #[arg(long)]
+    one_way: bool,
     /// Records in the table; each is edited once for a catch-up.
     #[arg(long, value_parser = clap::value_parser!(i32).range(1_000..=10_000_000))]
     rows: Option<i32>,
@@ -107,6 +111,13 @@ async fn bench(arguments: &Arguments) -> Result<()> {
         let rows = arguments.rows.map_or(Ok(rows), usize::try_from)?;
         let hosted = hosted::run(rows, edits, &places).await?;
         println!("{}", hosted::markdown(&hosted, [before, usage::machine_load()?]));
+        return Ok(());
+    }
+    if arguments.one_way {
+        let rows = arguments.rows.unwrap_or(if arguments.quick { 20_000 } else { 1_000_000 });
+        let load_seconds = if arguments.quick { 2 } else { 15 };
+        let size = one_way::Size { rows, many: rows / 2, single: rows / 10, load_seconds };
+        println!("{}", one_way::run(&size, if arguments.quick { 1 } else { arguments.runs }, &places).await?);
         return Ok(());
     }
     let mut contenders = vec![Contender::Concord];

@@ -1,0 +1,492 @@
+//! One way: a full load, catching up after an outage, and latency, for Concord's mirror mode beside a plain COPY pipe and
+//! PostgreSQL's own logical replication. All do the same work on the same servers, in turns; the last change of each work is
+//! one of a record of its own, and the work is over when the target shows it. Decides nothing about who is measured elsewhere.
+
+use crate::latency::percentile;
+use crate::measure::Places;
+use crate::process::{Kept, Start};
+use crate::server::{Server, connect};
+use crate::usage;
+use crate::{Failure, Result};
+use futures_util::{SinkExt as _, StreamExt as _};
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+use tokio_postgres::{AsyncMessage, Client};
+use tokio_util::task::TaskTracker;
+
+/// The database that is measured.
+const DATABASE: &str = "bench";
+/// About 250 bytes a record; a unique index over a value that is in no order.
+const TABLE: &str = "CREATE TABLE items (id int PRIMARY KEY, code uuid NOT NULL UNIQUE, name text NOT NULL, note text NOT NULL, \
+    amount numeric(12,2), tally int NOT NULL, updated timestamptz NOT NULL)";
+/// The record by whose change a work is known to be over, and the one that probes latency.
+const LAST: i32 = 0;
+const PROBE: i32 = -1;
+/// The longest that a work may take.
+const WORK_WAIT_MAX: Duration = Duration::from_secs(900);
+/// How often is looked whether it is over.
+const LOOK_INTERVAL: Duration = Duration::from_millis(5);
+
+/// How much is measured.
+pub struct Size {
+    /// Records.
+    pub rows: i32,
+    /// Changes in transactions of a thousand.
+    pub many: i32,
+    /// Changes in transactions of one.
+    pub single: i32,
+    /// How long the steady load of 1,000 changes a second lasts.
+    pub load_seconds: u64,
+}
+
+/// Who is measured.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Contender {
+    Mirror,
+    CopyOne,
+    CopyTwo,
+    Native,
+}
+
+impl Contender {
+    const ALL: [Contender; 4] = [Contender::Mirror, Contender::CopyOne, Contender::CopyTwo, Contender::Native];
+
+    fn name(self) -> &'static str {
+        match self {
+            Contender::Mirror => "Concord, mirror mode",
+            Contender::CopyOne => "COPY pipe",
+            Contender::CopyTwo => "COPY pipe, two ranges",
+            Contender::Native => "PostgreSQL's own",
+        }
+    }
+
+    fn streams(self) -> bool {
+        matches!(self, Contender::Mirror | Contender::Native)
+    }
+}
+
+/// What one work took.
+#[derive(Clone, Copy, Default)]
+struct Took {
+    seconds: f64,
+    /// Of Concord's process, or of the pipe's.
+    own_cpu: f64,
+    servers_cpu: f64,
+}
+
+type Samples = BTreeMap<(&'static str, Contender), Vec<Took>>;
+type Figures = BTreeMap<(&'static str, Contender), Vec<f64>>;
+
+/// Measures, and says what it saw as a table.
+pub async fn run(size: &Size, runs: u32, places: &Places) -> Result<String> {
+    let before = usage::machine_load()?;
+    let directory = places.directory.as_path();
+    let (left, right) = tokio::try_join!(Server::start(directory), Server::start(directory))?;
+    left.connect_to("postgres").await?.batch_execute(&format!("CREATE DATABASE {DATABASE}")).await?;
+    let source = left.session().await?;
+    source.batch_execute(&format!("{TABLE}; CREATE PUBLICATION native FOR TABLE items")).await?;
+    let fill = format!(
+        "INSERT INTO items SELECT n, gen_random_uuid(), 'item ' || n, repeat(md5(n::text), 5), n * 1.25, 0, now() \
+         FROM generate_series({PROBE}, {}) n",
+        size.rows
+    );
+    source.batch_execute(&fill).await?;
+    source.batch_execute("VACUUM ANALYZE items; CHECKPOINT").await?;
+    let (mut samples, mut figures) = (Samples::new(), Figures::new());
+    for number in 0..runs {
+        let mut order = Contender::ALL;
+        order.rotate_left(usize::try_from(number)? % Contender::ALL.len());
+        for contender in order {
+            eprintln!("run {}: {}", number + 1, contender.name());
+            one(contender, size, places, [&left, &right], &mut samples, &mut figures).await?;
+        }
+    }
+    Ok(markdown(size, runs, &samples, &figures, [before, usage::machine_load()?]))
+}
+
+/// A contender at work, gone with the value.
+struct Running {
+    contender: Contender,
+    folder: tempfile::TempDir,
+    process: Option<Kept>,
+}
+
+async fn one(
+    contender: Contender,
+    size: &Size,
+    places: &Places,
+    servers: [&Server; 2],
+    samples: &mut Samples,
+    figures: &mut Figures,
+) -> Result<()> {
+    let [left, right] = servers;
+    let admin = right.connect_to("postgres").await?;
+    admin.batch_execute(&format!("DROP DATABASE IF EXISTS {DATABASE} WITH (FORCE)")).await?;
+    admin.batch_execute(&format!("CREATE DATABASE {DATABASE}")).await?;
+    let (source, target) = (left.session().await?, right.session().await?);
+    target.batch_execute(TABLE).await?;
+    tokio::try_join!(source.batch_execute("CHECKPOINT"), admin.batch_execute("CHECKPOINT"))?;
+    let folder = tempfile::Builder::new().prefix("concord-bench-").tempdir_in(&places.directory)?;
+    let mut running = Running { contender, folder, process: None };
+    let watch = Watch::begin(servers, None)?;
+    running.load(places, servers, size).await?;
+    let loaded = async || Ok(count(&target).await? == i64::from(size.rows) + 2);
+    wait(loaded, "the load").await?;
+    note(samples, "full load", contender, watch.end(running.pid())?);
+    running.settled(&target).await?;
+    if contender.streams() {
+        running.catch_ups(size, places, servers, samples, figures).await?;
+        let latencies = latency(&running, servers, size).await?;
+        for (name, part) in [("latency p50", 0.5), ("latency p99", 0.99)] {
+            figures.entry((name, contender)).or_default().push(percentile(&mut latencies.clone(), part));
+        }
+        equal(&source, &target).await?;
+    }
+    running.end(servers).await
+}
+
+async fn count(session: &Client) -> Result<i64> {
+    Ok(session.query_one("SELECT count(*) FROM items", &[]).await?.try_get(0)?)
+}
+
+async fn equal(source: &Client, target: &Client) -> Result<()> {
+    let sql = "SELECT sum(hashtextextended(items::text, 0)::numeric)::text FROM items";
+    let (here, there) = tokio::try_join!(source.query_one(sql, &[]), target.query_one(sql, &[]))?;
+    let (here, there): (String, String) = (here.try_get(0)?, there.try_get(0)?);
+    if here == there { Ok(()) } else { Err("source and target differ at the end".into()) }
+}
+
+async fn wait(done: impl AsyncFn() -> Result<bool>, what: &str) -> Result<()> {
+    let deadline = Instant::now() + WORK_WAIT_MAX;
+    while !done().await? {
+        if Instant::now() >= deadline {
+            return Err(format!("{what} does not end").into());
+        }
+        tokio::time::sleep(LOOK_INTERVAL).await;
+    }
+    Ok(())
+}
+
+fn note(samples: &mut Samples, work: &'static str, contender: Contender, took: Took) {
+    eprintln!("  {work}: {:.2} s, own {:.2} s, servers {:.2} s", took.seconds, took.own_cpu, took.servers_cpu);
+    samples.entry((work, contender)).or_default().push(took);
+}
+
+/// What is used from a beginning to an end.
+struct Watch<'a> {
+    servers: [&'a Server; 2],
+    begun: Instant,
+    own: f64,
+    used: f64,
+}
+
+impl<'a> Watch<'a> {
+    fn begin(servers: [&'a Server; 2], pid: Option<u32>) -> Result<Watch<'a>> {
+        let own = own_cpu(pid)?;
+        Ok(Watch { servers, begun: Instant::now(), own, used: cpu(servers)? })
+    }
+
+    fn end(&self, pid: Option<u32>) -> Result<Took> {
+        let seconds = self.begun.elapsed().as_secs_f64();
+        // A process that was started meanwhile began with nothing.
+        let before = if pid.is_some() { 0.0 } else { self.own };
+        Ok(Took { seconds, own_cpu: own_cpu(pid)? - before, servers_cpu: cpu(self.servers)? - self.used })
+    }
+}
+
+/// Of Concord's process, or of this one, which is the pipe.
+fn own_cpu(pid: Option<u32>) -> Result<f64> {
+    usage::cpu_seconds(pid.unwrap_or_else(std::process::id))
+}
+
+fn cpu(servers: [&Server; 2]) -> Result<f64> {
+    servers.iter().map(|server| usage::cpu_seconds_of_family(server.pid())).sum()
+}
+
+impl Running {
+    fn pid(&self) -> Option<u32> {
+        self.process.as_ref().map(Kept::pid)
+    }
+
+    async fn load(&mut self, places: &Places, [left, right]: [&Server; 2], size: &Size) -> Result<()> {
+        match self.contender {
+            Contender::CopyOne => copy([left, right], None, None).await,
+            Contender::CopyTwo => {
+                let half = Some(size.rows / 2);
+                tokio::try_join!(copy([left, right], None, half), copy([left, right], half, None)).map(|_| ())
+            }
+            Contender::Native => {
+                let sql = format!(
+                    "CREATE SUBSCRIPTION native CONNECTION 'host=127.0.0.1 port={} dbname={DATABASE} user=postgres' PUBLICATION native",
+                    left.port()
+                );
+                Ok(right.session().await?.batch_execute(&sql).await?)
+            }
+            Contender::Mirror => {
+                let file = self.folder.path().join("sync.json");
+                std::fs::write(&file, configuration(left.port(), right.port()))?;
+                self.start(places)
+            }
+        }
+    }
+
+    fn start(&mut self, places: &Places) -> Result<()> {
+        let path = |name: &str| self.folder.path().join(name).to_string_lossy().into_owned();
+        let words = [
+            places.concord.to_string_lossy().into_owned(),
+            "run".into(),
+            path("sync.json"),
+            "--auto-approve".into(),
+            "--store".into(),
+            path("store"),
+        ];
+        let log = self.folder.path().join("log");
+        let start = Start { words: &words, log: &log, signal: "TERM", rubbish: None, as_server: false };
+        self.process = Some(Kept::start(&start)?);
+        Ok(())
+    }
+
+    /// Waits until changes are carried as they come.
+    async fn settled(&self, target: &Client) -> Result<()> {
+        if self.contender == Contender::Native {
+            let sql = "SELECT bool_and(srsubstate = 'r') FROM pg_subscription_rel";
+            wait(async || Ok(target.query_one(sql, &[]).await?.try_get::<_, Option<bool>>(0)? == Some(true)), "the first sync")
+                .await?;
+        }
+        Ok(())
+    }
+
+    /// Goes away, and comes back.
+    async fn away(&mut self, servers: [&Server; 2], away: bool, places: &Places) -> Result<()> {
+        match (self.contender, away) {
+            (Contender::Mirror, true) => self.process = None,
+            (Contender::Mirror, false) => self.start(places)?,
+            (_, away) => {
+                let word = if away { "DISABLE" } else { "ENABLE" };
+                servers[1].session().await?.batch_execute(&format!("ALTER SUBSCRIPTION native {word}")).await?;
+            }
+        }
+        if away {
+            let source = servers[0].session().await?;
+            let sql = "SELECT count(*) = 0 FROM pg_replication_slots WHERE active";
+            wait(async || Ok(source.query_one(sql, &[]).await?.try_get(0)?), "the stream").await?;
+        }
+        Ok(())
+    }
+
+    async fn catch_ups(
+        &mut self,
+        size: &Size,
+        places: &Places,
+        servers: [&Server; 2],
+        samples: &mut Samples,
+        figures: &mut Figures,
+    ) -> Result<()> {
+        for (work, changes, each) in
+            [("catch-up, 1000 rows a transaction", size.many, 1_000), ("catch-up, 1 row a transaction", size.single, 1)]
+        {
+            self.away(servers, true, places).await?;
+            let mark = edit(servers[0], size.rows, changes, each).await?;
+            let watch = Watch::begin(servers, None)?;
+            self.away(servers, false, places).await?;
+            arrived(servers[1], mark).await?;
+            note(samples, work, self.contender, watch.end(self.pid())?);
+            if let Some(pid) = self.pid() {
+                figures.entry(("memory", self.contender)).or_default().push(usage::peak_memory_mb(pid)?);
+            }
+        }
+        Ok(())
+    }
+
+    /// Leaves nothing at the source.
+    async fn end(mut self, [left, right]: [&Server; 2]) -> Result<()> {
+        self.process = None;
+        if self.contender == Contender::Native {
+            right.session().await?.batch_execute("DROP SUBSCRIPTION native").await?;
+        }
+        let source = left.session().await?;
+        let sql = "SELECT pg_drop_replication_slot(slot_name) FROM pg_replication_slots WHERE NOT active";
+        let idle = "SELECT count(*) = 0 FROM pg_replication_slots WHERE active";
+        wait(async || Ok(source.query_one(idle, &[]).await?.try_get(0)?), "the stream").await?;
+        source.query(sql, &[]).await?;
+        let own = source.query("SELECT pubname::text FROM pg_publication WHERE pubname <> 'native'", &[]).await?;
+        for row in own {
+            source.batch_execute(&format!("DROP PUBLICATION {}", row.try_get::<_, String>(0)?)).await?;
+        }
+        Ok(())
+    }
+}
+
+/// What a bulk loader does: one connection's COPY into another's.
+async fn copy([left, right]: [&Server; 2], from: Option<i32>, below: Option<i32>) -> Result<()> {
+    let (source, target) = (left.session().await?, right.session().await?);
+    let condition = match (from, below) {
+        (None, None) => String::new(),
+        (from, below) => {
+            format!(" WHERE id >= {} AND id < {}", from.unwrap_or(i32::MIN), below.unwrap_or(i32::MAX))
+        }
+    };
+    let rows = source.copy_out(&format!("COPY (SELECT * FROM items{condition}) TO STDOUT (FORMAT binary)")).await?;
+    let sink = target.copy_in("COPY items FROM STDIN (FORMAT binary)").await?;
+    futures_util::pin_mut!(rows, sink);
+    while let Some(row) = rows.next().await {
+        sink.feed(row?).await?;
+    }
+    sink.finish().await?;
+    Ok(())
+}
+
+/// Changes records one after the other, so many in each transaction, and at the end the last one. Answers its mark.
+async fn edit(source: &Server, rows: i32, changes: i32, each: i32) -> Result<i32> {
+    let session = source.session().await?;
+    session.batch_execute("SET synchronous_commit = off").await?;
+    let sql = "UPDATE items SET amount = amount + 1, tally = tally + 1, updated = clock_timestamp() WHERE id >= $1 AND id < $2";
+    let update = session.prepare(sql).await?;
+    for first in (0..changes).step_by(usize::try_from(each)?) {
+        let first = first % rows + 1;
+        session.execute(&update, &[&first, &(first + each)]).await?;
+    }
+    session.batch_execute("SET synchronous_commit = on").await?;
+    let last = session.query_one("UPDATE items SET tally = tally + 1 WHERE id = $1 RETURNING tally", &[&LAST]).await?;
+    Ok(last.try_get(0)?)
+}
+
+async fn arrived(target: &Server, mark: i32) -> Result<()> {
+    let session = target.session().await?;
+    let look = session.prepare("SELECT tally >= $1 FROM items WHERE id = $2").await?;
+    wait(async || Ok(session.query_one(&look, &[&mark, &LAST]).await?.try_get(0)?), "catching up").await
+}
+
+/// From a commit's return at the source until a listener at the target is told, in milliseconds, while another session
+/// commits 1,000 changes a second.
+async fn latency(_running: &Running, [left, right]: [&Server; 2], size: &Size) -> Result<Vec<f64>> {
+    let target = right.session().await?;
+    target
+        .batch_execute(&format!(
+            "CREATE FUNCTION tell() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN PERFORM pg_notify('probe', NEW.tally::text); RETURN NULL; END $$; \
+             CREATE TRIGGER tell AFTER INSERT OR UPDATE ON items FOR EACH ROW WHEN (NEW.id = {PROBE}) EXECUTE FUNCTION tell(); \
+             ALTER TABLE items ENABLE ALWAYS TRIGGER tell"
+        ))
+        .await?;
+    let (listener, mut connection) = connect(right.port(), DATABASE).await?;
+    let (tell, mut told) = tokio::sync::mpsc::unbounded_channel();
+    TaskTracker::new().spawn(async move {
+        while let Some(Ok(message)) = std::future::poll_fn(|context| connection.poll_message(context)).await {
+            if let AsyncMessage::Notification(notification) = message {
+                let tally: i32 = notification.payload().parse().unwrap_or_default();
+                if tell.send((tally, Instant::now())).is_err() {
+                    return;
+                }
+            }
+        }
+    });
+    listener.batch_execute("LISTEN probe").await?;
+    let until = Instant::now() + Duration::from_secs(size.load_seconds);
+    let writing = load(left, size.rows, until);
+    let probing = async {
+        let prober = left.session().await?;
+        let probe = prober.prepare("UPDATE items SET tally = tally + 1 WHERE id = $1 RETURNING tally").await?;
+        let mut latencies = Vec::new();
+        while Instant::now() < until {
+            let mark: i32 = prober.query_one(&probe, &[&PROBE]).await?.try_get(0)?;
+            let committed = Instant::now();
+            loop {
+                let (tally, at) = tokio::time::timeout(WORK_WAIT_MAX, told.recv()).await?.ok_or("the listener is gone")?;
+                if tally >= mark {
+                    latencies.push(at.saturating_duration_since(committed).as_secs_f64() * 1_000.0);
+                    break;
+                }
+            }
+            tokio::time::sleep(Duration::from_millis(13)).await;
+        }
+        Ok::<_, Failure>(latencies)
+    };
+    let ((), latencies) = tokio::try_join!(writing, probing)?;
+    let mark: i32 = target.query_one("SELECT tally + 1 FROM items WHERE id = $1", &[&LAST]).await?.try_get(0)?;
+    left.session().await?.execute("UPDATE items SET tally = $1 WHERE id = $2", &[&mark, &LAST]).await?;
+    arrived(right, mark).await?;
+    target.batch_execute("DROP FUNCTION tell CASCADE").await?;
+    Ok(latencies)
+}
+
+async fn load(left: &Server, rows: i32, until: Instant) -> Result<()> {
+    let writer = left.session().await?;
+    let update = writer.prepare("UPDATE items SET amount = amount + 1, tally = tally + 1 WHERE id = $1").await?;
+    let mut due = Instant::now();
+    for number in 0.. {
+        if Instant::now() >= until {
+            break;
+        }
+        tokio::time::sleep_until(due.into()).await;
+        writer.execute(&update, &[&(number % rows + 1)]).await?;
+        due += Duration::from_millis(1);
+    }
+    Ok(())
+}
+
+/// One one-way sync of the table; everything that is not said stays as it is out of the box.
+fn configuration(left: u16, right: u16) -> String {
+    let connection = |port: u16| {
+        serde_json::json!({
+            "type": "postgres",
+            "credentials": { "host": "127.0.0.1", "port": port, "database": DATABASE, "username": "postgres", "sslmode": "disable" },
+        })
+    };
+    let written = serde_json::json!({
+        "connection_name": "items",
+        "connections": { "left": connection(left), "right": connection(right) },
+        "source": { "system": "left", "table": "items" },
+        "target": { "system": "right", "table": "items" },
+        "sync_type": "one_way",
+        "match_on": ["id"],
+        "performance_settings": { "parallelism": 2 },
+    });
+    format!("{written:#}")
+}
+
+fn markdown(size: &Size, runs: u32, samples: &Samples, figures: &Figures, load: [f64; 2]) -> String {
+    let mut lines = vec![
+        format!(
+            "{runs} runs, {} records; medians; machine's load {:.1} at the beginning, {:.1} at the end",
+            size.rows, load[0], load[1]
+        ),
+        String::new(),
+        "| work | contender | rows/s | seconds, least .. most | Concord : this one | own processor s | servers' processor s |"
+            .into(),
+        "|---|---|---|---|---|---|---|".into(),
+    ];
+    let median = |values: &[f64]| percentile(&mut values.to_vec(), 0.5);
+    let seconds = |took: &[Took]| took.iter().map(|took| took.seconds).collect::<Vec<f64>>();
+    for ((work, contender), took) in samples {
+        let rows = match *work {
+            "full load" => size.rows,
+            "catch-up, 1 row a transaction" => size.single,
+            _ => size.many,
+        };
+        let all = seconds(took);
+        let ours = samples.get(&(*work, Contender::Mirror)).map_or(f64::NAN, |took| median(&seconds(took)));
+        let own = median(&took.iter().map(|took| took.own_cpu).collect::<Vec<f64>>());
+        let own = if *contender == Contender::Native { "in the servers".to_owned() } else { format!("{own:.2}") };
+        lines.push(format!(
+            "| {work} | {} | {:.0} | {:.2} .. {:.2} | {:.2} | {own} | {:.2} |",
+            contender.name(),
+            f64::from(rows) / median(&all),
+            all.iter().copied().fold(f64::INFINITY, f64::min),
+            all.iter().copied().fold(0.0, f64::max),
+            median(&all) / ours,
+            median(&took.iter().map(|took| took.servers_cpu).collect::<Vec<f64>>()),
+        ));
+    }
+    lines.extend([String::new(), "| what | contender | median | least .. most |".into(), "|---|---|---|---|".into()]);
+    for ((what, contender), values) in figures {
+        let unit = if *what == "memory" { "MB at most, catching up" } else { "ms at 1,000 changes a second" };
+        lines.push(format!(
+            "| {what}, {unit} | {} | {:.2} | {:.2} .. {:.2} |",
+            contender.name(),
+            median(values),
+            values.iter().copied().fold(f64::INFINITY, f64::min),
+            values.iter().copied().fold(0.0, f64::max),
+        ));
+    }
+    lines.join("\n")
+}
