@@ -81,6 +81,12 @@ impl Record {
         self.0.get(place).map(|(_, value)| value)
     }
 
+    /// The value of a field, to be changed in its place.
+    pub fn get_mut(&mut self, field: &str) -> Option<&mut Value> {
+        let place = self.0.binary_search_by(|(name, _)| name.as_str().cmp(field)).ok()?;
+        self.0.get_mut(place).map(|(_, value)| value)
+    }
+
     /// Sets a field and gives back the value that it replaced.
     pub fn set(&mut self, field: FieldName, value: Value) -> Option<Value> {
         match self.0.binary_search_by(|(name, _)| name.cmp(&field)) {

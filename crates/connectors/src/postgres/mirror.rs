@@ -278,7 +278,8 @@ impl MirrorSession for Session {
         lease.execute(BEGIN, &doing).await?;
         let mut refused = Vec::new();
         while let Some(steps) = rows.next().await {
-            let (steps, unsayable) = sayable(&self.table, &steps?);
+            let steps = steps?;
+            let (steps, unsayable) = sayable(&self.table, &steps);
             refused.extend(unsayable);
             refused.extend(carefully(&mut lease, &self.table, &steps, helper, &doing).await?);
         }

@@ -12,6 +12,7 @@ use concord_engine::mirror::batch::{Step, segments};
 use concord_engine::mirror::bulk::Helper;
 use concord_engine::record::{FieldName, Key, Record};
 use concord_engine::value::Value;
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use tokio_postgres::Row;
 use tokio_postgres::types::ToSql;
@@ -38,20 +39,20 @@ pub struct Statement {
 }
 
 /// Takes out the steps that cannot even be put into words.
-pub fn sayable(table: &Table, steps: &[Step]) -> (Vec<Step>, Vec<(Step, Error)>) {
-    let (mut said, mut refused) = (Vec::with_capacity(steps.len()), Vec::new());
-    for step in steps {
-        let fields = match step {
-            Step::Put { record, .. } => can_be_said(table, record),
-            Step::Change { set, .. } | Step::Rekey { set, .. } => can_be_said(table, set),
-            Step::Remove { .. } | Step::Empty => Ok(()),
-        };
-        match fields {
-            Ok(()) => said.push(step.clone()),
-            Err(error) => refused.push((step.clone(), error)),
-        }
+pub fn sayable<'a>(table: &Table, steps: &'a [Step]) -> (Cow<'a, [Step]>, Vec<(Step, Error)>) {
+    let unsayable = |step: &Step| match step {
+        Step::Put { record, .. } => can_be_said(table, record).err(),
+        Step::Change { set, .. } | Step::Rekey { set, .. } => can_be_said(table, set).err(),
+        Step::Remove { .. } | Step::Empty => None,
+    };
+    let refused = |(place, step): (usize, &Step)| unsayable(step).map(|error| (place, step.clone(), error));
+    let refused: Vec<(usize, Step, Error)> = steps.iter().enumerate().filter_map(refused).collect();
+    if refused.is_empty() {
+        return (Cow::Borrowed(steps), Vec::new());
     }
-    (said, refused)
+    let said = steps.iter().enumerate().filter(|(place, _)| refused.iter().all(|(refused, ..)| refused != place));
+    let said = said.map(|(_, step)| step.clone()).collect();
+    (Cow::Owned(said), refused.into_iter().map(|(_, step, error)| (step, error)).collect())
 }
 
 /// The statements of some steps, in their order.
@@ -59,15 +60,10 @@ pub fn statements(table: &Table, steps: &[Step]) -> Result<Vec<Statement>> {
     let mut all = Vec::new();
     for segment in segments(steps) {
         let mut groups: BTreeMap<(Kind, Vec<&FieldName>), Vec<&Step>> = BTreeMap::new();
-        for step in &segment {
-            let shape = match step {
-                Step::Put { record, .. } => (Kind::Put, record.iter().map(|(name, _)| name).collect()),
-                Step::Change { set, .. } => (Kind::Change, set.iter().map(|(name, _)| name).collect()),
-                Step::Rekey { set, .. } => (Kind::Change, set.iter().map(|(name, _)| name).collect()),
-                Step::Remove { .. } => (Kind::Remove, Vec::new()),
-                Step::Empty => (Kind::Empty, Vec::new()),
-            };
-            groups.entry(shape).or_default().push(step);
+        // Most are of one shape: as many as have the same one side by side are grouped together.
+        for some in segment.chunk_by(|one, next| is_alike(one, next)) {
+            let Some(first) = some.first() else { continue };
+            groups.entry(shape(first)).or_default().extend(some.iter().map(Cow::as_ref));
         }
         for ((kind, fields), steps) in groups {
             all.push(match kind {
@@ -80,6 +76,30 @@ pub fn statements(table: &Table, steps: &[Step]) -> Result<Vec<Statement>> {
     }
     all.retain(|statement| !statement.sql.is_empty());
     Ok(all)
+}
+
+/// What a step does, and to which fields.
+fn shape(step: &Step) -> (Kind, Vec<&FieldName>) {
+    match step {
+        Step::Put { record, .. } => (Kind::Put, record.iter().map(|(name, _)| name).collect()),
+        Step::Change { set, .. } | Step::Rekey { set, .. } => (Kind::Change, set.iter().map(|(name, _)| name).collect()),
+        Step::Remove { .. } => (Kind::Remove, Vec::new()),
+        Step::Empty => (Kind::Empty, Vec::new()),
+    }
+}
+
+/// Whether two steps do the same to the same fields.
+fn is_alike(one: &Step, next: &Step) -> bool {
+    let same = |one: &Record, next: &Record| one.iter().map(|(name, _)| name).eq(next.iter().map(|(name, _)| name));
+    match (one, next) {
+        (Step::Put { record: one, .. }, Step::Put { record: next, .. }) => same(one, next),
+        (
+            Step::Change { set: one, .. } | Step::Rekey { set: one, .. },
+            Step::Change { set: next, .. } | Step::Rekey { set: next, .. },
+        ) => same(one, next),
+        (Step::Remove { .. }, Step::Remove { .. }) | (Step::Empty, Step::Empty) => true,
+        _ => false,
+    }
 }
 
 pub fn given(column: &Column, place: usize) -> String {

@@ -3,6 +3,7 @@
 //! any order, comes to what carrying out the steps one by one does.
 
 use crate::record::{Key, Record};
+use std::borrow::Cow;
 use std::collections::HashMap;
 
 /// One change as it is to be carried out, in the target's terms. Fields that no mapping names are left alone.
@@ -62,24 +63,24 @@ impl Step {
 }
 
 /// Steps of which no two are of one record; a [`Step::Rekey`] or [`Step::Empty`] stands alone.
-pub type Segment = Vec<Step>;
+pub type Segment<'a> = Vec<Cow<'a, Step>>;
 
 /// Groups steps into segments. What a later step of a record replaces is left out.
-pub fn segments(steps: &[Step]) -> Vec<Segment> {
-    let mut all: Vec<Segment> = Vec::new();
+pub fn segments(steps: &[Step]) -> Vec<Segment<'_>> {
+    let mut all: Vec<Segment<'_>> = Vec::new();
     let mut present = Open::default();
     for step in steps {
         let key = match step {
             Step::Put { key, .. } | Step::Change { key, .. } | Step::Remove { key } => key.encode(),
             Step::Rekey { .. } | Step::Empty => {
                 present.close(&mut all);
-                all.push(vec![step.clone()]);
+                all.push(vec![Cow::Borrowed(step)]);
                 continue;
             }
         };
         if !present.fold(&key, step) {
             present.close(&mut all);
-            present.add(key, step.clone());
+            present.add(key, step);
         }
     }
     present.close(&mut all);
@@ -88,18 +89,18 @@ pub fn segments(steps: &[Step]) -> Vec<Segment> {
 
 /// The segment being filled.
 #[derive(Default)]
-struct Open {
-    steps: Vec<Step>,
+struct Open<'a> {
+    steps: Vec<Cow<'a, Step>>,
     places: HashMap<Vec<u8>, usize>,
 }
 
-impl Open {
-    fn add(&mut self, key: Vec<u8>, step: Step) {
+impl<'a> Open<'a> {
+    fn add(&mut self, key: Vec<u8>, step: &'a Step) {
         self.places.insert(key, self.steps.len());
-        self.steps.push(step);
+        self.steps.push(Cow::Borrowed(step));
     }
 
-    fn close(&mut self, all: &mut Vec<Segment>) {
+    fn close(&mut self, all: &mut Vec<Segment<'a>>) {
         self.places.clear();
         if !self.steps.is_empty() {
             all.push(std::mem::take(&mut self.steps));
@@ -107,22 +108,24 @@ impl Open {
     }
 
     /// Takes a step in; `false`: it must come behind this segment.
-    fn fold(&mut self, key: &[u8], step: &Step) -> bool {
+    fn fold(&mut self, key: &[u8], step: &'a Step) -> bool {
         let Some(place) = self.places.get(key).copied() else {
-            self.add(key.to_vec(), step.clone());
+            self.add(key.to_vec(), step);
             return true;
         };
         let Some(present) = self.steps.get_mut(place) else { return false };
-        match (present, step) {
+        match (present.as_ref(), step) {
             // Made anew after a removal: fields that no mapping names begin anew too.
             (Step::Remove { .. }, Step::Put { .. } | Step::Change { .. }) => false,
-            (Step::Put { record, .. } | Step::Change { set: record, .. }, Step::Change { set, .. }) => {
-                record.overlay(set);
+            (Step::Put { .. } | Step::Change { .. }, Step::Change { set, .. }) => {
+                if let Step::Put { record, .. } | Step::Change { set: record, .. } = present.to_mut() {
+                    record.overlay(set);
+                }
                 true
             }
             // Nothing is known of the record but that it is to be there: whether the change meets it decides nothing.
-            (present, Step::Put { .. } | Step::Remove { .. }) => {
-                *present = step.clone();
+            (_, Step::Put { .. } | Step::Remove { .. }) => {
+                *present = Cow::Borrowed(step);
                 true
             }
             (Step::Remove { .. } | Step::Rekey { .. } | Step::Empty, _) | (_, Step::Rekey { .. } | Step::Empty) => false,
@@ -231,13 +234,12 @@ mod tests {
     #[test]
     fn a_thousand_changes_of_one_record_are_one_step() {
         let steps: Vec<Step> = (0..1_000).map(|n| Step::Put { key: key(1), record: fields(&[("a", n), ("b", n)]) }).collect();
-        assert_eq!(segments(&steps), vec![vec![Step::Put { key: key(1), record: fields(&[("a", 999), ("b", 999)]) }]]);
+        assert_eq!(segments(&steps), vec![vec![Cow::Borrowed(&steps[999])]]);
     }
 
     #[test]
     fn a_record_made_anew_comes_behind_its_removal() {
-        let put = Step::Put { key: key(1), record: fields(&[("a", 1), ("b", 1)]) };
-        let steps = [Step::Remove { key: key(1) }, put.clone()];
-        assert_eq!(segments(&steps), vec![vec![Step::Remove { key: key(1) }], vec![put]]);
+        let steps = [Step::Remove { key: key(1) }, Step::Put { key: key(1), record: fields(&[("a", 1), ("b", 1)]) }];
+        assert_eq!(segments(&steps), vec![vec![Cow::Borrowed(&steps[0])], vec![Cow::Borrowed(&steps[1])]]);
     }
 }

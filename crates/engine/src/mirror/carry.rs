@@ -28,6 +28,8 @@ pub(super) struct Carrier {
     looks_around: bool,
     /// Whether every value is carried as it is.
     plain: bool,
+    /// Whether no field of the source is carried into two of the target.
+    each_once: bool,
 }
 
 /// A record as it is to be carried out.
@@ -100,7 +102,10 @@ impl Carrier {
         });
         let plain = rules.validation.is_empty() && flowing.iter().filter_map(ends).all(|(from, to)| is_plain(from, to));
         let looks_around = reads_others || !rules.validation.is_empty();
-        Ok(Carrier { rules: Arc::clone(rules), flowing, key, looks_around, plain })
+        let sources: std::collections::BTreeSet<&FieldName> =
+            flowing.iter().filter_map(ends).map(|(from, _)| &from.name).collect();
+        let each_once = sources.len() == flowing.len();
+        Ok(Carrier { rules: Arc::clone(rules), flowing, key, looks_around, plain, each_once })
     }
 
     /// Whether every value is carried as it is, so that the records may be handed over in bulk: source's and target's names,
@@ -154,30 +159,35 @@ impl Carrier {
     }
 
     /// What an observation of the source means to the target, and what is let through with a warning.
-    pub(super) fn carry(&self, observation: &Observation) -> (Carried, Vec<Reject>) {
+    pub(super) fn carry(&self, observation: Observation) -> (Carried, Vec<Reject>) {
+        let Observation { key, old_key, image, .. } = observation;
         let mut warnings = Vec::new();
-        let carried = self.try_to(observation, &mut warnings);
-        let refused = |error| {
-            let moved = |from: &Key| self.moved(from, &self.key(&observation.key).ok()?).ok();
-            let moved = observation.old_key.as_ref().and_then(moved);
-            Carried::Refused { key: observation.key.clone(), error, moved }
-        };
-        (carried.unwrap_or_else(refused), warnings)
+        let carried = self.try_to(&key, old_key.as_ref(), image, &mut warnings).unwrap_or_else(|error| {
+            let moved = |from: &Key| self.moved(from, &self.key(&key).ok()?).ok();
+            let moved = old_key.as_ref().and_then(moved);
+            Carried::Refused { key, error, moved }
+        });
+        (carried, warnings)
     }
 
-    fn try_to(&self, observation: &Observation, warnings: &mut Vec<Reject>) -> Result<Carried> {
-        let key = self.key(&observation.key)?;
-        let (record, whole) = match &observation.image {
+    /// Whether something may be let through with a warning.
+    pub(super) fn may_warn(&self) -> bool {
+        !self.rules.validation.is_empty()
+    }
+
+    fn try_to(&self, at_source: &Key, old_key: Option<&Key>, image: Image, warnings: &mut Vec<Reject>) -> Result<Carried> {
+        let key = self.key(at_source)?;
+        let (record, whole) = match image {
             Image::Deleted => return Ok(Carried::Step(Step::Remove { key })),
             Image::Full(record) => (record, true),
             Image::Partial(_) if self.looks_around => {
-                let moved = observation.old_key.as_ref().map(|from| self.moved(from, &key)).transpose()?;
-                return Ok(Carried::Unseen { key: observation.key.clone(), moved });
+                let moved = old_key.map(|from| self.moved(from, &key)).transpose()?;
+                return Ok(Carried::Unseen { key: at_source.clone(), moved });
             }
             Image::Partial(record) => (record, false),
         };
-        let mut set = if self.plain { self.plainly(record)? } else { self.mapped(record, warnings)? };
-        Ok(Carried::Step(match &observation.old_key {
+        let mut set = if self.plain { self.plainly(record)? } else { self.mapped(&record, warnings)? };
+        Ok(Carried::Step(match old_key {
             Some(from) => {
                 self.add_key(&key, &mut set);
                 Step::Rekey { from: self.key(from)?, to: key, set, whole }
@@ -209,13 +219,14 @@ impl Carrier {
         }
     }
 
-    fn plainly(&self, record: &Record) -> Result<Record> {
+    fn plainly(&self, mut record: Record) -> Result<Record> {
         let mut set = Vec::with_capacity(self.flowing.len());
         for (from, to) in self.flowing.iter().filter_map(|field| self.ends(*field)) {
-            let Some(value) = record.get(from.name.as_str()) else { continue };
-            let value = match fit(value, &to.ty) {
-                Fit::Exact => value.clone(),
-                _ => match map::wanted(to, value, Record::new)? {
+            let Some(shown) = record.get_mut(from.name.as_str()) else { continue };
+            let value = match fit(shown, &to.ty) {
+                Fit::Exact if self.each_once => std::mem::replace(shown, Value::Null),
+                Fit::Exact => shown.clone(),
+                _ => match map::wanted(to, shown, Record::new)? {
                     Some(value) => value,
                     None => continue,
                 },

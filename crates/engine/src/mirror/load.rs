@@ -161,7 +161,7 @@ impl Mirror {
             self.desk.carried_but_refused(&[]).await?;
             for keys in waiting.chunks(PLACED_AT_ONCE) {
                 let steps = match frozen {
-                    Some(frozen) => self.steps_of(&frozen.read(keys).await.map_err(self.of(SOURCE))?).await?,
+                    Some(frozen) => self.steps_of(frozen.read(keys).await.map_err(self.of(SOURCE))?).await?,
                     None => self.read_whole(keys, false).await?,
                 };
                 work.session.write(&steps, &work.progress.encode(), self).await.map_err(self.of(TARGET))?;
@@ -174,20 +174,22 @@ impl Mirror {
     fn steps<'a>(&'a self, records: BoxStream<'a, Result<Vec<Observation>>>) -> BoxStream<'a, Result<Vec<Step>>> {
         let steps = records.then(move |records| async move {
             let records = records.map_err(self.of(SOURCE))?;
-            let steps = self.steps_of(&records).await?;
-            self.loaded_records(u64::try_from(records.len()).unwrap_or(0));
+            let count = records.len();
+            let steps = self.steps_of(records).await?;
+            self.loaded_records(u64::try_from(count).unwrap_or(0));
             Ok(steps)
         });
         steps.boxed()
     }
 
-    async fn steps_of(&self, records: &[Observation]) -> Result<Vec<Step>> {
+    async fn steps_of(&self, records: Vec<Observation>) -> Result<Vec<Step>> {
         let mut steps = Vec::with_capacity(records.len());
         let mut refused = Vec::new();
         let mut warned = Vec::new();
         for record in records {
+            let key = self.carrier.may_warn().then(|| record.key.clone());
             let (carried, warnings) = self.carrier.carry(record);
-            warned.extend(warnings.into_iter().map(|warning| (record.key.clone(), warning.message)));
+            warned.extend(warnings.into_iter().zip(key.iter().cycle()).map(|(warning, key)| (key.clone(), warning.message)));
             match carried {
                 Carried::Step(step) => steps.push(step),
                 Carried::Refused { key, error, .. } => refused.push((key, error)),

@@ -406,7 +406,7 @@ impl Mirror {
         let mut refused = Vec::new();
         for (key, presence) in keys.iter().zip(self.source.read(selection, keys).await.map_err(self.of(SOURCE))?) {
             match presence {
-                Presence::Present(observation) => match self.carrier.carry(&observation).0 {
+                Presence::Present(observation) => match self.carrier.carry(observation).0 {
                     Carried::Step(step) => steps.push(step),
                     Carried::Refused { error, .. } if gone => return Err(error),
                     Carried::Refused { key, error, .. } => refused.push((key, error)),

@@ -240,7 +240,7 @@ impl Mirror {
             }
             let version = version.clone();
             let taken = match event {
-                Event::Observed(observation) => self.observe(work, &observation, gathered, drain),
+                Event::Observed(observation) => self.observe(work, observation, gathered, drain),
                 Event::Truncated { time, .. } => self.emptied(work, time, gathered),
                 Event::SchemaChanged(_) => Ok(()),
             };
@@ -277,12 +277,18 @@ impl Mirror {
     fn observe(
         &self,
         work: &mut Work,
-        observation: &Observation,
+        observation: Observation,
         gathered: &mut Gathered,
         drain: Drain<'_>,
     ) -> std::result::Result<(), End> {
+        let (time, is_delete) = (observation.time, matches!(observation.image, Image::Deleted));
+        // Copied only where somebody looks at them.
+        let looked_at = drain.is_some() || !gathered.refused.is_empty() || self.carrier.may_warn();
+        let keys = looked_at.then(|| (observation.key.clone(), observation.old_key.clone()));
         let (carried, warnings) = self.carrier.carry(observation);
-        gathered.warned.extend(warnings.into_iter().map(|warning| (observation.key.clone(), warning.message)));
+        if let Some((key, _)) = &keys {
+            gathered.warned.extend(warnings.into_iter().map(|warning| (key.clone(), warning.message)));
+        }
         let mut step = match carried {
             Carried::Refused { key, error, moved } => {
                 if self.is_in(drain, &key) {
@@ -304,20 +310,20 @@ impl Mirror {
             }
             Carried::Step(step) => step,
         };
-        if drain.is_some() {
-            let old = observation.old_key.as_ref().unwrap_or(&observation.key);
-            step = match (step, self.is_in(drain, old), self.is_in(drain, &observation.key)) {
+        if let (Some(_), Some((key, old_key))) = (drain, &keys) {
+            let old = old_key.as_ref().unwrap_or(key);
+            step = match (step, self.is_in(drain, old), self.is_in(drain, key)) {
                 (step, true, true) => step,
                 // What is to be loaded is brought by the load; what goes may be there from before it.
                 (Step::Remove { key }, ..) | (Step::Rekey { from: key, .. }, _, false) => Step::Remove { key },
                 // Into what is loaded.
                 (Step::Rekey { from, to, set, whole }, false, true) => {
                     gathered.steps.push(Step::Remove { key: from });
-                    gathered.times.push(observation.time);
+                    gathered.times.push(time);
                     match whole {
                         true => Step::Put { key: to, record: set },
                         false => {
-                            gathered.unseen.push(observation.key.clone());
+                            gathered.unseen.push(key.clone());
                             return Ok(());
                         }
                     }
@@ -326,7 +332,7 @@ impl Mirror {
             };
         }
         // In a drain a record that takes a key in what is not loaded goes too: it is brought again, and nobody deleted it.
-        if matches!(observation.image, Image::Deleted) && matches!(step, Step::Remove { .. }) {
+        if is_delete && matches!(step, Step::Remove { .. }) {
             match self.verdict(work) {
                 Some(verdict) if verdict.let_through => {}
                 Some(_) => return Ok(()),
@@ -334,10 +340,10 @@ impl Mirror {
             }
         }
         // A part of a record says nothing of the fields for which it was refused.
-        if !gathered.refused.is_empty() && step.is_whole() {
-            gathered.refused.remove(&observation.key.encode());
+        if let Some((key, _)) = keys.filter(|_| step.is_whole()) {
+            gathered.refused.remove(&key.encode());
         }
-        gathered.times.push(observation.time);
+        gathered.times.push(time);
         gathered.steps.push(step);
         Ok(())
     }

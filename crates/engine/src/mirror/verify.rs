@@ -84,7 +84,7 @@ impl<'a> Run<'a> {
             let chunk = source.snapshot(&from.selection, &cursor, CHUNK).await?;
             let keys: Vec<Key> = chunk.records.iter().map(|observation| observation.key.clone()).collect();
             self.found.links = self.found.links.saturating_add(u64::try_from(keys.len()).unwrap_or(0));
-            let wanted: Vec<Carried> = chunk.records.iter().map(|observation| self.carrier.carry(observation).0).collect();
+            let wanted: Vec<Carried> = chunk.records.into_iter().map(|observation| self.carrier.carry(observation).0).collect();
             for (key, difference) in keys.iter().zip(self.compare(&keys, wanted).await?) {
                 match difference {
                     None => self.found.equal += 1,
@@ -128,7 +128,7 @@ impl<'a> Run<'a> {
         let (source, from) = self.end(SOURCE)?;
         let shown = source.read(&from.selection, keys).await?;
         let wanted = keys.iter().zip(&shown).map(|(key, presence)| match presence {
-            Presence::Present(observation) => self.carrier.carry(observation).0,
+            Presence::Present(observation) => self.carrier.carry(observation.clone()).0,
             Presence::Absent { .. } => match self.carrier.key(key) {
                 Ok(key) => Carried::Step(Step::Remove { key }),
                 Err(error) => Carried::Refused { key: key.clone(), error, moved: None },
