@@ -82,7 +82,9 @@ pub async fn run(size: &Size, runs: u32, places: &Places) -> Result<String> {
     let before = usage::machine_load()?;
     let directory = places.directory.as_path();
     let (left, right) = tokio::try_join!(Server::start(directory), Server::start(directory))?;
-    left.connect_to("postgres").await?.batch_execute(&format!("CREATE DATABASE {DATABASE}")).await?;
+    for server in [&left, &right] {
+        server.connect_to("postgres").await?.batch_execute(&format!("CREATE DATABASE {DATABASE}")).await?;
+    }
     let source = left.session().await?;
     source.batch_execute(&format!("{TABLE}; CREATE PUBLICATION native FOR TABLE items")).await?;
     let fill = format!(
@@ -91,7 +93,8 @@ pub async fn run(size: &Size, runs: u32, places: &Places) -> Result<String> {
         size.rows
     );
     source.batch_execute(&fill).await?;
-    source.batch_execute("VACUUM ANALYZE items; CHECKPOINT").await?;
+    source.batch_execute("VACUUM ANALYZE items").await?;
+    source.batch_execute("CHECKPOINT").await?;
     let (mut samples, mut figures) = (Samples::new(), Figures::new());
     for number in 0..runs {
         let mut order = Contender::ALL;
@@ -120,12 +123,10 @@ async fn one(
     figures: &mut Figures,
 ) -> Result<()> {
     let [left, right] = servers;
-    let admin = right.connect_to("postgres").await?;
-    admin.batch_execute(&format!("DROP DATABASE IF EXISTS {DATABASE} WITH (FORCE)")).await?;
-    admin.batch_execute(&format!("CREATE DATABASE {DATABASE}")).await?;
     let (source, target) = (left.session().await?, right.session().await?);
+    target.batch_execute("DROP TABLE IF EXISTS items; DROP SCHEMA IF EXISTS concord CASCADE").await?;
     target.batch_execute(TABLE).await?;
-    tokio::try_join!(source.batch_execute("CHECKPOINT"), admin.batch_execute("CHECKPOINT"))?;
+    tokio::try_join!(source.batch_execute("CHECKPOINT"), target.batch_execute("CHECKPOINT"))?;
     let folder = tempfile::Builder::new().prefix("concord-bench-").tempdir_in(&places.directory)?;
     let mut running = Running { contender, folder, process: None };
     let watch = Watch::begin(servers, None)?;
