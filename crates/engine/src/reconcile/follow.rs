@@ -180,6 +180,10 @@ impl Work<'_> {
         }
         let Some(state) = self.link.groups.get(group) else { return false };
         let (Some(agreed), None) = (&state.agreed, &state.held) else { return false };
+        if agreed.rule == Rule::LeftRefused {
+            // Validation refuses it, and a person has left it where it is.
+            return false;
+        }
         // Edits against the flow stay until the source next changes the field; fields that flow both ways have no such edits.
         let keeps_edits = self.rules.target_edits == TargetEdits::Keep && agreed.decision <= self.before.decision;
         let ruled_to_leave = matches!(self.ruling, Some(Ruling::Group(ruled, Choice::Leave)) if *ruled == group);

@@ -330,7 +330,8 @@ impl Work<'_> {
 
     /// What was edited before a delete took the record away everywhere, where a person wants it back after all.
     fn kept_for_a_person(&self, group: GroupIndex) -> Vec<Contender> {
-        let held = self.before.groups.get(group).and_then(|state| state.held.as_ref()).filter(|_| self.revived);
+        let held = self.before.groups.get(group).and_then(|state| state.held.as_ref());
+        let held = held.filter(|held| self.revived && !held.rejects);
         let contender = |(member, time, hops): &(MemberIndex, EditTime, u32)| {
             let values = self.canonical(*member, group).ok().flatten()?;
             Some(Contender { member: *member, values, time: *time, hops: *hops })

@@ -86,6 +86,9 @@ fn update(rules: &SyncRules, link: &Link, side: &Side, member: MemberIndex, refe
     for &group in &side.owes {
         let Some(state) = link.groups.get(group) else { continue };
         let (Some(decided), None) = (&state.agreed, &state.held) else { continue };
+        if decided.rule == Rule::LeftRefused {
+            continue;
+        }
         for &field in rules.group_fields(group) {
             let (Some(at), Some(value)) = (rules.at(member, field), cell(&agreed, field)) else { continue };
             // The member that a value came from keeps its own form of it unless the mapping brings it back.

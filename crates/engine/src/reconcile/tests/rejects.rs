@@ -1,8 +1,8 @@
 //! Records that validation refuses: what is asked about them, what a person's "leave it" means, and when it is over.
 
 use super::script::check;
-use super::support::{by, deleting, rules};
-use crate::rules::{DeleteAgainstEdit, OnDelete, Policy, SyncRules};
+use super::support::{by, deleting, one_way, rules};
+use crate::rules::{DeleteAgainstEdit, OnDelete, Policy, SyncRules, TargetEdits};
 use crate::validate::{Rule, RuleSpec};
 
 const SAME: &str = "
@@ -214,5 +214,27 @@ fn what_a_member_was_left_with_is_in_the_ledger_when_a_record_made_anew_wins_ove
         skipped on_delete: ignore; a left alone
         name=Eve by a (LastWriteWins); b lost name=Bob; b lost name=null; b owes name
         b update name=Eve",
+    );
+}
+
+#[test]
+fn a_refused_value_that_a_person_leaves_overwrites_no_edit_against_the_flow() {
+    let mut rules = SyncRules { target_edits: TargetEdits::Overwrite, ..one_way(pair()) };
+    rules.validation = vec![required("name")];
+    check(
+        rules,
+        "a edits name=null city=Rome
+        b edits name=Bob city=Rome
+        decide
+        rule name leave
+        rule city leave
+        b edits name=Eve
+        decide
+        write",
+        "name held for a CON-3010; city held for a CON-3010
+        name=null by a (LeftRefused); city held for a CON-3010
+        city=Rome by a (LeftRefused); closed 1: decided
+        nothing
+        no write",
     );
 }
