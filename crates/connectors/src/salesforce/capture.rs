@@ -1,7 +1,7 @@
 //! The feed of one object: change events decoded against their own schemas, what they do not tell read in their place.
 //! Partial images stay partial; a position moves only behind the last piece of an event.
 
-use super::avro::Schema as EventSchema;
+use super::avro::{Odd, Schema as EventSchema};
 use super::check::topic_schema;
 use super::event::{Change, ChangeEvent, Told};
 use super::ids;
@@ -10,7 +10,7 @@ use super::pubsub::error_of;
 use super::records::{Columns, Look, retrieve};
 use super::schema::{FieldInfo, ID, LAST_MODIFIED_DATE, Object};
 use super::shared::{Shared, topic_of};
-use super::stream::Subscription;
+use super::stream::{Alive, Arrived, Payload, Subscription};
 use super::sweep::{OVERLAP_SECONDS, Sweep, marked};
 use async_trait::async_trait;
 use concord_engine::change::{EditTime, Image, Mark, Observation};
@@ -28,6 +28,8 @@ use tokio::time::Instant;
 const MILLISECOND_MICROS: u32 = 1_000;
 /// The longest wait of one call.
 const WAIT_MAX: Duration = Duration::from_secs(3_600);
+/// What was committed so long before nothing was on its way has come.
+const QUIET_MARGIN_MS: i64 = 3_600_000;
 /// Schemas of events that are remembered.
 const SCHEMAS_MAX: usize = 32;
 
@@ -74,15 +76,17 @@ pub(super) async fn open(
     place: Place,
     warm: Option<Subscription>,
 ) -> Result<SalesforceChanges> {
-    let unplaced = place.replay.is_empty() && warm.is_none();
+    let starts_nowhere = place.replay.is_empty() && warm.is_none();
     let mut subscription = warm.unwrap_or_else(|| Subscription::new(Arc::clone(&shared), topic_of(&feed)));
     if !subscription.is_open() {
         subscription.open(&place).await?;
     }
     shared.lives(&feed, true);
     shared.forget_announced(&object);
+    // By long polling a stream has begun for certain when it is open.
+    let unplaced = starts_nowhere && !subscription.is_polled();
     let mut changes = SalesforceChanges {
-        sweep: unplaced.then(|| (since_the_beginning(&place), place.clone())),
+        sweep: starts_nowhere.then(|| (since_the_beginning(&place), place.clone())),
         ahead: place.clone(),
         shared,
         object,
@@ -125,8 +129,8 @@ impl Changes for SalesforceChanges {
                 }
                 continue;
             }
-            if let Some(latest) = self.subscription.latest() {
-                self.found_latest(latest);
+            if let Some(alive) = self.subscription.alive() {
+                self.is_alive(alive);
                 continue;
             }
             if !self.subscription.is_open() {
@@ -197,12 +201,22 @@ impl SalesforceChanges {
         batch
     }
 
-    /// A sign of life without events: the topic is here.
-    fn found_latest(&mut self, latest: Vec<u8>) {
+    /// A sign of life without events: the topic is here, or nothing is on its way.
+    fn is_alive(&mut self, alive: Alive) {
         if self.unplaced {
             self.placed();
         }
-        self.ahead.replay = latest;
+        match alive {
+            Alive::At(latest) => self.ahead.replay = latest,
+            Alive::Quiet => {
+                let now_ms = self.shared.client.org_seconds().saturating_mul(1_000);
+                self.ahead.floor_ms = self.ahead.floor_ms.max(now_ms.saturating_sub(QUIET_MARGIN_MS));
+                if self.sweep.is_none() {
+                    self.place.floor_ms = self.ahead.floor_ms;
+                }
+                return;
+            }
+        }
         if self.sweep.is_none() {
             self.place.replay = self.ahead.replay.clone();
             self.shared.went_on(&self.feed, &self.place.replay);
@@ -272,25 +286,28 @@ impl SalesforceChanges {
 
     /// Decodes the event in front, and takes it when that is done.
     async fn decode(&mut self) -> Result<()> {
-        let Some(front) = self.subscription.front() else { return Ok(()) };
-        let replay = front.replay_id.clone();
-        let Some(told) = front.event.clone() else {
-            self.subscription.take();
-            return Ok(());
+        let Some(Arrived { replay, schema: schema_id, payload }) = self.subscription.front().cloned() else { return Ok(()) };
+        let schema = match &payload {
+            Payload::Avro(_) => Some(self.schema(&schema_id).await?),
+            Payload::Named(_) => None,
         };
-        let schema = self.schema(&told.schema_id).await?;
-        let drift = self.follow_schema(&told.schema_id).await?;
-        let event = ChangeEvent::read(&schema, &told.payload).map_err(|odd| {
+        let drift = self.follow_schema(&schema_id).await?;
+        let event = match (payload, schema) {
+            (Payload::Avro(bytes), Some(schema)) => ChangeEvent::read(&schema, &bytes),
+            (Payload::Named(fields), _) => ChangeEvent::read_named(fields),
+            (Payload::Avro(_), None) => Err(Odd::Schema),
+        };
+        let event = event.map_err(|odd| {
             Error::new(Code::ProtocolViolation, format!("an event of {} cannot be read", self.feed)).because(odd)
         })?;
         let object = self.shared.object(&self.object).await?;
         let mut observations = Vec::new();
         if event.commit_ms >= self.ahead.floor_ms {
-            observations = self.observe(&schema, &object, &event).await?;
+            observations = self.observe(&object, &event).await?;
         }
         // From here on nothing waits: the event is taken and handed on as one.
         self.subscription.take();
-        self.last_schema = Some(told.schema_id);
+        self.last_schema = Some(schema_id);
         if let Some(schema) = drift {
             self.push(Event::SchemaChanged(schema), Vec::new());
         }
@@ -350,14 +367,17 @@ impl SalesforceChanges {
 
     /// What has changed of the object while no stream was open is announced before anything else.
     async fn look_at_schema(&mut self) -> Result<()> {
-        let events = topic_schema(&self.shared, &topic_of(&self.feed)).await?;
-        if self.shared.known_events(&self.object).as_ref() != Some(&events)
-            && let Some(schema) = self.follow_schema(&events).await?
-        {
+        // By long polling no topic tells its schema: the object itself is looked at.
+        let events = match self.subscription.is_polled() {
+            true => None,
+            false => topic_schema(&self.shared, &topic_of(&self.feed)).await?,
+        };
+        let is_known = events.is_some() && self.shared.known_events(&self.object) == events;
+        if !is_known && let Some(schema) = self.follow_schema(events.as_deref().unwrap_or_default()).await? {
             self.push(Event::SchemaChanged(schema), Vec::new());
             self.close(Vec::new());
         }
-        self.last_schema = Some(events);
+        self.last_schema = events;
         Ok(())
     }
 
@@ -372,7 +392,7 @@ impl SalesforceChanges {
     }
 
     /// What an event shows of each of its records.
-    async fn observe(&self, schema: &EventSchema, object: &Object, event: &ChangeEvent) -> Result<Vec<Observation>> {
+    async fn observe(&self, object: &Object, event: &ChangeEvent) -> Result<Vec<Observation>> {
         let mark = event.client().and_then(mark_of);
         let ids: Vec<String> = event.ids.iter().filter(|id| ids::is_id(id)).map(|id| ids::full(id)).collect();
         if matches!(event.change, Change::Overflow) {
@@ -383,14 +403,14 @@ impl SalesforceChanges {
             return Ok(ids.iter().map(|id| self.observation(id, Image::Deleted, version.clone(), event, mark.clone())).collect());
         }
         let wanted = self.wanted(object);
-        let tells = told_of(schema, event, &wanted);
+        let tells = told_of(event, &wanted);
         if event.change == Change::Gap || tells.must_read {
             return self.read_instead(object, &wanted, &ids, event, mark).await;
         }
         if tells.record.is_empty() && event.change == Change::Update {
             return Ok(Vec::new());
         }
-        let second = match told_of(schema, event, &object.field(LAST_MODIFIED_DATE).into_iter().collect::<Vec<_>>())
+        let second = match told_of(event, &object.field(LAST_MODIFIED_DATE).into_iter().collect::<Vec<_>>())
             .record
             .get(LAST_MODIFIED_DATE)
         {
@@ -460,10 +480,10 @@ fn version_of(event: &ChangeEvent, second: i64, mark: Option<&Mark>) -> concord_
     Seen::Told { commit: event.commit, sequence: event.sequence, second, ours }.encode()
 }
 
-fn told_of(schema: &EventSchema, event: &ChangeEvent, wanted: &[&FieldInfo]) -> TellsOf {
+fn told_of(event: &ChangeEvent, wanted: &[&FieldInfo]) -> TellsOf {
     let mut tells = TellsOf { record: Record::new(), is_full: true, must_read: false };
     for field in wanted.iter().filter(|field| field.name != ID) {
-        match event.tells(schema, field) {
+        match event.tells(field) {
             Told::Value(value) => drop(tells.record.set(FieldName::from(field.name.as_str()), value)),
             Told::Nothing => tells.is_full = false,
             Told::Read => tells.must_read = true,

@@ -2,10 +2,13 @@
 //! nothing in the org.
 
 use super::client::{Call, Need};
+use super::cometd::From;
 use super::pubsub::{TopicInfo, error_of, is_unknown_topic};
 use super::records::page;
 use super::schema::{ID, Object};
 use super::shared::{Shared, feed_of, topic_of};
+use super::stream;
+use super::transport::Way;
 use concord_engine::config::ChangeDetection;
 use concord_engine::connector::{Finding, Severity};
 use concord_engine::error::{Code, Error, Result};
@@ -114,7 +117,19 @@ async fn captured(shared: &Shared, name: &ObjectName) -> Finding {
         return fine(name.as_str(), format!("polled every {every} s, as the configuration wants it"));
     }
     match can_capture(shared, &topic).await {
-        Ok(()) => fine(name.as_str(), format!("change events come through {topic}")),
+        Ok(()) => match shared.transport.why_polled() {
+            None => fine(name.as_str(), format!("change events come through {topic}")),
+            Some(why) => Finding {
+                code: None,
+                about: name.to_string(),
+                message: format!("change events come through {topic} by long polling: {why}"),
+                remedy: format!(
+                    "Nothing to do. Where {} can be reached from here, they come by gRPC.",
+                    shared.client.settings.pubsub_url
+                ),
+                severity: Severity::Advice,
+            },
+        },
         Err(error) if error.code == Code::HostedEventsOff && shared.client.settings.change_detection == ChangeDetection::Auto => {
             Finding {
                 code: None,
@@ -139,8 +154,30 @@ pub(super) async fn can_capture(shared: &Shared, topic: &str) -> Result<()> {
     topic_schema(shared, topic).await.map(drop)
 }
 
-/// The schema of the events that a topic gives now.
-pub(super) async fn topic_schema(shared: &Shared, topic: &str) -> Result<String> {
+/// The schema of the events that a topic gives now; `None` where they come by long polling, which does not tell.
+pub(super) async fn topic_schema(shared: &Shared, topic: &str) -> Result<Option<String>> {
+    if shared.transport.first() == Way::LongPolling {
+        return polled_topic(shared, topic).await;
+    }
+    match streamed_topic(shared, topic).await {
+        Err(error) if shared.transport.has_another(&error) => match polled_topic(shared, topic).await {
+            Err(other) if other.code != Code::HostedEventsOff => Err(error),
+            answered => {
+                shared.transport.is_closed(&error);
+                answered
+            }
+        },
+        answered => answered.map(Some).inspect(|_| shared.transport.is_open()),
+    }
+}
+
+async fn polled_topic(shared: &Shared, topic: &str) -> Result<Option<String>> {
+    let (channel, _) = stream::channel(shared, topic, From::New).await?;
+    channel.close().await;
+    Ok(None)
+}
+
+async fn streamed_topic(shared: &Shared, topic: &str) -> Result<String> {
     let session = shared.client.auth.session().await?;
     let asked = match shared.pubsub.topic(&session, topic).await {
         Err(status) if super::pubsub::is_session_over(&status) => {

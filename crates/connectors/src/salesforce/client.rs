@@ -133,7 +133,8 @@ impl Client {
         Some(Duration::from_secs(u64::try_from(seconds).unwrap_or(0)).clamp(TOLD_WAIT_MIN, TOLD_WAIT_MAX))
     }
 
-    fn dated(&self, date: Option<&str>) {
+    /// An answer of the org says what time it is there.
+    pub fn dated(&self, date: Option<&str>) {
         let told = date.and_then(|date| jiff::fmt::rfc2822::parse(date).ok()).map(|date| date.timestamp().as_second());
         if let Some(told) = told {
             let ours = SystemClock.now().micros().div_euclid(1_000_000);

@@ -21,7 +21,7 @@ pub const BULK_ABOVE_DEFAULT: u64 = 2_000;
 pub const POLL_EVERY_DEFAULT: Duration = Duration::from_secs(60);
 /// How long the org may still be at a call whose answer was lost.
 pub const SETTLE_DEFAULT: Duration = Duration::from_secs(120);
-const OPTIONS: &[&str] = &["api_version", "pubsub_url", "timeout_ms", "bulk_above", "settle_ms", "external_ids"];
+const OPTIONS: &[&str] = &["api_version", "events", "pubsub_url", "timeout_ms", "bulk_above", "settle_ms", "external_ids"];
 
 /// How a session is got.
 #[derive(Clone)]
@@ -64,6 +64,17 @@ impl TokenKeeper {
     }
 }
 
+/// Which way change events take.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Events {
+    /// gRPC; long polling where that is closed.
+    Auto,
+    /// gRPC alone: the Pub/Sub API.
+    Grpc,
+    /// Long polling alone: the Streaming API, by CometD.
+    LongPolling,
+}
+
 /// A connection's settings.
 #[derive(Clone)]
 pub struct SalesforceSettings {
@@ -75,6 +86,8 @@ pub struct SalesforceSettings {
     pub login_url: String,
     /// Where change events are subscribed to.
     pub pubsub_url: String,
+    /// Which way they take.
+    pub events: Events,
     /// The API's version, as `65.0`.
     pub api_version: String,
     /// The connected app's consumer key.
@@ -177,6 +190,15 @@ impl SalesforceSettings {
             instance_url,
             login_url,
             pubsub_url: url(asked, "options.pubsub_url", &text(asked, "pubsub_url", PUBSUB_URL_DEFAULT)?)?,
+            events: match text(asked, "events", "auto")?.as_str() {
+                "auto" => Events::Auto,
+                "grpc" => Events::Grpc,
+                "long_polling" => Events::LongPolling,
+                _ => {
+                    let message = "options.events must be \"auto\", \"grpc\" or \"long_polling\"".to_owned();
+                    return Err(asked.error(Code::ConfigUnknownValue, message));
+                }
+            },
             api_version: version(asked)?,
             client_id,
             grant,

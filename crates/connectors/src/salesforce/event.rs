@@ -3,10 +3,13 @@
 //! <https://developer.salesforce.com/docs/atlas.en-us.change_data_capture.meta/change_data_capture/cdc_event_fields_header.htm>
 
 use super::avro::{Datum, Odd, Schema};
+use super::named::{self, Named};
 use super::schema::FieldInfo;
 use super::types;
 use concord_engine::value::Value;
+use serde_json::value::RawValue;
 use std::collections::{BTreeSet, HashMap};
+use std::sync::Arc;
 
 /// What happened.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -23,6 +26,26 @@ pub(super) enum Change {
     Overflow,
 }
 
+impl Change {
+    fn named(name: &str) -> Change {
+        match name {
+            "CREATE" => Change::Create,
+            "UPDATE" => Change::Update,
+            "DELETE" => Change::Delete,
+            "UNDELETE" => Change::Undelete,
+            "GAP_DELETE" => Change::GapDelete,
+            "GAP_OVERFLOW" => Change::Overflow,
+            // What is not known by name is looked at rather than passed over.
+            _ => Change::Gap,
+        }
+    }
+
+    /// Whether every field that the event can show is shown: the others are null.
+    pub fn shows_all(self) -> bool {
+        matches!(self, Change::Create | Change::Undelete)
+    }
+}
+
 /// A change event.
 #[derive(Clone, Debug)]
 pub(super) struct ChangeEvent {
@@ -32,6 +55,20 @@ pub(super) struct ChangeEvent {
     pub commit: u64,
     pub sequence: i64,
     pub commit_ms: i64,
+    fields: Fields,
+}
+
+/// The fields, in the form in which they came.
+#[derive(Clone, Debug)]
+enum Fields {
+    Placed(Placed),
+    Named(Named),
+}
+
+/// Fields by their place in a schema.
+#[derive(Clone, Debug)]
+struct Placed {
+    schema: Arc<Schema>,
     changed: Places,
     nulled: Places,
     differences: Places,
@@ -53,8 +90,22 @@ pub(super) enum Told {
 }
 
 impl ChangeEvent {
-    /// Reads an event.
-    pub fn read(schema: &Schema, payload: &[u8]) -> Result<ChangeEvent, Odd> {
+    /// Reads an event whose fields come by their names.
+    pub fn read_named(payload: HashMap<String, Box<RawValue>>) -> Result<ChangeEvent, Odd> {
+        let (header, fields) = named::read(payload).ok_or(Odd::Malformed)?;
+        Ok(ChangeEvent {
+            change: Change::named(&header.change_type),
+            ids: header.record_ids,
+            origin: header.change_origin,
+            commit: header.commit_number,
+            sequence: header.sequence_number,
+            commit_ms: header.commit_timestamp,
+            fields: Fields::Named(fields),
+        })
+    }
+
+    /// Reads an event whose fields come by their places.
+    pub fn read(schema: &Arc<Schema>, payload: &[u8]) -> Result<ChangeEvent, Odd> {
         let body = schema.decode(payload)?;
         let Some(Datum::Record(place, header)) = body.first() else { return Err(Odd::Malformed) };
         let names = schema.fields_of(*place).iter().map(|field| field.name.as_str());
@@ -71,27 +122,20 @@ impl ChangeEvent {
             Some(Datum::Array(items)) => items.iter().filter_map(as_text).collect(),
             _ => Vec::new(),
         };
-        let change = match text("changeType") {
-            "CREATE" => Change::Create,
-            "UPDATE" => Change::Update,
-            "DELETE" => Change::Delete,
-            "UNDELETE" => Change::Undelete,
-            "GAP_DELETE" => Change::GapDelete,
-            "GAP_OVERFLOW" => Change::Overflow,
-            // What is not known by name is looked at rather than passed over.
-            _ => Change::Gap,
-        };
         Ok(ChangeEvent {
-            change,
+            change: Change::named(text("changeType")),
             ids: list("recordIds").into_iter().map(str::to_owned).collect(),
             origin: text("changeOrigin").to_owned(),
             commit: u64::try_from(number("commitNumber")).unwrap_or(0),
             sequence: number("sequenceNumber"),
             commit_ms: number("commitTimestamp"),
-            changed: places(&list("changedFields"))?,
-            nulled: places(&list("nulledFields"))?,
-            differences: places(&list("diffFields"))?,
-            body,
+            fields: Fields::Placed(Placed {
+                schema: Arc::clone(schema),
+                changed: places(&list("changedFields"))?,
+                nulled: places(&list("nulledFields"))?,
+                differences: places(&list("diffFields"))?,
+                body,
+            }),
         })
     }
 
@@ -101,48 +145,53 @@ impl ChangeEvent {
     }
 
     /// What the event says of a field of the object.
-    pub fn tells(&self, schema: &Schema, field: &FieldInfo) -> Told {
-        let top = |name: &str| schema.fields().iter().position(|one| one.name == name);
+    pub fn tells(&self, field: &FieldInfo) -> Told {
+        match &self.fields {
+            Fields::Placed(placed) => placed.tells(self.change, field),
+            Fields::Named(named) => named.tells(self.change, field),
+        }
+    }
+}
+
+impl Placed {
+    fn tells(&self, change: Change, field: &FieldInfo) -> Told {
+        let shows_all = change.shows_all();
+        let top = |name: &str| self.schema.fields().iter().position(|one| one.name == name);
         match &field.part_of {
             Some(whole) => match top(whole) {
-                Some(place) => self.part(schema, place, field),
+                Some(place) => self.part(shows_all, place, field),
                 None => Told::Nothing,
             },
             None if field.composed => match top(&field.name) {
-                Some(place) if self.touches(place) => Told::Read,
+                Some(place) if shows_all || self.touches(place) => Told::Read,
                 _ => Told::Nothing,
             },
             None => match top(&field.name) {
-                Some(place) => self.plain(place, field),
-                None if self.shows_all() && field.name == "IsDeleted" => Told::Value(Value::Bool(false)),
+                Some(place) => self.plain(shows_all, place, field),
+                None if shows_all && field.name == "IsDeleted" => Told::Value(Value::Bool(false)),
                 None => Told::Nothing,
             },
         }
     }
 
-    /// Whether every field that the event can show is shown: the others are null.
-    fn shows_all(&self) -> bool {
-        matches!(self.change, Change::Create | Change::Undelete)
-    }
-
     fn touches(&self, place: usize) -> bool {
-        self.shows_all()
-            || [&self.changed, &self.nulled, &self.differences].iter().any(|set| set.iter().any(|(top, _)| *top == place))
+        [&self.changed, &self.nulled, &self.differences].iter().any(|set| set.iter().any(|(top, _)| *top == place))
     }
 
-    fn plain(&self, place: usize, field: &FieldInfo) -> Told {
+    fn plain(&self, shows_all: bool, place: usize, field: &FieldInfo) -> Told {
         if self.differences.contains(&(place, None)) {
             return Told::Read;
         }
         match self.body.get(place) {
-            None | Some(Datum::Null) if self.shows_all() || self.nulled.contains(&(place, None)) => empty(field),
+            None | Some(Datum::Null) if shows_all || self.nulled.contains(&(place, None)) => empty(field),
             None | Some(Datum::Null) => Told::Nothing,
             Some(datum) => value(field, datum),
         }
     }
 
     /// A part of a compound field: the part's own bit counts, and the whole's where the whole is null.
-    fn part(&self, schema: &Schema, place: usize, field: &FieldInfo) -> Told {
+    fn part(&self, shows_all: bool, place: usize, field: &FieldInfo) -> Told {
+        let schema = &self.schema;
         let Some(record) = schema.fields().get(place).and_then(|whole| schema.record_in(whole)) else { return Told::Nothing };
         let Some(within) = schema.fields_of(record).iter().position(|part| is_part(&field.name, &part.name)) else {
             return Told::Nothing;
@@ -156,7 +205,7 @@ impl ChangeEvent {
         };
         match shown {
             Some(datum) => value(field, datum),
-            None if self.shows_all() || self.nulled.contains(&(place, None)) || self.nulled.contains(&(place, Some(within))) => {
+            None if shows_all || self.nulled.contains(&(place, None)) || self.nulled.contains(&(place, Some(within))) => {
                 empty(field)
             }
             None => Told::Nothing,
@@ -165,7 +214,7 @@ impl ChangeEvent {
 }
 
 /// `BillingStreet` is the part `Street`, `Spot__Latitude__s` the part `Latitude`, `LastName` itself.
-fn is_part(field: &str, part: &str) -> bool {
+pub(super) fn is_part(field: &str, part: &str) -> bool {
     field.trim_end_matches("__s").ends_with(part)
 }
 
@@ -176,7 +225,8 @@ fn as_text(datum: &Datum) -> Option<&str> {
     }
 }
 
-fn empty(field: &FieldInfo) -> Told {
+/// What a field shows that is null.
+pub(super) fn empty(field: &FieldInfo) -> Told {
     Told::Value(match field.kind {
         super::schema::Kind::Bool => Value::Bool(false),
         _ => Value::Null,

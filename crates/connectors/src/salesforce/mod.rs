@@ -14,6 +14,7 @@ mod bulk;
 mod capture;
 mod check;
 mod client;
+mod cometd;
 mod config;
 mod consent;
 mod errors;
@@ -23,6 +24,7 @@ mod ids;
 mod ingest;
 mod jwt;
 mod made;
+mod named;
 mod parts;
 mod poll;
 mod position;
@@ -34,6 +36,7 @@ mod shared;
 mod soql;
 mod stream;
 mod sweep;
+mod transport;
 mod types;
 mod usage;
 
@@ -88,7 +91,7 @@ pub fn open(settings: SalesforceSettings) -> Result<SalesforceConnector> {
     let pubsub = PubSub::new(&settings)?;
     let client = Arc::new(Client::new(settings)?);
     Ok(SalesforceConnector {
-        shared: Arc::new(Shared::new(client, pubsub)),
+        shared: Arc::new(Shared::new(client, pubsub)?),
         warm: Mutex::default(),
         capabilities: Capabilities {
             kind: KIND,
@@ -281,6 +284,8 @@ impl Connector for SalesforceConnector {
             true => "at the end of the topic".to_owned(),
             false => format!("replay id {}", place.replay.iter().map(|byte| format!("{byte:02x}")).collect::<String>()),
         };
+        let polled = self.shared.transport.why_polled().filter(|_| self.shared.mode(feed) == Some(Mode::Events));
+        let position = polled.map_or_else(|| position.clone(), |why| format!("{position}, by long polling ({why})"));
         let usage = self.shared.client.usage();
         let warning = usage
             .told()

@@ -2,9 +2,12 @@
 //! feed has been handed out. Owns the fences; opens no stream.
 
 use super::client::Client;
+use super::cometd::HELD_MAX;
+use super::http::Http;
 use super::position::{Fence, Place};
 use super::pubsub::PubSub;
 use super::schema::{Object, describe};
+use super::transport::Transport;
 use concord_engine::clock::{Clock, SystemClock};
 use concord_engine::error::{Code, Error, Result};
 use concord_engine::record::{FeedName, ObjectName};
@@ -31,6 +34,10 @@ const FENCES_MAX: usize = 8;
 pub(super) struct Shared {
     pub client: Arc<Client>,
     pub pubsub: PubSub,
+    /// For requests that are held at the vendor.
+    pub held: Http,
+    /// Which way change events take.
+    pub transport: Transport,
     /// Held for reading while a write is under way; a fence waits for all of them.
     pub writes: Arc<RwLock<()>>,
     objects: Mutex<HashMap<ObjectName, Arc<Object>>>,
@@ -123,8 +130,10 @@ pub(super) fn topic_of(feed: &FeedName) -> String {
 }
 
 impl Shared {
-    pub fn new(client: Arc<Client>, pubsub: PubSub) -> Shared {
-        Shared {
+    pub fn new(client: Arc<Client>, pubsub: PubSub) -> Result<Shared> {
+        Ok(Shared {
+            held: Http::new(client.settings.authorities.as_deref(), HELD_MAX)?,
+            transport: Transport::new(client.settings.events),
             client,
             pubsub,
             writes: Arc::default(),
@@ -137,7 +146,7 @@ impl Shared {
             modes: Mutex::default(),
             unanswered: Mutex::new(Unanswered { before: Instant::now(), batches: BTreeMap::new() }),
             run: run(),
-        }
+        })
     }
 
     /// The calls of a batch are over, and some were not answered.

@@ -1,12 +1,15 @@
-//! A subscription to one topic: opened behind a place, asked for more before it runs dry, opened again where it ended in
-//! the usual way. Hands out events as they came; knows nothing of their content.
+//! A subscription to one topic, whichever way it takes: opened behind a place, asked for more before it runs dry, opened
+//! again where it ended in the usual way. Hands out events as they came; knows nothing of their content.
 
 use super::auth::Session;
+use super::cometd::{Channel, From, Refused, Told};
 use super::position::Place;
 use super::pubsub::{ConsumerEvent, FetchRequest, FetchResponse, error_of, is_session_over};
 use super::shared::Shared;
+use super::transport::Way;
 use concord_engine::error::{Code, Error, Result};
-use std::collections::VecDeque;
+use serde_json::value::RawValue;
+use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use tokio::sync::mpsc;
 use tonic::Streaming;
@@ -17,17 +20,59 @@ const AHEAD: i32 = 100;
 const ASK_AT: i32 = 50;
 /// Signals to the request side; each is one request.
 const REQUESTS_MAX: usize = 8;
+/// Polls in a row that brought nothing before we take it that nothing is on its way: the first is answered at once, also where
+/// the vendor has still to look for what was missed.
+const QUIET_POLLS: u32 = 2;
+/// Events are kept for 72 hours at least. What we know to be no older than this is among them.
+const SURELY_KEPT_MS: i64 = 71 * 3_600_000;
 
 const LATEST: i32 = 0;
 const CUSTOM: i32 = 2;
 
+/// An event as it came.
+#[derive(Clone)]
+pub(super) struct Arrived {
+    pub replay: Vec<u8>,
+    /// The id of the schema that it has.
+    pub schema: String,
+    pub payload: Payload,
+}
+
+/// Its content.
+#[derive(Clone)]
+pub(super) enum Payload {
+    /// Avro, of that schema.
+    Avro(Vec<u8>),
+    /// Fields by their names.
+    Named(HashMap<String, Box<RawValue>>),
+}
+
+/// What a sign of life without events says.
+pub(super) enum Alive {
+    /// The topic is here.
+    At(Vec<u8>),
+    /// Nothing is on its way.
+    Quiet,
+}
+
 /// An open subscription.
 struct Open {
-    answers: Streaming<FetchResponse>,
-    requests: mpsc::Sender<FetchRequest>,
+    source: Source,
     session: Arc<Session>,
     /// Whether anything has come through it.
     proven: bool,
+}
+
+enum Source {
+    Grpc {
+        answers: Box<Streaming<FetchResponse>>,
+        requests: mpsc::Sender<FetchRequest>,
+    },
+    /// With the number of polls in a row that brought nothing.
+    Polled {
+        channel: Box<Channel>,
+        quiet: u32,
+    },
 }
 
 /// A subscription to one topic.
@@ -36,18 +81,69 @@ pub(super) struct Subscription {
     topic: String,
     open: Option<Open>,
     /// Events that have come and were not taken yet.
-    events: VecDeque<ConsumerEvent>,
-    /// Where the topic is, as the last sign of life said, when nothing is left to take.
-    latest: Option<Vec<u8>>,
+    events: VecDeque<Arrived>,
+    /// What the last sign of life said, when nothing is left to take.
+    alive: Option<Alive>,
+}
+
+/// Why a stream ended.
+enum Ended {
+    /// The vendor closed it.
+    Closed,
+    Status(tonic::Status),
+    Refused(Refused),
+}
+
+/// A client of its own for a channel of the Streaming API.
+pub(super) async fn channel(shared: &Shared, topic: &str, from: From) -> Result<(Channel, Arc<Session>)> {
+    let session = shared.client.auth.session().await?;
+    match Channel::open(&shared.held, &shared.client, &session, topic, from).await {
+        Err(refused) if refused.session_over => {
+            let session = shared.client.auth.renew(&session).await?;
+            let opened = Channel::open(&shared.held, &shared.client, &session, topic, from).await;
+            opened.map(|channel| (channel, session)).map_err(|refused| refused.error)
+        }
+        opened => opened.map(|channel| (channel, session)).map_err(|refused| refused.error),
+    }
 }
 
 impl Subscription {
     pub fn new(shared: Arc<Shared>, topic: String) -> Subscription {
-        Subscription { shared, topic, open: None, events: VecDeque::new(), latest: None }
+        Subscription { shared, topic, open: None, events: VecDeque::new(), alive: None }
     }
 
     /// Opens it behind a place, or at the end of the topic where the place names none.
     pub async fn open(&mut self, place: &Place) -> Result<()> {
+        let from = number(place).map_or(From::New, From::Behind);
+        self.open_at(place, from).await
+    }
+
+    /// Opens it again, where it has been open in this life: nothing since then may be missed.
+    async fn open_again(&mut self, place: &Place) -> Result<()> {
+        let from = number(place).map_or(From::Kept, From::Behind);
+        self.open_at(place, from).await
+    }
+
+    async fn open_at(&mut self, place: &Place, from: From) -> Result<()> {
+        let transport = &self.shared.transport;
+        let opened = match transport.first() {
+            Way::LongPolling => self.polled(place, from).await,
+            Way::Grpc => match self.streamed(place).await {
+                Err(error) if transport.has_another(&error) => match self.polled(place, from).await {
+                    Err(other) if !matches!(other.code, Code::FeedGap | Code::HostedEventsOff) => Err(error),
+                    answered => {
+                        transport.is_closed(&error);
+                        answered
+                    }
+                },
+                opened => opened.inspect(|_| transport.is_open()),
+            },
+        };
+        self.open = Some(opened?);
+        Ok(())
+    }
+
+    async fn streamed(&self, place: &Place) -> Result<Open> {
         let session = self.shared.client.auth.session().await?;
         let opened = match self.subscribe(&session, place).await {
             Err(status) if is_session_over(&status) => {
@@ -56,8 +152,26 @@ impl Subscription {
             }
             other => other,
         };
-        self.open = Some(opened.map_err(|status| error_of(&format!("subscribing to {}", self.topic), &status))?);
-        Ok(())
+        opened.map_err(|status| error_of(&format!("subscribing to {}", self.topic), &status))
+    }
+
+    /// By long polling. No sign of life tells a place there, so that of a topic on which nothing has happened for days grows
+    /// old: what is known to be kept is asked for as a whole then.
+    async fn polled(&self, place: &Place, from: From) -> Result<Open> {
+        let is_kept = || {
+            let now_ms = self.shared.client.org_seconds().saturating_mul(1_000);
+            place.floor_ms.max(place.begun_ms) > now_ms.saturating_sub(SURELY_KEPT_MS)
+        };
+        let opened = match from {
+            From::Kept if !is_kept() => Err(Error::new(Code::FeedGap, format!("{}: too much time has passed", self.topic))),
+            From::Behind(_) => match channel(&self.shared, &self.topic, from).await {
+                Err(error) if error.code == Code::FeedGap && is_kept() => channel(&self.shared, &self.topic, From::Kept).await,
+                opened => opened,
+            },
+            _ => channel(&self.shared, &self.topic, from).await,
+        };
+        let (channel, session) = opened?;
+        Ok(Open { source: Source::Polled { channel: Box::new(channel), quiet: 0 }, session, proven: false })
     }
 
     async fn subscribe(&self, session: &Arc<Session>, place: &Place) -> std::result::Result<Open, tonic::Status> {
@@ -75,7 +189,12 @@ impl Subscription {
             }
         });
         let answers = self.shared.pubsub.subscribe(session, to_send).await?;
-        Ok(Open { answers, requests, session: Arc::clone(session), proven: false })
+        Ok(Open { source: Source::Grpc { answers: Box::new(answers), requests }, session: Arc::clone(session), proven: false })
+    }
+
+    /// Whether it is open, by long polling.
+    pub fn is_polled(&self) -> bool {
+        self.open.as_ref().is_some_and(|open| matches!(open.source, Source::Polled { .. }))
     }
 
     pub fn is_open(&self) -> bool {
@@ -83,68 +202,97 @@ impl Subscription {
     }
 
     /// The next event, left where it is until it is taken.
-    pub fn front(&self) -> Option<&ConsumerEvent> {
+    pub fn front(&self) -> Option<&Arrived> {
         self.events.front()
     }
 
     /// Takes the event in front.
-    pub fn take(&mut self) -> Option<ConsumerEvent> {
+    pub fn take(&mut self) -> Option<Arrived> {
         self.events.pop_front()
     }
 
-    /// Where the topic is, once everything has been taken.
-    pub fn latest(&mut self) -> Option<Vec<u8>> {
-        if self.events.is_empty() { self.latest.take() } else { None }
+    /// What the last sign of life said, once everything has been taken.
+    pub fn alive(&mut self) -> Option<Alive> {
+        if self.events.is_empty() { self.alive.take() } else { None }
     }
 
     /// Waits for the next answer. Opens the stream again where it has ended in the usual way; an error otherwise. Dropping
     /// the call loses nothing.
     pub async fn receive(&mut self, place: &Place) -> Result<()> {
-        let Some(open) = &mut self.open else { return self.open(place).await };
-        match open.answers.message().await {
-            Ok(Some(answer)) => {
-                open.proven = true;
-                if answer.pending_num_requested <= ASK_AT {
-                    let more = AHEAD.saturating_sub(answer.pending_num_requested.max(0));
-                    let request = FetchRequest { topic_name: self.topic.clone(), num_requested: more, ..FetchRequest::default() };
-                    // Full or closed: the stream is about to end, and is opened again.
-                    let _ = open.requests.try_send(request);
+        let Some(open) = &mut self.open else { return self.open_again(place).await };
+        let ended = match &mut open.source {
+            Source::Grpc { answers, requests } => match answers.message().await {
+                Ok(Some(answer)) => {
+                    open.proven = true;
+                    if answer.pending_num_requested <= ASK_AT {
+                        let more = AHEAD.saturating_sub(answer.pending_num_requested.max(0));
+                        let topic_name = self.topic.clone();
+                        // Full or closed: the stream is about to end, and is opened again.
+                        let _ = requests.try_send(FetchRequest { topic_name, num_requested: more, ..FetchRequest::default() });
+                    }
+                    // With events it may name one that is still to come; a sign of life alone says that nothing is.
+                    let is_alone = answer.events.is_empty() && self.events.is_empty() && !answer.latest_replay_id.is_empty();
+                    self.alive = is_alone.then_some(Alive::At(answer.latest_replay_id));
+                    self.events.extend(answer.events.into_iter().filter_map(arrived));
+                    return Ok(());
                 }
-                // With events it may name one that is still to come; a sign of life alone says that nothing is.
-                self.latest = match answer.events.is_empty() && self.events.is_empty() && !answer.latest_replay_id.is_empty() {
-                    true => Some(answer.latest_replay_id),
-                    false => None,
-                };
-                self.events.extend(answer.events);
-                Ok(())
-            }
-            Ok(None) => self.ended(None).await,
-            Err(status) => self.ended(Some(status)).await,
-        }
+                Ok(None) => Ended::Closed,
+                Err(status) => Ended::Status(status),
+            },
+            Source::Polled { channel, quiet } => match channel.poll().await {
+                Ok(events) => {
+                    open.proven = true;
+                    *quiet = if events.is_empty() { quiet.saturating_add(1) } else { 0 };
+                    self.alive = (*quiet >= QUIET_POLLS && self.events.is_empty()).then_some(Alive::Quiet);
+                    self.events.extend(events.into_iter().map(polled));
+                    return Ok(());
+                }
+                Err(refused) => Ended::Refused(refused),
+            },
+        };
+        self.ended(ended, place).await
     }
 
-    /// The stream has ended. One that had brought something is opened again without a word.
-    async fn ended(&mut self, status: Option<tonic::Status>) -> Result<()> {
+    /// The stream has ended. One that had brought something is opened again without a word. Where gRPC opens a stream and
+    /// lets nothing through it, the other way is tried.
+    async fn ended(&mut self, ended: Ended, place: &Place) -> Result<()> {
         let Some(open) = self.open.take() else { return Ok(()) };
         // What has come is behind the place from which the next stream begins: it will come again.
         self.events.clear();
-        self.latest = None;
-        let Some(status) = status else {
-            return match open.proven {
-                true => Ok(()),
-                false => Err(Error::new(Code::Unreachable, format!("the stream of {} ended", self.topic))),
-            };
+        self.alive = None;
+        let (session_over, error) = match ended {
+            Ended::Closed => (false, Error::new(Code::Unreachable, format!("the stream of {} ended", self.topic))),
+            Ended::Status(status) => (is_session_over(&status), error_of(&format!("reading {}", self.topic), &status)),
+            Ended::Refused(Refused { error, session_over }) => (session_over, error),
         };
-        if is_session_over(&status) {
+        if session_over {
             self.shared.client.auth.renew(&open.session).await?;
-            if open.proven {
+        }
+        if open.proven && (session_over || error.code == Code::Unreachable) {
+            return Ok(());
+        }
+        if matches!(open.source, Source::Grpc { .. }) && self.shared.transport.has_another(&error) {
+            let from = number(place).map_or(From::Kept, From::Behind);
+            if let Ok(opened) = self.polled(place, from).await {
+                self.shared.transport.is_closed(&error);
+                self.open = Some(opened);
                 return Ok(());
             }
         }
-        let error = error_of(&format!("reading {}", self.topic), &status);
-        match open.proven && error.code == Code::Unreachable {
-            true => Ok(()),
-            false => Err(error),
-        }
+        Err(error)
     }
+}
+
+fn arrived(event: ConsumerEvent) -> Option<Arrived> {
+    let told = event.event?;
+    Some(Arrived { replay: event.replay_id, schema: told.schema_id, payload: Payload::Avro(told.payload) })
+}
+
+fn polled(told: Told) -> Arrived {
+    Arrived { replay: told.replay.to_be_bytes().to_vec(), schema: told.schema, payload: Payload::Named(told.payload) }
+}
+
+/// A place as the Streaming API writes it: the same number. `None` where there is none.
+fn number(place: &Place) -> Option<i64> {
+    place.replay.as_slice().try_into().ok().map(i64::from_be_bytes)
 }

@@ -145,7 +145,17 @@ async fn a_session_that_runs_out_and_a_stream_that_ends_lose_nothing() {
 
 #[tokio::test]
 async fn gaps_overflows_and_a_restart_are_caught_up_with() {
-    let stage = Stage::started(json!({})).await;
+    are_caught_up_with(Stage::started(json!({})).await).await;
+}
+
+#[tokio::test]
+async fn gaps_overflows_and_a_restart_are_caught_up_with_where_grpc_is_closed() {
+    let closed = json!({"pubsub_url": "https://localhost:1"});
+    let stage = Stage::new(json!({})).await.with_options(closed).start().await;
+    are_caught_up_with(stage).await;
+}
+
+async fn are_caught_up_with(stage: Stage) {
     let id = stage.org.create("Account", json!({"Name": "Acme"}));
     stage.shows("SELECT account_name FROM accounts", "Acme").await;
     stage.org.fault(json!({"on": {"object": "Account"}, "do": "gap"}));

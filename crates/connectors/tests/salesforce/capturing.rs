@@ -9,10 +9,9 @@ use concord_engine::value::Value;
 use serde_json::json;
 use std::cmp::Ordering;
 
-#[tokio::test]
-async fn edits_deletes_and_undeletes_come_in_their_order_and_show_what_changed() {
+async fn edits_deletes_and_undeletes_come_in_their_order_and_show_what_changed(connect: Connect) {
     let org = Org::new().await;
-    let connector = org.connect();
+    let connector = connect(&org);
     let selection = accounts(&["Name", "Industry", "AnnualRevenue", "BillingCity", "LastModifiedDate"]);
     let feed = prepared(&connector, &selection).await;
     let id = org.create("Account", json!({"Name": "Acme", "BillingCity": "Bonn", "AnnualRevenue": 1234567}));
@@ -35,10 +34,9 @@ async fn edits_deletes_and_undeletes_come_in_their_order_and_show_what_changed()
     }
 }
 
-#[tokio::test]
-async fn an_echo_carries_its_mark_and_stands_before_what_was_returned() {
+async fn an_echo_carries_its_mark_and_stands_before_what_was_returned(connect: Connect) {
     let org = Org::new().await;
-    let connector = org.connect();
+    let connector = connect(&org);
     let selection = accounts(&["Name"]);
     let feed = prepared(&connector, &selection).await;
     let outcomes = apply(&connector, &selection, vec![create(fields([("Name", Value::text("ours"))]))]).await;
@@ -49,11 +47,10 @@ async fn an_echo_carries_its_mark_and_stands_before_what_was_returned() {
     assert_eq!(connector.compare(&seen[0].version, version), Some(Ordering::Less));
 }
 
-#[tokio::test]
-async fn a_feed_goes_on_behind_its_position_in_another_life() {
+async fn a_feed_goes_on_behind_its_position_in_another_life(connect: Connect) {
     let org = Org::new().await;
     let selection = accounts(&["Name"]);
-    let connector = org.connect();
+    let connector = connect(&org);
     let feed = prepared(&connector, &selection).await;
     for number in 0..5 {
         org.create("Account", json!({"Name": format!("n{number}")}));
@@ -68,7 +65,7 @@ async fn a_feed_goes_on_behind_its_position_in_another_life() {
     }
     drop(changes);
     org.create("Account", json!({"Name": "n5"}));
-    let later = org.connect();
+    let later = connect(&org);
     let known = Feed { position: position.clone(), ..feed.clone() };
     let again = later.prepare(std::slice::from_ref(&selection), std::slice::from_ref(&known)).await.unwrap();
     assert_eq!(again, std::slice::from_ref(&known));
@@ -98,10 +95,9 @@ async fn a_stream_that_ends_or_whose_session_runs_out_goes_on_without_a_loss() {
     }
 }
 
-#[tokio::test]
-async fn gaps_are_read_and_an_overflow_is_swept() {
+async fn gaps_are_read_and_an_overflow_is_swept(connect: Connect) {
     let org = Org::new().await;
-    let connector = org.connect();
+    let connector = connect(&org);
     let feed = prepared(&connector, &accounts(&["Name", "Industry"])).await;
     let mut changes = connector.capture(&feed, &feed.position).await.unwrap();
     let id = org.create("Account", json!({"Name": "Acme", "Industry": "Energy"}));
@@ -120,10 +116,9 @@ async fn gaps_are_read_and_an_overflow_is_swept() {
     assert_eq!(observations(&mut *changes, 1).await[0].image, Image::Deleted);
 }
 
-#[tokio::test]
-async fn an_expired_position_is_a_gap_and_never_begun_anew() {
+async fn an_expired_position_is_a_gap_and_never_begun_anew(connect: Connect) {
     let org = Org::new().await;
-    let connector = org.connect();
+    let connector = connect(&org);
     let feed = prepared(&connector, &accounts(&["Name"])).await;
     let mut changes = connector.capture(&feed, &feed.position).await.unwrap();
     org.create("Account", json!({"Name": "n"}));
@@ -144,10 +139,9 @@ async fn an_expired_position_is_a_gap_and_never_begun_anew() {
     assert_eq!(outcome.await.unwrap_err().code, Code::FeedGap);
 }
 
-#[tokio::test]
-async fn a_field_that_appears_is_announced_before_events_that_show_it() {
+async fn a_field_that_appears_is_announced_before_events_that_show_it(connect: Connect) {
     let org = Org::new().await;
-    let connector = org.connect();
+    let connector = connect(&org);
     let feed = prepared(&connector, &accounts(&["Name"])).await;
     let mut changes = connector.capture(&feed, &feed.position).await.unwrap();
     org.create("Account", json!({"Name": "before"}));
@@ -171,11 +165,10 @@ async fn a_field_that_appears_is_announced_before_events_that_show_it() {
     assert_eq!(kinds, ["schema true", "behind"]);
 }
 
-#[tokio::test]
-async fn a_fence_is_passed_when_everything_before_it_was_shown() {
+async fn a_fence_is_passed_when_everything_before_it_was_shown(connect: Connect) {
     let org = Org::new().await;
     org.create("Account", json!({"Name": "long known"}));
-    let connector = org.connect();
+    let connector = connect(&org);
     let feed = prepared(&connector, &accounts(&["Name"])).await;
     for number in 0..20 {
         org.create("Account", json!({"Name": format!("n{number}")}));
@@ -224,10 +217,9 @@ async fn until_passed(
     seen
 }
 
-#[tokio::test]
-async fn what_was_handed_out_and_not_taken_in_passes_no_fence() {
+async fn what_was_handed_out_and_not_taken_in_passes_no_fence(connect: Connect) {
     let org = Org::new().await;
-    let connector = org.connect();
+    let connector = connect(&org);
     let feed = prepared(&connector, &accounts(&["Name"])).await;
     let mut changes = connector.capture(&feed, &feed.position).await.unwrap();
     org.create("Account", json!({"Name": "Acme"}));
@@ -242,10 +234,9 @@ async fn what_was_handed_out_and_not_taken_in_passes_no_fence() {
     assert!(connector.reached(&position, &fence));
 }
 
-#[tokio::test]
-async fn what_no_event_tells_of_is_read_before_a_fence_is_passed() {
+async fn what_no_event_tells_of_is_read_before_a_fence_is_passed(connect: Connect) {
     let org = Org::new().await;
-    let connector = org.connect();
+    let connector = connect(&org);
     let feed = prepared(&connector, &accounts(&["Name"])).await;
     let gone = org.create("Account", json!({"Name": "Gone"}));
     let mut changes = connector.capture(&feed, &feed.position).await.unwrap();
@@ -263,10 +254,9 @@ async fn what_no_event_tells_of_is_read_before_a_fence_is_passed() {
     assert!(seen.iter().all(|one| one.time.estimated && one.mark.is_none()));
 }
 
-#[tokio::test]
-async fn a_position_is_never_ahead_of_what_was_handed_out() {
+async fn a_position_is_never_ahead_of_what_was_handed_out(connect: Connect) {
     let org = Org::new().await;
-    let connector = org.connect();
+    let connector = connect(&org);
     let selection = accounts(&["Name"]);
     let feed = prepared(&connector, &selection).await;
     let records: Vec<_> = (0..250).map(|n| json!({"Name": format!("n{n}")}).as_object().unwrap().clone()).collect();
@@ -287,7 +277,7 @@ async fn a_position_is_never_ahead_of_what_was_handed_out() {
         }
     }
     drop(changes);
-    let later = org.connect();
+    let later = connect(&org);
     let known = Feed { position: position.clone(), ..feed };
     later.prepare(&[selection], std::slice::from_ref(&known)).await.unwrap();
     let mut changes = later.capture(&known, &position).await.unwrap();
@@ -296,11 +286,10 @@ async fn a_position_is_never_ahead_of_what_was_handed_out() {
     assert_eq!(names.len(), 250);
 }
 
-#[tokio::test]
-async fn a_schema_that_changed_while_no_stream_was_open_is_announced_until_it_is_taken_in() {
+async fn a_schema_that_changed_while_no_stream_was_open_is_announced_until_it_is_taken_in(connect: Connect) {
     use concord_engine::connector::Event;
     let org = Org::new().await;
-    let connector = org.connect();
+    let connector = connect(&org);
     connector.schema(&"Account".into()).await.unwrap();
     let feed = prepared(&connector, &accounts(&["Name"])).await;
     let mut changes = connector.capture(&feed, &feed.position).await.unwrap();
@@ -352,10 +341,9 @@ async fn a_stream_that_is_opened_again_asks_for_no_description() {
     assert_eq!(org.requests("/describe"), before);
 }
 
-#[tokio::test]
-async fn what_was_purged_during_an_overflow_is_told_as_deleted() {
+async fn what_was_purged_during_an_overflow_is_told_as_deleted(connect: Connect) {
     let org = Org::new().await;
-    let connector = org.connect();
+    let connector = connect(&org);
     let feed = prepared(&connector, &accounts(&["Name"])).await;
     let mut changes = connector.capture(&feed, &feed.position).await.unwrap();
     let stays = org.create("Account", json!({"Name": "stays"}));
@@ -377,3 +365,30 @@ async fn what_was_purged_during_an_overflow_is_told_as_deleted() {
     tokio::time::timeout(PATIENCE, wait).await.unwrap();
     assert_eq!((last[&stays], last[&again]), (false, false));
 }
+
+/// Each of these on either transport.
+macro_rules! on_either_way {
+    ($($test:ident),* $(,)?) => {
+        mod by_grpc {
+            $(#[tokio::test] async fn $test() { super::$test(crate::support::by_grpc).await; })*
+        }
+        mod by_long_polling {
+            $(#[tokio::test] async fn $test() { super::$test(crate::support::by_long_polling).await; })*
+        }
+    };
+}
+
+on_either_way!(
+    edits_deletes_and_undeletes_come_in_their_order_and_show_what_changed,
+    an_echo_carries_its_mark_and_stands_before_what_was_returned,
+    a_feed_goes_on_behind_its_position_in_another_life,
+    gaps_are_read_and_an_overflow_is_swept,
+    an_expired_position_is_a_gap_and_never_begun_anew,
+    a_field_that_appears_is_announced_before_events_that_show_it,
+    a_fence_is_passed_when_everything_before_it_was_shown,
+    what_was_handed_out_and_not_taken_in_passes_no_fence,
+    what_no_event_tells_of_is_read_before_a_fence_is_passed,
+    a_position_is_never_ahead_of_what_was_handed_out,
+    a_schema_that_changed_while_no_stream_was_open_is_announced_until_it_is_taken_in,
+    what_was_purged_during_an_overflow_is_told_as_deleted,
+);

@@ -9,6 +9,7 @@
 )]
 
 mod capturing;
+mod long_polling;
 mod polling;
 mod reading;
 mod sessions;

@@ -164,7 +164,26 @@ impl Org {
     }
 }
 
+/// How a test reaches the org.
+pub type Connect = fn(&Org) -> SalesforceConnector;
+
+/// Events come by gRPC.
+pub fn by_grpc(org: &Org) -> SalesforceConnector {
+    org.connect_with(json!({"events": "grpc"}))
+}
+
+/// Events come by long polling.
+pub fn by_long_polling(org: &Org) -> SalesforceConnector {
+    org.connect_with(json!({"events": "long_polling"}))
+}
+
 impl Org {
+    /// A connector with these options.
+    pub fn connect_with(&self, options: Json) -> SalesforceConnector {
+        let secret = self.secret("client_secret", "simulated-secret");
+        open(&self.connection(json!({"client_secret": secret}), options), None).unwrap()
+    }
+
     /// How many requests were answered with this status.
     pub fn refused_with(&self, status: u16) -> usize {
         self.simulator.org.journal.since(0).iter().filter(|entry| entry.status == status).count()

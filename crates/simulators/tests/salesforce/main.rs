@@ -11,5 +11,6 @@
 
 mod consent;
 mod faults;
+mod streaming;
 mod wire;
 mod writing;

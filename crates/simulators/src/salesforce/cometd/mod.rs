@@ -6,6 +6,7 @@ mod message;
 use super::events::Channel;
 use super::org::Org;
 use super::state::State;
+use super::values::time;
 use crate::net::http::{Answer, Request};
 use serde_json::{Value as Json, json};
 use std::collections::{BTreeMap, HashMap};
@@ -46,7 +47,7 @@ pub async fn handle(org: &Arc<Org>, request: &Request) -> Answer {
             json!({"channel": channel, "id": message.get("id"), "successful": false, "error": "401::Authentication invalid",
                 "advice": {"reconnect": "none"}, "ext": {"sfdc": {"failureReason": "401::Authentication invalid"}}})
         };
-        return Answer::json(401, &messages.iter().map(failure).collect::<Vec<_>>());
+        return dated(org, Answer::json(401, &messages.iter().map(failure).collect::<Vec<_>>()));
     }
     let mut answers = Vec::new();
     // A connect is held: whatever came with it is done before.
@@ -70,7 +71,12 @@ pub async fn handle(org: &Arc<Org>, request: &Request) -> Answer {
         }
         answers.extend(said);
     }
-    Answer::json(200, &answers).with("Set-Cookie", "BAYEUX_BROWSER=simulated; Path=/; HttpOnly")
+    dated(org, Answer::json(200, &answers).with("Set-Cookie", "BAYEUX_BROWSER=simulated; Path=/; HttpOnly"))
+}
+
+/// With the org's own time.
+fn dated(org: &Org, answer: Answer) -> Answer {
+    answer.with("Date", time::http_date(org.clock.now_ms()))
 }
 
 fn client_id(message: &Json) -> &str {
