@@ -277,14 +277,7 @@ impl Work<'_> {
             return Ok(self.settle_under_new_mapping(group, agreed, verdicts));
         }
         if contenders.is_empty() && self.contenders_are_gone(group) {
-            let mut kept = self.kept_for_a_person(group);
-            match kept.len() {
-                0 => {}
-                1 => return Ok(Settled::Agreed { winner: kept.remove(0), rule: Rule::Manual, losers: Vec::new() }),
-                _ => return self.contest(group, kept),
-            }
-            let winner = Contender { member: agreed.from, values: agreed.values, time: agreed.time, hops: agreed.hops };
-            return Ok(Settled::Agreed { winner, rule: Rule::NoLongerInConflict, losers: Vec::new() });
+            return self.settle_for_the_gone(group, agreed);
         }
         if contenders.is_empty() {
             return Ok(self.settle_against_the_flow(group));
@@ -328,15 +321,24 @@ impl Work<'_> {
         held.is_some_and(|held| !held.contenders.iter().any(|(member, ..)| present.contains(member)))
     }
 
-    /// What was edited before a delete took the record away everywhere, where a person wants it back after all.
-    fn kept_for_a_person(&self, group: GroupIndex) -> Vec<Contender> {
-        let held = self.before.groups.get(group).and_then(|state| state.held.as_ref());
-        let held = held.filter(|held| self.revived && !held.rejects);
+    /// Those whose values contended have lost the record. What was agreed stands; but where a person wants the record back that a
+    /// delete took away everywhere, so does what was edited before, unless nobody has looked whether it is sound.
+    fn settle_for_the_gone(&self, group: GroupIndex, agreed: Agreed) -> Result<Settled, Need> {
+        let held = self.before.groups.get(group).and_then(|state| state.held.as_ref()).filter(|_| self.revived);
         let contender = |(member, time, hops): &(MemberIndex, EditTime, u32)| {
             let values = self.canonical(*member, group).ok().flatten()?;
             Some(Contender { member: *member, values, time: *time, hops: *hops })
         };
-        held.into_iter().flat_map(|held| held.contenders.iter().filter_map(contender)).collect()
+        let mut kept: Vec<Contender> = held.into_iter().flat_map(|held| held.contenders.iter().filter_map(contender)).collect();
+        let is_sound = self.rules.validation.is_empty() && held.is_some_and(|held| !held.rejects);
+        match kept.len() {
+            1 if is_sound => return Ok(Settled::Agreed { winner: kept.remove(0), rule: Rule::Manual, losers: Vec::new() }),
+            2.. if is_sound => return self.contest(group, kept),
+            _ => {}
+        }
+        let winner = Contender { member: agreed.from, values: agreed.values, time: agreed.time, hops: agreed.hops };
+        kept.retain(|kept| !self.same(group, &kept.values, &winner.values));
+        Ok(Settled::Agreed { winner, rule: Rule::NoLongerInConflict, losers: kept })
     }
 
     /// Nobody has changed the group, but its mapping is another one now: what was decided last stands, as the member that it
