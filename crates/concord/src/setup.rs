@@ -75,6 +75,8 @@ pub fn open_store(folder: &Path) -> Result<Arc<SqliteStore>> {
 pub enum Keeping {
     /// They are kept in the store, which is ours to write.
     Renewed,
+    /// They are kept in the store of the folder, on which nothing runs: it is opened for that moment alone.
+    Briefly,
     /// They cannot be kept: nothing is renewed.
     Nothing,
 }
@@ -87,6 +89,17 @@ fn keeper(store: Arc<dyn Store>, folder: PathBuf) -> KeepSecret {
     })
 }
 
+/// Keeps renewed secrets, encrypted, in the store of a folder, which is opened each time.
+fn brief_keeper(folder: PathBuf) -> KeepSecret {
+    Arc::new(move |name: &str, value| {
+        let (folder, name) = (folder.clone(), name.to_owned());
+        Box::pin(async move {
+            let sealed = secrets::seal_for(&folder, &name, &value)?;
+            secrets::keep(&*open_store(&folder)?, &name, sealed).await
+        })
+    })
+}
+
 /// Opens every connection that the syncs use. Nothing is reached yet.
 pub async fn open_systems(
     config: &Config,
@@ -96,7 +109,11 @@ pub async fn open_systems(
 ) -> Result<Vec<(SystemName, Arc<dyn Connector>)>> {
     let installation = store.identity().await?.store;
     let kept = secrets::load(&*store, folder).await?;
-    let keep = (keeping == Keeping::Renewed).then(|| keeper(store, folder.to_path_buf()));
+    let keep = match keeping {
+        Keeping::Renewed => Some(keeper(store, folder.to_path_buf())),
+        Keeping::Briefly => Some(brief_keeper(folder.to_path_buf())),
+        Keeping::Nothing => None,
+    };
     let stored = |name: &str| Ok(kept.get(name).cloned());
     let mut systems = Vec::new();
     for (name, connection) in &config.connections {

@@ -1,6 +1,7 @@
 //! `concord check`: every mistake at once. Without `--connect` nothing but the files is touched.
 
 use super::Context;
+use crate::control::{self, Ask};
 use crate::exit::Exit;
 use crate::leftovers;
 use crate::setup;
@@ -49,14 +50,15 @@ pub async fn run(check: &Check, context: &Context) -> Result<Exit> {
 /// What the systems say, and how bad it is.
 async fn ask_systems(written: &setup::Written, context: &Context) -> Result<(Vec<Notice>, Exit)> {
     let folder = context.folder(Some(&written.config));
-    // Nothing is kept: numbers and layouts go to a store in memory, the installation's id and its secrets come from the
-    // real one, where there is one.
+    // Numbers and layouts go to a store in memory, the installation's id and its secrets come from the real one, where there
+    // is one. Only a secret that a system renews is kept there, unless a process runs that uses it.
     let scratch = SqliteStore::in_memory(&StoreOptions::default())?;
-    let kept: Arc<dyn Store> = match SqliteStore::open_read_only(&folder) {
-        Ok(store) => Arc::new(store),
-        Err(_) => Arc::new(SqliteStore::in_memory(&StoreOptions::default())?),
+    let (kept, keeping): (Arc<dyn Store>, setup::Keeping) = match SqliteStore::open_read_only(&folder) {
+        Ok(store) if control::ask(&folder, &Ask::Status).await?.is_none() => (Arc::new(store), setup::Keeping::Briefly),
+        Ok(store) => (Arc::new(store), setup::Keeping::Nothing),
+        Err(_) => (Arc::new(SqliteStore::in_memory(&StoreOptions::default())?), setup::Keeping::Nothing),
     };
-    let systems = setup::open_systems(&written.config, kept.clone(), &folder, setup::Keeping::Nothing).await?;
+    let systems = setup::open_systems(&written.config, Arc::clone(&kept), &folder, keeping).await?;
     let (mut notices, prepared) =
         tokio::join!(setup::ask_systems(&written.config, &systems), setup::prepare(written, &scratch, &systems));
     let known = leftovers::known(&written.config, &*kept, &systems).await;

@@ -118,6 +118,8 @@ fn after_a_person_has_consented_the_pair_runs_and_each_start_goes_on_with_the_ne
     let (exit, out, err) = consent(&world, &[]);
     assert_eq!(exit, 0, "{out}{err}");
     assert!(out.contains("crm_token") && !out.contains("5Aep") && !err.contains("5Aep"), "{out}{err}");
+    let checked = world.home.concord(&["check", "--connect", "FILE"]);
+    assert_eq!(checked.exit, 0, "{checked:?}");
     for lives in 1..=3 {
         let running = world.home.run(&world, &["--auto-approve"]);
         world.erp.psql(&format!("INSERT INTO accounts (account_name) VALUES ('row {lives}')"));
@@ -128,7 +130,7 @@ fn after_a_person_has_consented_the_pair_runs_and_each_start_goes_on_with_the_ne
     // Each life has shown a token that no life before it had: the successor was kept before it was used.
     let shown = shown(&world);
     let different: std::collections::BTreeSet<&String> = shown.iter().collect();
-    assert!(shown.len() >= 3 && different.len() == shown.len(), "{} logins, {} tokens", shown.len(), different.len());
+    assert!(shown.len() >= 4 && different.len() == shown.len(), "{} logins, {} tokens", shown.len(), different.len());
     let store =
         std::fs::read_dir(world.home.store()).unwrap().map(|entry| std::fs::read(entry.unwrap().path()).unwrap_or_default());
     let kept: Vec<u8> = store.flatten().collect();
