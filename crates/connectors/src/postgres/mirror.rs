@@ -1,5 +1,6 @@
 //! The target of mirror syncs: their progress in tables of ours, in the transaction of the data. A fence number makes sure
-//! that only who took a sync over last can still commit.
+//! that only who took a sync over last can still commit, and only behind what it committed before: its upper half rises
+//! with every taking over, its lower half with every commit, so that a server which lost commits in a crash is noticed.
 
 use super::client::{Lease, column};
 use super::freeze::is_binary_portable;
@@ -16,6 +17,7 @@ use futures_util::stream::BoxStream;
 use futures_util::{SinkExt, StreamExt};
 use std::collections::BTreeSet;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
 
 /// How sessions that mirror are set up: they wait longer than others, for they keep the order of all changes; small batches
 /// find their records by the key's index, whatever the server knows of the table yet; statements are planned once.
@@ -38,11 +40,23 @@ const MAKE: &str = "CREATE SCHEMA IF NOT EXISTS concord; \
         progress bytea, kept timestamptz NOT NULL DEFAULT now()); \
     CREATE TABLE IF NOT EXISTS concord.loaded (sync text, range int8, PRIMARY KEY (sync, range)); \
     COMMENT ON SCHEMA concord IS 'Progress of syncs, made by Concord: what has been carried into this database.'";
-const TAKE_OVER: &str = "INSERT INTO concord.mirrors AS m (sync, object, fence) VALUES ($1, $2, 1) \
-    ON CONFLICT (sync) DO UPDATE SET fence = m.fence + 1, object = excluded.object RETURNING fence, progress";
-/// Divides by zero, and so ends the transaction, where somebody else took the sync over. Commits are durable even where the
-/// database's default is otherwise: the source is told that it may forget.
-const KEEP: &str = "WITH kept AS (UPDATE concord.mirrors SET progress = $3, kept = now() WHERE sync = $1 AND fence = $2 RETURNING 1) \
+const TAKE_OVER: &str = "INSERT INTO concord.mirrors AS m (sync, object, fence) VALUES ($1, $2, 1::int8 << 32) \
+    ON CONFLICT (sync) DO UPDATE SET fence = ((m.fence >> 32) + 1) << 32, object = excluded.object RETURNING fence, progress";
+/// Makes a commit wait for the disk, as everything does whose progress is read or of which the source is told.
+const WAIT_FOR_DISK: &str = "SELECT CASE WHEN current_setting('synchronous_commit') = 'off' \
+    THEN pg_catalog.set_config('synchronous_commit', 'on', true) END";
+/// A transaction behind what was committed before: its own commit reaches the disk after all of that. It has to leave something in
+/// the log, or the server waits for nothing.
+const SETTLE: &str = "SELECT pg_catalog.pg_logical_emit_message(true, 'concord.settled', '')";
+/// Divides by zero where somebody else took the sync over, or the server has lost what we committed.
+const IS_THERE: &str = "SELECT 1 / count(*) FROM concord.mirrors WHERE sync = $1 AND fence >= $2 AND fence >> 32 = $2 >> 32";
+/// Divides by zero, and so ends the transaction, where somebody else took the sync over. The commit does not wait for the disk: the
+/// source keeps all of it until that is settled. Where others wait for what is committed (synchronous standbys), it does as they do.
+const WRITTEN: &str = "WITH kept AS (UPDATE concord.mirrors SET progress = $3, fence = fence + 1, kept = now() WHERE sync = $1 AND fence = $2 RETURNING 1) \
+    SELECT 1 / count(*), CASE WHEN current_setting('synchronous_standby_names') = '' \
+    THEN pg_catalog.set_config('synchronous_commit', 'off', true) END FROM kept";
+/// The same for progress by itself, which is durable at once.
+const KEEP: &str = "WITH kept AS (UPDATE concord.mirrors SET progress = $3, fence = fence + 1, kept = now() WHERE sync = $1 AND fence = $2 RETURNING 1) \
     SELECT 1 / count(*), CASE WHEN current_setting('synchronous_commit') = 'off' \
     THEN pg_catalog.set_config('synchronous_commit', 'on', true) END FROM kept";
 const LOADED: &str = "WITH ours AS (SELECT 1 FROM concord.mirrors WHERE sync = $1 AND fence = $2 FOR SHARE), \
@@ -87,7 +101,7 @@ pub async fn take_over(shared: &Arc<Shared>, sync: &str, object: &ObjectName) ->
     let table = shared.table_now(object).await?;
     let mut lease = shared.mirrors.lease().await?;
     // One at a time: whoever forgets the last sync drops the tables, and whoever takes one over needs them.
-    lease.execute(&format!("{BEGIN}; SELECT pg_catalog.pg_advisory_xact_lock({TABLES_LOCK})"), doing).await?;
+    lease.execute(&format!("{BEGIN}; {WAIT_FOR_DISK}; SELECT pg_catalog.pg_advisory_xact_lock({TABLES_LOCK})"), doing).await?;
     let there = lease.query_one("SELECT to_regclass('concord.loaded') IS NOT NULL", &[], doing).await?;
     if !column::<bool>(&there, 0)? {
         make_tables(&mut lease, doing).await?;
@@ -96,7 +110,7 @@ pub async fn take_over(shared: &Arc<Shared>, sync: &str, object: &ObjectName) ->
     let (fence, progress): (i64, Option<Vec<u8>>) = (column(&row, 0)?, column(&row, 1)?);
     lease.execute("COMMIT", doing).await?;
     lease.done();
-    let session = Session { shared: Arc::clone(shared), sync: sync.to_owned(), fence, table };
+    let session = Session { shared: Arc::clone(shared), sync: sync.to_owned(), fence: AtomicI64::new(fence), table };
     Ok(Taken { session: Arc::new(session), progress })
 }
 
@@ -157,7 +171,8 @@ async fn others_are_kept(lease: &mut Lease<'_>, doing: &str) -> Result<bool> {
 struct Session {
     shared: Arc<Shared>,
     sync: String,
-    fence: i64,
+    /// As our last commit has left it.
+    fence: AtomicI64,
     table: Arc<Table>,
 }
 
@@ -166,17 +181,26 @@ impl Session {
         format!("mirroring into {}", self.table.schema.object)
     }
 
+    fn fence(&self) -> i64 {
+        self.fence.load(Ordering::SeqCst)
+    }
+
+    /// A commit that has raised the fence stands.
+    fn raised(&self) {
+        self.fence.fetch_add(1, Ordering::SeqCst);
+    }
+
     /// A refusal of the fence is not one of a record.
     fn fenced(error: Error) -> Error {
         match error.message.contains("SQLSTATE 22012") {
-            true => Error::new(Code::Busy, "another process has taken the sync over"),
+            true => Error::new(Code::Busy, "another process has taken the sync over, or the server has lost commits in a crash"),
             false => error,
         }
     }
 
     async fn mark_loaded(&self, lease: &mut Lease<'_>, range: u32) -> Result<()> {
         let (range, doing) = (i64::from(range), self.doing());
-        lease.query(LOADED, &[&self.sync, &self.fence, &range], &doing).await.map_err(Session::fenced)?;
+        lease.query(LOADED, &[&self.sync, &self.fence(), &range], &doing).await.map_err(Session::fenced)?;
         lease.execute("COMMIT", &doing).await
     }
 }
@@ -203,11 +227,12 @@ impl MirrorSession for Session {
         let doing = self.doing();
         let mut lease = self.shared.mirrors.lease().await?;
         lease.execute(BEGIN, &doing).await?;
-        lease.query(KEEP, &[&self.sync, &self.fence, &progress], &doing).await.map_err(Session::fenced)?;
+        lease.query(KEEP, &[&self.sync, &self.fence(), &progress], &doing).await.map_err(Session::fenced)?;
         if anew {
             lease.query("DELETE FROM concord.loaded WHERE sync = $1", &[&self.sync], &doing).await?;
         }
         lease.execute("COMMIT", &doing).await?;
+        self.raised();
         lease.done();
         Ok(())
     }
@@ -216,11 +241,13 @@ impl MirrorSession for Session {
         let doing = self.doing();
         let (steps, mut refused) = sayable(&self.table, steps);
         let planned = statements(&self.table, &steps)?;
-        let keep: [&(dyn tokio_postgres::types::ToSql + Sync); 3] = [&self.sync, &self.fence, &progress];
+        let fence = self.fence();
+        let keep: [&(dyn tokio_postgres::types::ToSql + Sync); 3] = [&self.sync, &fence, &progress];
         if refused.is_empty() && need_no_answer(&planned) {
             let mut lease = self.shared.mirrors.lease().await?;
-            match in_one_go(&mut lease, BEGIN, &planned, (KEEP, &keep), &doing).await {
+            match in_one_go(&mut lease, BEGIN, &planned, (WRITTEN, &keep), &doing).await {
                 Ok(()) => {
+                    self.raised();
                     lease.done();
                     return Ok(());
                 }
@@ -239,8 +266,20 @@ impl MirrorSession for Session {
         if !refused.is_empty() {
             helper.refused(refused).await?;
         }
-        lease.query(KEEP, &keep, &doing).await.map_err(Session::fenced)?;
+        lease.query(WRITTEN, &keep, &doing).await.map_err(Session::fenced)?;
         lease.execute("COMMIT", &doing).await?;
+        self.raised();
+        lease.done();
+        Ok(())
+    }
+
+    async fn settle(&self) -> Result<()> {
+        let (fence, doing) = (self.fence(), self.doing());
+        let mut lease = self.shared.mirrors.lease().await?;
+        lease.execute(&format!("{BEGIN}; {WAIT_FOR_DISK}"), &doing).await?;
+        // In the session that reaches the disk: a server that crashed since ends it, one that crashed before has less.
+        lease.query(IS_THERE, &[&self.sync, &fence], &doing).await.map_err(Session::fenced)?;
+        lease.execute(&format!("{SETTLE}; COMMIT"), &doing).await?;
         lease.done();
         Ok(())
     }

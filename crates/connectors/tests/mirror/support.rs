@@ -59,7 +59,18 @@ impl World {
 
     pub async fn of(left_table: &str, right_table: &str, filled: &str, fields: &[&str]) -> World {
         let server = Server::shared();
-        let (left, right) = (server.database(), server.database());
+        World::between(server.database(), server.database(), left_table, right_table, filled, fields).await
+    }
+
+    /// The same in databases that the story has made.
+    pub async fn between(
+        left: Database,
+        right: Database,
+        left_table: &str,
+        right_table: &str,
+        filled: &str,
+        fields: &[&str],
+    ) -> World {
         left.psql(&format!("{left_table}; {filled}"));
         right.psql(right_table);
         let folder = tempfile::tempdir().unwrap();

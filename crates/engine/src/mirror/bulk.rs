@@ -3,6 +3,8 @@
 //! a connector that has neither runs every sync in reconcile mode.
 //!
 //! **Exactly once.** Whatever a session writes and the progress that it is told to keep take effect together or not at all.
+//! **Durable.** What `write` did may go with a crash of the target, progress and all, until `settle` says that it is safe; what
+//! `keep` and the loads did is safe at once. The source is told only what is safe.
 //! **One writer.** Taking a sync over ends what an earlier session could still do: its transactions stand before the
 //! progress is read, or never will. **Order.** Steps take effect as if one after the other in the order given.
 
@@ -100,7 +102,10 @@ pub trait MirrorSession: Send + Sync {
     /// Keeps the progress; `anew`: no range is loaded.
     async fn keep(&self, progress: &[u8], anew: bool) -> Result<()>;
 
-    /// Carries steps out, and keeps the progress.
+    /// Makes safe what was written until now. May be called while something is being written.
+    async fn settle(&self) -> Result<()>;
+
+    /// Carries steps out, and keeps the progress. It can be seen when this answers, and is safe when it is settled.
     async fn write(&self, steps: &[Step], progress: &[u8], helper: &dyn Helper) -> Result<()>;
 
     /// Whether records of the source's bulk format can be taken as they are: these fields of ours, in this order, whose types

@@ -165,6 +165,7 @@ impl Mirror {
                     None => self.read_whole(keys, false).await?,
                 };
                 work.session.write(&steps, &work.progress.encode(), self).await.map_err(self.of(TARGET))?;
+                work.session.settle().await.map_err(self.of(TARGET))?;
                 self.desk.carried_but_refused(&self.source_keys(&steps)).await?;
             }
         }

@@ -14,6 +14,7 @@ mod load;
 mod people;
 mod progress;
 mod run;
+mod settle;
 mod stream;
 mod sweep;
 mod verify;

@@ -393,6 +393,7 @@ impl Mirror {
         let steps = self.read_whole(std::slice::from_ref(key), true).await?;
         let anyway = Refusing(self);
         work.session.write(&steps, &work.progress.encode(), &anyway).await.map_err(self.of(TARGET))?;
+        work.session.settle().await.map_err(self.of(TARGET))?;
         self.desk.carried(std::iter::once(key), "carried over").await?;
         // What it had, another may have waited for.
         self.place_those_in_the_way(&work, None).await

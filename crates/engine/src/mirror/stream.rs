@@ -7,6 +7,7 @@ use super::bulk::{Frozen, Range};
 use super::carry::{Carried, SOURCE, TARGET};
 use super::people::Verdict;
 use super::run::{Mirror, Work};
+use super::settle::Settling;
 use super::view::Stage;
 use crate::capture::drift;
 use crate::change::{EditTime, Image, Observation, Position, Version};
@@ -99,10 +100,20 @@ impl Mirror {
         };
         let mut gathered = Gathered::default();
         let mut kept = tokio::time::Instant::now();
+        let mut settling = Settling::new(&work.session);
         loop {
             if gathered.is_empty() {
-                let batch = changes.next(LIMITS).await.map_err(self.of(SOURCE))?;
+                let batch = loop {
+                    tokio::select! {
+                        biased;
+                        batch = changes.next(LIMITS) => break batch.map_err(self.of(SOURCE))?,
+                        safe = settling.safe() => self.safe(work, safe).await?,
+                    }
+                };
                 let quiet = batch.events.is_empty();
+                if quiet {
+                    settling.begin();
+                }
                 self.take(work, batch, &mut gathered, drain);
                 if drain.is_none() && (!quiet || gathered.is_empty()) {
                     self.shown.lock().level = quiet && gathered.is_empty() && goal.is_none();
@@ -111,7 +122,7 @@ impl Mirror {
             let ready = std::mem::take(&mut gathered);
             let passed = ready.position.clone();
             if !ready.is_empty() {
-                let end = self.carry_out(work, ready, &mut gathered, changes.as_mut(), drain).await?;
+                let end = self.carry_out(work, ready, &mut gathered, changes.as_mut(), drain, &mut settling).await?;
                 kept = tokio::time::Instant::now();
                 match end {
                     None => {}
@@ -127,6 +138,7 @@ impl Mirror {
                 self.leave_view(work);
                 if kept.elapsed() >= IDLE_KEEP_INTERVAL {
                     self.keep_position(work).await?;
+                    settling.is_safe();
                     kept = tokio::time::Instant::now();
                 }
             }
@@ -147,8 +159,15 @@ impl Mirror {
 
     async fn keep_position(&self, work: &Work) -> Result<()> {
         work.session.keep(&work.progress.encode(), false).await.map_err(self.of(TARGET))?;
-        let acknowledged = self.source.acknowledge(&work.feed.name, &work.progress.position).await;
-        acknowledged.map_err(self.of(SOURCE))
+        self.safe(work, Ok(work.progress.position.clone())).await
+    }
+
+    /// Everything up to a place is safe in the target: the source may forget it (invariant 1).
+    async fn safe(&self, work: &Work, upto: Result<Position>) -> Result<()> {
+        let upto = upto.map_err(self.of(TARGET))?;
+        self.source.acknowledge(&work.feed.name, &upto).await.map_err(self.of(SOURCE))?;
+        failpoint::pass("mirror_acknowledged");
+        Ok(())
     }
 
     /// The view is behind us: what the feed tells from here on is not in it.
@@ -168,6 +187,7 @@ impl Mirror {
         next: &mut Gathered,
         changes: &mut dyn Changes,
         drain: Drain<'_>,
+        settling: &mut Settling,
     ) -> Result<Option<End>> {
         if !ready.unseen.is_empty() {
             // As they are now, which is behind everything that is ready.
@@ -196,6 +216,7 @@ impl Mirror {
                         written.map_err(self.of(TARGET))?;
                         break;
                     }
+                    safe = settling.safe() => self.safe(work, safe).await?,
                     batch = changes.next(LIMITS), if next.has_room() => {
                         self.take(work, batch.map_err(self.of(SOURCE))?, next, drain);
                     }
@@ -203,8 +224,7 @@ impl Mirror {
             }
         }
         failpoint::pass("mirror_written");
-        self.source.acknowledge(&work.feed.name, &work.progress.position).await.map_err(self.of(SOURCE))?;
-        failpoint::pass("mirror_acknowledged");
+        settling.wrote(work.progress.position.clone());
         self.shown.written(self.now(), &ready.times);
         if self.desk.has_refused() {
             let whole: Vec<Step> = ready.steps.iter().filter(|step| step.is_whole()).cloned().collect();

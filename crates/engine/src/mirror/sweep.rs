@@ -53,6 +53,7 @@ impl Mirror {
             count = count.saturating_add(u64::try_from(steps.len()).unwrap_or(0));
             if remove && !steps.is_empty() {
                 work.session.write(&steps, &work.progress.encode(), self).await.map_err(self.of(TARGET))?;
+                work.session.settle().await.map_err(self.of(TARGET))?;
             }
             match chunk.next {
                 Some(next) => cursor = next,

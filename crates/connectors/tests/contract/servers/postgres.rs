@@ -152,6 +152,15 @@ impl Server {
         self.wait_until_ready();
     }
 
+    /// Ends the server as a power cut would, and starts it again: what it had not written down is gone.
+    pub fn crash(&self) {
+        self.control(&["stop", "-m", "immediate", "-w"]);
+        self.restarted.store(true, Ordering::SeqCst);
+        let log = self.directory.path().join("log.again").display().to_string();
+        self.control(&["start", "-w", "-l", &log]);
+        self.wait_until_ready();
+    }
+
     fn control(&self, arguments: &[&str]) {
         let mut command = as_server(&binaries().join("pg_ctl"));
         let done = command.args(arguments).arg("-D").arg(self.directory.path().join("data")).stdout(Stdio::null()).status();
