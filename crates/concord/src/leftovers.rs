@@ -19,7 +19,12 @@ pub async fn known(config: &Config, store: &dyn Store, systems: &[(SystemName, A
     for sync in &config.syncs {
         // A store that may only be read has no number for a sync that never ran, and that has made nothing.
         let Ok(id) = store.sync_id(sync.name.as_str()).await else { continue };
-        let own = |(_, connector): &(SystemName, Arc<dyn Connector>)| connector.for_one_sync(&mirror::feed_of(id))?.own_feed();
+        // A sync that has another source now has left the feed of its old one behind.
+        let source = sync.pair().map(|(source, _)| &source.system);
+        let own = |(name, connector): &(SystemName, Arc<dyn Connector>)| {
+            let is_source = source.is_none_or(|source| source == name);
+            connector.for_one_sync(&mirror::feed_of(id)).filter(|_| is_source)?.own_feed()
+        };
         known.extend(systems.iter().filter_map(own));
     }
     known

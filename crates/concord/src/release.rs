@@ -14,12 +14,14 @@ use concord_engine::store::{Store, Transaction};
 use std::sync::Arc;
 
 /// Removes slots, publications, triggers and tables of ours from these systems. A system that cannot be reached is
-/// named, and hinders no other.
+/// named, and hinders no other. What was made for syncs that this configuration does not have is left where it is, for another
+/// one of the same store may have them, unless leftovers are asked for.
 pub async fn release(
     written: &Written,
     store: &dyn Store,
     systems: &[(SystemName, Arc<dyn Connector>)],
     asked: &[SystemName],
+    with_leftovers: bool,
 ) -> Result<Released> {
     let mut done = Vec::new();
     let mut failed = Vec::new();
@@ -31,8 +33,8 @@ pub async fn release(
         objects.sort();
         objects.dedup();
         let released = async {
-            let_go(written, store, name, connector, &objects).await?;
-            remove_leftovers(connector, &known).await
+            let_go(written, store, name, connector, &objects, with_leftovers).await?;
+            if with_leftovers { remove_leftovers(connector, &known).await } else { Ok(Vec::new()) }
         };
         match released.await {
             Ok(removed) => {
@@ -63,18 +65,23 @@ async fn let_go(
     name: &SystemName,
     connector: &Arc<dyn Connector>,
     objects: &[ObjectName],
+    with_leftovers: bool,
 ) -> Result<()> {
+    let (mut own, mut others) = (Vec::new(), Vec::new());
     for sync in &written.config.syncs {
-        let Some((source, _)) = sync.pair() else { continue };
+        let Some((source, target)) = sync.pair() else { continue };
         let id = store.sync_id(sync.name.as_str()).await?;
+        let of = if target.system == *name { &mut own } else { &mut others };
+        of.push(mirror::name_of(store, id).await?);
         if let Some(own) = connector.for_one_sync(&mirror::feed_of(id)).filter(|_| source.system == *name) {
             own.release(&[source.object_name()]).await?;
         }
     }
     if let Some(target) = connector.mirror_target() {
-        // Also those that the configuration has no more.
         for sync in target.kept(&mirror::names_of_all(store).await?).await? {
-            target.forget(&sync).await?;
+            if own.contains(&sync) || (with_leftovers && !others.contains(&sync)) {
+                target.forget(&sync).await?;
+            }
         }
     }
     connector.release(objects).await

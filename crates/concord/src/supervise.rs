@@ -157,7 +157,7 @@ async fn let_go(supervision: &mut Supervision, asked: Release) -> Result<Prepare
     let folder = supervision.folder.clone();
     let store = Arc::clone(&supervision.store);
     let open = setup::open_systems(&supervision.written.config, store.clone(), &folder, setup::Keeping::Renewed).await?;
-    let released = release::release(&supervision.written, &*store, &open, &asked.systems).await;
+    let released = release::release(&supervision.written, &*store, &open, &asked.systems, asked.leftovers).await;
     supervision.written.config.syncs.retain(|sync| !sync.systems().iter().any(|system| asked.systems.contains(system)));
     // Whoever asked may have gone; what was asked is done all the same.
     let _ = asked.answer.send(released);

@@ -158,7 +158,7 @@ codes! {
     /// The feed cannot be resumed, for the system was put back to an earlier state: restored, or promoted without its last changes.
     FeedRewound = 2016, Stop, "Look whether the restore is meant. Then have both sides read again (`concord verify --repair`): what is lost is counted first, and where it is much you are asked which side is right.";
     /// A feed in a system belongs to no sync of the configuration, and may hold back the system's log.
-    FeedLeftOver = 2017, Stop, "If the sync was renamed, give it its old name back. Else remove the feed with the statement named, or with `concord release`, before the system's disk is full.";
+    FeedLeftOver = 2017, Stop, "If the sync was renamed, give it its old name back. Else remove the feed with the statement named, or with `concord release --leftovers`, before the system's disk is full.";
 
     // 21xx: database servers.
     /// The server refused a statement for a reason that has no code of its own.

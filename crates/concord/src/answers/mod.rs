@@ -42,6 +42,8 @@ pub struct Running {
 pub struct Release {
     /// The systems.
     pub systems: Vec<SystemName>,
+    /// Also what was made there for other syncs.
+    pub leftovers: bool,
     /// Where the answer goes.
     pub answer: oneshot::Sender<Result<Released>>,
 }
@@ -75,18 +77,18 @@ impl Answerer {
                 plain(&Said { said: format!("kept: write {{\"secret\": \"{name}\"}} where it is needed") })
             }
             Ask::Verify { sync, repair } => plain(&verified::while_running(self, sync.as_deref(), repair).await?),
-            Ask::Release { systems } => plain(&self.release(systems).await?),
+            Ask::Release { systems, leftovers } => plain(&self.release(systems, leftovers).await?),
         }
     }
 
-    async fn release(&self, systems: Vec<String>) -> Result<Released> {
+    async fn release(&self, systems: Vec<String>, leftovers: bool) -> Result<Released> {
         let Some(running) = &self.running else {
             return Err(Error::new(Code::ControlFailed, "the process is starting and takes no requests yet; try again"));
         };
         let (answer, answered) = oneshot::channel();
         let systems = systems.into_iter().map(SystemName::from).collect();
         let gone = || Error::new(Code::ControlFailed, "the process is stopping and takes no requests");
-        running.releases.send(Release { systems, answer }).await.map_err(|_| gone())?;
+        running.releases.send(Release { systems, leftovers, answer }).await.map_err(|_| gone())?;
         answered.await.map_err(|_| gone())?
     }
 

@@ -6,7 +6,7 @@ use super::Context;
 use crate::control::{self, Ask};
 use crate::exit::Exit;
 use crate::redirect::{self, Door};
-use crate::terminal::{Notice, Style};
+use crate::terminal::Style;
 use crate::{secrets, setup};
 use clap::Args;
 use concord_connectors::consent::{Consent, Granted};
@@ -66,11 +66,12 @@ pub async fn run(connect: &Connect, context: &Context) -> Result<Exit> {
     let (granted, runs) = door
         .answer(Duration::from_secs(connect.timeout), async |query| {
             let granted = consent.answered(&query).await?;
+            is_of_the_org(name, connection.credentials.instance_url.as_deref(), granted.instance_url.as_deref())?;
             let runs = keep(&folder, &consent.keep_as, &granted.refresh_token).await?;
             Ok((granted, runs))
         })
         .await?;
-    tell(name, connection, &consent.keep_as, &granted, runs, context);
+    tell(name, &consent.keep_as, &granted, runs, context);
     Ok(Exit::Fine)
 }
 
@@ -107,6 +108,18 @@ async fn is_ready_to_keep(folder: &Path, name: &str) -> Result<()> {
     Ok(())
 }
 
+/// A browser that is signed in elsewhere consents there: what would come of it is records made and changed in the wrong place.
+fn is_of_the_org(name: &SystemName, configured: Option<&str>, given: Option<&str>) -> Result<()> {
+    let configured = configured.map(|url| url.trim().trim_end_matches('/'));
+    match given.map(|url| url.trim_end_matches('/')).zip(configured).filter(|(given, here)| !given.eq_ignore_ascii_case(here)) {
+        Some((given, configured)) => {
+            let message = format!("the person consented for {given}, and the configuration names {configured}: nothing was kept");
+            Err(Error::new(Code::ConfigContradiction, message).at(name.to_string()))
+        }
+        None => Ok(()),
+    }
+}
+
 /// Keeps the token; says whether a process runs, which has an older one in mind.
 async fn keep(folder: &Path, name: &str, token: &SecretText) -> Result<bool> {
     let sealed = secrets::seal_for(folder, name, token)?;
@@ -118,20 +131,11 @@ async fn keep(folder: &Path, name: &str, token: &SecretText) -> Result<bool> {
     Ok(false)
 }
 
-fn tell(name: &SystemName, connection: &Connection, kept_as: &str, granted: &Granted, runs: bool, context: &Context) {
-    let mut notices = Vec::new();
-    let configured = connection.credentials.instance_url.as_deref().map(|url| url.trim().trim_end_matches('/'));
-    let given = granted.instance_url.as_deref();
-    if let Some((given, configured)) = given.zip(configured).filter(|(given, here)| !given.eq_ignore_ascii_case(here)) {
-        let message = format!("the person consented for {given}, and the configuration names {configured}");
-        let notice = Notice::of(&Error::new(Code::ConfigContradiction, message).at(name.to_string()));
-        notices.push(Notice { severity: "warning", ..notice });
-    }
-    context.complain_all(&notices);
+fn tell(name: &SystemName, kept_as: &str, granted: &Granted, runs: bool, context: &Context) {
     if context.terminal.json {
         context.terminal.document(&serde_json::json!({
             "connected": name.as_str(), "kept_as": kept_as, "instance_url": granted.instance_url, "user": granted.user,
-            "restart": runs, "findings": notices,
+            "restart": runs,
         }));
         return;
     }
@@ -140,5 +144,21 @@ fn tell(name: &SystemName, connection: &Connection, kept_as: &str, granted: &Gra
     context.terminal.line(&format!("{connected}: {name}{by}; the consent is kept, encrypted, as `{kept_as}`"));
     if runs {
         context.terminal.line("restart `concord run`: the one that runs still uses what it began with");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_consent_of_another_org_is_not_kept() {
+        let of = |configured, given| is_of_the_org(&"crm".into(), configured, given);
+        let here = Some("https://acme.my.salesforce.com/");
+        assert!(of(here, Some("https://ACME.my.salesforce.com")).is_ok());
+        assert!(of(here, None).is_ok() && of(None, Some("https://acme.my.salesforce.com")).is_ok());
+        let error = of(here, Some("https://acme--test.sandbox.my.salesforce.com")).unwrap_err();
+        assert_eq!(error.code, Code::ConfigContradiction);
+        assert!(error.message.contains("sandbox") && error.message.contains("nothing was kept"), "{error}");
     }
 }

@@ -21,6 +21,9 @@ pub struct Release {
     /// Files, or folders of files; several merge in the order given.
     #[arg(required = true, value_name = "FILE")]
     files: Vec<PathBuf>,
+    /// Also remove what was made for syncs that these files do not have. Give every file that shares the store.
+    #[arg(long)]
+    leftovers: bool,
 }
 
 /// Runs the command.
@@ -31,14 +34,14 @@ pub async fn run(release: &Release, context: &Context) -> Result<Exit> {
     asked.sort();
     asked.dedup();
     let systems = asked.iter().map(ToString::to_string).collect();
-    let released: Released = match control::ask(&folder, &Ask::Release { systems }).await? {
+    let released: Released = match control::ask(&folder, &Ask::Release { systems, leftovers: release.leftovers }).await? {
         Some(answer) => serde_json::from_value(answer).map_err(|error| {
             Error::new(Code::ControlFailed, "the running process gave an answer that cannot be read").because(error)
         })?,
         None => {
             let store = setup::open_store(&folder)?;
             let open = setup::open_systems(&written.config, store.clone(), &folder, setup::Keeping::Renewed).await?;
-            release::release(&written, &*store, &open, &asked).await?
+            release::release(&written, &*store, &open, &asked, release.leftovers).await?
         }
     };
     Ok(tell(&released, context))

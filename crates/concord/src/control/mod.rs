@@ -92,6 +92,9 @@ pub enum Ask {
     Release {
         /// The systems.
         systems: Vec<String>,
+        /// Also what was made there for syncs that the process does not run.
+        #[serde(default)]
+        leftovers: bool,
     },
 }
 

@@ -149,6 +149,10 @@ impl Changes for SalesforceChanges {
             match tokio::time::timeout_at(until, self.subscription.receive(&self.ahead)).await {
                 Ok(received) => {
                     received?;
+                    // Begun by long polling, which tells no place before the first event, and opened again by gRPC: without a
+                    // place that begins at the end of the topic.
+                    self.unplaced |=
+                        self.ahead.replay.is_empty() && self.subscription.is_open() && !self.subscription.is_polled();
                     self.shared.lives(&self.feed, true);
                 }
                 Err(_) if Instant::now() < deadline => {}

@@ -105,7 +105,8 @@ impl Core {
             let said = || image.iter().filter(|(_, value)| !value.is_null());
             let kept = said().filter(|(field, value)| shown.get(field.as_str()).is_some_and(|shown| shown.equivalent(value)));
             // A trigger, or a user since, may have made something else of a part of it.
-            let same = kept.count().saturating_mul(2) >= said().count();
+            let kept = kept.count();
+            let same = kept > 0 && kept.saturating_mul(2) >= said().count();
             let known = link.sides.iter().enumerate().find_map(|(other, side)| Some((other, side.key.clone()?)));
             if same && known.is_some() {
                 return Ok(known);

@@ -324,21 +324,34 @@ impl Work<'_> {
     /// Those whose values contended have lost the record. What was agreed stands; but where a person wants the record back that a
     /// delete took away everywhere, so does what was edited before, unless nobody has looked whether it is sound.
     fn settle_for_the_gone(&self, group: GroupIndex, agreed: Agreed) -> Result<Settled, Need> {
+        let mut kept = self.kept_by_the_gone(group);
+        if let Some(settled) = self.settle_kept(group, kept.clone()) {
+            return settled;
+        }
+        let winner = Contender { member: agreed.from, values: agreed.values, time: agreed.time, hops: agreed.hops };
+        kept.retain(|kept| !self.same(group, &kept.values, &winner.values));
+        Ok(Settled::Agreed { winner, rule: Rule::NoLongerInConflict, losers: kept })
+    }
+
+    /// The values that contended, as the members showed them that have lost the record; none unless it is to live on.
+    fn kept_by_the_gone(&self, group: GroupIndex) -> Vec<Contender> {
         let held = self.before.groups.get(group).and_then(|state| state.held.as_ref()).filter(|_| self.revived);
         let contender = |(member, time, hops): &(MemberIndex, EditTime, u32)| {
             let values = self.canonical(*member, group).ok().flatten()?;
             Some(Contender { member: *member, values, time: *time, hops: *hops })
         };
-        let mut kept: Vec<Contender> = held.into_iter().flat_map(|held| held.contenders.iter().filter_map(contender)).collect();
+        held.into_iter().flat_map(|held| held.contenders.iter().filter_map(contender)).collect()
+    }
+
+    /// What such values come to, where it is known that they are sound.
+    fn settle_kept(&self, group: GroupIndex, mut kept: Vec<Contender>) -> Option<Result<Settled, Need>> {
+        let held = self.before.groups.get(group).and_then(|state| state.held.as_ref());
         let is_sound = self.rules.validation.is_empty() && held.is_some_and(|held| !held.rejects);
         match kept.len() {
-            1 if is_sound => return Ok(Settled::Agreed { winner: kept.remove(0), rule: Rule::Manual, losers: Vec::new() }),
-            2.. if is_sound => return self.contest(group, kept),
-            _ => {}
+            1 if is_sound => Some(Ok(Settled::Agreed { winner: kept.remove(0), rule: Rule::Manual, losers: Vec::new() })),
+            2.. if is_sound => Some(self.contest(group, kept)),
+            _ => None,
         }
-        let winner = Contender { member: agreed.from, values: agreed.values, time: agreed.time, hops: agreed.hops };
-        kept.retain(|kept| !self.same(group, &kept.values, &winner.values));
-        Ok(Settled::Agreed { winner, rule: Rule::NoLongerInConflict, losers: kept })
     }
 
     /// Nobody has changed the group, but its mapping is another one now: what was decided last stands, as the member that it
@@ -429,7 +442,9 @@ impl Work<'_> {
     /// Nothing was ever agreed about the group: equal values are it; a value beats null; the rest is by authority.
     fn settle_first(&self, group: GroupIndex, mut contenders: Vec<Contender>) -> Result<Settled, Need> {
         if contenders.is_empty() {
-            return Ok(if self.contenders_are_gone(group) { Settled::Freed } else { Settled::Unchanged });
+            let kept =
+                if self.contenders_are_gone(group) { self.kept_by_the_gone(group) } else { return Ok(Settled::Unchanged) };
+            return self.settle_kept(group, kept).unwrap_or(Ok(Settled::Freed));
         }
         let is_null = |contender: &Contender| contender.values.iter().all(|value| matches!(value, Value::Null));
         if contenders.iter().any(|contender| !is_null(contender)) {

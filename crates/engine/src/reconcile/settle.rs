@@ -123,18 +123,19 @@ fn owe_what_was_decided_since(rules: &SyncRules, before: &Link, after: &mut Link
     for (group, state) in after.groups.iter_mut().enumerate() {
         let Some(agreed) = state.agreed.as_mut().filter(|agreed| !agreed.rule.is_left()) else { continue };
         let since = agreed.decision > written.planned;
-        let mut fields = rules.group_fields(group).iter().filter_map(|&field| rules.at(member, field));
-        let carried = fields.all(|at| !at.inward || !at.updatable || set.has(at.name.as_str()));
+        let fields = || rules.group_fields(group).iter().filter_map(|&field| rules.at(member, field));
+        let carried = fields().all(|at| !at.inward || !at.updatable || set.has(at.name.as_str()));
+        let touched = fields().any(|at| set.has(at.name.as_str()));
         let owes = owed.owes.contains(&group);
         // A debt of which the write did not carry everything can have come up since, though the value is an old one (an edit
         // against the flow). What the member shows already is not written again.
-        let due = since || (owes && !carried);
+        let due = if touched { since || (owes && !carried) } else { owes };
         if due {
             if !side.owes.contains(&group) {
                 side.owes.push(group);
                 side.owes.sort_unstable();
             }
-            if since && agreed.from == member {
+            if since && touched && agreed.from == member {
                 // It does not show what it is the source of.
                 agreed.from = NO_LONGER_SHOWN;
             }
