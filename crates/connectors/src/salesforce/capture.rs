@@ -62,6 +62,8 @@ pub(super) struct SalesforceChanges {
     sweep: Option<(Sweep, Place)>,
     /// Whether the topic's end must be found first: then what was touched meanwhile is swept.
     unplaced: bool,
+    /// Whether the stream was last open by long polling.
+    was_polled: bool,
     schemas: HashMap<String, Arc<EventSchema>>,
     last_schema: Option<String>,
     /// Records of pieces that were handed out since the last place.
@@ -84,7 +86,8 @@ pub(super) async fn open(
     shared.lives(&feed, true);
     shared.forget_announced(&object);
     // By long polling a stream has begun for certain when it is open.
-    let unplaced = starts_nowhere && !subscription.is_polled();
+    let was_polled = subscription.is_polled();
+    let unplaced = starts_nowhere && !was_polled;
     let mut changes = SalesforceChanges {
         sweep: starts_nowhere.then(|| (since_the_beginning(&place), place.clone())),
         ahead: place.clone(),
@@ -95,6 +98,7 @@ pub(super) async fn open(
         pieces: VecDeque::new(),
         place,
         unplaced,
+        was_polled,
         schemas: HashMap::new(),
         last_schema: None,
         since_place: Vec::new(),
@@ -149,10 +153,7 @@ impl Changes for SalesforceChanges {
             match tokio::time::timeout_at(until, self.subscription.receive(&self.ahead)).await {
                 Ok(received) => {
                     received?;
-                    // Begun by long polling, which tells no place before the first event, and opened again by gRPC: without a
-                    // place that begins at the end of the topic.
-                    self.unplaced |=
-                        self.ahead.replay.is_empty() && self.subscription.is_open() && !self.subscription.is_polled();
+                    self.follow_the_way();
                     self.shared.lives(&self.feed, true);
                 }
                 Err(_) if Instant::now() < deadline => {}
@@ -163,6 +164,17 @@ impl Changes for SalesforceChanges {
 }
 
 impl SalesforceChanges {
+    /// Begun by long polling, which tells no place before the first event, and opened again by gRPC: without a place that
+    /// begins at the end of the topic.
+    fn follow_the_way(&mut self) {
+        if !self.subscription.is_open() {
+            return;
+        }
+        let is_polled = self.subscription.is_polled();
+        self.unplaced |= self.was_polled && !is_polled && self.ahead.replay.is_empty();
+        self.was_polled = is_polled;
+    }
+
     /// Turns what has come into pieces, up to about so many.
     async fn fill(&mut self, wanted: usize) -> Result<()> {
         while self.pieces.len() < wanted {
