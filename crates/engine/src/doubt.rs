@@ -371,7 +371,7 @@ impl Core {
         let gives_key = !key.is_empty() && key.iter().all(|field| image.has(field.as_str()));
         if gives_key || !absent_by.is_empty() {
             if let Some(of) = self.rules(sync).map(|rules| rules.id) {
-                self.note_sent((of, member, link), image)?;
+                self.sent.note((of, member, link), image, &mut self.transaction)?;
             }
             self.want_match(sync, member, link);
             self.try_again(desk, sync, member, link, None);
@@ -383,7 +383,7 @@ impl Core {
             "it cannot be told whether the record was made: no feed tells of it, and no match field would find it",
         );
         self.block(sync, &mut doubted, member, &error);
-        self.note_unproven((doubted.sync, member, link), image)?;
+        self.unproven.note((doubted.sync, member, link), image, &mut self.transaction)?;
         desk.save(doubted);
         desk.touch(link);
         Ok(())

@@ -3,6 +3,7 @@
 //! sync and also sees reservations, so that two records with one match value never become two pairs.
 
 mod bind;
+mod creates;
 mod ours;
 mod search;
 mod sent;
@@ -12,10 +13,9 @@ mod unproven;
 mod values;
 
 pub(crate) use bind::Join;
+pub(crate) use creates::Creates;
 pub(crate) use search::{Candidates, FIND_LIMIT, Find};
-pub(crate) use sent::Sent;
 pub(crate) use unheard::Unheard;
-pub(crate) use unproven::Unproven;
 pub(crate) use values::link_match_value;
 
 use crate::change::Version;

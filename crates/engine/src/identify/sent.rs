@@ -2,48 +2,13 @@
 //! and meet their own records. Such a record shows what we said at the time, which is nobody's edit: taken for a stranger's,
 //! it would contend with what has been edited elsewhere since (invariant 3).
 
-use crate::error::{Code, Error, Result};
-use crate::link::{Cells, Link, LinkId, MemberIndex, Pending, Shown, Standing, SyncId};
+use crate::link::{Cells, Link, MemberIndex, Pending, Shown, Standing};
 use crate::record::Record;
 use crate::rules::SyncRules;
 use crate::runtime::core::Core;
 use std::borrow::Cow;
-use std::collections::BTreeMap;
-
-/// Settings of this prefix hold what one such create gave each.
-const PREFIX: &str = "sent/";
-
-/// What such creates gave, by link and member.
-pub(crate) type Sent = BTreeMap<(SyncId, MemberIndex, LinkId), Record>;
-
-fn setting((sync, member, link): (SyncId, MemberIndex, LinkId)) -> String {
-    format!("{PREFIX}{}/{member}/{}", sync.0, link.0)
-}
 
 impl Core {
-    /// Remembers what a create gave until its record is known.
-    pub(crate) fn note_sent(&mut self, create: (SyncId, MemberIndex, LinkId), image: &Record) -> Result<()> {
-        let bytes = postcard::to_stdvec(image)
-            .map_err(|error| Error::new(Code::Internal, "what a create gave cannot be kept").because(error))?;
-        self.transaction.settings.push((setting(create), Some(bytes)));
-        self.sent.insert(create, image.clone());
-        Ok(())
-    }
-
-    /// Those that an earlier run came to.
-    pub(crate) async fn restore_sent(&mut self) -> Result<()> {
-        for (name, bytes) in self.store.settings(PREFIX).await? {
-            let numbers: Vec<u64> =
-                name.strip_prefix(PREFIX).unwrap_or_default().split('/').filter_map(|part| part.parse().ok()).collect();
-            if let ([sync, member, link], Ok(image)) = (numbers.as_slice(), postcard::from_bytes(&bytes))
-                && let (Ok(sync), Ok(member)) = (u32::try_from(*sync), usize::try_from(*member))
-            {
-                self.sent.insert((SyncId(sync), member, LinkId(*link)), image);
-            }
-        }
-        Ok(())
-    }
-
     /// The link, with what we gave as the base of a record that shows just that.
     pub(crate) fn with_what_was_sent<'a>(&self, rules: &SyncRules, link: &'a Link, pending: &[Option<Pending>]) -> Cow<'a, Link> {
         let mut known = Cow::Borrowed(link);
@@ -53,7 +18,7 @@ impl Core {
         for (member, (side, seen)) in link.sides.iter().zip(pending).enumerate() {
             let Some(Pending { shown: Shown::Present { cells, .. }, .. }) = seen else { continue };
             let is_new = side.standing == Standing::Absent && side.base.iter().all(Option::is_none);
-            let Some(image) = self.sent.get(&(link.sync, member, link.id)).filter(|_| is_new) else { continue };
+            let Some(image) = self.sent.get((link.sync, member, link.id)).filter(|_| is_new) else { continue };
             if let (Some(base), Some(side)) = (as_given(rules, member, cells, image), known.to_mut().sides.get_mut(member)) {
                 side.base = base;
             }
@@ -67,9 +32,8 @@ impl Core {
             return;
         }
         for (member, side) in link.sides.iter().enumerate() {
-            let create = (link.sync, member, link.id);
-            if (side.standing != Standing::Absent || !side.owes_life) && self.sent.remove(&create).is_some() {
-                self.transaction.settings.push((setting(create), None));
+            if side.standing != Standing::Absent || !side.owes_life {
+                self.sent.forget((link.sync, member, link.id), &mut self.transaction);
             }
         }
     }

@@ -181,9 +181,9 @@ pub(crate) struct Core {
     /// Records that must be read before anything is believed of them, also after a crash.
     pub unread: BTreeSet<(SyncId, MemberIndex, super::reads::Unread)>,
     /// Creates of which only a person can tell whether they were made.
-    pub unproven: crate::identify::Unproven,
+    pub unproven: crate::identify::Creates,
     /// What creates gave of which it is not known whether they took effect.
-    pub sent: crate::identify::Sent,
+    pub sent: crate::identify::Creates,
     /// Links to be read once what is being written to a member is settled.
     pub after_flight: BTreeSet<(LinkId, MemberIndex)>,
     /// Whether the store holds more of these than there was room for.
@@ -270,8 +270,8 @@ impl Core {
             reading: BTreeSet::new(),
             wanted_links: BTreeMap::new(),
             unread: BTreeSet::new(),
-            unproven: crate::identify::Unproven::new(),
-            sent: crate::identify::Sent::new(),
+            unproven: crate::identify::Creates::new("unproven/"),
+            sent: crate::identify::Creates::new("sent/"),
             after_flight: BTreeSet::new(),
             more_unread: false,
             unreadable_links: BTreeSet::new(),
@@ -538,8 +538,8 @@ impl Core {
         self.read_what_was_not_recorded().await?;
         self.restore_flights().await?;
         self.restore_displaced().await?;
-        self.restore_unproven().await?;
-        self.restore_sent().await?;
+        self.unproven.restore(&*self.store).await?;
+        self.sent.restore(&*self.store).await?;
         self.restore_rulings().await?;
         self.restore_wishes().await?;
         for sync in 0..self.syncs.len() {

@@ -140,7 +140,7 @@ impl Core {
             let Some(side) = link.sides.get_mut(member).filter(|side| side.blocked == Some(review)) else { continue };
             side.blocked = None;
             self.unreadable_links.remove(&(link.id, member));
-            self.proven((link.sync, member, link.id));
+            self.unproven.forget((link.sync, member, link.id), &mut self.transaction);
             side.attempts = 0;
             side.misses = 0;
             if matches!(resolution, Resolution::Ignore) {
