@@ -28,7 +28,7 @@ use tokio::time::Instant;
 const MILLISECOND_MICROS: u32 = 1_000;
 /// The longest wait of one call.
 const WAIT_MAX: Duration = Duration::from_secs(3_600);
-/// What was committed so long before nothing was on its way has come.
+/// What was published so long before nothing was on its way has come.
 const QUIET_MARGIN_MS: i64 = 3_600_000;
 /// Schemas of events that are remembered.
 const SCHEMAS_MAX: usize = 32;
@@ -109,8 +109,9 @@ pub(super) async fn open(
 
 /// Everything since a feed began that has had no event yet.
 fn since_the_beginning(place: &Place) -> Sweep {
-    let (floor, begun) = (place.floor_ms.div_euclid(1_000), place.begun_ms.div_euclid(1_000));
-    Sweep::since(Some(floor), Some(floor.max(begun).saturating_sub(OVERLAP_SECONDS)))
+    let floor = place.floor_ms.div_euclid(1_000);
+    let deletes = place.floor_ms.max(place.begun_ms).max(place.deletes_from_ms()).div_euclid(1_000);
+    Sweep::since(Some(floor), Some(deletes.saturating_sub(OVERLAP_SECONDS)))
 }
 
 impl Drop for SalesforceChanges {
@@ -226,9 +227,9 @@ impl SalesforceChanges {
             Alive::At(latest) => self.ahead.replay = latest,
             Alive::Quiet => {
                 let now_ms = self.shared.client.org_seconds().saturating_mul(1_000);
-                self.ahead.floor_ms = self.ahead.floor_ms.max(now_ms.saturating_sub(QUIET_MARGIN_MS));
+                self.ahead.quiet_ms = self.ahead.quiet_ms.max(now_ms.saturating_sub(QUIET_MARGIN_MS));
                 if self.sweep.is_none() {
-                    self.place.floor_ms = self.ahead.floor_ms;
+                    self.place.quiet_ms = self.ahead.quiet_ms;
                 }
                 return;
             }
@@ -318,7 +319,7 @@ impl SalesforceChanges {
         })?;
         let object = self.shared.object(&self.object).await?;
         let mut observations = Vec::new();
-        if event.commit_ms >= self.ahead.floor_ms {
+        if event.commit_ms >= self.ahead.floor_ms.saturating_sub(OVERLAP_SECONDS * 1_000) {
             observations = self.observe(&object, &event).await?;
         }
         // From here on nothing waits: the event is taken and handed on as one.

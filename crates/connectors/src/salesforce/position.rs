@@ -15,6 +15,9 @@ pub(super) const RECENT_MAX: usize = 16;
 /// A position whose last event was committed so much later than a change stands behind it.
 const SURELY_LATER_SECONDS: i64 = 2;
 
+/// The org tells for 30 days of what was deleted.
+const DELETES_TOLD_MS: i64 = 29 * 86_400_000;
+
 /// A place in the feed of one object.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Place {
@@ -36,6 +39,22 @@ pub(super) struct Place {
     pub begun_ms: i64,
     /// Whether the object was polled up to here: `floor_ms` is when the last look began.
     pub polled: bool,
+    /// What was published before this moment, in milliseconds since 1970, has come.
+    pub quiet_ms: i64,
+}
+
+/// A place as it was written before it told when nothing was on its way.
+#[derive(Serialize, Deserialize)]
+struct PlaceBefore {
+    replay: Vec<u8>,
+    commit: u64,
+    commit_ms: i64,
+    floor_ms: i64,
+    recent: Vec<(String, i64)>,
+    run: u64,
+    step: u64,
+    begun_ms: i64,
+    polled: bool,
 }
 
 /// A place as it was written before it told who had handed it out.
@@ -66,6 +85,7 @@ pub(super) struct Fence {
 enum Written {
     Earlier(EarlierPlace),
     Fence(Fence),
+    Before(PlaceBefore),
     At(Place),
 }
 
@@ -80,6 +100,11 @@ impl Place {
             Ok(Written::Earlier(EarlierPlace { replay, commit, commit_ms, floor_ms, recent })) => {
                 Ok(Place { replay, commit, commit_ms, floor_ms, recent, ..Place::default() })
             }
+            Ok(Written::Before(before)) => {
+                let PlaceBefore { replay, commit, commit_ms, floor_ms, recent, run, step, begun_ms, polled } = before;
+                // Then the floor rose with every quiet hour.
+                Ok(Place { replay, commit, commit_ms, floor_ms, recent, run, step, begun_ms, polled, quiet_ms: floor_ms })
+            }
             _ => Err(Error::new(Code::FeedGap, "the stored position is none of this connector's")),
         }
     }
@@ -93,11 +118,16 @@ impl Place {
                 Place { floor_ms, begun_ms: floor_ms, polled: false, ..self }
             }
             (Mode::Polling, false) => {
-                let floor_ms = self.floor_ms.max(self.commit_ms).max(self.begun_ms);
+                let floor_ms = self.floor_ms.max(self.commit_ms).max(self.begun_ms).max(self.deletes_from_ms());
                 Place { floor_ms, replay: Vec::new(), polled: true, ..self }
             }
             _ => self,
         }
+    }
+
+    /// Deletes from before this moment need not be asked for: the org does not tell of them any more, and their events have come.
+    pub fn deletes_from_ms(&self) -> i64 {
+        self.quiet_ms.saturating_sub(DELETES_TOLD_MS)
     }
 
     /// An event was shown.
@@ -287,5 +317,9 @@ mod tests {
         };
         let stored = Position(postcard::to_stdvec(&Written::Earlier(earlier)).unwrap());
         assert_eq!(Place::decode(&stored).unwrap(), place, "a position of an earlier version is good");
+        let Place { replay, commit, commit_ms, floor_ms, recent, run, step, begun_ms, polled, .. } = place.clone();
+        let before = PlaceBefore { replay, commit, commit_ms, floor_ms, recent, run, step, begun_ms, polled };
+        let stored = Position(postcard::to_stdvec(&Written::Before(before)).unwrap());
+        assert_eq!(Place::decode(&stored).unwrap(), place, "and so is one of the version after that");
     }
 }

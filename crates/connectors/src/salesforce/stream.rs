@@ -114,22 +114,23 @@ impl Subscription {
 
     /// Opens it behind a place, or at the end of the topic where the place names none.
     pub async fn open(&mut self, place: &Place) -> Result<()> {
-        let from = number(place).map_or(From::New, From::Behind);
-        self.open_at(place, from).await
+        self.open_at(place, From::New).await
     }
 
     /// Opens it again, where it has been open in this life: nothing since then may be missed.
     async fn open_again(&mut self, place: &Place) -> Result<()> {
-        let from = number(place).map_or(From::Kept, From::Behind);
-        self.open_at(place, from).await
+        self.open_at(place, From::Kept).await
     }
 
-    async fn open_at(&mut self, place: &Place, from: From) -> Result<()> {
+    /// Opens it behind a place, or at `otherwise` where the place names none.
+    async fn open_at(&mut self, place: &Place, otherwise: From) -> Result<()> {
         let transport = &self.shared.transport;
         let opened = match transport.first() {
-            Way::LongPolling => self.polled(place, from).await,
+            Way::LongPolling => self.polled(place, otherwise).await,
             Way::Grpc => match self.streamed(place).await {
-                Err(error) if transport.has_another(&error) => match self.polled(place, from).await {
+                // What long polling cannot say is known to gRPC still.
+                Err(error) if transport.has_another(&error) && behind(place, otherwise).is_none() => Err(error),
+                Err(error) if transport.has_another(&error) => match self.polled(place, otherwise).await {
                     Err(other) if !matches!(other.code, Code::FeedGap | Code::HostedEventsOff) => Err(error),
                     answered => {
                         transport.is_closed(&error);
@@ -157,10 +158,14 @@ impl Subscription {
 
     /// By long polling. No sign of life tells a place there, so that of a topic on which nothing has happened for days grows
     /// old: what is known to be kept is asked for as a whole then.
-    async fn polled(&self, place: &Place, from: From) -> Result<Open> {
+    async fn polled(&self, place: &Place, otherwise: From) -> Result<Open> {
         let is_kept = || {
             let now_ms = self.shared.client.org_seconds().saturating_mul(1_000);
-            place.floor_ms.max(place.begun_ms) > now_ms.saturating_sub(SURELY_KEPT_MS)
+            place.floor_ms.max(place.begun_ms).max(place.quiet_ms) > now_ms.saturating_sub(SURELY_KEPT_MS)
+        };
+        let Some(from) = behind(place, otherwise) else {
+            let message = format!("{}: the stored position is none that long polling has", self.topic);
+            return Err(Error::new(Code::FeedGap, message));
         };
         let opened = match from {
             From::Kept if !is_kept() => Err(Error::new(Code::FeedGap, format!("{}: too much time has passed", self.topic))),
@@ -271,13 +276,13 @@ impl Subscription {
         if open.proven && (session_over || error.code == Code::Unreachable) {
             return Ok(());
         }
-        if matches!(open.source, Source::Grpc { .. }) && self.shared.transport.has_another(&error) {
-            let from = number(place).map_or(From::Kept, From::Behind);
-            if let Ok(opened) = self.polled(place, from).await {
-                self.shared.transport.is_closed(&error);
-                self.open = Some(opened);
-                return Ok(());
-            }
+        if matches!(open.source, Source::Grpc { .. })
+            && self.shared.transport.has_another(&error)
+            && let Ok(opened) = self.polled(place, From::Kept).await
+        {
+            self.shared.transport.is_closed(&error);
+            self.open = Some(opened);
+            return Ok(());
         }
         Err(error)
     }
@@ -292,7 +297,11 @@ fn polled(told: Told) -> Arrived {
     Arrived { replay: told.replay.to_be_bytes().to_vec(), schema: told.schema, payload: Payload::Named(told.payload) }
 }
 
-/// A place as the Streaming API writes it: the same number. `None` where there is none.
-fn number(place: &Place) -> Option<i64> {
-    place.replay.as_slice().try_into().ok().map(i64::from_be_bytes)
+/// A place as the Streaming API writes it: the same number; `otherwise` where there is none yet, and `None` for one that is no
+/// number: what came behind it must not be passed over.
+fn behind(place: &Place, otherwise: From) -> Option<From> {
+    match place.replay.as_slice() {
+        [] => Some(otherwise),
+        replay => replay.try_into().ok().map(|number| From::Behind(i64::from_be_bytes(number))),
+    }
 }

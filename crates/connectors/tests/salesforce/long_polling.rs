@@ -3,6 +3,7 @@
 
 use crate::support::*;
 use concord_connectors::salesforce::SalesforceConnector;
+use concord_engine::change::Position;
 use concord_engine::connector::{Changes, Connector, Feed, Limits};
 use concord_engine::error::Code;
 use serde_json::json;
@@ -132,4 +133,43 @@ async fn a_topic_on_which_nothing_happens_for_days_keeps_its_place() {
     later.prepare(&[accounts(&["Name"])], std::slice::from_ref(&known)).await.unwrap();
     let mut changes = later.capture(&known, &position).await.unwrap();
     assert_eq!(text(&observations(&mut *changes, 1).await[0], "Name"), "after days");
+}
+
+#[tokio::test]
+async fn an_event_that_comes_hours_late_is_taken_in() {
+    let (org, connector, _feed, mut changes) = listening().await;
+    org.fault(json!({"on": {"change": "CREATE"}, "do": {"late": {"ms": 5 * 3_600_000}}}));
+    org.create("Account", json!({"Name": "late"}));
+    let brief = Limits { max_wait: Duration::from_millis(300), ..LIMITS };
+    for _ in 0..4 {
+        org.simulator.org.clock.advance(3_600_000);
+        // The clock is known by the answers of calls.
+        connector.count(&"Account".into()).await.unwrap();
+        for _ in 0..3 {
+            let batch = changes.next(brief).await.unwrap();
+            assert!(batch.events.is_empty(), "{batch:?}");
+            org.simulator.org.clock.advance(120_000);
+        }
+    }
+    org.simulator.org.clock.advance(3_600_000);
+    assert_eq!(text(&observations(&mut *changes, 1).await[0], "Name"), "late");
+}
+
+#[tokio::test]
+async fn a_place_that_long_polling_cannot_name_is_a_gap_and_never_the_end_of_the_topic() {
+    let (org, connector, feed, mut changes) = listening().await;
+    hears(&org, &mut *changes, "second").await;
+    let batch = changes.next(Limits { max_wait: Duration::from_millis(300), ..LIMITS }).await.unwrap();
+    let mut bytes = batch.position.unwrap().0;
+    // The kind, the replay id's length, its bytes.
+    assert_eq!(bytes[1], 8, "{bytes:?}");
+    bytes.splice(1..10, [3, 1, 2, 3]);
+    let position = Position(bytes);
+    drop(changes);
+    let known = Feed { position: position.clone(), ..feed };
+    connector.prepare(&[accounts(&["Name"])], std::slice::from_ref(&known)).await.unwrap();
+    assert_eq!(connector.capture(&known, &position).await.err().unwrap().code, Code::FeedGap);
+    // Where both ways are open it is gRPC's, which knows its own.
+    let both = org.connect_with(json!({"pubsub_url": CLOSED}));
+    assert_eq!(both.capture(&known, &position).await.err().unwrap().code, Code::Unreachable);
 }
