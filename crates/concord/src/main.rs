@@ -7,6 +7,7 @@ mod cli;
 mod control;
 mod demo;
 mod exit;
+mod keeping;
 mod leftovers;
 mod logging;
 mod metrics;

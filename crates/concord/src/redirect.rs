@@ -1,5 +1,5 @@
-//! The door through which a browser brings a person's answer back: one path on a port of loopback, open until the first
-//! answer has been dealt with. Shows the person what became of it, and opens the browser where there is one. Knows nothing
+//! The door through which a browser brings a person's answer back: one path on a port of loopback, open until the answer has
+//! been dealt with. What is no answer to the question, from whoever knocks, is turned away. Shows the person what became of it, and opens the browser where there is one. Knows nothing
 //! of what is asked.
 
 use axum::Router;
@@ -21,6 +21,10 @@ use tokio_util::sync::CancellationToken;
 const PATH: &str = "/callback";
 /// How long the page may take to reach the browser once everything is done.
 const GOODBYE_MAX: Duration = Duration::from_secs(2);
+/// How many are turned away before it is given up: somebody tries to guess.
+const STRANGERS_MAX: usize = 20;
+/// How many may wait at the door.
+const WAITING_MAX: usize = 4;
 
 /// An open port.
 pub struct Door {
@@ -63,9 +67,15 @@ impl Door {
         format!("http://localhost:{}{PATH}", self.port)
     }
 
-    /// Waits for the browser, has its answer dealt with, tells the person what came of it, and closes the door.
-    pub async fn answer<T>(self, wait: Duration, deal: impl AsyncFnOnce(String) -> Result<T>) -> Result<T> {
-        let (sender, mut receiver) = mpsc::channel::<Brought>(1);
+    /// Waits for the browser, has its answer dealt with, tells the person what came of it, and closes the door. What is no
+    /// answer to what was asked is turned away, and the wait goes on.
+    pub async fn answer<T>(
+        self,
+        wait: Duration,
+        is_answer: impl Fn(&str) -> bool,
+        deal: impl AsyncFnOnce(String) -> Result<T>,
+    ) -> Result<T> {
+        let (sender, mut receiver) = mpsc::channel::<Brought>(WAITING_MAX);
         let router = Router::new().route(PATH, get(brought)).with_state(sender);
         let close = CancellationToken::new();
         let servers = async {
@@ -77,17 +87,18 @@ impl Door {
             tokio::join!(serve(self.first, router.clone(), close.clone()), second);
         };
         let work = async {
-            let brought = tokio::time::timeout(wait, receiver.recv()).await;
+            let brought = tokio::time::timeout(wait, first_answer(&mut receiver, is_answer)).await;
             // Whoever comes now comes too late.
             receiver.close();
             let result = match brought {
-                Ok(Some((query, back))) => {
+                Ok(Ok((query, back))) => {
                     let result = deal(query).await;
                     // A browser that has gone away is told nothing.
                     let _ = back.send(Page::of(&result));
                     result
                 }
-                Ok(None) | Err(_) => {
+                Ok(Err(error)) => Err(error),
+                Err(_) => {
                     let message = format!("nobody answered in the browser within {} seconds", wait.as_secs());
                     Err(Error::new(Code::ConsentTimedOut, message))
                 }
@@ -107,6 +118,23 @@ impl Door {
     }
 }
 
+/// The first that is an answer to what was asked.
+async fn first_answer(receiver: &mut mpsc::Receiver<Brought>, is_answer: impl Fn(&str) -> bool) -> Result<Brought> {
+    let foreign = |message: String| Error::new(Code::ConsentForeign, message);
+    for _ in 0..STRANGERS_MAX {
+        let Some((query, back)) = receiver.recv().await else {
+            return Err(Error::new(Code::PortTaken, "the port for the browser's answer was closed"));
+        };
+        if is_answer(&query) {
+            return Ok((query, back));
+        }
+        tracing::warn!("what was brought to the port is no answer to the question: it was turned away");
+        let message = "what the browser brought is no answer to the question that was asked: it carries another state";
+        let _ = back.send(Page::of(&Err::<(), _>(foreign(message.to_owned()))));
+    }
+    Err(foreign(format!("{STRANGERS_MAX} times something was brought that is no answer to the question: nothing was accepted")))
+}
+
 async fn serve(listener: TcpListener, router: Router, close: CancellationToken) {
     if let Err(error) = axum::serve(listener, router).with_graceful_shutdown(close.cancelled_owned()).await {
         tracing::debug!(%error, "the browser is no longer waited for");
@@ -115,7 +143,7 @@ async fn serve(listener: TcpListener, router: Router, close: CancellationToken) 
 
 async fn brought(State(sender): State<mpsc::Sender<Brought>>, RawQuery(query): RawQuery) -> Response {
     let (back, page) = oneshot::channel();
-    if sender.try_send((query.unwrap_or_default(), back)).is_err() {
+    if sender.send((query.unwrap_or_default(), back)).await.is_err() {
         let text = "An answer has been dealt with already.".to_owned();
         return Page { status: StatusCode::CONFLICT, heading: "Too late", text }.into_response();
     }
@@ -193,7 +221,7 @@ mod tests {
             assert!(get(port, "/favicon.ico").await.starts_with("HTTP/1.1 404"));
             get(port, "/callback?code=1&state=2").await
         };
-        let (brought, page) = tokio::join!(door.answer(Duration::from_secs(30), async |query| Ok(query)), browser);
+        let (brought, page) = tokio::join!(door.answer(Duration::from_secs(30), |_| true, async |query| Ok(query)), browser);
         assert_eq!(brought.unwrap(), "code=1&state=2");
         assert!(page.starts_with("HTTP/1.1 200") && page.contains("You can close this window"), "{page}");
         assert!(page.contains("cache-control: no-store"), "{page}");
@@ -205,9 +233,36 @@ mod tests {
         let door = Door::open(0).await.unwrap();
         let port = door.port;
         let deal = async |_| Err::<(), _>(Error::new(Code::ConsentDenied, "told <script>"));
-        let (result, page) = tokio::join!(door.answer(Duration::from_secs(30), deal), get(port, "/callback?error=x"));
+        let (result, page) = tokio::join!(door.answer(Duration::from_secs(30), |_| true, deal), get(port, "/callback?error=x"));
         assert_eq!(result.unwrap_err().code, Code::ConsentDenied);
         assert!(page.starts_with("HTTP/1.1 400") && page.contains("CON-5020 told &lt;script&gt;"), "{page}");
+    }
+
+    #[tokio::test]
+    async fn a_stranger_is_turned_away_and_the_wait_goes_on_but_not_for_ever() {
+        let is_ours = |query: &str| query.contains("state=2");
+        let door = Door::open(0).await.unwrap();
+        let port = door.port;
+        let browser = async {
+            for foreign in ["/callback", "/callback?code=1&state=3", "/callback?error=access_denied"] {
+                let page = get(port, foreign).await;
+                assert!(page.starts_with("HTTP/1.1 400") && page.contains("CON-5022"), "{page}");
+            }
+            get(port, "/callback?code=1&state=2").await
+        };
+        let (brought, page) = tokio::join!(door.answer(Duration::from_secs(30), is_ours, async |query| Ok(query)), browser);
+        assert_eq!(brought.unwrap(), "code=1&state=2");
+        assert!(page.starts_with("HTTP/1.1 200"), "{page}");
+
+        let door = Door::open(0).await.unwrap();
+        let port = door.port;
+        let guesses = async {
+            for _ in 0..STRANGERS_MAX {
+                get(port, "/callback?state=x").await;
+            }
+        };
+        let (result, ()) = tokio::join!(door.answer(Duration::from_secs(30), is_ours, async |query| Ok(query)), guesses);
+        assert_eq!(result.unwrap_err().code, Code::ConsentForeign);
     }
 
     #[tokio::test]
@@ -215,7 +270,7 @@ mod tests {
         let door = Door::open(0).await.unwrap();
         let error = Door::open(door.port).await.err().unwrap();
         assert_eq!(error.code, Code::PortTaken);
-        let result = door.answer(Duration::ZERO, async |_| Ok(())).await;
+        let result = door.answer(Duration::ZERO, |_| true, async |_| Ok(())).await;
         assert_eq!(result.unwrap_err().code, Code::ConsentTimedOut);
     }
 }

@@ -9,9 +9,12 @@ use concord_engine::config::SecretText;
 use concord_engine::error::{Code, Error, Result};
 use concord_engine::store::{Store, Transaction};
 use std::collections::BTreeMap;
-use std::io::Write;
+use std::fs::File;
+use std::io::{ErrorKind, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
+use std::sync::atomic::{AtomicU64, Ordering};
+use tokio::sync::Mutex;
 
 /// The environment variable that may hold the key, as 64 hexadecimal digits.
 pub const KEY_VARIABLE: &str = "CONCORD_SECRET_KEY";
@@ -21,6 +24,16 @@ const KEY_FILE: &str = "secret.key";
 const PREFIX: &str = "secret/";
 /// Bytes of a nonce.
 const NONCE_BYTES: usize = 24;
+
+/// Held while a secret is kept: this process alone writes to its store, and one secret takes another's place at a time.
+static KEEPING: Mutex<()> = Mutex::const_new(());
+/// How many secrets were given in this process, by a person or by a command.
+static GIVEN: AtomicU64 = AtomicU64::new(0);
+
+/// How many secrets were given in this process: a number that has grown says that there may be another one to use.
+pub fn given() -> u64 {
+    GIVEN.load(Ordering::Acquire)
+}
 
 /// Every secret that the store keeps, by name.
 pub async fn load(store: &dyn Store, folder: &Path) -> Result<BTreeMap<String, SecretText>> {
@@ -42,8 +55,36 @@ pub fn seal_for(folder: &Path, name: &str, value: &SecretText) -> Result<Vec<u8>
     seal(&XChaCha20Poly1305::new(&key(folder, true)?), name, value)
 }
 
-/// Keeps an encrypted secret under its name, in place of an older one.
+/// Keeps an encrypted secret that somebody has given under its name, in place of an older one.
 pub async fn keep(store: &dyn Store, name: &str, sealed: Vec<u8>) -> Result<()> {
+    let _keeping = KEEPING.lock().await;
+    put(store, name, sealed).await?;
+    GIVEN.fetch_add(1, Ordering::Release);
+    Ok(())
+}
+
+/// Keeps a secret in place of the one that was seen under its name. `false` where another one is kept by now: that one stays.
+pub async fn succeed(
+    store: &dyn Store,
+    folder: &Path,
+    name: &str,
+    seen: Option<&SecretText>,
+    secret: &SecretText,
+) -> Result<bool> {
+    let _keeping = KEEPING.lock().await;
+    if one(store, folder, name).await?.as_ref() != seen {
+        return Ok(false);
+    }
+    put(store, name, seal_for(folder, name, secret)?).await.map(|()| true)
+}
+
+/// The secret of a name.
+pub async fn one(store: &dyn Store, folder: &Path, name: &str) -> Result<Option<SecretText>> {
+    let Some(bytes) = store.setting(&format!("{PREFIX}{name}")).await? else { return Ok(None) };
+    open(&XChaCha20Poly1305::new(&key(folder, false)?), name, &bytes).map(Some)
+}
+
+async fn put(store: &dyn Store, name: &str, sealed: Vec<u8>) -> Result<()> {
     commit(store, Transaction { settings: vec![(format!("{PREFIX}{name}"), Some(sealed))], ..Transaction::default() }).await
 }
 
@@ -78,11 +119,11 @@ fn key(folder: &Path, may_make: bool) -> Result<Key> {
     let path = folder.join(KEY_FILE);
     let at = path.display().to_string();
     match std::fs::read_to_string(&path) {
-        Ok(text) => {
-            decode(text.trim()).ok_or_else(|| Error::new(Code::SecretUnreadable, "the key file does not hold a key").at(at))
-        }
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound && may_make => {
-            make(&path).map_err(|error| Error::new(Code::FileUnusable, "the key file cannot be written").at(at).because(error))
+        Ok(text) => read(&text, at),
+        Err(error) if error.kind() == ErrorKind::NotFound && may_make => {
+            let unusable = |error| Error::new(Code::FileUnusable, "the key file cannot be written").at(&at).because(error);
+            make(&path).map_err(unusable)?;
+            read(&std::fs::read_to_string(&path).map_err(unusable)?, at)
         }
         Err(error) => {
             Err(Error::new(Code::SecretUnreadable, "the key of the stored secrets cannot be read").at(at).because(error))
@@ -90,13 +131,33 @@ fn key(folder: &Path, may_make: bool) -> Result<Key> {
     }
 }
 
-fn make(path: &Path) -> std::io::Result<Key> {
-    let key = Key::generate();
-    let digits = concord_engine::value::to_hex(&key);
-    let mut file = std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
-    file.write_all(digits.as_bytes())?;
-    file.sync_all()?;
-    Ok(key)
+/// Makes a key, which is in its file as a whole or not at all. Where somebody else makes one at the same time, theirs stays.
+fn make(path: &Path) -> std::io::Result<()> {
+    let digits = concord_engine::value::to_hex(&Key::generate());
+    // The name is nobody else's, nor that of what a process has left behind that was ended in the middle.
+    let name = concord_engine::value::to_hex(XNonce::generate().as_slice());
+    let unfinished = path.with_extension(format!("{name}.new"));
+    let mut file = std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&unfinished)?;
+    let made = file.write_all(digits.as_bytes()).and_then(|()| file.sync_all()).and_then(|()| place(&unfinished, path));
+    // Where it was renamed it is gone already.
+    let _ = std::fs::remove_file(&unfinished);
+    made?;
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    File::open(folder)?.sync_all()
+}
+
+/// Gives a finished file its name, unless there is one of that name.
+fn place(unfinished: &Path, path: &Path) -> std::io::Result<()> {
+    match std::fs::hard_link(unfinished, path) {
+        Err(error) if error.kind() == ErrorKind::AlreadyExists => Ok(()),
+        // A file system without second names.
+        Err(_) => std::fs::rename(unfinished, path),
+        Ok(()) => Ok(()),
+    }
+}
+
+fn read(text: &str, at: String) -> Result<Key> {
+    decode(text.trim()).ok_or_else(|| Error::new(Code::SecretUnreadable, "the key file does not hold a key").at(at))
 }
 
 fn decode(text: &str) -> Option<Key> {
@@ -120,6 +181,42 @@ mod tests {
         assert!(!bytes.windows(7).any(|window| window == b"hunter2"));
         let mode = std::fs::metadata(folder.path().join(KEY_FILE)).unwrap().permissions().mode();
         assert_eq!(mode & 0o777, 0o600);
+    }
+
+    #[test]
+    fn of_two_keys_that_are_made_at_once_one_stays_and_nothing_else_is_left() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join(KEY_FILE);
+        let begin = std::sync::Barrier::new(8);
+        let keys: Vec<String> = std::thread::scope(|scope| {
+            let make = || {
+                begin.wait();
+                make(&path).unwrap();
+                std::fs::read_to_string(&path).unwrap()
+            };
+            let threads: Vec<_> = (0..8).map(|_| scope.spawn(make)).collect();
+            threads.into_iter().map(|thread| thread.join().unwrap()).collect()
+        });
+        assert!(decode(&keys[0]).is_some() && keys.iter().all(|key| *key == keys[0]), "{keys:?}");
+        let left: Vec<_> = std::fs::read_dir(folder.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+        assert_eq!(left, [KEY_FILE]);
+        assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+    }
+
+    #[tokio::test]
+    async fn a_successor_takes_the_place_of_its_own_predecessor_alone() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = SqliteStore::in_memory(&StoreOptions::default()).unwrap();
+        let [first, second, third] = ["first", "second", "third"].map(SecretText::new);
+        assert!(succeed(&store, folder.path(), "crm", None, &first).await.unwrap(), "there was none");
+        assert!(!succeed(&store, folder.path(), "crm", None, &second).await.unwrap());
+        let before = given();
+        keep(&store, "crm", seal_for(folder.path(), "crm", &third).unwrap()).await.unwrap();
+        assert!(given() > before);
+        assert!(!succeed(&store, folder.path(), "crm", Some(&first), &second).await.unwrap(), "a person has given another one");
+        assert_eq!(one(&store, folder.path(), "crm").await.unwrap(), Some(third.clone()));
+        assert!(succeed(&store, folder.path(), "crm", Some(&third), &second).await.unwrap());
+        assert_eq!(one(&store, folder.path(), "crm").await.unwrap(), Some(second));
     }
 
     #[tokio::test]

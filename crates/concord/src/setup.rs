@@ -2,9 +2,11 @@
 //! runs them. Every command takes the steps it needs, in this order; findings are collected, never stopped at the first.
 
 use crate::answers::description::{self, Description};
+use crate::keeping::Kept;
 use crate::secrets;
 use crate::terminal::Notice;
-use concord_connectors::settings::{Asked, AskedChanges, KeepSecret};
+use concord_connectors::keeping::Keep;
+use concord_connectors::settings::{Asked, AskedChanges};
 use concord_engine::config::{self, Config, ConfigHash, Diagnostic, Places, Severity, SyncConfig};
 use concord_engine::connector::{self, Connector, Finding};
 use concord_engine::error::{Class, Code, Error, Result};
@@ -75,29 +77,8 @@ pub fn open_store(folder: &Path) -> Result<Arc<SqliteStore>> {
 pub enum Keeping {
     /// They are kept in the store, which is ours to write.
     Renewed,
-    /// They are kept in the store of the folder, on which nothing runs: it is opened for that moment alone.
-    Briefly,
     /// They cannot be kept: nothing is renewed.
     Nothing,
-}
-
-/// Keeps renewed secrets, encrypted, in this store.
-fn keeper(store: Arc<dyn Store>, folder: PathBuf) -> KeepSecret {
-    Arc::new(move |name: &str, value| {
-        let (store, folder, name) = (Arc::clone(&store), folder.clone(), name.to_owned());
-        Box::pin(async move { secrets::keep(&*store, &name, secrets::seal_for(&folder, &name, &value)?).await })
-    })
-}
-
-/// Keeps renewed secrets, encrypted, in the store of a folder, which is opened each time.
-fn brief_keeper(folder: PathBuf) -> KeepSecret {
-    Arc::new(move |name: &str, value| {
-        let (folder, name) = (folder.clone(), name.to_owned());
-        Box::pin(async move {
-            let sealed = secrets::seal_for(&folder, &name, &value)?;
-            secrets::keep(&*open_store(&folder)?, &name, sealed).await
-        })
-    })
 }
 
 /// Opens every connection that the syncs use. Nothing is reached yet.
@@ -109,11 +90,7 @@ pub async fn open_systems(
 ) -> Result<Vec<(SystemName, Arc<dyn Connector>)>> {
     let installation = store.identity().await?.store;
     let kept = secrets::load(&*store, folder).await?;
-    let keep = match keeping {
-        Keeping::Renewed => Some(keeper(store, folder.to_path_buf())),
-        Keeping::Briefly => Some(brief_keeper(folder.to_path_buf())),
-        Keeping::Nothing => None,
-    };
+    let keep: Arc<dyn Keep> = Arc::new(Kept { store, folder: folder.to_path_buf(), is_ours: keeping == Keeping::Renewed });
     let stored = |name: &str| Ok(kept.get(name).cloned());
     let mut systems = Vec::new();
     for (name, connection) in &config.connections {
@@ -121,7 +98,8 @@ pub async fn open_systems(
             continue;
         }
         let changes = AskedChanges::of(config, name);
-        let asked = Asked { name, connection, installation: &installation, stored: &stored, keep: keep.clone(), changes };
+        let asked =
+            Asked { name, connection, installation: &installation, stored: &stored, keep: Some(Arc::clone(&keep)), changes };
         systems.push((name.clone(), concord_connectors::open(&asked)?));
     }
     Ok(systems)
@@ -331,14 +309,18 @@ async fn referred(prepared: &Prepared, written: &Written, store: &dyn Store, syn
 pub async fn ask_systems(config: &Config, systems: &[(SystemName, Arc<dyn Connector>)]) -> Vec<Notice> {
     let mut notices = Vec::new();
     for (name, connector) in systems {
-        let members = config.syncs.iter().flat_map(|sync| sync.source.iter().chain(&sync.target));
-        let objects: Vec<_> = members.filter(|member| member.system == *name).map(|member| member.object_name()).collect();
-        match connector.check(&objects).await {
+        match connector.check(&objects_of(config, name)).await {
             Ok(findings) => notices.extend(findings.iter().map(|finding| of_finding(name.as_str(), finding))),
             Err(error) => notices.push(Notice::of(&if error.at.is_some() { error } else { error.at(name.as_str()) })),
         }
     }
     notices
+}
+
+/// The objects of a system that take part.
+pub fn objects_of(config: &Config, system: &SystemName) -> Vec<ObjectName> {
+    let members = config.syncs.iter().flat_map(|sync| sync.source.iter().chain(&sync.target));
+    members.filter(|member| member.system == *system).map(|member| member.object_name()).collect()
 }
 
 /// Adds notices, but for those of a lack that a system has been found to have: it is named with its remedy already.
@@ -353,7 +335,7 @@ pub fn add_unknown(notices: &mut Vec<Notice>, more: Vec<Notice>) {
 }
 
 /// A connector's finding as people see it.
-fn of_finding(system: &str, finding: &Finding) -> Notice {
+pub fn of_finding(system: &str, finding: &Finding) -> Notice {
     let about = if finding.about == system { system.to_string() } else { format!("{system}, {}", finding.about) };
     Notice {
         code: finding.code.map_or(String::new(), |code| code.to_string()),

@@ -53,6 +53,8 @@ pub struct Granted {
     pub refresh_token: SecretText,
     /// The instance that the person chose, where the vendor tells it.
     pub instance_url: Option<String>,
+    /// The vendor's id of the account that it belongs to.
+    pub account: Option<String>,
     /// The vendor's id of the person.
     pub user: Option<String>,
 }
@@ -87,12 +89,19 @@ impl Consent {
         Ok(Consent { url: format!("{page}?{query}"), keep_as, redirect: redirect.to_owned(), state, verifier, exchange })
     }
 
+    /// Whether the query with which a browser came back belongs to this question at all.
+    pub fn is_answer(&self, query: &str) -> bool {
+        let answer = pairs(query);
+        let state = answer.iter().find(|(key, _)| key == "state").map_or("", |(_, value)| value.as_str());
+        verify_slices_are_equal(state.as_bytes(), self.state.expose().as_bytes()).is_ok()
+    }
+
     /// The token that comes of the query with which the browser came back. Nothing is believed of an answer that is not
     /// this question's.
     pub async fn answered(&self, query: &str) -> Result<Granted> {
         let answer = pairs(query);
         let of = |name: &str| answer.iter().find(|(key, _)| key == name).map(|(_, value)| value.as_str());
-        if verify_slices_are_equal(of("state").unwrap_or("").as_bytes(), self.state.expose().as_bytes()).is_err() {
+        if !self.is_answer(query) {
             let message = "what the browser brought is no answer to this question: it carries another state";
             return Err(Error::new(Code::ConsentForeign, message));
         }
@@ -135,7 +144,9 @@ mod tests {
         fn exchange<'a>(&'a self, proof: &'a Proof) -> BoxFuture<'a, Result<Granted>> {
             let seen = (proof.code.expose().to_owned(), proof.redirect.clone(), proof.verifier.expose().to_owned());
             self.0.lock().unwrap().push(seen);
-            Box::pin(async { Ok(Granted { refresh_token: SecretText::new("token"), instance_url: None, user: None }) })
+            Box::pin(async {
+                Ok(Granted { refresh_token: SecretText::new("token"), instance_url: None, account: None, user: None })
+            })
         }
     }
 

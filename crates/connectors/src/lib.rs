@@ -2,6 +2,7 @@
 //! them all; [`kinds`] says of every kind, built or not, what the configuration language must know.
 
 pub mod consent;
+pub mod keeping;
 pub mod kinds;
 mod percent;
 pub mod postgres;

@@ -1,17 +1,14 @@
 //! A configured connection as connectors read it: credentials and options, with errors that name the connection. It
 //! follows references to secrets through the engine and keeps none.
 
+use crate::keeping::Keep;
 use crate::kinds::KINDS;
 use concord_engine::config::{ChangeDetection, Config, Connection, Secret, SecretText, SyncConfig};
 use concord_engine::error::{Code, Error, Result};
 use concord_engine::record::SystemName;
-use futures_util::future::BoxFuture;
 use std::ops::RangeInclusive;
 use std::sync::Arc;
 use std::time::Duration;
-
-/// Keeps a secret that a system has renewed, encrypted and durable, under a name; the next run finds it there.
-pub type KeepSecret = Arc<dyn Fn(&str, SecretText) -> BoxFuture<'static, Result<()>> + Send + Sync>;
 
 /// What a connector is to be opened for.
 pub struct Asked<'a> {
@@ -23,8 +20,8 @@ pub struct Asked<'a> {
     pub installation: &'a str,
     /// Looks up a secret that the store keeps; `None` for a name that is not there.
     pub stored: &'a (dyn Fn(&str) -> Result<Option<SecretText>> + Sync),
-    /// Keeps secrets that a system renews; `None` where nothing can be kept.
-    pub keep: Option<KeepSecret>,
+    /// Where secrets that a system renews are kept; `None` where nothing is, nor was before.
+    pub keep: Option<Arc<dyn Keep>>,
     /// How changes shall be learnt.
     pub changes: AskedChanges,
 }

@@ -195,6 +195,10 @@ codes! {
     HostedAutomationFailed = 2307, Rejected, "Show the message to whoever looks after the product's automations; retry the record from review when it is mended.";
     /// Our user may not change this record.
     HostedRecordDenied = 2308, Rejected, "Share the record with our user, or let somebody else own it, then retry from review.";
+    /// The login is for another account of the product than the one that is configured, or that the store works with.
+    HostedOtherAccount = 2309, Stop, "Correct the credentials and addresses so that the login is for the account named; where a person consents, run `concord connect` as a user of that account. Another account needs a store of its own.";
+    /// The token of the connection is good for one use, and the process that runs uses it.
+    HostedTokenInUse = 2310, Stop, "Nothing to do: `concord status` says how the process that runs does. To have everything looked at, stop it first.";
 
     // 30xx: what happens to a record.
     /// The target refused the record.

@@ -13,15 +13,17 @@ use crate::control::Ask;
 use crate::secrets;
 use crate::setup::Prepared;
 use concord_engine::clock::Clock;
+use concord_engine::connector::{Finding, Severity};
 use concord_engine::error::{Code, Error, Result};
 use concord_engine::link::SyncId;
 use concord_engine::mirror;
-use concord_engine::record::SystemName;
+use concord_engine::record::{ObjectName, SystemName};
 use concord_engine::runtime::command::{Command, Request};
 use concord_engine::runtime::status::{MemberStatus, Status, SyncStatus};
 use concord_engine::store::Store;
 use description::Description;
 use serde::Serialize;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use tokio::sync::{mpsc, oneshot, watch};
 
@@ -76,9 +78,25 @@ impl Answerer {
                 secrets::keep(&*self.store, &name, sealed).await?;
                 plain(&Said { said: format!("kept: write {{\"secret\": \"{name}\"}} where it is needed") })
             }
+            Ask::Look { objects } => plain(&self.look(objects).await?),
             Ask::Verify { sync, repair } => plain(&verified::while_running(self, sync.as_deref(), repair).await?),
             Ask::Release { systems, leftovers } => plain(&self.release(systems, leftovers).await?),
         }
+    }
+
+    /// What the systems say that run here; of others nothing is said.
+    async fn look(&self, objects: BTreeMap<String, Vec<ObjectName>>) -> Result<Looked> {
+        let Some(running) = &self.running else {
+            return Err(Error::new(Code::ControlFailed, "the process is starting and takes no requests yet; try again"));
+        };
+        let mut looked = Looked::new();
+        for (system, connector) in &running.prepared.systems {
+            if let Some(objects) = objects.get(system.as_str()) {
+                let found = connector.check(objects).await.unwrap_or_else(|error| vec![of_error(system, &error)]);
+                looked.insert(system.to_string(), found);
+            }
+        }
+        Ok(looked)
     }
 
     async fn release(&self, systems: Vec<String>, leftovers: bool) -> Result<Released> {
@@ -178,6 +196,19 @@ impl Answerer {
             });
         }
         Ok(status)
+    }
+}
+
+/// What systems say of themselves.
+pub type Looked = BTreeMap<String, Vec<Finding>>;
+
+fn of_error(system: &SystemName, error: &Error) -> Finding {
+    Finding {
+        code: Some(error.code),
+        about: system.to_string(),
+        message: error.message.clone(),
+        remedy: error.code.remedy().to_owned(),
+        severity: Severity::Problem,
     }
 }
 

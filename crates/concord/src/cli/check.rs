@@ -1,16 +1,19 @@
 //! `concord check`: every mistake at once. Without `--connect` nothing but the files is touched.
 
 use super::Context;
+use crate::answers::Looked;
 use crate::control::{self, Ask};
 use crate::exit::Exit;
 use crate::leftovers;
 use crate::setup;
 use crate::terminal::{Notice, Style};
 use clap::Args;
-use concord_engine::error::{Class, Error, Result};
+use concord_engine::error::{Class, Code, Error, Result};
+use concord_engine::record::SystemName;
 use concord_engine::store::Store;
 use concord_engine::store::sqlite::{SqliteStore, StoreOptions};
-use std::path::PathBuf;
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 /// Look for mistakes in a configuration.
@@ -51,30 +54,68 @@ pub async fn run(check: &Check, context: &Context) -> Result<Exit> {
 async fn ask_systems(written: &setup::Written, context: &Context) -> Result<(Vec<Notice>, Exit)> {
     let folder = context.folder(Some(&written.config));
     // Numbers and layouts go to a store in memory, the installation's id and its secrets come from the real one, where there
-    // is one. Only a secret that a system renews is kept there, unless a process runs that uses it.
+    // is one. Where a system may renew a secret that one is held meanwhile: whoever uses such a secret keeps its successor.
     let scratch = SqliteStore::in_memory(&StoreOptions::default())?;
+    let renews = written.config.connections.values().any(|connection| connection.credentials.refresh_token.is_some());
     let (kept, keeping): (Arc<dyn Store>, setup::Keeping) = match SqliteStore::open_read_only(&folder) {
-        Ok(store) if control::ask(&folder, &Ask::Status).await?.is_none() => (Arc::new(store), setup::Keeping::Briefly),
+        Ok(store) if renews => {
+            drop(store);
+            match setup::open_store(&folder) {
+                Ok(store) => (store, setup::Keeping::Renewed),
+                Err(error) if error.code == Code::StoreInUse => {
+                    (Arc::new(SqliteStore::open_read_only(&folder)?), setup::Keeping::Nothing)
+                }
+                Err(error) => return Err(error),
+            }
+        }
         Ok(store) => (Arc::new(store), setup::Keeping::Nothing),
         Err(_) => (Arc::new(SqliteStore::in_memory(&StoreOptions::default())?), setup::Keeping::Nothing),
     };
+    let looked = match renews && keeping == setup::Keeping::Nothing {
+        true => ask_running(written, &folder).await,
+        false => Looked::new(),
+    };
     let systems = setup::open_systems(&written.config, Arc::clone(&kept), &folder, keeping).await?;
+    let own: Vec<_> = systems.iter().filter(|(name, _)| !looked.contains_key(name.as_str())).cloned().collect();
     let (mut notices, prepared) =
-        tokio::join!(setup::ask_systems(&written.config, &systems), setup::prepare(written, &scratch, &systems));
+        tokio::join!(setup::ask_systems(&written.config, &own), setup::prepare(written, &scratch, &systems));
+    notices.extend(looked.iter().flat_map(|(name, found)| found.iter().map(|one| setup::of_finding(name, one))));
     let known = leftovers::known(&written.config, &*kept, &systems).await;
     let left = leftovers::find(&systems, &known).await;
     notices.extend(left.iter().map(|(system, leftover)| leftovers::notice(system, leftover)));
+    let prepared = prepared?;
+    setup::add_unknown(&mut notices, prepared.notices);
+    // What could not be asked because the process that runs has the token is not wrong; that it was not asked is said, once.
+    let not_asked = Code::HostedTokenInUse.to_string();
+    let mut said = BTreeSet::new();
+    notices.retain(|notice| notice.code != not_asked || said.insert(notice.place.clone()));
+    for notice in notices.iter_mut().filter(|notice| notice.code == not_asked) {
+        notice.severity = "warning";
+    }
+    let refused: Vec<&Error> =
+        prepared.refused.iter().map(|(_, error)| error).filter(|error| error.code != Code::HostedTokenInUse).collect();
     let mut exit = Exit::Fine;
     if notices.iter().any(|notice| notice.severity == "error") {
         exit = Exit::Environment;
     }
-    let prepared = prepared?;
-    setup::add_unknown(&mut notices, prepared.notices);
-    let is_mistake = |error: &Error| error.class() == Class::BadInput;
-    if prepared.refused.iter().any(|(_, error)| is_mistake(error)) {
+    if refused.iter().any(|error| error.class() == Class::BadInput) {
         exit = Exit::BadInput;
-    } else if !prepared.refused.is_empty() || !prepared.waiting.is_empty() {
+    } else if !refused.is_empty() || !prepared.waiting.is_empty() {
         exit = Exit::Environment;
     }
     Ok((notices, exit))
+}
+
+/// What the systems say in the sessions of the process that runs; nothing where it cannot be asked.
+async fn ask_running(written: &setup::Written, folder: &Path) -> Looked {
+    let of = |name: &SystemName| (name.to_string(), setup::objects_of(&written.config, name));
+    let question = Ask::Look { objects: written.config.connections.keys().map(of).collect() };
+    match control::ask(folder, &question).await {
+        Ok(Some(answer)) => serde_json::from_value(answer).unwrap_or_default(),
+        Ok(None) => Looked::new(),
+        Err(error) => {
+            tracing::debug!(error = error.chain(), "the running process does not look at its systems");
+            Looked::new()
+        }
+    }
 }

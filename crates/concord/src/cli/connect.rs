@@ -5,6 +5,7 @@
 use super::Context;
 use crate::control::{self, Ask};
 use crate::exit::Exit;
+use crate::keeping;
 use crate::redirect::{self, Door};
 use crate::terminal::Style;
 use crate::{secrets, setup};
@@ -17,12 +18,16 @@ use concord_engine::record::SystemName;
 use concord_engine::store::sqlite::SqliteStore;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// The port that the browser comes back to where none is asked for.
 const PORT_DEFAULT: u16 = 7480;
 /// How long a person may take, in seconds, where nothing is asked for.
 const TIMEOUT_DEFAULT: u64 = 300;
+/// How long a consent waits for whoever holds the store, once a person has given it: a start, a plan, a stop.
+const STORE_WAIT_MAX: Duration = Duration::from_secs(600);
+/// How often is looked.
+const STORE_LOOK: Duration = Duration::from_millis(200);
 
 /// Ask a person, in a browser, to let Concord act in their name.
 #[derive(Debug, Args)]
@@ -64,12 +69,17 @@ pub async fn run(connect: &Connect, context: &Context) -> Result<Exit> {
         redirect::open_browser(&consent.url);
     }
     let (granted, runs) = door
-        .answer(Duration::from_secs(connect.timeout), async |query| {
-            let granted = consent.answered(&query).await?;
-            is_of_the_org(name, connection.credentials.instance_url.as_deref(), granted.instance_url.as_deref())?;
-            let runs = keep(&folder, &consent.keep_as, &granted.refresh_token).await?;
-            Ok((granted, runs))
-        })
+        .answer(
+            Duration::from_secs(connect.timeout),
+            |query| consent.is_answer(query),
+            async |query| {
+                let granted = consent.answered(&query).await?;
+                is_of_the_org(name, connection.credentials.instance_url.as_deref(), granted.instance_url.as_deref())?;
+                is_of_the_account(name, &folder, granted.account.as_deref()).await?;
+                let runs = keep(&folder, &consent.keep_as, &granted.refresh_token, context).await?;
+                Ok((granted, runs))
+            },
+        )
         .await?;
     tell(name, &consent.keep_as, &granted, runs, context);
     Ok(Exit::Fine)
@@ -120,22 +130,54 @@ fn is_of_the_org(name: &SystemName, configured: Option<&str>, given: Option<&str
     }
 }
 
-/// Keeps the token; says whether a process runs, which has an older one in mind.
-async fn keep(folder: &Path, name: &str, token: &SecretText) -> Result<bool> {
+/// A store that has worked with one account works with no other.
+async fn is_of_the_account(name: &SystemName, folder: &Path, given: Option<&str>) -> Result<()> {
+    let known = match SqliteStore::open_read_only(folder) {
+        Ok(store) => keeping::acting(&store, name.as_str()).await?,
+        Err(error) if error.code == Code::StoreMissing => None,
+        Err(error) => return Err(error),
+    };
+    match known.zip(given).filter(|(known, given)| known.account != *given) {
+        Some((known, given)) => {
+            let message = format!("the person consented for the account {given}, and this store works with {}", known.account);
+            Err(Error::new(Code::HostedOtherAccount, format!("{message}: nothing was kept")).at(name.to_string()))
+        }
+        None => Ok(()),
+    }
+}
+
+/// Keeps the token, through the process that runs where one does; says whether one does. What a person has given is not lost
+/// because somebody holds the store for a moment, or lets go of it just then.
+async fn keep(folder: &Path, name: &str, token: &SecretText, context: &Context) -> Result<bool> {
     let sealed = secrets::seal_for(folder, name, token)?;
     let question = Ask::KeepSecret { name: name.to_owned(), sealed: sealed.clone() };
-    if control::ask(folder, &question).await?.is_some() {
-        return Ok(true);
+    let until = Instant::now() + STORE_WAIT_MAX;
+    let mut was_said = false;
+    loop {
+        let error = match control::ask(folder, &question).await {
+            Ok(Some(_)) => return Ok(true),
+            Ok(None) => match setup::open_store(folder) {
+                Ok(store) => return secrets::keep(&*store, name, sealed).await.map(|()| false),
+                Err(error) => error,
+            },
+            Err(error) => error,
+        };
+        if !matches!(error.code, Code::StoreInUse | Code::ControlFailed) || Instant::now() >= until {
+            return Err(error);
+        }
+        if !was_said {
+            was_said = true;
+            context.terminal.remark(&format!("the consent waits until it can be kept: {}", error.message));
+        }
+        tokio::time::sleep(STORE_LOOK).await;
     }
-    secrets::keep(&*setup::open_store(folder)?, name, sealed).await?;
-    Ok(false)
 }
 
 fn tell(name: &SystemName, kept_as: &str, granted: &Granted, runs: bool, context: &Context) {
     if context.terminal.json {
         context.terminal.document(&serde_json::json!({
             "connected": name.as_str(), "kept_as": kept_as, "instance_url": granted.instance_url, "user": granted.user,
-            "restart": runs,
+            "running": runs,
         }));
         return;
     }
@@ -143,7 +185,7 @@ fn tell(name: &SystemName, kept_as: &str, granted: &Granted, runs: bool, context
     let connected = context.terminal.paint(Style::Good, "connected");
     context.terminal.line(&format!("{connected}: {name}{by}; the consent is kept, encrypted, as `{kept_as}`"));
     if runs {
-        context.terminal.line("restart `concord run`: the one that runs still uses what it began with");
+        context.terminal.line("the `concord run` that runs uses it from now on");
     }
 }
 

@@ -9,7 +9,9 @@ pub use client::ask;
 pub use server::{Door, open, serve};
 
 use concord_engine::error::{Code, Error};
+use concord_engine::record::ObjectName;
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -80,6 +82,11 @@ pub enum Ask {
         name: String,
         /// The encrypted value.
         sealed: Vec<u8>,
+    },
+    /// Look at systems as `check --connect` does, in the sessions that the process has.
+    Look {
+        /// The objects to look at, by system.
+        objects: BTreeMap<String, Vec<ObjectName>>,
     },
     /// Compare the members of a sync.
     Verify {

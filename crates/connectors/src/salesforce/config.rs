@@ -1,12 +1,14 @@
 //! What a Salesforce connection needs to know, read from the configuration; secrets stay in their keeping. Decides which
 //! OAuth flow is used from what is given, and asks nothing of the system.
 
-use crate::settings::{Asked, KeepSecret};
+use crate::keeping::Keep;
+use crate::settings::Asked;
 use concord_engine::config::{ChangeDetection, Secret, SecretText};
 use concord_engine::error::{Code, Result};
 use concord_engine::value::to_hex;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// The version of the API that is spoken where the configuration names none.
@@ -50,17 +52,41 @@ pub enum Grant {
 /// Keeps a rotated token, so that the next run has it.
 #[derive(Clone)]
 pub struct TokenKeeper {
-    keep: KeepSecret,
+    keep: Arc<dyn Keep>,
     name: String,
     /// What stands before the token in keeping: which configured token it descends from.
     prefix: String,
 }
 
 impl TokenKeeper {
-    /// Makes the token durable.
-    pub async fn keep(&self, token: &SecretText) -> Result<()> {
-        let kept = SecretText::new(format!("{}{}", self.prefix, token.expose()));
-        (self.keep)(&self.name, kept).await
+    /// Another number than before when somebody has kept a token since, which may be this one.
+    pub fn given(&self) -> u64 {
+        self.keep.given()
+    }
+
+    /// The token that is kept, where it descends from the configured one.
+    pub async fn newest(&self) -> Result<Option<SecretText>> {
+        Ok(self.keep.secret(&self.name).await?.and_then(|kept| self.token(&kept)))
+    }
+
+    /// Makes a token durable in place of the one that it succeeds. Where another one is kept by now (somebody has consented
+    /// anew) that one stays, and is given back.
+    pub async fn succeed(&self, old: &SecretText, new: &SecretText) -> Result<Option<SecretText>> {
+        let kept = SecretText::new(format!("{}{}", self.prefix, new.expose()));
+        loop {
+            let seen = self.keep.secret(&self.name).await?;
+            match seen.as_ref().and_then(|seen| self.token(seen)) {
+                Some(other) if other == *new => return Ok(None),
+                Some(other) if other != *old => return Ok(Some(other)),
+                _ if self.keep.succeed(&self.name, seen.as_ref(), &kept).await? => return Ok(None),
+                // Somebody has kept another one in this moment.
+                _ => {}
+            }
+        }
+    }
+
+    fn token(&self, kept: &SecretText) -> Option<SecretText> {
+        kept.expose().strip_prefix(self.prefix.as_str()).map(SecretText::new)
     }
 }
 
@@ -96,6 +122,8 @@ pub struct SalesforceSettings {
     pub grant: Grant,
     /// Keeps rotated refresh tokens.
     pub keeper: Option<TokenKeeper>,
+    /// Where it is remembered in whose name we act.
+    pub keep: Option<Arc<dyn Keep>>,
     /// A file with further authorities to trust (PEM).
     pub authorities: Option<PathBuf>,
     /// How long one call may take.
@@ -203,6 +231,7 @@ impl SalesforceSettings {
             client_id,
             grant,
             keeper,
+            keep: asked.keep.clone(),
             authorities,
             timeout,
             bulk_above: whole(asked, "bulk_above", BULK_ABOVE_DEFAULT)?,
@@ -261,7 +290,7 @@ fn refresh_token(asked: &Asked<'_>, reference: &Secret) -> Result<(SecretText, O
         true => None,
         false => (asked.stored)(&name)?.and_then(|kept| kept.expose().strip_prefix(prefix.as_str()).map(SecretText::new)),
     };
-    let keeper = asked.keep.clone().map(|keep| TokenKeeper { keep, name, prefix });
+    let keeper = asked.keep.clone().filter(|keep| keep.can_keep()).map(|keep| TokenKeeper { keep, name, prefix });
     Ok((newest.unwrap_or(configured), keeper))
 }
 

@@ -1,6 +1,7 @@
 //! How a person lets Concord act in their name: the vendor's web server flow, in its form with a proof key. Asks for what a
 //! code is worth; keeps and uses no token. <https://help.salesforce.com/s/articleView?id=xcloud.remoteaccess_oauth_web_server_flow.htm>
 
+use super::auth::organisation;
 use super::config::{Login, Way};
 use super::errors::{login_may_recover, refusals};
 use super::http::{Answer, Http};
@@ -68,6 +69,7 @@ struct Codes {
 
 #[derive(Deserialize)]
 struct Tokens {
+    access_token: Option<String>,
     refresh_token: Option<String>,
     instance_url: Option<String>,
     id: Option<String>,
@@ -107,7 +109,8 @@ fn read(answer: &Answer) -> Result<Granted> {
     };
     let user = tokens.id.as_deref().and_then(|address| address.rsplit('/').next()).filter(|id| is_id(id)).map(full);
     let instance_url = tokens.instance_url.map(|url| url.trim_end_matches('/').to_owned());
-    Ok(Granted { refresh_token: SecretText::new(refresh_token), instance_url, user })
+    let account = organisation(tokens.access_token.as_deref().unwrap_or_default(), tokens.id.as_deref());
+    Ok(Granted { refresh_token: SecretText::new(refresh_token), instance_url, account, user })
 }
 
 fn refused(answer: &Answer) -> Error {

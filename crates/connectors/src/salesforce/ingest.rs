@@ -250,7 +250,7 @@ fn refusal(text: &str) -> Refusal {
 }
 
 /// Whether jobs of ours that make records of an object may still be at it; those that have not begun are stopped.
-pub(super) async fn is_under_way(client: &Client, object: &str, user: Option<&str>) -> Result<bool> {
+pub(super) async fn is_under_way(client: &Client, object: &str, users: &[String]) -> Result<bool> {
     #[derive(Deserialize)]
     struct Jobs {
         records: Vec<Listed>,
@@ -267,9 +267,8 @@ pub(super) async fn is_under_way(client: &Client, object: &str, user: Option<&st
     }
     let call = Call::get(client.settings.path("jobs/ingest?jobType=V2Ingest")).needed(Need::Now);
     let jobs: Jobs = client.json("looking for jobs of ours", call).await?;
-    let ours = |job: &&Listed| {
-        job.object == object && job.operation == "insert" && user.is_none_or(|user| ids::full(&job.created_by_id) == user)
-    };
+    let ours =
+        |job: &&Listed| job.object == object && job.operation == "insert" && users.contains(&ids::full(&job.created_by_id));
     let mut under_way = false;
     for job in jobs.records.iter().filter(ours) {
         match job.state.as_str() {

@@ -1,5 +1,5 @@
-//! Creates whose answer was lost, looked up: by the unique external id that they carried, else by what our user has made
-//! since. Says "no" only where the first call can no longer make a second record; what could be several is nobody's.
+//! Creates whose answer was lost, looked up: by the unique external id that they carried, else by what was made in our
+//! name since, whoever we acted as. Says "no" only where the first call can no longer make a second record; what could be several is nobody's.
 
 use super::client::{Client, Need};
 use super::config::SalesforceSettings;
@@ -88,7 +88,10 @@ pub(super) async fn made(lost: &Lost<'_>, creates: &[Write]) -> Result<Vec<Made>
 impl Lost<'_> {
     /// A unique key tells at once: what is still under way would be refused beside a record that is made now.
     async fn by_key(&self, mut keyed: Vec<(usize, &FieldInfo, Value, bool)>, answers: &mut [Option<Made>]) -> Result<()> {
-        let user = self.user().await?;
+        if keyed.is_empty() {
+            return Ok(());
+        }
+        let users = self.users().await?;
         while let Some(name) = keyed.first().map(|(_, field, ..)| FieldName::from(field.name.as_str())) {
             let (part, rest): (Vec<_>, Vec<_>) = keyed.into_iter().partition(|(_, field, ..)| field.name == name.as_str());
             keyed = rest;
@@ -96,24 +99,33 @@ impl Lost<'_> {
             let selection = self.with_makers();
             let found = find(self.client, self.object, &selection, &[name], &values, 1, self.behind).await?;
             for ((place, _, _, is_own), found) in part.into_iter().zip(found) {
-                // A record that somebody else gave this value before stands in the way, and says so when it is tried again.
-                let record = found.into_iter().next().filter(|record| is_own || self.is_ours(record, user.as_deref()));
+                let made = match (found.into_iter().next(), &users) {
+                    (None, _) => Made::No,
+                    (Some(record), _) if is_own => Made::Yes(Box::new(record)),
+                    // Whose it is cannot be told.
+                    (Some(_), None) => Made::Unsure,
+                    (Some(record), Some(users)) if self.is_ours(&record, users) => Made::Yes(Box::new(record)),
+                    // What somebody else gave this value before stands in the way, and says so when it is tried again.
+                    (Some(_), Some(_)) => Made::No,
+                };
                 if let Some(answer) = answers.get_mut(place) {
-                    *answer = Some(record.map_or(Made::No, |record| Made::Yes(Box::new(record))));
+                    *answer = Some(made);
                 }
             }
         }
         Ok(())
     }
 
-    /// Without a key, records that our user has made since are compared with what was sent.
+    /// Without a key, records that were made in our name since are compared with what was sent. Where we act as another user by
+    /// now, what is not found may be there all the same: this one need not see everything that the one before has made.
     async fn by_what_was_made(&self, creates: Vec<(usize, &Record)>, answers: &mut [Option<Made>]) -> Result<()> {
-        let Some((candidates, look)) = self.candidates(&creates).await? else { return Ok(()) };
+        let Some(users) = self.users().await? else { return Ok(()) };
+        let Some((candidates, look)) = self.candidates(&creates, &users).await? else { return Ok(()) };
         let is_missing = |image: &Record| !candidates.iter().any(|shown| shows(shown, image, Alike::All));
         let mut settles_in = self.settles_in;
         if settles_in.is_zero()
             && creates.iter().any(|(_, image)| is_missing(image))
-            && is_under_way(self.client, &self.object.name, self.user().await?.as_deref()).await?
+            && is_under_way(self.client, &self.object.name, &users).await?
         {
             settles_in = AGAIN_MAX;
         }
@@ -131,6 +143,7 @@ impl Lost<'_> {
                     // Records that show the same are as good as each other.
                     Some(shown) => Made::Yes(Box::new(look.observe(self.object, (*shown).clone()))),
                     None if exact.is_empty() && alike() => Made::Unsure,
+                    None if settles_in.is_zero() && users.len() > 1 => Made::Unsure,
                     None if settles_in.is_zero() => Made::No,
                     None => Made::NotYet(settles_in.min(AGAIN_MAX)),
                 };
@@ -142,12 +155,12 @@ impl Lost<'_> {
         Ok(())
     }
 
-    /// What our user has made since, deleted ones included; `None` where that cannot be asked for, or is too much.
-    async fn candidates(&self, creates: &[(usize, &Record)]) -> Result<Option<(Vec<ShownRecord>, Look)>> {
-        let (Some(user), Some(_), Some(_)) = (self.user().await?, self.object.field(CREATED_BY), self.object.field(CREATED_DATE))
-        else {
+    /// What these users have made since, deleted ones included; `None` where that cannot be asked for, or is too much.
+    async fn candidates(&self, creates: &[(usize, &Record)], users: &[String]) -> Result<Option<(Vec<ShownRecord>, Look)>> {
+        if self.object.field(CREATED_BY).is_none() || self.object.field(CREATED_DATE).is_none() {
             return Ok(None);
-        };
+        }
+        let users = users.iter().map(|user| quoted(user)).collect::<Vec<_>>().join(", ");
         let mut fields = self.object.selected(self.selection)?;
         for name in creates.iter().flat_map(|(_, image)| image.iter().map(|(name, _)| name)) {
             if let Some(field) = self.object.field(name.as_str())
@@ -166,7 +179,7 @@ impl Lost<'_> {
         let mut found: Vec<ShownRecord> = Vec::new();
         for _ in 0..PAGES_MAX {
             let after = found.last().map_or_else(String::new, |last| format!(" AND {ID} > {}", quoted(&last.id)));
-            let condition = format!("WHERE {CREATED_BY} = {} AND {CREATED_DATE} >= {since}{after}", quoted(&user));
+            let condition = format!("WHERE {CREATED_BY} IN ({users}) AND {CREATED_DATE} >= {since}{after}");
             let soql = select(&names, &self.object.name, &format!("{condition} ORDER BY {ID} LIMIT {PAGE_MAX}"));
             let doing = format!("looking for what was made of {}", self.object.name);
             let page = rows(self.client, &doing, &soql, true, Need::Now).await?;
@@ -180,8 +193,9 @@ impl Lost<'_> {
         Ok(None)
     }
 
-    async fn user(&self) -> Result<Option<String>> {
-        Ok(self.client.auth.session().await?.user.clone())
+    /// As whom the creates can have been sent, and everybody since; `None` where that is not known.
+    async fn users(&self) -> Result<Option<Vec<String>>> {
+        self.client.auth.users_since(self.since).await
     }
 
     fn since_second(&self) -> i64 {
@@ -198,15 +212,16 @@ impl Lost<'_> {
         selection
     }
 
-    /// Whether a record says that our user has made it since.
-    fn is_ours(&self, record: &Observation, user: Option<&str>) -> bool {
+    /// Whether a record says that one of these users has made it since.
+    fn is_ours(&self, record: &Observation, users: &[String]) -> bool {
         let Some(record) = record.image.record() else { return false };
         let made_by = record.get(CREATED_BY).and_then(Value::as_text);
         let made_at = match record.get(CREATED_DATE) {
             Some(Value::TimestampTz(stamp)) => stamp.to_micros().map(|micros| micros.div_euclid(1_000_000)),
             _ => None,
         };
-        made_by.is_some() && made_by == user && made_at.is_some_and(|second| second >= self.since_second())
+        made_by.is_some_and(|made_by| users.iter().any(|user| user == made_by))
+            && made_at.is_some_and(|second| second >= self.since_second())
     }
 }
 

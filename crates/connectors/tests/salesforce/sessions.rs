@@ -1,13 +1,13 @@
 //! Sessions: every flow, what is refused, what runs out, and refresh tokens that are good for one use.
 
 use crate::support::*;
-use concord_connectors::settings::KeepSecret;
+use concord_connectors::keeping::Acting;
 use concord_engine::config::SecretText;
 use concord_engine::connector::Connector;
-use concord_engine::error::{Code, Error};
-use serde_json::json;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex};
+use concord_engine::error::Code;
+use serde_json::{Value as Json, json};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 #[tokio::test]
 async fn client_credentials_open_a_session_and_one_is_enough() {
@@ -46,38 +46,133 @@ async fn a_refused_login_is_not_tried_again_and_again() {
 async fn a_refresh_token_that_is_rotated_is_kept_before_it_is_used() {
     let org = Org::new().await;
     let token = org.refresh_token().await;
-    let kept: Arc<Mutex<Vec<(String, SecretText)>>> = Arc::default();
-    let fails = Arc::new(AtomicBool::new(true));
-    let keep: KeepSecret = {
-        let (kept, fails) = (Arc::clone(&kept), Arc::clone(&fails));
-        Arc::new(move |name: &str, value| {
-            let (kept, fails, name) = (Arc::clone(&kept), Arc::clone(&fails), name.to_owned());
-            Box::pin(async move {
-                if fails.load(Ordering::SeqCst) {
-                    return Err(Error::new(Code::StoreFull, "no room"));
-                }
-                kept.lock().unwrap().push((name, value));
-                Ok(())
-            })
-        })
-    };
+    let shelf = Arc::new(Shelf::default());
+    shelf.is_full.store(true, Ordering::SeqCst);
     let connection = org.connection(json!({"refresh_token": org.secret("token", &token)}), json!({}));
-    let connector = open(&connection, Some(keep.clone())).unwrap();
+    let connector = shelf.open(&connection).unwrap();
     // What cannot be kept is not used, and not lost either.
     assert_eq!(connector.objects().await.unwrap_err().code, Code::StoreFull);
     assert_eq!(org.requests("/sobjects"), 0);
-    fails.store(false, Ordering::SeqCst);
+    shelf.is_full.store(false, Ordering::SeqCst);
     connector.objects().await.unwrap();
-    let (name, value) = kept.lock().unwrap().last().cloned().unwrap();
-    assert_eq!(name, "crm/refresh_token");
+    assert!(shelf.kept("crm/refresh_token").is_some());
 
     // The next run finds the successor where it was kept, and the configured token is dead by now.
-    let stored = move |asked: &str| Ok((asked == name).then(|| value.clone()));
-    open_stored(&connection, &stored, Some(keep)).unwrap().objects().await.unwrap();
-    let dead = open(&connection, Some(Arc::new(|_: &str, _| Box::pin(async { Ok(()) })))).unwrap();
+    shelf.open(&connection).unwrap().objects().await.unwrap();
+    let dead = Arc::new(Shelf::default()).open(&connection).unwrap();
     assert_eq!(dead.objects().await.unwrap_err().code, Code::AuthenticationFailed);
     // Where nothing can be kept a refresh token is left alone.
-    assert_eq!(open(&connection, None).unwrap().objects().await.unwrap_err().code, Code::Unsupported);
+    let logins = org.requests("/services/oauth2/token");
+    shelf.is_locked.store(true, Ordering::SeqCst);
+    for connector in [open(&connection, None).unwrap(), shelf.open(&connection).unwrap()] {
+        assert_eq!(connector.objects().await.unwrap_err().code, Code::HostedTokenInUse);
+    }
+    assert_eq!(org.requests("/services/oauth2/token"), logins);
+}
+
+/// A connection for which a person consents, and where the consent is kept.
+async fn consented(org: &Org) -> (Json, Arc<Shelf>) {
+    let shelf = Arc::new(Shelf::default());
+    shelf.give("crm_token", &org.refresh_token().await);
+    (org.connection(json!({"refresh_token": {"secret": "crm_token"}}), json!({})), shelf)
+}
+
+#[tokio::test]
+async fn a_consent_that_is_given_while_a_token_is_renewed_stays_and_is_the_one_that_is_used() {
+    let org = Org::new().await;
+    let (connection, shelf) = consented(&org).await;
+    let connector = shelf.open(&connection).unwrap();
+    connector.objects().await.unwrap();
+    let anew = org.refresh_token().await;
+    *shelf.given_meanwhile.lock().unwrap() = Some(("crm_token".into(), SecretText::new(anew.clone())));
+    org.fault(json!({"on": {"path": "/query"}, "do": "session_expired"}));
+    connector.count(&"Account".into()).await.unwrap();
+    assert_eq!(org.tokens_shown().last(), Some(&anew), "the login was made anew with it");
+    let kept = shelf.kept("crm_token").unwrap();
+    // What is kept is its successor: the one before it is dead, and this one opens a session.
+    assert_ne!(kept.expose(), anew);
+    shelf.open(&connection).unwrap().objects().await.unwrap();
+    assert_eq!(org.tokens_shown().last().map(String::as_str), Some(kept.expose()));
+}
+
+#[tokio::test]
+async fn a_new_consent_is_used_without_a_restart_whether_the_old_one_is_good_or_not() {
+    let org = Org::new().await;
+    let (connection, shelf) = consented(&org).await;
+    let connector = shelf.open(&connection).unwrap();
+    connector.objects().await.unwrap();
+    let second = org.refresh_token().await;
+    shelf.give("crm_token", &second);
+    connector.objects().await.unwrap();
+    assert_eq!(org.tokens_shown().last(), Some(&second), "the session of the old one is left");
+    let logins = org.tokens_shown().len();
+    shelf.give("another_token", "of another connection");
+    connector.objects().await.unwrap();
+    assert_eq!(org.tokens_shown().len(), logins);
+
+    org.simulator.org.state().auth.end_all_grants();
+    assert_eq!(connector.objects().await.unwrap_err().code, Code::AuthenticationFailed);
+    assert_eq!(connector.objects().await.unwrap_err().code, Code::AuthenticationFailed);
+    let third = org.refresh_token().await;
+    shelf.give("crm_token", &third);
+    connector.objects().await.unwrap();
+    assert_eq!(org.tokens_shown().last(), Some(&third), "a refusal of the old one does not hold it back");
+}
+
+#[tokio::test]
+async fn a_token_that_somebody_else_has_used_up_is_replaced_by_the_successor_that_they_kept() {
+    let org = Org::new().await;
+    let (connection, shelf) = consented(&org).await;
+    let (one, other) = (shelf.open(&connection).unwrap(), shelf.open(&connection).unwrap());
+    one.objects().await.unwrap();
+    other.objects().await.unwrap();
+    org.fault(json!({"on": {"path": "/query"}, "do": "session_expired"}));
+    one.count(&"Account".into()).await.unwrap();
+    let shown = org.tokens_shown();
+    let different: std::collections::BTreeSet<&String> = shown.iter().collect();
+    assert_eq!((shown.len(), different.len()), (3, 3), "each token was used once");
+}
+
+#[tokio::test]
+async fn a_login_for_another_org_than_the_one_that_is_known_is_none() {
+    let org = Org::new().await;
+    let secret = org.secret("client_secret", "simulated-secret");
+    let connection = org.connection(json!({"client_secret": secret}), json!({}));
+    let shelf = Arc::new(Shelf::default());
+    shelf.open(&connection).unwrap().objects().await.unwrap();
+    let known = shelf.acting.lock().unwrap()["crm"].account.clone();
+    assert_eq!(known, org.simulator.org.id.to_string());
+
+    shelf.acting.lock().unwrap().insert("crm".into(), Acting::new("00D000000000000AAA"));
+    let (asked, logins) = (org.requests("/sobjects"), org.requests("/services/oauth2/token"));
+    let connector = shelf.open(&connection).unwrap();
+    for _ in 0..3 {
+        let error = connector.objects().await.unwrap_err();
+        assert_eq!(error.code, Code::HostedOtherAccount);
+        assert!(error.message.contains(&known) && error.message.contains("00D000000000000AAA"), "{error}");
+    }
+    assert_eq!(org.requests("/sobjects"), asked, "nothing was asked of it");
+    assert_eq!(org.requests("/services/oauth2/token"), logins + 1, "and it was not tried again and again");
+}
+
+#[tokio::test]
+async fn a_first_login_is_for_the_configured_instance_and_a_later_one_for_its_org_wherever_that_is() {
+    let org = Org::new().await;
+    let secret = org.secret("client_secret", "simulated-secret");
+    let port = org.simulator.addresses.http.port();
+    let (here, elsewhere) = (format!("http://127.0.0.1:{port}"), format!("http://localhost:{port}"));
+    // The vendor answers with the address that the login was sent to.
+    let credentials = json!({"client_secret": secret, "login_url": here, "instance_url": elsewhere});
+    let moved = org.connection(credentials, json!({}));
+    let shelf = Arc::new(Shelf::default());
+    let error = shelf.open(&moved).unwrap().objects().await.unwrap_err();
+    assert_eq!(error.code, Code::HostedOtherAccount);
+    assert!(error.message.contains(&here) && error.message.contains(&elsewhere), "{error}");
+    assert_eq!(org.requests("/sobjects"), 0);
+    shelf.open(&org.connection(json!({"client_secret": secret}), json!({}))).unwrap().objects().await.unwrap();
+    shelf.open(&moved).unwrap().objects().await.unwrap();
+    shelf.is_locked.store(true, Ordering::SeqCst);
+    shelf.open(&moved).unwrap().objects().await.unwrap();
 }
 
 #[tokio::test]

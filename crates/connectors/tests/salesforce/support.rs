@@ -1,18 +1,22 @@
 //! A simulated org of one test, its people, and a connector to it. Nothing here knows a particular test.
 #![allow(dead_code, reason = "not every binary uses every helper")]
 
+use concord_connectors::keeping::{Acting, BoxFuture, Keep};
 use concord_connectors::salesforce::{self, SalesforceConnector, SalesforceSettings};
-use concord_connectors::settings::{Asked, AskedChanges, KeepSecret};
+use concord_connectors::settings::{Asked, AskedChanges};
 use concord_engine::change::{Image, Mark, Observation};
 use concord_engine::config::{ChangeDetection, Connection, SecretText};
 use concord_engine::connector::{Changes, Connector, Event, Feed, Limits, Operation, Outcome, Write};
-use concord_engine::error::Result;
+use concord_engine::error::{Code, Error, Result};
 use concord_engine::record::{Key, Record, SystemName};
 use concord_engine::schema::Selection;
 use concord_engine::value::Value;
 use concord_simulators::faults::Fault;
 use concord_simulators::salesforce::{Options, Simulator};
 use serde_json::{Value as Json, json};
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 pub const LIMITS: Limits = Limits { max_events: 500, max_bytes: 8_000_000, max_wait: Duration::from_millis(100) };
@@ -184,20 +188,99 @@ impl Org {
         open(&self.connection(json!({"client_secret": secret}), options), None).unwrap()
     }
 
+    /// The refresh tokens that logins have shown, in their order.
+    pub fn tokens_shown(&self) -> Vec<String> {
+        let logins = self.simulator.org.journal.since(0).into_iter().filter(|entry| entry.path == "/services/oauth2/token");
+        let token = |body: String| body.split("&refresh_token=").nth(1)?.split('&').next().map(str::to_owned);
+        logins.filter_map(|entry| token(entry.body)).collect()
+    }
+
     /// How many requests were answered with this status.
     pub fn refused_with(&self, status: u16) -> usize {
         self.simulator.org.journal.since(0).iter().filter(|entry| entry.status == status).count()
     }
 }
 
-pub fn open(connection: &Json, keep: Option<KeepSecret>) -> Result<SalesforceConnector> {
+/// What is kept from one connector to the next, in memory.
+#[derive(Default)]
+pub struct Shelf {
+    pub secrets: Mutex<HashMap<String, SecretText>>,
+    pub acting: Mutex<HashMap<String, Acting>>,
+    pub is_full: AtomicBool,
+    /// Whether it is somebody else's, and can only be looked at.
+    pub is_locked: AtomicBool,
+    /// A person gives this one in the middle of the next keeping.
+    pub given_meanwhile: Mutex<Option<(String, SecretText)>>,
+    given: AtomicU64,
+}
+
+impl Shelf {
+    /// A person gives a secret.
+    pub fn give(&self, name: &str, secret: &str) {
+        self.secrets.lock().unwrap().insert(name.to_owned(), SecretText::new(secret));
+        self.given.fetch_add(1, Ordering::SeqCst);
+    }
+
+    pub fn kept(&self, name: &str) -> Option<SecretText> {
+        self.secrets.lock().unwrap().get(name).cloned()
+    }
+
+    /// A connector that keeps things here, and finds here what was kept before.
+    pub fn open(self: &Arc<Shelf>, connection: &Json) -> Result<SalesforceConnector> {
+        open_stored(connection, &|name: &str| Ok(self.kept(name)), Some(Arc::clone(self) as Arc<dyn Keep>))
+    }
+}
+
+impl Keep for Shelf {
+    fn can_keep(&self) -> bool {
+        !self.is_locked.load(Ordering::SeqCst)
+    }
+
+    fn secret<'a>(&'a self, name: &'a str) -> BoxFuture<'a, Result<Option<SecretText>>> {
+        Box::pin(async move { Ok(self.kept(name)) })
+    }
+
+    fn succeed<'a>(&'a self, name: &'a str, seen: Option<&'a SecretText>, secret: &'a SecretText) -> BoxFuture<'a, Result<bool>> {
+        Box::pin(async move {
+            if self.is_full.load(Ordering::SeqCst) {
+                return Err(Error::new(Code::StoreFull, "no room"));
+            }
+            if let Some((name, secret)) = self.given_meanwhile.lock().unwrap().take() {
+                self.give(&name, secret.expose());
+            }
+            let mut secrets = self.secrets.lock().unwrap();
+            let is_as_seen = secrets.get(name) == seen;
+            if is_as_seen {
+                secrets.insert(name.to_owned(), secret.clone());
+            }
+            Ok(is_as_seen)
+        })
+    }
+
+    fn given(&self) -> u64 {
+        self.given.load(Ordering::SeqCst)
+    }
+
+    fn acting<'a>(&'a self, system: &'a str) -> BoxFuture<'a, Result<Option<Acting>>> {
+        Box::pin(async move { Ok(self.acting.lock().unwrap().get(system).cloned()) })
+    }
+
+    fn keep_acting<'a>(&'a self, system: &'a str, acting: &'a Acting) -> BoxFuture<'a, Result<()>> {
+        Box::pin(async move {
+            self.acting.lock().unwrap().insert(system.to_owned(), acting.clone());
+            Ok(())
+        })
+    }
+}
+
+pub fn open(connection: &Json, keep: Option<Arc<dyn Keep>>) -> Result<SalesforceConnector> {
     open_stored(connection, &|_: &str| Ok(None::<SecretText>), keep)
 }
 
 pub fn open_stored(
     connection: &Json,
     stored: &(dyn Fn(&str) -> Result<Option<SecretText>> + Sync),
-    keep: Option<KeepSecret>,
+    keep: Option<Arc<dyn Keep>>,
 ) -> Result<SalesforceConnector> {
     open_asked(connection, stored, keep, AskedChanges::default())
 }
@@ -205,7 +288,7 @@ pub fn open_stored(
 pub fn open_asked(
     connection: &Json,
     stored: &(dyn Fn(&str) -> Result<Option<SecretText>> + Sync),
-    keep: Option<KeepSecret>,
+    keep: Option<Arc<dyn Keep>>,
     changes: AskedChanges,
 ) -> Result<SalesforceConnector> {
     let connection: Connection = serde_json::from_value(connection.clone()).unwrap();

@@ -7,6 +7,7 @@ use concord_engine::error::{Class, Code};
 use concord_engine::record::Record;
 use concord_engine::value::Value;
 use serde_json::json;
+use std::sync::Arc;
 
 fn named(name: &str) -> Record {
     fields([("Name", Value::text(name))])
@@ -263,6 +264,54 @@ async fn a_create_that_never_arrived_counts_as_not_made_only_when_it_can_no_long
     assert!(matches!(found[0], Made::NotYet(wait) if !wait.is_zero()), "{found:?}");
     let connector = settling(&org, 1).await;
     assert!(matches!(made(&connector, vec![named("Acme")], since).await[0], Made::No));
+}
+
+/// A connection for which a person consents, and where that is kept.
+async fn consented(org: &Org) -> (serde_json::Value, Arc<Shelf>) {
+    let shelf = Arc::new(Shelf::default());
+    shelf.give("crm_token", &org.refresh_token().await);
+    (org.connection(json!({"refresh_token": {"secret": "crm_token"}}), json!({"settle_ms": 1})), shelf)
+}
+
+/// What the engine ends up with: asked again as long as it may still come.
+async fn made_at_last(connector: &dyn Connector, images: &[Record], since: Moment) -> Vec<Made> {
+    loop {
+        let found = made(connector, images.to_vec(), since).await;
+        match found.iter().find_map(|made| if let Made::NotYet(wait) = made { Some(*wait) } else { None }) {
+            Some(wait) => tokio::time::sleep(wait).await,
+            None => return found,
+        }
+    }
+}
+
+/// Somebody else consents.
+async fn consents_as_another(org: &Org, shelf: &Shelf) {
+    org.simulator.org.state().auth.apps[0].username = concord_simulators::salesforce::PERSON.into();
+    shelf.give("crm_token", &org.refresh_token().await);
+}
+
+#[tokio::test]
+async fn a_create_of_another_user_than_the_present_one_is_found_and_what_is_not_found_is_nobodys_to_say() {
+    let org = Org::new().await;
+    let (connection, shelf) = consented(&org).await;
+    let connector = shelf.open(&connection).unwrap();
+    let since = SystemClock.now();
+    lose(&org, "answer_lost");
+    apply(&connector, &accounts(&["Name"]), vec![create(named("Arrived"))]).await;
+    lose(&org, "cut");
+    apply(&connector, &accounts(&["Name"]), vec![create(named("Lost"))]).await;
+    consents_as_another(&org, &shelf).await;
+    let images = [named("Arrived"), named("Lost")];
+    // In this life, and in one that begins now.
+    for connector in [connector, shelf.open(&connection).unwrap()] {
+        let found = made_at_last(&connector, &images, since).await;
+        assert!(matches!(&found[0], Made::Yes(record) if text(record, "Name") == "Arrived"), "{found:?}");
+        assert!(matches!(found[1], Made::Unsure), "the one who acts now need not see it: {found:?}");
+    }
+    // What this user sends is looked up as ever.
+    let later = SystemClock.now();
+    let found = made_at_last(&shelf.open(&connection).unwrap(), &images[1..], later).await;
+    assert!(matches!(found[0], Made::No), "{found:?}");
 }
 
 #[tokio::test]

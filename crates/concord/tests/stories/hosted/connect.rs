@@ -3,6 +3,8 @@
 
 use super::world::OrgWorld;
 use crate::world::{Sides, until};
+use concord_engine::store::sqlite::{SqliteStore, StoreOptions};
+use concord_engine::store::{Store, Transaction};
 use serde_json::{Value as Json, json};
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
@@ -138,7 +140,7 @@ fn after_a_person_has_consented_the_pair_runs_and_each_start_goes_on_with_the_ne
 }
 
 #[test]
-fn a_consent_that_was_taken_back_is_asked_for_again_and_what_happened_meanwhile_flows() {
+fn a_consent_that_was_taken_back_is_given_again_and_what_happened_meanwhile_flows_without_a_restart() {
     let world = world();
     assert_eq!(consent(&world, &[]).0, 0);
     let running = world.home.run(&world, &["--auto-approve"]);
@@ -153,18 +155,101 @@ fn a_consent_that_was_taken_back_is_asked_for_again_and_what_happened_meanwhile_
     assert_eq!(exit, 0, "{out}{err}");
     let told: Json = serde_json::from_str(&out).unwrap();
     assert_eq!(
-        (&told["connected"], &told["kept_as"], &told["restart"]),
+        (&told["connected"], &told["kept_as"], &told["running"]),
         (&json!("crm"), &json!("crm_token"), &json!(true)),
         "{told:#}"
     );
-    running.stop();
-    let running = world.home.run(&world, &[]);
     running.until("the row has its account", || world.accounts().len() == 2 && world.is_equal());
     running.stop();
 }
 
 #[test]
-fn a_no_a_foreign_answer_silence_and_a_code_that_was_used_each_end_with_their_code_and_keep_nothing() {
+fn while_the_pair_runs_its_token_is_left_to_it_and_a_new_consent_is_used_at_once() {
+    let world = world();
+    assert_eq!(consent(&world, &[]).0, 0);
+    let running = world.home.run(&world, &["--auto-approve"]);
+    running.until_level();
+    let before = shown(&world);
+    let checked = world.home.concord(&["check", "--connect", "FILE", "--json"]);
+    assert_eq!(checked.exit, 0, "{checked:?}");
+    let told: Json = serde_json::from_str(&checked.out).unwrap();
+    let findings = told["findings"].as_array().unwrap();
+    let not_asked: Vec<&Json> = findings.iter().filter(|finding| finding["code"] == "CON-2310").collect();
+    assert!(not_asked.len() == 1 && not_asked[0]["severity"] == "warning" && not_asked[0]["place"] == "crm", "{told:#}");
+    let reached = |finding: &Json| finding["place"] == "crm" && finding["message"].as_str().unwrap().contains("reached");
+    assert!(findings.iter().any(reached), "the process that runs has looked: {told:#}");
+    assert_eq!(shown(&world), before, "no token was used up");
+
+    assert_eq!(consent(&world, &[]).0, 0);
+    world.erp.psql("INSERT INTO accounts (account_name) VALUES ('after')");
+    running.until("it goes on", || world.accounts().len() == 1 && world.is_equal());
+    assert!(shown(&world).len() > before.len(), "the next call was made with the new consent");
+    running.stop();
+    let running = world.home.run(&world, &[]);
+    world.create(&[json!({ "Name": "later" })]);
+    running.until("the next life has the newest token", || world.accounts().len() == 2 && world.is_equal());
+    running.stop();
+    let shown = shown(&world);
+    let different: std::collections::BTreeSet<&String> = shown.iter().collect();
+    assert_eq!(different.len(), shown.len(), "each token was used once");
+}
+
+#[test]
+fn a_consent_is_not_lost_because_somebody_holds_the_store() {
+    let world = world();
+    let mut connecting = Connecting::start(&world, &[]);
+    let held = SqliteStore::open(&world.home.store(), &StoreOptions::default()).unwrap();
+    let back = sent_to(&connecting.address);
+    let browser = std::thread::spawn(move || get(&back));
+    let mut said = String::new();
+    while !said.contains("the consent waits") {
+        assert!(connecting.said.read_line(&mut said).unwrap() > 0, "{said}");
+    }
+    drop(held);
+    let (head, page) = browser.join().unwrap();
+    let (exit, out, err) = connecting.end();
+    assert!(exit == 0 && head.starts_with("HTTP/1.1 200"), "{head}\n{page}\n{out}{err}");
+    assert_eq!(world.home.concord(&["check", "--connect", "FILE"]).exit, 0);
+}
+
+#[test]
+fn a_consent_for_another_account_than_the_stores_is_not_kept() {
+    let world = world();
+    assert_eq!(consent(&world, &[]).0, 0);
+    let running = world.home.run(&world, &["--auto-approve"]);
+    running.until_level();
+    running.stop();
+    let before = shown(&world);
+    let store = SqliteStore::open(&world.home.store(), &StoreOptions::default()).unwrap();
+    let other = serde_json::to_vec(&concord_connectors::keeping::Acting::new("00D000000000000AAA")).unwrap();
+    let settings = vec![("acting/crm".to_owned(), Some(other))];
+    store.submit(Transaction { settings, ..Transaction::default() }).blocking_recv().unwrap().unwrap();
+    drop(store);
+    let connecting = Connecting::start(&world, &[]);
+    let (head, page) = browse(&connecting.address);
+    assert!(head.starts_with("HTTP/1.1 400") && page.contains("CON-2309"), "{head}\n{page}");
+    let (exit, _, err) = connecting.end();
+    assert!(exit != 0 && err.contains("CON-2309") && err.contains("nothing was kept"), "{exit} {err}");
+    // What was kept before is there; it is no better for that org.
+    let said = world.home.concord(&["run", "FILE", "--once"]);
+    assert!(said.exit != 0 && said.err.contains("CON-2309"), "{said:?}");
+    assert!(shown(&world).len() > before.len());
+}
+
+#[test]
+fn what_is_no_answer_to_the_question_is_turned_away_and_the_wait_goes_on() {
+    let world = world();
+    let foreign = Connecting::start(&world, &[]);
+    let (head, page) = get(&format!("{}?code=somebody-elses&state={}x", foreign.back(), foreign.of("state")));
+    assert!(head.starts_with("HTTP/1.1 400") && page.contains("CON-5022"), "{head}\n{page}");
+    assert!(world.logins().is_empty(), "no code was exchanged");
+    let (head, _) = browse(&foreign.address);
+    assert!(head.starts_with("HTTP/1.1 200"), "whoever else knocks ends nothing: {head}");
+    assert_eq!(foreign.end().0, 0);
+}
+
+#[test]
+fn a_no_silence_and_a_code_that_was_used_each_end_with_their_code_and_keep_nothing() {
     let world = world();
     let ends = |connecting: Connecting, code: &str| {
         let (exit, out, err) = connecting.end();
@@ -177,12 +262,6 @@ fn a_no_a_foreign_answer_silence_and_a_code_that_was_used_each_end_with_their_co
     assert!(head.starts_with("HTTP/1.1 400") && page.contains("CON-5020"), "{head}\n{page}");
     ends(denied, "CON-5020");
     world.consents(true);
-
-    let foreign = Connecting::start(&world, &[]);
-    let (head, page) = get(&format!("{}?code=somebody-elses&state={}x", foreign.back(), foreign.of("state")));
-    assert!(head.starts_with("HTTP/1.1 400") && page.contains("CON-5022"), "{head}\n{page}");
-    ends(foreign, "CON-5022");
-    assert!(world.logins().is_empty(), "no code was exchanged");
 
     ends(Connecting::start(&world, &["--timeout", "1"]), "CON-5021");
 
