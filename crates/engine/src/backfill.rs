@@ -452,6 +452,9 @@ impl Core {
                 None => Phase::Done,
             };
         }
+        if last.is_none() {
+            self.forget_what_was_not_seen(&rules, member).await?;
+        }
         if last.is_none() || crate::mutants::active("sweep_runs_ahead") {
             self.save_load(sync, member);
         }

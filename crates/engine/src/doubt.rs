@@ -368,8 +368,7 @@ impl Core {
         absent_by: &[FieldName],
     ) -> Result<()> {
         let key = self.member_rules(sync, member).map(|rules| rules.schema.key.as_slice()).unwrap_or_default();
-        let gives_key = !key.is_empty() && key.iter().all(|field| image.has(field.as_str()));
-        if gives_key || !absent_by.is_empty() {
+        if crate::identify::gives_key(key, image) || !absent_by.is_empty() {
             if let Some(of) = self.rules(sync).map(|rules| rules.id) {
                 self.sent.note((of, member, link), image, &mut self.transaction)?;
             }
@@ -410,10 +409,11 @@ impl Core {
                 let one = crate::capture::incoming(&rules, sync, member, observation, self.now(), &self.store_id, true);
                 let Shown::Present { cells, .. } = &one.pending.shown else { return None };
                 let image = crate::map::member_record(&rules, member, cells);
-                let equal =
-                    |(field, value): (&FieldName, &Value)| shown.get(field.as_str()).is_some_and(|shown| shown.equivalent(value));
                 // A record that was looked up is the one that was made, whatever has become of it since.
-                let holds = if let Operation::Update { set, .. } = operation { set.iter().all(equal) } else { true };
+                let holds = match operation {
+                    Operation::Update { set, guard, .. } => shows_update(&shown, set, guard),
+                    _ => true,
+                };
                 holds.then(|| Written {
                     operation,
                     key: one.pending.key.clone(),
@@ -436,4 +436,19 @@ impl Core {
 /// Whether a link still waits for what became of its write in a flight.
 fn is_open(desk: &Desk, link: LinkId, member: MemberIndex, flight: FlightId) -> bool {
     desk.link(link).and_then(|link| link.sides.get(member)).is_some_and(|side| side.flight == Some(flight))
+}
+
+/// Whether a record shows what an update set: all of it, or, where a trigger or a user has made something else of a part, at least
+/// one field, and nothing as it was before.
+fn shows_update(shown: &Record, set: &Record, guard: &Record) -> bool {
+    let equal = |field: &FieldName, value: &Value| shown.get(field.as_str()).is_some_and(|shown| shown.equivalent(value));
+    if set.iter().all(|(field, value)| equal(field, value)) {
+        return true;
+    }
+    let changes =
+        || set.iter().filter(|(field, value)| guard.get(field.as_str()).is_some_and(|before| !before.equivalent(value)));
+    let as_it_was = |field: &FieldName| guard.get(field.as_str()).is_some_and(|before| equal(field, before));
+    changes().any(|(field, value)| equal(field, value))
+        && set.iter().all(|(field, value)| equal(field, value) || !as_it_was(field))
+        && !crate::mutants::active("half_a_write_is_none")
 }

@@ -184,7 +184,8 @@ impl Core {
     }
 
     /// Takes the versions of a system's old life away from a sync's links and pending observations, if that has not been
-    /// done: whatever is seen now is newer. Begun again from the start after a crash.
+    /// done: whatever is seen now is newer. A stranger that nobody was bound to may have gone in the gap, and nothing would
+    /// say so: it is met anew when everything is read. Begun again from the start after a crash.
     pub(crate) async fn forget_versions(&mut self, sync: usize) -> Result<()> {
         let Some(rules) = self.rules(sync) else { return Ok(()) };
         let mut old: BTreeSet<MemberIndex> = BTreeSet::new();
@@ -222,11 +223,18 @@ impl Core {
             let rows = self.store.scan_pending(rules.id, after.clone(), STEP).await?;
             let Some((last, _)) = rows.last() else { break };
             after = Some(last.clone());
-            for (address, mut pending) in rows {
-                if old.contains(&address.member) {
-                    pending.version = Version::default();
-                    self.transaction.pending.push((address, Some(pending)));
+            let seen = rows.into_iter().filter(|(address, _)| old.contains(&address.member)).collect::<Vec<_>>();
+            let mut desk = self.desk();
+            desk.load(&self.store, seen.iter().map(|(address, _)| address.clone()).collect()).await?;
+            for (address, mut pending) in seen {
+                let is_stranger = desk.slot(&address).is_some_and(|slot| slot.link.is_none());
+                if is_stranger && !crate::mutants::active("old_life_strangers_kept") {
+                    self.meet_anew(sync, &address);
+                    self.transaction.pending.push((address, None));
+                    continue;
                 }
+                pending.version = Version::default();
+                self.transaction.pending.push((address, Some(pending)));
             }
             self.commit();
         }

@@ -26,6 +26,7 @@ use crate::change::{Observation, Position};
 use crate::clock::Moment;
 use crate::connector::{Batch, Event as FeedEvent};
 use crate::error::Result;
+use crate::identify::MadeUnseen;
 use crate::link::{FlightId, LinkId, Shown, Standing};
 use crate::reconcile::{Folded, fold, refine_agreed, refine_times};
 use crate::record::{FeedName, SystemName};
@@ -187,7 +188,11 @@ impl Core {
         }
         match self.owner(desk, &one) {
             Owner::Link(link) => self.take_in_known(desk, link, one).await,
-            Owner::Nobody => self.take_in_stranger(desk, one).await,
+            Owner::Nobody => match self.made_unseen(desk, &one).await? {
+                Some(MadeUnseen::By(flight, link)) => self.settle_echo(desk, link, flight, one).await,
+                Some(MadeUnseen::Before(link)) => self.settle_unseen_create(desk, link, one).await,
+                None => self.take_in_stranger(desk, one).await,
+            },
             Owner::Past => Ok(()),
             Owner::Unclear => {
                 self.want_stranger_instead(one.sync, one.address, one.pending.key);

@@ -374,7 +374,8 @@ impl Core {
         found: Vec<Observation>,
     ) -> Result<()> {
         let Some(mut link) = desk.link(id).cloned() else { return Ok(()) };
-        if link.sides.get(member).is_none_or(|side| side.standing == Standing::Present) {
+        let is_met = link.sides.get(member).is_none_or(|side| side.standing == Standing::Present);
+        if is_met || link.life != Life::Live {
             return Ok(());
         }
         if link.in_flight() {
@@ -414,6 +415,12 @@ impl Core {
                 if self.may_join(desk, other, member) == Join::Later {
                     self.owe_later(sync, &mut link, member, later);
                     desk.save(link);
+                    return Ok(());
+                }
+                if self.is_other_half(desk, &link, other) {
+                    self.take_other_half(desk, sync, rules, &mut link, other);
+                    desk.save(link);
+                    desk.touch(id);
                     return Ok(());
                 }
                 if self.ask_after_the_records(desk, sync, &link, other, member) {

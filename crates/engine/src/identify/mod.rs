@@ -4,6 +4,7 @@
 
 mod bind;
 mod creates;
+mod merge;
 mod ours;
 mod search;
 mod sent;
@@ -15,6 +16,7 @@ mod values;
 pub(crate) use bind::Join;
 pub(crate) use creates::Creates;
 pub(crate) use search::{Candidates, FIND_LIMIT, Find};
+pub(crate) use sent::{MadeUnseen, gives_key};
 pub(crate) use unheard::Unheard;
 pub(crate) use values::link_match_value;
 
@@ -271,6 +273,18 @@ impl Core {
         self.take_off_the_list(sync, address);
         self.has_left(address);
         Ok(())
+    }
+
+    /// What was seen of a stranger is let go of, for it is about to be read again.
+    pub(crate) fn meet_anew(&mut self, sync: usize, address: &Address) {
+        if let Some(review) = self.parked.remove(address) {
+            self.close_review(sync, review, "the record is read again".to_owned());
+        }
+        self.take_off_the_list(sync, address);
+        // A feed had told of it: somebody was at work on it, which a reading alone would not say.
+        if let Some(state) = self.syncs.get_mut(sync) {
+            state.unidentified.tell(address.clone(), true);
+        }
     }
 
     fn take_off_the_list(&mut self, sync: usize, address: &Address) {

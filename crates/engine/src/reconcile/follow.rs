@@ -14,7 +14,8 @@ use crate::rules::TargetEdits;
 use crate::value::Value;
 
 impl Work<'_> {
-    pub(super) fn agree(&mut self, group: GroupIndex, winner: Contender, rule: Rule, losers: &[Contender]) {
+    /// Says in the ledger which values of a group are given up for another one.
+    pub(super) fn note_losers(&mut self, group: GroupIndex, winner: &Contender, rule: Rule, losers: &[Contender]) {
         let names = self.group_names(group);
         for loser in losers {
             let fields = names
@@ -32,6 +33,9 @@ impl Work<'_> {
                 .collect();
             self.note(loser.member, Entry::Lost, fields);
         }
+    }
+
+    pub(super) fn agree(&mut self, group: GroupIndex, winner: Contender, rule: Rule) {
         let decision = self.before.decision.saturating_add(1);
         if let Some(held) = self.link.groups.get_mut(group).and_then(|state| state.held.take()) {
             self.close(held.review, "decided");
@@ -57,6 +61,8 @@ impl Work<'_> {
         // The item of a rejected record holds several groups. What comes after it is about one: an answer to it must not be
         // taken for an answer about the others.
         let known = known.filter(|known| rejects || !self.holds_others(group, *known));
+        // What a person says of an edit against the flow must not be taken for an answer about a value that is refused.
+        let known = known.filter(|_| self.is_held_against_the_flow(group) == (code == Code::EditAgainstFlow));
         // One review item for a rejected record, not one per group of it.
         let shared = self.reviews.iter().find(|review| review.subject == subject).map(|review| review.id);
         let review = self.review(shared.or(known), code, message, subject);
@@ -64,6 +70,14 @@ impl Work<'_> {
         if let Some(state) = self.link.groups.get_mut(group) {
             state.held = Some(Held { review, contenders, rejects });
         }
+    }
+
+    /// Whether a group is held for edits that do not flow from where they were made.
+    fn is_held_against_the_flow(&self, group: GroupIndex) -> bool {
+        let held = self.before.groups.get(group).and_then(|state| state.held.as_ref());
+        let flows =
+            |member: MemberIndex| self.rules.group_fields(group).iter().any(|&field| self.rules.flows_from(member, field));
+        held.is_some_and(|held| held.rejects && held.contenders.iter().all(|(member, ..)| !flows(*member)))
     }
 
     /// Whether an item holds other groups than this one, as far as they have been looked at.

@@ -43,9 +43,13 @@ impl Work<'_> {
                         state.held = None;
                     }
                 }
-                Settled::Agreed { winner, rule, mut losers } => {
-                    losers.extend(self.no_longer_left(group, &winner, rule, &losers));
-                    self.agree(group, winner, rule, &losers);
+                Settled::Agreed { winner, rule, losers } => {
+                    // Neither of these contended: the rule says nothing about them.
+                    let mut others = self.no_longer_left(group, &winner, rule, &losers);
+                    others.extend(self.held_of_the_gone(group, &winner, rule, &losers));
+                    self.note_losers(group, &winner, rule, &losers);
+                    self.note_losers(group, &winner, Rule::OnlyChange, &others);
+                    self.agree(group, winner, rule);
                     if let Some(decided) = decided.get_mut(group) {
                         *decided = true;
                     }
@@ -182,7 +186,7 @@ impl Work<'_> {
                 (None, false, None) => (EditTime { at: self.now, granularity_micros: 1, estimated: true }, self.hops(member)),
                 // Its last edit was given up for a delete that is itself undone: it stands again.
                 (Some(agreed), false, None)
-                    if self.revived && agreed.from == member && !self.shows(member, group, &agreed.values) =>
+                    if (self.revived || self.is_back) && agreed.from == member && !self.shows(member, group, &agreed.values) =>
                 {
                     (EditTime { at: self.now, granularity_micros: 1, estimated: true }, self.hops(member))
                 }
@@ -349,7 +353,8 @@ impl Work<'_> {
         let is_sound = self.rules.validation.is_empty() && held.is_some_and(|held| !held.rejects);
         match kept.len() {
             1 if is_sound => Some(Ok(Settled::Agreed { winner: kept.remove(0), rule: Rule::Manual, losers: Vec::new() })),
-            2.. if is_sound => Some(self.contest(group, kept)),
+            // Of values that nobody shows any more, nobody is asked: they are in the ledger.
+            2.. if is_sound => Some(self.contest(group, kept)).filter(|settled| !matches!(settled, Ok(Settled::Held { .. }))),
             _ => None,
         }
     }
@@ -569,5 +574,21 @@ impl Work<'_> {
             .filter_map(|member| self.shown_by(member, group, winner.time))
             .filter(|shown| !self.same(group, &shown.values, &winner.values) && !is_said(shown))
             .collect()
+    }
+
+    /// Values that were held for a person, of members that have lost the record since: nobody will show them again (invariant 3).
+    fn held_of_the_gone(&self, group: GroupIndex, winner: &Contender, rule: Rule, losers: &[Contender]) -> Vec<Contender> {
+        let held = self.before.groups.get(group).and_then(|state| state.held.as_ref());
+        if rule.is_left() || crate::mutants::active("held_of_the_gone_unsaid") {
+            return Vec::new();
+        }
+        let present = self.present();
+        let gone = held.into_iter().flat_map(|held| &held.contenders).filter(|(member, ..)| !present.contains(member));
+        let shown = gone.filter_map(|(member, time, _)| self.shown_by(*member, group, *time));
+        let is_said = |shown: &Contender| {
+            let same = |other: &Contender| self.same(group, &other.values, &shown.values);
+            same(winner) || losers.iter().any(|loser| loser.member == shown.member && same(loser))
+        };
+        shown.filter(|shown| !is_said(shown)).collect()
     }
 }

@@ -65,6 +65,8 @@ impl Work<'_> {
             return Next::Done;
         }
         self.unmark();
+        // Whoever was to go is back: what was given up for the delete stands again.
+        self.is_back = self.before.held.is_some_and(|hold| !hold.sticky);
         Next::Groups
     }
 

@@ -24,6 +24,7 @@ pub(crate) mod tests;
 pub use fold::{Folded, fold, refine_agreed, refine_times};
 pub use patch::{Patch, patch, patch_knowing};
 pub(crate) use patch::{can_do_without, deletion_mark};
+pub(crate) use settle::takes_everything;
 pub use settle::{Written, cover_pending, settle};
 pub(crate) use work::held_by;
 

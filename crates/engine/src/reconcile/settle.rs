@@ -154,7 +154,8 @@ pub fn cover_pending(
 ) -> (Option<Pending>, Option<LedgerRow>) {
     let member = pending.member;
     let set = match written.operation {
-        Operation::Update { set, .. } => Some(set),
+        // A mark of deletion takes everything with it.
+        Operation::Update { set, .. } => Some(set).filter(|set| !takes_everything(rules, member, set)),
         Operation::Create { .. } | Operation::Delete { .. } => None,
     };
     let mut lost = Vec::new();
@@ -194,6 +195,11 @@ pub fn cover_pending(
     });
     pending.version = written.version.clone();
     (set.is_some().then_some(pending), row)
+}
+
+/// Whether a write is a mark of deletion, which takes with it what it did not know of.
+pub(crate) fn takes_everything(rules: &SyncRules, member: MemberIndex, set: &Record) -> bool {
+    marks_as_deleted(rules, member, set) && !crate::mutants::active("mark_hides_edit")
 }
 
 /// Whether a write says that the record is deleted (`on_delete: soft_delete`).

@@ -33,6 +33,8 @@ pub(super) struct Work<'a> {
     pub closed: Vec<(ReviewId, String)>,
     /// Whether the record was taken to be going and lives on after all: every debt is looked at afresh.
     pub revived: bool,
+    /// Whether a delete that was held has come to nothing, for the record is back.
+    pub is_back: bool,
 }
 
 impl<'a> Work<'a> {
@@ -95,6 +97,7 @@ impl<'a> Work<'a> {
             reviews: Vec::new(),
             closed: Vec::new(),
             revived: false,
+            is_back: false,
         })
     }
 

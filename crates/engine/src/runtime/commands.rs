@@ -276,13 +276,18 @@ impl Core {
                 Subject::Ambiguous { member, key, .. } | Subject::Duplicate { member, key, .. } => {
                     Some(address(rules.id, *member, key))
                 }
-                Subject::Unreadable { member, key } if review.link.is_none() => {
-                    let there = address(rules.id, *member, key);
-                    let known = self.store.lookup(vec![there.clone()]).await?;
-                    known.first().is_some_and(|known| known.pending.is_some()).then_some(there)
-                }
+                Subject::Unreadable { member, key } if review.link.is_none() => Some(address(rules.id, *member, key)),
                 _ => None,
             };
+            if let Some(there) = &stranger
+                && self.store.lookup(vec![there.clone()]).await?.first().is_none_or(|known| known.pending.is_none())
+            {
+                // Nothing of it waits in the store: it was let go of, for it is read again.
+                if !matches!(review.subject, Subject::Unreadable { .. }) {
+                    self.close_review(sync, review.id, "the record is read again".to_owned());
+                }
+                continue;
+            }
             if let (Some(stranger), Subject::Duplicate { linked, .. }) = (&stranger, &review.subject) {
                 self.is_double_of(sync, stranger.clone(), *linked);
             }

@@ -9,8 +9,8 @@ use super::core::Core;
 use super::desk::Desk;
 use crate::error::{Code, Error, Result};
 use crate::guard::Verdict;
-use crate::ledger::Rule;
-use crate::link::{Link, LinkId, MemberIndex, ReviewId, Shown, Standing};
+use crate::ledger::{Entry, FieldEntry, LedgerRow, Rule};
+use crate::link::{Life, Link, LinkId, MemberIndex, ReviewId, Shown, Side, Standing};
 use crate::reconcile::{Choice, Ruling, Uniqueness};
 use crate::review::{Review, Subject};
 use std::collections::BTreeMap;
@@ -156,8 +156,43 @@ impl Core {
                 self.owe_later(sync, &mut link, member, now);
             }
         }
+        let is_kept = |side: &Side| side.standing == Standing::Present || side.owes_life || side.flight.is_some();
+        if matches!(resolution, Resolution::Ignore) && link.life == Life::Live && !link.sides.iter().any(is_kept) {
+            self.note_given_up(&link);
+        }
         self.look_at_those_behind(sync, link.id);
         link
+    }
+
+    /// No member has the record, and it is not to be made any more: its values are in the ledger alone (invariant 3).
+    pub(crate) fn note_given_up(&mut self, link: &Link) {
+        if crate::mutants::active("given_up_unsaid") {
+            return;
+        }
+        let Some(rules) = self.sync_of(link.sync).and_then(|sync| self.rules(sync)) else { return };
+        let mut rows: BTreeMap<MemberIndex, Vec<FieldEntry>> = BTreeMap::new();
+        for field in rules.fields.iter() {
+            let agreed = link.groups.get(field.group).and_then(|group| group.agreed.as_ref());
+            let place = rules
+                .group_fields(field.group)
+                .iter()
+                .position(|&other| rules.fields.get(other).is_some_and(|it| it.name == field.name));
+            let (Some(agreed), Some(place)) = (agreed, place) else { continue };
+            let Some(value) = agreed.values.get(place).filter(|value| !value.is_null()) else { continue };
+            rows.entry(agreed.from).or_default().push(FieldEntry {
+                field: field.name.clone(),
+                old: Some(value.clone()),
+                new: None,
+                from: agreed.from,
+                edited: agreed.time.at,
+                rule: Rule::Manual,
+            });
+        }
+        for (member, fields) in rows {
+            let key = link.sides.get(member).and_then(|side| side.key.as_ref()).map(ToString::to_string).unwrap_or_default();
+            let (at, entry) = (self.now(), Entry::Lost);
+            self.transaction.ledger.push(LedgerRow { at, sync: link.sync, link: Some(link.id), member, key, entry, fields });
+        }
     }
 
     /// Keeps what a person said about a mass change, and carries it out if the sync runs.

@@ -7,7 +7,7 @@ use crate::connector::Operation;
 use crate::error::Result;
 use crate::flight::Intent;
 use crate::link::{FlightId, Link, MemberIndex, Pending, Shown, Side};
-use crate::reconcile::{Uniqueness, Written};
+use crate::reconcile::{Uniqueness, Written, takes_everything};
 use crate::rules::SyncRules;
 use crate::runtime::airborne::Answer;
 use crate::runtime::core::{Core, SyncState};
@@ -112,6 +112,9 @@ impl Core {
 fn goes_over(rules: &SyncRules, before: &Pending, operation: &Operation) -> bool {
     let Operation::Update { set, .. } = operation else { return true };
     let Shown::Present { cells, .. } = &before.shown else { return true };
+    if takes_everything(rules, before.member, set) {
+        return true;
+    }
     let differs = |(field, cell): (usize, &Option<Value>)| {
         let (Some(at), Some(shown)) = (rules.at(before.member, field), cell) else { return false };
         set.get(at.name.as_str()).is_some_and(|new| !new.equivalent_as(shown, &at.ty))

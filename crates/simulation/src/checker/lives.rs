@@ -12,7 +12,9 @@ impl Checker<'_> {
     pub(super) fn one_record_once(&mut self, tag: &str) {
         for member in 0..self.members() {
             let rows = self.rows(tag, member).len();
-            if rows > 1 && !self.is_doubled(tag) {
+            // Where a person had it made again, it may be there twice.
+            let made_again = self.unproven.contains(tag) && self.answered.contains_key(tag);
+            if rows > 1 && !self.is_doubled(tag) && !made_again {
                 self.blame("4 one record, once", tag, format!("{rows} records of it at {}", self.name(member)));
             }
         }
@@ -112,6 +114,8 @@ impl Checker<'_> {
         if self.world().further.wipes
             || !self.was_known(life, deleter, delete, made.iter().all(|(member, _)| *member == deleter))
             || self.in_question.contains(tag)
+            // A key that changes while no feed tells of it is a delete and a new record to anybody who looks.
+            || (self.world().further.gaps && self.is_rekeyed(life))
         {
             return None;
         }
@@ -136,6 +140,10 @@ impl Checker<'_> {
         });
         // Made at several members, they are known to be one record only once the engine has seen them side by side.
         let made_apart = made.iter().any(|(member, _)| made.first().is_some_and(|(first, _)| first != member));
+        let there_first = |member: usize, steps: &[Step]| {
+            steps.iter().any(|step| step.author == Author::Initial) && made.iter().any(|(maker, _)| *maker != member)
+        };
+        let made_apart = made_apart || life.iter().enumerate().any(|(member, steps)| there_first(member, steps));
         if deletes.len() == 1 && after && !made_anew && !made_apart && made.iter().all(|(_, step)| step.at < delete.at) {
             return match self.world().against_edit {
                 EditRule::UpdateWins => Some((true, "deleted, and edited elsewhere after that, and the edit wins")),

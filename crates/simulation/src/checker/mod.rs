@@ -59,6 +59,7 @@ pub fn check(evidence: &Evidence<'_>) -> Vec<Violation> {
         answered: BTreeMap::new(),
         given: BTreeMap::new(),
         told_apart: BTreeSet::new(),
+        unproven: BTreeSet::new(),
         undone: BTreeSet::new(),
         found: Vec::new(),
     };
@@ -106,6 +107,8 @@ struct Checker<'a> {
     given: BTreeMap<String, usize>,
     /// Records of which a person said which of several belong together.
     told_apart: BTreeSet<String>,
+    /// Records of which a person was asked whether a create had made them: nobody can tell but they.
+    unproven: BTreeSet<String>,
     /// Records of a mass change that a person has undone.
     undone: BTreeSet<String>,
     found: Vec<Violation>,

@@ -12,7 +12,7 @@ impl Checker<'_> {
         if life.first().into_iter().flatten().any(|step| matches!(step.author, Author::Engine(_))) {
             self.blame("one way", tag, "the engine wrote where nothing flows to".to_owned());
         }
-        if self.is_excused(tag) {
+        if self.is_excused(tag) || (self.unproven.contains(tag) && self.answered.contains_key(tag)) {
             return;
         }
         if self.rows(tag, 0).is_empty() {
@@ -41,6 +41,7 @@ impl Checker<'_> {
     pub(super) fn gone_at_its_source(&mut self, tag: &str, life: &Lives) {
         let followed = matches!(self.world().on_delete, DeleteRule::Propagate | DeleteRule::Soft);
         let asked = self.excused.contains_key(tag) || self.answered.contains_key(tag) || self.undone.contains(tag);
+        let asked = asked || self.unproven.contains(tag);
         if !followed || !self.was_deleted(tag) || asked {
             return;
         }

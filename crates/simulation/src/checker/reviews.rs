@@ -31,6 +31,9 @@ impl Checker<'_> {
                 _ => {}
             }
             self.in_question.extend(tags.iter().cloned());
+            if review.code == Code::CreateUnproven.to_string() {
+                self.unproven.extend(tags.iter().cloned());
+            }
             let answers = self.evidence.answers.iter().filter(|answer| answer.review.id == review.id);
             let mut ignored = false;
             for answer in answers {
@@ -96,7 +99,7 @@ impl Checker<'_> {
                 }
                 Subject::DeleteAgainstEdit { .. } => !deletes,
                 // What is left of a record whose delete was not followed, or is held back, may stand in the way of one made anew.
-                Subject::Rejected { .. } if duplicate == review.code && (left || marks) => false,
+                Subject::Rejected { .. } if duplicate == review.code && (left || marks || was_settled(review)) => false,
                 Subject::Rejected { .. } => {
                     !asks
                         && !poison
@@ -137,4 +140,11 @@ impl Checker<'_> {
             self.blame("policy's winner", "all", what);
         }
     }
+}
+
+/// Whether what stood in each other's way turned out to be one record, or gone: feeds that are slow to tell leave no other way
+/// than to ask, and nobody need answer.
+fn was_settled(review: &Review) -> bool {
+    let ends = ["it was one record with another one", "the record was deleted"];
+    review.closed.as_ref().is_some_and(|(_, how)| ends.contains(&how.as_str()))
 }

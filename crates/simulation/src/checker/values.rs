@@ -136,11 +136,21 @@ impl Checker<'_> {
         }
         // A value that comes again is a revert: whether it counts as an edit depends on what was seen in between.
         let distinct: BTreeSet<&String> = values.iter().collect();
-        let initial = life.iter().flatten().filter(|step| step.author == Author::Initial);
-        let reverted = initial.into_iter().any(|step| {
+        let initial = || life.iter().flatten().filter(|step| step.author == Author::Initial);
+        let reverted = initial().any(|step| {
             step.after.as_ref().is_some_and(|row| row.fields.iter().any(|(_, value)| values.contains(&describe::value(value))))
         });
         if distinct.len() != values.len() || reverted {
+            return None;
+        }
+        // What the members differed in at first contends as well, as long as it has not been decided.
+        let mut at_first: Vec<String> = Vec::new();
+        for (member, steps) in life.iter().enumerate() {
+            let first = steps.iter().find(|step| step.author == Author::Initial).and_then(|step| step.after.as_ref());
+            let value = first.and_then(|row| row.fields.get(world.native(member, field).as_str()).cloned());
+            at_first.extend(value.map(|value| describe::value(&value)));
+        }
+        if !latest && at_first.iter().any(|value| Some(value) != at_first.first()) {
             return None;
         }
         let one_editor = edits.iter().map(|(_, member, _)| *member).collect::<BTreeSet<_>>().len() == 1;

@@ -4,7 +4,9 @@ use super::{A, B, finds, gate, text, told, world};
 use concord_engine::link::SyncId;
 use concord_engine::review::Subject;
 use concord_engine::runtime::command::{Request, Resolution};
+use concord_engine::value::Value;
 use concord_simulation::checker::Violation;
+use concord_simulation::database::Trigger;
 use concord_simulation::script::{Script, wrong};
 use concord_simulation::system::Gate;
 use concord_simulation::world::World;
@@ -167,4 +169,59 @@ fn what_came_while_a_gap_stopped_the_sync_is_decided_when_it_goes_on() {
         })
     };
     finds("gap_leaves_pending", test);
+}
+
+#[test]
+fn a_stranger_that_went_in_a_gap_is_made_nowhere() {
+    let test = || {
+        told(world(2), async |stage| {
+            gate(stage, B, Gate::Looks);
+            let steps = async {
+                stage.pause(1_000).await;
+                stage.insert(A, "new", &[("name", text("not for long"))]);
+                stage.pause(1_000).await;
+                Ok(())
+            };
+            let mut found = stage.while_it_lives(steps).await;
+            stage.delete(A, "new");
+            stage.stage.systems[A].lose_feed();
+            let steps = async {
+                stage.until_stopped().await?;
+                stage.ask(Request::Reread(PEOPLE)).await?;
+                // Everything at A has been read before its match is looked for.
+                stage.pause(5_000).await;
+                gate(stage, B, Gate::Open);
+                stage.stage.level().await
+            };
+            found.extend(stage.while_it_lives(steps).await);
+            found.extend(stage.expect("new", "name", None));
+            found
+        })
+    };
+    finds("old_life_strangers_kept", test);
+}
+
+#[test]
+fn a_write_in_a_gap_of_which_a_trigger_made_something_else_is_no_edit() {
+    let test = || {
+        let mut world = slow_to_tell();
+        let name = world.native(B, 1);
+        world.members[B].triggers.push(Trigger::Truncate(name, 8));
+        told(world, async |stage| {
+            let steps = async {
+                stage.pause(1_000).await;
+                gate(stage, B, Gate::After);
+                stage.edit(A, "r1", &[("name", text("longer than that")), ("amount", Value::Int(5))]);
+                stage.until_shown(B, "r1", "amount", &Value::Int(5)).await
+            };
+            let mut found = stage.while_it_lives(steps).await;
+            stage.stage.systems[B].lose_feed();
+            stage.edit(A, "r1", &[("amount", Value::Int(6))]);
+            gate(stage, B, Gate::Open);
+            found.extend(read_again(stage).await);
+            found.extend(stage.expect("r1", "amount", Some(&Value::Int(6))));
+            found
+        })
+    };
+    finds("half_a_write_is_none", test);
 }

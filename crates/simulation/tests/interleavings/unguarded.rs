@@ -2,13 +2,16 @@
 //! is written over, and only the feed tells (invariant 3).
 
 use super::{A, B, finds, gate, proven, text, told, world};
+use concord_engine::ledger::Entry;
 use concord_engine::link::SyncId;
 use concord_engine::runtime::command::Request;
+use concord_engine::store::LedgerQuery;
 use concord_engine::value::Value;
 use concord_simulation::checker::Violation;
-use concord_simulation::script::Script;
+use concord_simulation::database::Trigger;
+use concord_simulation::script::{Script, play, wrong};
 use concord_simulation::system::Gate;
-use concord_simulation::world::{EditRule, World};
+use concord_simulation::world::{DeleteRule, EditRule, World};
 
 fn unguarded() -> World {
     let mut world = world(2);
@@ -135,4 +138,88 @@ fn a_reading_that_is_newer_than_a_write_does_not_hide_the_edit_that_the_write_we
         })
     };
     finds("read_hides_unseen", test);
+}
+
+#[test]
+fn a_write_that_a_trigger_takes_back_is_not_believed_because_its_echo_says_nothing() {
+    let test = || {
+        let mut world = unguarded();
+        world.members[B].profile.partial_images = true;
+        let name = world.native(B, 1);
+        world.members[B].triggers.push(Trigger::Truncate(name, 8));
+        told(world, async |stage| {
+            let mut found = Vec::new();
+            // The feed tells of changes only now and then.
+            for turn in 0..12 {
+                let steps = async {
+                    stage.edit(A, "r1", &[("name", text(&format!("shortened the {turn}th time")))]);
+                    stage.stage.level().await
+                };
+                found.extend(stage.while_it_lives(steps).await);
+                found.extend(stage.expect("r1", "name", Some(&text("shortene"))));
+            }
+            found
+        })
+    };
+    finds("silent_echo_trusted", test);
+}
+
+/// What is wrong when a record lives on for an edit that a delete went over, and has been made anew by then.
+fn made_anew_and_edited() -> Vec<Violation> {
+    let mut world = unguarded();
+    world.against_edit = EditRule::UpdateWins;
+    play(world, async |stage| {
+        let mut found = stage.while_it_lives(stage.stage.level()).await;
+        let steps = async {
+            stage.pause(1_000).await;
+            gate(stage, B, Gate::Between);
+            stage.delete(A, "r1");
+            stage.pause(1_000).await;
+            stage.edit(B, "r1", &[("name", text("from b"))]);
+            stage.insert(A, "r1", &[("name", text("anew"))]);
+            gate(stage, B, Gate::Open);
+            stage.stage.level().await
+        };
+        found.extend(stage.while_it_lives(steps).await);
+        found.extend(stage.expect("r1", "name", Some(&text("anew"))));
+        found.extend(stage.conclude().await);
+        found
+    })
+}
+
+#[test]
+fn two_links_of_one_record_become_one_and_what_is_given_up_is_in_the_ledger() {
+    finds("halves_stay_apart", made_anew_and_edited);
+    finds("given_up_unsaid", made_anew_and_edited);
+}
+
+#[test]
+fn an_edit_that_a_mark_of_deletion_went_over_is_in_the_ledger() {
+    let test = || {
+        let mut world = unguarded();
+        world.on_delete = DeleteRule::Soft;
+        world.against_edit = EditRule::DeleteWins;
+        play(world, async |stage| {
+            let mut found = stage.while_it_lives(stage.stage.level()).await;
+            let steps = async {
+                stage.pause(1_000).await;
+                gate(stage, B, Gate::Between);
+                stage.delete(A, "r1");
+                stage.pause(1_000).await;
+                stage.edit(B, "r1", &[("name", text("from b"))]);
+                // Told before the write is made.
+                stage.pause(2_000).await;
+                gate(stage, B, Gate::Open);
+                stage.stage.level().await
+            };
+            found.extend(stage.while_it_lives(steps).await);
+            let rows = stage.stage.store.ledger(LedgerQuery { limit: 100, ..LedgerQuery::default() }).await.unwrap();
+            let lost = rows.iter().filter(|row| row.entry == Entry::Lost).flat_map(|row| &row.fields);
+            if !lost.into_iter().any(|entry| entry.old == Some(text("from b"))) {
+                found.push(wrong("nothing says what the mark went over".to_owned()));
+            }
+            found
+        })
+    };
+    finds("mark_hides_edit", test);
 }

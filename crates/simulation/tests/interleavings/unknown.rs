@@ -142,3 +142,21 @@ fn edited_while_a_person_is_asked() -> Vec<Violation> {
 fn a_create_that_may_have_happened_is_not_made_again_because_the_record_changes() {
     finds("doubt_superseded", edited_while_a_person_is_asked);
 }
+
+/// What is wrong when a user deletes what a create has made before anybody knows that it was made.
+fn deleted_before_it_was_known() -> Vec<Violation> {
+    let mut world = unanswered();
+    world.start = Start::Member(B);
+    play(world, async |stage| {
+        let mut found = stage.while_it_lives(stage.until_shown(B, "r1", "name", &text("ir1"))).await;
+        stage.delete(B, "r1");
+        found.extend(stage.while_it_lives(stage.stage.level()).await);
+        found.extend(stage.expect("r1", "name", None));
+        found
+    })
+}
+
+#[test]
+fn a_record_that_is_deleted_before_its_create_was_answered_stays_away() {
+    finds("unmarked_create_is_a_stranger", deleted_before_it_was_known);
+}

@@ -79,7 +79,7 @@ fn a_refused_value_that_was_left_is_not_taken_by_deciding_for_its_side_against_a
         name held for a CON-3010
         name=Ada by a (LeftAsItIs); closed 1: decided
         name held for b CON-3009
-        name held for a CON-3010
+        name held for a CON-3010; closed 2: decided
         no write",
     );
 }

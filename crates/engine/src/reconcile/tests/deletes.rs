@@ -325,7 +325,7 @@ fn an_edit_that_waits_for_a_person_is_an_edit_that_a_delete_is_against() {
         "name=Ada by a (FirstSeen); city=Rome by a (FirstSeen)
         name held for a+b CON-3006
         name held for a+b CON-3006; held CON-3007
-        name=B by b (OnlyChange); a owes life; closed 1: decided; closed 2: decided
+        name=B by b (OnlyChange); a lost name=A; a owes life; closed 1: decided; closed 2: decided
         a create city=Rome id=0 name=B",
     );
 }

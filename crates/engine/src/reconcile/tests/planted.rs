@@ -1,6 +1,6 @@
 //! Planted bugs: each that concerns the merge, with an example that does not pass while it is there.
 
-use super::{conflicts, flow, folding};
+use super::{conflicts, flow, folding, rejects};
 use crate::mutants::activate;
 use std::panic::catch_unwind;
 
@@ -11,6 +11,7 @@ const CAUGHT_BY: &[(&str, fn())] = &[
     ("owed_value_no_contender", conflicts::an_agreed_value_that_is_still_owed_contends),
     ("priority_reversed", conflicts::the_named_member_wins_if_it_contends),
     ("first_write_wins", conflicts::the_latest_edit_wins_and_the_loser_is_in_the_ledger),
+    ("held_of_the_gone_unsaid", rejects::a_refused_value_of_a_member_whose_record_has_gone_is_in_the_ledger_when_another_wins),
     ("flow_ignored", flow::a_field_flows_only_from_its_owner),
     ("flow_ignored", flow::an_edit_against_the_flow_is_written_over_kept_or_asked_about),
 ];

@@ -113,7 +113,7 @@ fn what_was_refused_of_a_member_that_has_lost_the_record_waits_for_nobody() {
         ),
         "name=Ada by a (FirstSeen); city=Rome by a (FirstSeen)
         name held for b CON-3010; city held for b CON-3010
-        name=Ada by a (NoLongerInConflict); city=Rome by a (NoLongerInConflict); skipped on_delete: ignore; b left alone; closed 1: decided
+        name=Ada by a (NoLongerInConflict); city=Rome by a (NoLongerInConflict); skipped on_delete: ignore; b lost name=null; b lost city=Oslo; b left alone; closed 1: decided
         no write",
     );
 }
@@ -236,5 +236,27 @@ fn a_refused_value_that_a_person_leaves_overwrites_no_edit_against_the_flow() {
         city=Rome by a (LeftRefused); closed 1: decided
         nothing
         no write",
+    );
+}
+
+#[test]
+pub fn a_refused_value_of_a_member_whose_record_has_gone_is_in_the_ledger_when_another_wins() {
+    let mut rules = rules(3, &["name"]);
+    rules.validation = vec![required("name")];
+    rules.deletes.against_edit = DeleteAgainstEdit::UpdateWins;
+    check(
+        rules,
+        "a edits name=Ada
+        b edits name=Ada
+        c edits name=Ada
+        decide
+        a edits name=null
+        decide
+        a deletes
+        c edits name=Bob
+        decide",
+        "name=Ada by a (FirstSeen)
+        name held for a CON-3010
+        name=Bob by c (OnlyChange); a lost name=null; a owes life; b owes name; closed 1: decided",
     );
 }

@@ -41,7 +41,7 @@ fn a_hold_on_a_record_that_joined_outlives_the_member_that_the_agreed_value_came
         write",
         "name=Cleo by c (FirstSeen); a owes life; b owes life
         name held for a+c CON-3006; b owes life; c owes life
-        name=Ada by a (Manual); b owes life; c owes life; closed 1: decided
+        name=Ada by a (Manual); c lost name=Cleo; b owes life; c owes life; closed 1: decided
         b create name=Ada; c create id=2 name=Ada",
     );
 }
@@ -190,5 +190,32 @@ fn a_soft_delete_is_taken_back_where_the_record_returns_while_a_person_is_asked(
         name held for c CON-3007; lives; held CON-3007
         name=Cat by a (OnlyChange); b owes name; b owes life; closed 1: decided
         b update deleted=false name=Cat",
+    );
+}
+
+#[test]
+fn what_was_given_up_for_a_delete_stands_again_when_the_record_is_made_anew() {
+    let mut rules = rules(2, &["name", "city"]);
+    rules.deletes.against_edit = DeleteAgainstEdit::Manual;
+    check(
+        rules,
+        "a edits name=Ada city=Rome
+        b edits name=Ada city=Rome
+        decide
+        a edits name=Eve
+        b deletes
+        decide
+        rule bury
+        a edits city=Oslo
+        decide
+        b edits name=Ada city=Rome
+        decide
+        write",
+        "name=Ada by a (FirstSeen); city=Rome by a (FirstSeen)
+        name held for a CON-3007; held CON-3007
+        a lost name=Eve; deleted by b; a owes life; closed 1: the record was deleted
+        city held for a CON-3007; lives; held CON-3007
+        name=Eve by a (OnlyChange); city=Oslo by a (OnlyChange); b owes name,city; closed 2: decided
+        b update city=Oslo name=Eve",
     );
 }

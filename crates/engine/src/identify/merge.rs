@@ -1,0 +1,71 @@
+//! Two links of one record: a record that was deleted here and made anew there, while the same happened the other way round, is
+//! known as two halves, each of which is to be made where the other one stands. Neither can be, for the match value is taken.
+//! They are one record (invariant 4).
+
+use crate::link::{Life, Link, LinkId, MemberIndex, Side, Standing};
+use crate::rules::SyncRules;
+use crate::runtime::core::Core;
+use crate::runtime::desk::{Desk, address};
+
+impl Core {
+    /// Whether the record that stands in the way of a create belongs to the other half of the same record: no member has both,
+    /// and each half is to be made at every member that has the other.
+    pub(super) fn is_other_half(&self, desk: &Desk, link: &Link, other: LinkId) -> bool {
+        let Some(other) = desk.link(other) else { return false };
+        let is_free =
+            |link: &Link| link.life == Life::Live && link.held.is_none() && !link.in_flight() && !self.reading.contains(&link.id);
+        let has = |side: &Side| matches!(side.standing, Standing::Present | Standing::Marked);
+        let wants = |side: &Side| side.owes_life && !has(side);
+        let fits = link.sides.iter().zip(&other.sides).all(|(a, b)| match (has(a), has(b)) {
+            (true, true) => false,
+            (true, false) => wants(b),
+            (false, true) => wants(a),
+            (false, false) => true,
+        });
+        is_free(link) && is_free(other) && fits && !crate::mutants::active("halves_stay_apart")
+    }
+
+    /// Makes one link of both: the records of `other` come to `link` as if they had just been found, to be read before anything is
+    /// decided. What they show contends as at first sight, and what loses is in the ledger.
+    pub(super) fn take_other_half(&mut self, desk: &mut Desk, sync: usize, rules: &SyncRules, link: &mut Link, other: LinkId) {
+        let Some(mut other) = desk.link(other).cloned() else { return };
+        if link.sides.iter().all(|side| side.standing != Standing::Present) {
+            self.note_given_up(link);
+        }
+        let (now, mut by) = (self.now(), MemberIndex::default());
+        for member in 0..other.sides.len() {
+            self.strike_debt(&mut other, member);
+            let Some(side) = other.sides.get_mut(member) else { continue };
+            if let Some(review) = side.blocked.take() {
+                self.close_review(sync, review, "it was one record with another one".to_owned());
+            }
+            side.owes.clear();
+            side.owes_life = false;
+            if side.standing != Standing::Present {
+                continue;
+            }
+            side.standing = Standing::Gone;
+            let Some(key) = side.key.take() else { continue };
+            by = member;
+            self.strike_debt(link, member);
+            if let Some(side) = link.sides.get_mut(member) {
+                let review = side.blocked.take();
+                *side = Side { key: Some(key.clone()), ..Side::absent(rules.fields.len()) };
+                if let Some(review) = review {
+                    self.close_review(sync, review, "the record was found".to_owned());
+                }
+            }
+            desk.set_link(&address(rules.id, member, &key), Some(link.id), &mut self.transaction);
+            self.note_linked(rules, link.id, member, &key);
+            self.want_read_instead(sync, member, link.id);
+        }
+        for group in &mut other.groups {
+            if let Some(held) = group.held.take() {
+                self.close_review(sync, held.review, "it was one record with another one".to_owned());
+            }
+        }
+        other.life = Life::Deleted { by, at: now };
+        self.look_at_those_behind(sync, other.id);
+        desk.save(other);
+    }
+}
