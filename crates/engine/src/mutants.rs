@@ -54,6 +54,7 @@ pub const SCRIPTED: &[(&str, &str)] = &[
     ("given_up_unsaid", "what a person gives up that no member has any more is not in the ledger"),
     ("halves_stay_apart", "two halves of one record, each made anew at one member, stand in each other's way for good"),
     ("mark_hides_edit", "an edit that an unguarded mark of deletion went over is forgotten"),
+    ("part_is_measured_by_the_whole", "a record that our create made is a stranger where its feed leaves out what is empty"),
     ("guard_forgets", "deletes counted by the mass-change guard before a crash do not count after it"),
     ("sweep_runs_ahead", "the progress of asking after linked records is durable before the answers are in"),
     ("before_the_beginning_is_news", "what a feed told of before a sync began counts when it is told again"),

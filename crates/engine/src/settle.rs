@@ -228,7 +228,10 @@ impl Core {
         let Some(connector) = self.connector(sync, member) else { return };
         match connector.compare(&pending.version, &written.version) {
             Some(Ordering::Greater) => {}
-            Some(Ordering::Less | Ordering::Equal) if !connector.capabilities().guarded_writes => {
+            // Nobody can have worked on a record before it was made.
+            Some(Ordering::Less | Ordering::Equal)
+                if !connector.capabilities().guarded_writes && !matches!(written.operation, Operation::Create { .. }) =>
+            {
                 let (left, row) = cover_pending(rules, link, pending, written, self.now());
                 desk.set_pending(address, left);
                 self.transaction.ledger.extend(row);
@@ -359,6 +362,8 @@ impl Core {
             })
             .collect();
         let Some(image) = self.image_of(one.sync, &one.pending) else { return Ok(None) };
+        let full = matches!(one.pending.shown, Shown::Present { full: true, .. });
+        let full = full || crate::mutants::active("part_is_measured_by_the_whole");
         // A trigger may have changed some of what was planned: the create of which the most is shown, the first of several.
         let mut best: Option<(usize, LinkId)> = None;
         for (id, planned) in &open {
@@ -366,7 +371,9 @@ impl Core {
                 .iter()
                 .filter(|(field, value)| image.get(field.as_str()).is_some_and(|shown| shown.equivalent(value)))
                 .count();
-            let enough = alike.saturating_mul(2) >= planned.len();
+            // Of a record that is told of in part, what is told counts.
+            let told = if full { planned.len() } else { planned.iter().filter(|(field, _)| image.has(field.as_str())).count() };
+            let enough = told > 0 && alike.saturating_mul(2) >= told;
             if enough && best.is_none_or(|(most, _)| alike > most) {
                 best = Some((alike, *id));
             }

@@ -41,7 +41,8 @@ impl Checker<'_> {
             let Some(value) = written.filter(|value| by_user && value_of(&step.before).as_ref() != Some(value)) else { continue };
             let next = steps.iter().skip(place + 1).find(|next| value_of(&next.after).as_ref() != Some(&value));
             let Some(next) = next else { continue };
-            if !matches!(next.author, Author::Engine(_)) || next.reaction {
+            // A record made anew beside one that is marked as deleted takes nothing away from that one.
+            if !matches!(next.author, Author::Engine(_)) || next.reaction || next.before.is_none() {
                 continue;
             }
             // What a trigger made of a write of ours that asked for something else is the trigger's doing.

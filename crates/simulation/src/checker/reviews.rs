@@ -100,6 +100,8 @@ impl Checker<'_> {
                 Subject::DeleteAgainstEdit { .. } => !deletes,
                 // What is left of a record whose delete was not followed, or is held back, may stand in the way of one made anew.
                 Subject::Rejected { .. } if duplicate == review.code && (left || marks || was_settled(review)) => false,
+                // A record that is only marked as deleted goes on holding its key.
+                Subject::Rejected { .. } if marks && review.message.ends_with("a unique value is taken") => false,
                 Subject::Rejected { .. } => {
                     !asks
                         && !poison

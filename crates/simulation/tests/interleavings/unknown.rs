@@ -3,7 +3,7 @@
 use super::{A, B, finds, gate, text, told, world, writes_at_most};
 use concord_engine::value::Value;
 use concord_simulation::checker::Violation;
-use concord_simulation::script::{natural, play};
+use concord_simulation::script::{natural, play, wrong};
 use concord_simulation::system::Gate;
 use concord_simulation::world::{Seeded, Start, World};
 
@@ -159,4 +159,35 @@ fn deleted_before_it_was_known() -> Vec<Violation> {
 #[test]
 fn a_record_that_is_deleted_before_its_create_was_answered_stays_away() {
     finds("unmarked_create_is_a_stranger", deleted_before_it_was_known);
+}
+
+/// What is wrong when the feed tells only the filled fields of records that a create of many has made, and nothing else would find
+/// them.
+fn told_of_in_part() -> Vec<Violation> {
+    let mut world = world(2);
+    world.matched = false;
+    world.members[B].profile.partial_inserts = true;
+    world.members[B].profile.call_ms_max = 1_000;
+    told(world, async |stage| {
+        gate(stage, B, Gate::After);
+        stage.insert(A, "one", &[]);
+        stage.insert(A, "another", &[]);
+        let shown = async {
+            stage.until_shown(B, "one", "tag", &text("one")).await?;
+            stage.until_shown(B, "another", "tag", &text("another")).await
+        };
+        let mut found = stage.while_it_lives(shown).await;
+        gate(stage, B, Gate::Open);
+        found.extend(stage.while_it_lives(stage.stage.level()).await);
+        for (member, tag) in [(A, "one"), (A, "another"), (B, "one"), (B, "another")] {
+            let count = stage.count(member, tag);
+            found.extend((count != 1).then(|| wrong(format!("{count} records of {tag} at {member}"))));
+        }
+        found
+    })
+}
+
+#[test]
+fn records_that_are_told_of_in_part_are_known_as_those_that_a_lost_answer_made() {
+    finds("part_is_measured_by_the_whole", told_of_in_part);
 }
