@@ -198,6 +198,8 @@ mod tests {
             threads.into_iter().map(|thread| thread.join().unwrap()).collect()
         });
         assert!(decode(&keys[0]).is_some() && keys.iter().all(|key| *key == keys[0]), "{keys:?}");
+        make(&path).unwrap();
+        assert_eq!(std::fs::read_to_string(&path).unwrap(), keys[0], "what was sealed with it stays readable");
         let left: Vec<_> = std::fs::read_dir(folder.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
         assert_eq!(left, [KEY_FILE]);
         assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
