@@ -11,6 +11,7 @@ use crate::link::{FlightId, Life, Link, LinkId, MemberIndex};
 use crate::record::Record;
 use crate::runtime::airborne::Airborne;
 use crate::runtime::core::{Core, Effect, Event};
+use crate::runtime::desk::Desk;
 use crate::schema::Selection;
 use std::sync::Arc;
 
@@ -178,31 +179,32 @@ impl Core {
             }
             return Ok(());
         }
-        let free = self.put_off_the_busy(sync, member, due).await?;
-        self.look_again(free).await
+        let mut desk = self.desk();
+        desk.load_links(&self.store, due.clone()).await?;
+        let free = self.put_off_the_busy(&mut desk, sync, member, due);
+        // The store must know of what was put off before it is read again.
+        self.commit();
+        self.look_again_at(&mut desk, free).await
     }
 
     /// Debts of links that are being written or read elsewhere are put off, so that they do not stand in the way of those
     /// behind them; gives back the others.
-    async fn put_off_the_busy(&mut self, sync: usize, member: MemberIndex, due: Vec<LinkId>) -> Result<Vec<LinkId>> {
+    fn put_off_the_busy(&mut self, desk: &mut Desk, sync: usize, member: MemberIndex, due: Vec<LinkId>) -> Vec<LinkId> {
         let later = self.now().plus(BUSY_PAUSE);
-        let mut desk = self.desk();
-        desk.load_links(&self.store, due.clone()).await?;
         let mut free = Vec::with_capacity(due.len());
         for id in due {
-            let Some(mut link) = desk.link(id).cloned() else { continue };
-            if link.in_flight() || self.reading.contains(&id) {
-                let flight = link.sides.get(member).and_then(|side| side.flight);
-                if flight.is_none() {
-                    self.owe_later(sync, &mut link, member, later);
-                    desk.save(link);
-                }
-            } else {
+            let Some(link) = desk.link(id) else { continue };
+            if !link.in_flight() && !self.reading.contains(&id) {
                 free.push(id);
+            } else if link.sides.get(member).and_then(|side| side.flight).is_none()
+                && let Some(mut link) = desk.take(id)
+            {
+                self.owe_later(sync, &mut link, member, later);
+                desk.save(link);
             }
         }
         desk.flush(&mut self.transaction);
-        Ok(free)
+        free
     }
 }
 

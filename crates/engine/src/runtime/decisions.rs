@@ -364,10 +364,15 @@ impl Core {
         self.commit();
         let mut desk = self.desk();
         desk.load_links(&self.store, ids.clone()).await?;
+        self.look_again_at(&mut desk, ids).await
+    }
+
+    /// Looks at these links anew, which lie on the desk as the store knows them.
+    pub(crate) async fn look_again_at(&mut self, desk: &mut Desk, ids: Vec<LinkId>) -> Result<()> {
         for id in ids {
             desk.touch(id);
         }
-        self.decide_touched(&mut desk, false).await?;
+        self.decide_touched(desk, false).await?;
         desk.flush(&mut self.transaction);
         Ok(())
     }

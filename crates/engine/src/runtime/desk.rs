@@ -94,6 +94,8 @@ impl Desk {
 
     /// What is on the desk already is newer.
     fn lay_out(&mut self, recalled: Recalled) {
+        self.slots.reserve(recalled.slots.len());
+        self.links.reserve(recalled.links.len());
         for (address, lookup) in recalled.slots {
             if !self.slots.contains_key(&address) {
                 let is_clear = lookup.pending.is_none();
