@@ -22,7 +22,10 @@ impl Core {
             (false, true) => wants(a),
             (false, false) => true,
         });
-        is_free(link) && is_free(other) && fits && !crate::mutants::active("halves_stay_apart")
+        // Other syncs refer to records by their links: what names the one must not come to name nothing.
+        let refers = |rules: &SyncRules| rules.references().any(|(_, reference)| reference.sync == link.sync);
+        let is_referred_to = self.syncs.iter().any(|state| refers(&state.rules));
+        is_free(link) && is_free(other) && fits && !is_referred_to && !crate::mutants::active("halves_stay_apart")
     }
 
     /// Makes one link of both: the records of `other` come to `link` as if they had just been found, to be read before anything is
