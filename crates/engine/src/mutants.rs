@@ -50,7 +50,6 @@ pub const SCRIPTED: &[(&str, &str)] = &[
     ("unmarked_create_is_a_stranger", "what a create in doubt made is met as a stranger, and its delete tells nothing"),
     ("held_of_the_gone_unsaid", "a value held for a person is given up without a word once its record is gone"),
     ("half_a_write_is_none", "a write in doubt of which a trigger made something else counts as one that never was"),
-    ("silent_echo_trusted", "an echo that leaves out what we meant to change is taken to say that it was changed"),
     ("given_up_unsaid", "what a person gives up that no member has any more is not in the ledger"),
     ("halves_stay_apart", "two halves of one record, each made anew at one member, stand in each other's way for good"),
     ("mark_hides_edit", "an edit that an unguarded mark of deletion went over is forgotten"),

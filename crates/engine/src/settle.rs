@@ -8,13 +8,14 @@ use crate::connector::{Operation, Outcome, WriteResult};
 use crate::error::{Class, Code, Error, Result};
 use crate::flight::{Flight, Intent};
 use crate::ledger::{Entry, LedgerRow};
-use crate::link::{FieldIndex, FlightId, Life, Link, LinkId, MemberIndex, Pending, Shown, Standing};
+use crate::link::{FlightId, Life, Link, LinkId, MemberIndex, Pending, Shown, Standing};
 use crate::reconcile::{Folded, Written, cover_pending, fold, settle};
-use crate::record::Record;
+use crate::record::{FieldName, Record};
 use crate::rules::{Fallback, SyncRules};
 use crate::runtime::airborne::Answer;
 use crate::runtime::core::Core;
 use crate::runtime::desk::{Desk, address};
+use crate::value::Value;
 use std::cmp::Ordering;
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -277,7 +278,6 @@ impl Core {
             // What was pending is older than our write, whose guard held.
             desk.set_pending(&one.address, None);
         }
-        let untold = self.left_untold(desk, id, intent, &one.pending);
         let image = self.image_of(sync, &one.pending);
         let written = Written {
             operation: &intent.write.operation,
@@ -288,34 +288,8 @@ impl Core {
             planned: intent.decision,
         };
         self.settle_written(desk, sync, member, intent, &written).await?;
-        if let Some(mut link) = desk.link(id).filter(|_| !untold.is_empty()).cloned() {
-            let base = link.sides.get_mut(member).map(|side| &mut side.base);
-            base.into_iter().flatten().enumerate().filter(|(field, _)| untold.contains(field)).for_each(|(_, cell)| *cell = None);
-            desk.save(link);
-            self.want_read_instead(sync, member, id);
-        }
         self.flights.get_mut(&flight).and_then(|airborne| airborne.answers.remove(&id));
         self.land_if_empty(desk, flight).await
-    }
-
-    /// What an echo that tells of changes only leaves out, though we meant to change it: a trigger has put back what was there,
-    /// or something else.
-    fn left_untold(&self, desk: &Desk, id: LinkId, intent: &Intent, echo: &Pending) -> Vec<FieldIndex> {
-        let Operation::Update { set, .. } = &intent.write.operation else { return Vec::new() };
-        let Shown::Present { cells, full: false, .. } = &echo.shown else { return Vec::new() };
-        let Some(rules) = self.syncs.iter().map(|sync| &sync.rules).find(|rules| rules.id == echo.sync) else {
-            return Vec::new();
-        };
-        let base = desk.link(id).and_then(|link| link.sides.get(echo.member)).map(|side| &side.base);
-        let left_out = |field: &FieldIndex| {
-            let (Some(at), None) = (rules.at(echo.member, *field), cells.get(*field).and_then(Option::as_ref)) else {
-                return false;
-            };
-            let before = base.and_then(|base| base.get(*field)).and_then(Option::as_ref);
-            set.get(at.name.as_str()).zip(before).is_some_and(|(new, before)| !before.equivalent_as(new, &at.ty))
-        };
-        let believed = crate::mutants::active("silent_echo_trusted");
-        (0..rules.fields.len()).filter(left_out).filter(|_| !believed).collect()
     }
 
     fn image_of(&self, sync: usize, pending: &Pending) -> Option<Record> {
@@ -367,13 +341,13 @@ impl Core {
         // A trigger may have changed some of what was planned: the create of which the most is shown, the first of several.
         let mut best: Option<(usize, LinkId)> = None;
         for (id, planned) in &open {
-            let alike = planned
-                .iter()
-                .filter(|(field, value)| image.get(field.as_str()).is_some_and(|shown| shown.equivalent(value)))
-                .count();
-            // Of a record that is told of in part, what is told counts.
-            let told = if full { planned.len() } else { planned.iter().filter(|(field, _)| image.has(field.as_str())).count() };
-            let enough = told > 0 && alike.saturating_mul(2) >= told;
+            // A feed that tells of a part leaves out what is empty.
+            let is_alike = |(field, value): &(&FieldName, &Value)| match image.get(field.as_str()) {
+                Some(shown) => shown.equivalent(value),
+                None => !full && value.is_null(),
+            };
+            let alike = planned.iter().filter(is_alike).count();
+            let enough = alike.saturating_mul(2) >= planned.len();
             if enough && best.is_none_or(|(most, _)| alike > most) {
                 best = Some((alike, *id));
             }

@@ -108,8 +108,16 @@ impl Auth {
         let logins = Arc::clone(&self.0);
         let task = self.0.running.spawn(async move {
             let mut state = logins.state.lock().await;
-            if logins.was_given(&state) && logins.take_up(&mut state).await? {
-                state.session = None;
+            if logins.was_given(&state) {
+                match logins.take_up(&mut state).await {
+                    Ok(true) => state.session = None,
+                    Ok(false) => {}
+                    // What was given cannot be read, perhaps: a session that still works goes on.
+                    Err(error) if dead.is_none() && state.session.is_some() => {
+                        tracing::warn!(system = %logins.settings.system, error = error.chain(), "a new consent cannot be used");
+                    }
+                    Err(error) => return Err(error),
+                }
             }
             match &state.session {
                 Some(session) if dead.as_ref() != Some(&session.token) => Ok(Arc::clone(session)),

@@ -49,7 +49,8 @@ impl Creates {
             if let [sync, member, link] = numbers.collect::<Vec<u64>>().as_slice()
                 && let (Ok(sync), Ok(member)) = (u32::try_from(*sync), usize::try_from(*member))
             {
-                let image = postcard::from_bytes(&bytes).unwrap_or_default();
+                let image = postcard::from_bytes(&bytes)
+                    .map_err(|error| Error::new(Code::StoreDamaged, format!("{name} cannot be read")).because(error))?;
                 self.images.insert((SyncId(sync), member, LinkId(*link)), image);
             }
         }
@@ -58,6 +59,11 @@ impl Creates {
 
     pub fn is_empty(&self) -> bool {
         self.images.is_empty()
+    }
+
+    /// Whether any member's create of a link is one of these.
+    pub fn any_of(&self, sync: SyncId, link: LinkId) -> bool {
+        self.images.keys().any(|(of, _, other)| (*of, *other) == (sync, link))
     }
 
     /// What one gave, if it is one of these.

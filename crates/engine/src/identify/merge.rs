@@ -2,6 +2,7 @@
 //! known as two halves, each of which is to be made where the other one stands. Neither can be, for the match value is taken.
 //! They are one record (invariant 4).
 
+use super::values::link_match_value;
 use crate::link::{Life, Link, LinkId, MemberIndex, Side, Standing};
 use crate::rules::SyncRules;
 use crate::runtime::core::Core;
@@ -11,10 +12,18 @@ impl Core {
     /// Whether the record that stands in the way of a create belongs to the other half of the same record: no member has both,
     /// and each half is to be made at every member that has the other.
     pub(super) fn is_other_half(&self, desk: &Desk, link: &Link, other: LinkId) -> bool {
-        let Some(other) = desk.link(other) else { return false };
+        let Some((other, rules)) = desk.link(other).zip(self.sync_of(link.sync).and_then(|sync| self.rules(sync))) else {
+            return false;
+        };
+        // The same key alone does not make two records one.
+        let value = link_match_value(&rules, link);
+        let is_same = value.is_some() && value == link_match_value(&rules, other);
+        let in_doubt =
+            [link.id, other.id].iter().any(|id| self.sent.any_of(link.sync, *id) || self.unproven.any_of(link.sync, *id));
+        let marked = link.sides.iter().chain(&other.sides).any(|side| side.standing == Standing::Marked);
         let is_free =
             |link: &Link| link.life == Life::Live && link.held.is_none() && !link.in_flight() && !self.reading.contains(&link.id);
-        let has = |side: &Side| matches!(side.standing, Standing::Present | Standing::Marked);
+        let has = |side: &Side| side.standing == Standing::Present;
         let wants = |side: &Side| side.owes_life && !has(side);
         let fits = link.sides.iter().zip(&other.sides).all(|(a, b)| match (has(a), has(b)) {
             (true, true) => false,
@@ -25,7 +34,8 @@ impl Core {
         // Other syncs refer to records by their links: what names the one must not come to name nothing.
         let refers = |rules: &SyncRules| rules.references().any(|(_, reference)| reference.sync == link.sync);
         let is_referred_to = self.syncs.iter().any(|state| refers(&state.rules));
-        is_free(link) && is_free(other) && fits && !is_referred_to && !crate::mutants::active("halves_stay_apart")
+        let is_clear = is_free(link) && is_free(other) && !in_doubt && !marked && !is_referred_to;
+        is_same && is_clear && fits && !crate::mutants::active("halves_stay_apart")
     }
 
     /// Makes one link of both: the records of `other` come to `link` as if they had just been found, to be read before anything is

@@ -8,7 +8,7 @@ use crate::capture::Incoming;
 use crate::connector::{Operation, Write};
 use crate::error::Result;
 use crate::flight::Intent;
-use crate::link::{Cells, FlightId, Life, Link, LinkId, MemberIndex, Pending, Shown, Standing};
+use crate::link::{Cells, FlightId, Life, Link, LinkId, MemberIndex, Pending, Shown, Side, Standing};
 use crate::reconcile::Written;
 use crate::record::{FieldName, Record};
 use crate::rules::{OnDelete, SyncRules};
@@ -16,6 +16,11 @@ use crate::runtime::core::Core;
 use crate::runtime::desk::Desk;
 use std::borrow::Cow;
 use std::cmp::Ordering;
+use std::time::Duration;
+
+/// How long after its record was deleted elsewhere what a create made unseen is known by what it was given. Later, somebody else
+/// may have entered the same, and a record that comes back does less harm than one that is wrongly deleted.
+const SEEN_WITHIN: Duration = Duration::from_secs(600);
 
 /// A create in doubt that has been found to have made a record.
 pub(crate) enum MadeUnseen {
@@ -50,9 +55,10 @@ impl Core {
         let Shown::Present { cells, .. } = &one.pending.shown else { return Ok(None) };
         let marks = self.connector(one.sync, member).is_some_and(|connector| connector.capabilities().marks);
         let older = desk.slot(&one.address).and_then(|slot| slot.pending.as_ref());
-        // A part of it, told before, adds nothing to the whole.
-        let fresh = older
-            .is_none_or(|older| matches!(self.version_order(one, &older.version), Some(Ordering::Greater | Ordering::Equal)));
+        // A part of it, told before, adds nothing to the whole; where a mark would have been told with it, it is nobody's of ours.
+        let fresh = older.is_none_or(|older| {
+            !marks && matches!(self.version_order(one, &older.version), Some(Ordering::Greater | Ordering::Equal))
+        });
         let fresh = fresh && one.echo_of.is_none();
         let told_otherwise = marks && one.tells_whose;
         let forgotten = ["unmarked_create_is_a_stranger", "sent_forgotten", "own_create_taken_for_match"]
@@ -95,15 +101,23 @@ impl Core {
             MadeUnseen::By(flight, link) => {
                 desk.link(*link).and_then(|link| link.sides.get(member)).is_some_and(|side| side.flight == Some(*flight))
             }
-            MadeUnseen::Before(link) => desk
-                .link(*link)
-                .and_then(|link| link.sides.get(member))
-                .is_some_and(|side| side.standing == Standing::Absent && side.key.is_none() && side.flight.is_none()),
+            MadeUnseen::Before(link) => desk.link(*link).is_some_and(|link| {
+                let recent = match link.life {
+                    Life::Deleted { at, .. } => self.now().since(at) < SEEN_WITHIN,
+                    Life::Live => true,
+                    Life::Detached { .. } => false,
+                };
+                let is_new = |side: &Side| side.standing == Standing::Absent && side.key.is_none() && side.flight.is_none();
+                recent && link.sides.get(member).is_some_and(is_new)
+            }),
         });
         // Of two that gave the same, either may have.
         let made = if found.len() == 1 { found.pop() } else { None };
         if made.is_some() {
             desk.set_pending(&one.address, None);
+            if let Some(review) = self.parked.remove(&one.address) {
+                self.close_review(one.sync, review, "the record belongs to another one by now".to_owned());
+            }
         }
         Ok(made)
     }
@@ -115,6 +129,10 @@ impl Core {
         let Some(image) = self.sent.get((rules.id, member, id)).cloned() else { return Ok(()) };
         let is_to_go = matches!(link.life, Life::Deleted { .. })
             && matches!(rules.deletes.on_delete, OnDelete::Propagate | OnDelete::SoftDelete);
+        let blocked = link.sides.get_mut(member).and_then(|side| side.blocked.take());
+        if let Some(review) = blocked {
+            self.close_review(sync, review, "the record was found".to_owned());
+        }
         if let Some(side) = link.sides.get_mut(member) {
             side.owes_life = is_to_go && rules.members.get(member).is_some_and(|member| member.inward);
         }
@@ -175,11 +193,13 @@ pub(crate) fn gives_key(key: &[FieldName], image: &Record) -> bool {
 /// The fields that a create gave, where a record shows every one of them as it was given.
 fn as_given(rules: &SyncRules, member: MemberIndex, cells: &Cells, image: &Record) -> Option<Cells> {
     let mut base = vec![None; rules.fields.len()];
+    let mut says_something = false;
     for (field, (base, shown)) in base.iter_mut().zip(cells).enumerate() {
         let Some(at) = rules.at(member, field) else { continue };
         let Some(given) = image.get(at.name.as_str()) else { continue };
         let shown = shown.as_ref().filter(|shown| given.equivalent_as(shown, &at.ty))?;
         *base = Some(shown.clone());
+        says_something |= !given.is_null();
     }
-    Some(base)
+    says_something.then_some(base)
 }

@@ -136,6 +136,7 @@ impl Core {
 
     fn unblock(&mut self, sync: usize, mut link: Link, review: ReviewId, resolution: &Resolution) -> Link {
         let now = self.now();
+        let mut given_up = false;
         for member in 0..link.sides.len() {
             let Some(side) = link.sides.get_mut(member).filter(|side| side.blocked == Some(review)) else { continue };
             side.blocked = None;
@@ -144,7 +145,7 @@ impl Core {
             side.attempts = 0;
             side.misses = 0;
             if matches!(resolution, Resolution::Ignore) {
-                side.owes_life = false;
+                given_up |= std::mem::take(&mut side.owes_life);
                 for group in std::mem::take(&mut side.owes) {
                     // The members are left to differ until the group next changes.
                     if let Some(agreed) = link.groups.get_mut(group).and_then(|state| state.agreed.as_mut()) {
@@ -156,8 +157,9 @@ impl Core {
                 self.owe_later(sync, &mut link, member, now);
             }
         }
-        let is_kept = |side: &Side| side.standing == Standing::Present || side.owes_life || side.flight.is_some();
-        if matches!(resolution, Resolution::Ignore) && link.life == Life::Live && !link.sides.iter().any(is_kept) {
+        let is_there = |side: &Side| matches!(side.standing, Standing::Present | Standing::Marked);
+        let is_kept = |side: &Side| is_there(side) || side.owes_life || side.flight.is_some();
+        if given_up && link.life == Life::Live && !link.sides.iter().any(is_kept) {
             self.note_given_up(&link);
         }
         self.look_at_those_behind(sync, link.id);

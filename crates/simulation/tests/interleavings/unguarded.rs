@@ -8,7 +8,6 @@ use concord_engine::runtime::command::Request;
 use concord_engine::store::LedgerQuery;
 use concord_engine::value::Value;
 use concord_simulation::checker::Violation;
-use concord_simulation::database::Trigger;
 use concord_simulation::script::{Script, play, wrong};
 use concord_simulation::system::Gate;
 use concord_simulation::world::{DeleteRule, EditRule, World};
@@ -138,30 +137,6 @@ fn a_reading_that_is_newer_than_a_write_does_not_hide_the_edit_that_the_write_we
         })
     };
     finds("read_hides_unseen", test);
-}
-
-#[test]
-fn a_write_that_a_trigger_takes_back_is_not_believed_because_its_echo_says_nothing() {
-    let test = || {
-        let mut world = unguarded();
-        world.members[B].profile.partial_images = true;
-        let name = world.native(B, 1);
-        world.members[B].triggers.push(Trigger::Truncate(name, 8));
-        told(world, async |stage| {
-            let mut found = Vec::new();
-            // The feed tells of changes only now and then.
-            for turn in 0..12 {
-                let steps = async {
-                    stage.edit(A, "r1", &[("name", text(&format!("shortened the {turn}th time")))]);
-                    stage.stage.level().await
-                };
-                found.extend(stage.while_it_lives(steps).await);
-                found.extend(stage.expect("r1", "name", Some(&text("shortene"))));
-            }
-            found
-        })
-    };
-    finds("silent_echo_trusted", test);
 }
 
 /// What is wrong when a record lives on for an edit that a delete went over, and has been made anew by then.
