@@ -26,7 +26,7 @@ const SEEN_WITHIN: Duration = Duration::from_secs(600);
 pub(crate) enum MadeUnseen {
     /// It is still under way.
     By(FlightId, LinkId),
-    /// It was given up for tried again.
+    /// It was given up, to be tried again.
     Before(LinkId),
 }
 
@@ -122,7 +122,7 @@ impl Core {
         Ok(made)
     }
 
-    /// Settles a create that was given up for tried again, and that had taken effect.
+    /// Settles a create that was given up, to be tried again, and that had taken effect.
     pub(crate) async fn settle_unseen_create(&mut self, desk: &mut Desk, id: LinkId, one: Incoming) -> Result<()> {
         let (sync, member) = (one.sync, one.pending.member);
         let (Some(rules), Some(mut link)) = (self.rules(sync), desk.link(id).cloned()) else { return Ok(()) };
