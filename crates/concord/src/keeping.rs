@@ -49,6 +49,10 @@ impl Keep for Kept {
         secrets::given()
     }
 
+    fn given_other_than(&self, seen: u64) -> BoxFuture<'_, ()> {
+        Box::pin(secrets::given_other_than(seen))
+    }
+
     fn acting<'a>(&'a self, system: &'a str) -> BoxFuture<'a, Result<Option<Acting>>> {
         Box::pin(acting(&*self.store, system))
     }

@@ -1,6 +1,6 @@
 //! Secrets that the store keeps encrypted: XChaCha20-Poly1305, the secret's name bound in, under a key of 32 random bytes
 //! that lies beside the store (`secret.key`, readable by its owner alone) or in the environment. Whoever copies the
-//! store without the key learns nothing. Values are never printed.
+//! store without the key learns nothing. Nothing is kept that this process could not read again. Values are never printed.
 
 use crate::answers::description::commit;
 use chacha20poly1305::aead::{Aead, Generate, KeyInit, Payload};
@@ -13,8 +13,8 @@ use std::fs::File;
 use std::io::{ErrorKind, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
-use std::sync::atomic::{AtomicU64, Ordering};
-use tokio::sync::Mutex;
+use std::sync::LazyLock;
+use tokio::sync::{Mutex, watch};
 
 /// The environment variable that may hold the key, as 64 hexadecimal digits.
 pub const KEY_VARIABLE: &str = "CONCORD_SECRET_KEY";
@@ -22,32 +22,52 @@ pub const KEY_VARIABLE: &str = "CONCORD_SECRET_KEY";
 const KEY_FILE: &str = "secret.key";
 /// Settings of this prefix hold one secret each: nonce, then ciphertext.
 const PREFIX: &str = "secret/";
+/// Settings of this prefix hold, for one secret each, the nonces of those that were given last.
+const GIVEN_PREFIX: &str = "given/";
+/// Of so many it is known that they were given already.
+const GIVEN_MAX: usize = 16;
 /// Bytes of a nonce.
 const NONCE_BYTES: usize = 24;
 
 /// Held while a secret is kept: this process alone writes to its store, and one secret takes another's place at a time.
 static KEEPING: Mutex<()> = Mutex::const_new(());
 /// How many secrets were given in this process, by a person or by a command.
-static GIVEN: AtomicU64 = AtomicU64::new(0);
+static GIVEN: LazyLock<watch::Sender<u64>> = LazyLock::new(|| watch::Sender::new(0));
+
+/// Which secrets have to be readable when one is kept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Others {
+    /// All of them: the store has one key.
+    Readable,
+    /// This one alone: the key of the others is lost.
+    Lost,
+}
 
 /// How many secrets were given in this process: a number that has grown says that there may be another one to use.
 pub fn given() -> u64 {
-    GIVEN.load(Ordering::Acquire)
+    *GIVEN.borrow()
 }
 
-/// Every secret that the store keeps, by name.
-pub async fn load(store: &dyn Store, folder: &Path) -> Result<BTreeMap<String, SecretText>> {
+/// Ends when another number of secrets were given than these.
+pub async fn given_other_than(seen: u64) {
+    // The sender is there as long as the process.
+    let _ = GIVEN.subscribe().wait_for(|given| *given != seen).await;
+}
+
+/// Every secret that the store keeps, by name. One that cannot be read stops only whoever needs it.
+pub async fn load(store: &dyn Store, folder: &Path) -> Result<BTreeMap<String, Result<SecretText>>> {
     let kept = store.settings(PREFIX).await?;
     if kept.is_empty() {
         return Ok(BTreeMap::new());
     }
     let cipher = XChaCha20Poly1305::new(&key(folder, false)?);
-    kept.iter()
-        .map(|(setting, bytes)| {
-            let name = setting.strip_prefix(PREFIX).unwrap_or(setting);
-            open(&cipher, name, bytes).map(|secret| (name.to_string(), secret))
-        })
-        .collect()
+    let named = kept.iter().map(|(setting, bytes)| (setting.strip_prefix(PREFIX).unwrap_or(setting), bytes));
+    Ok(named.map(|(name, bytes)| (name.to_string(), open(&cipher, name, bytes))).collect())
+}
+
+/// The secret of a name among those that were loaded.
+pub fn loaded(kept: &BTreeMap<String, Result<SecretText>>, name: &str) -> Result<Option<SecretText>> {
+    kept.get(name).cloned().transpose()
 }
 
 /// Encrypts a secret for the store in this folder; the key is made where there is none yet.
@@ -55,11 +75,42 @@ pub fn seal_for(folder: &Path, name: &str, value: &SecretText) -> Result<Vec<u8>
     seal(&XChaCha20Poly1305::new(&key(folder, true)?), name, value)
 }
 
-/// Keeps an encrypted secret that somebody has given under its name, in place of an older one.
-pub async fn keep(store: &dyn Store, name: &str, sealed: Vec<u8>) -> Result<()> {
+/// Keeps an encrypted secret that somebody has given under its name, in place of an older one. Once: what was given already
+/// is not given again when it is repeated, for its successor may be kept by now.
+pub async fn keep(store: &dyn Store, folder: &Path, name: &str, sealed: Vec<u8>, others: Others) -> Result<()> {
     let _keeping = KEEPING.lock().await;
-    put(store, name, sealed).await?;
-    GIVEN.fetch_add(1, Ordering::Release);
+    can_be_kept(store, folder, name, &sealed, others).await?;
+    let nonce: Vec<u8> = sealed.iter().copied().take(NONCE_BYTES).collect();
+    let setting = format!("{GIVEN_PREFIX}{name}");
+    let mut given = store.setting(&setting).await?.unwrap_or_default();
+    if given.chunks_exact(NONCE_BYTES).any(|before| before == nonce) {
+        return Ok(());
+    }
+    given.drain(..given.len().saturating_sub((GIVEN_MAX - 1) * NONCE_BYTES));
+    given.extend(nonce);
+    let settings = vec![(format!("{PREFIX}{name}"), Some(sealed)), (setting, Some(given))];
+    commit(store, Transaction { settings, ..Transaction::default() }).await?;
+    GIVEN.send_modify(|given| *given = given.wrapping_add(1));
+    Ok(())
+}
+
+/// Whether this process could read an encrypted secret again, and reads those that are kept under other names.
+pub async fn can_be_kept(store: &dyn Store, folder: &Path, name: &str, sealed: &[u8], others: Others) -> Result<()> {
+    let nothing_kept = |message: String| Error::new(Code::SecretKeyDiffers, format!("{message}: nothing was kept"));
+    let cipher = key(folder, false).map(|key| XChaCha20Poly1305::new(&key));
+    let given = cipher.and_then(|cipher| open(&cipher, name, sealed).map(|_| cipher));
+    let cipher = given.map_err(|error| {
+        nothing_kept(format!("`{name}` was encrypted with another key than the store's secrets")).because(error)
+    })?;
+    if others == Others::Lost {
+        return Ok(());
+    }
+    for (setting, bytes) in store.settings(PREFIX).await? {
+        let other = setting.strip_prefix(PREFIX).unwrap_or(&setting);
+        if other != name && open(&cipher, other, &bytes).is_err() {
+            return Err(nothing_kept(format!("`{other}` was kept with another key than the one for `{name}`")));
+        }
+    }
     Ok(())
 }
 
@@ -98,7 +149,7 @@ fn seal(cipher: &XChaCha20Poly1305, name: &str, value: &SecretText) -> Result<Ve
 fn open(cipher: &XChaCha20Poly1305, name: &str, bytes: &[u8]) -> Result<SecretText> {
     let unreadable = || {
         let message = format!("the stored secret `{name}` cannot be decrypted: the key is not the one it was kept with");
-        Error::new(Code::SecretUnreadable, message)
+        Error::new(Code::SecretKeyDiffers, message)
     };
     let (nonce, sealed) = bytes.split_at_checked(NONCE_BYTES).ok_or_else(unreadable)?;
     let nonce = XNonce::try_from(nonce).map_err(|_| unreadable())?;
@@ -175,8 +226,9 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let store = SqliteStore::in_memory(&StoreOptions::default()).unwrap();
         let sealed = seal_for(folder.path(), "crm", &SecretText::new("hunter2")).unwrap();
-        keep(&store, "crm", sealed).await.unwrap();
-        assert_eq!(load(&store, folder.path()).await.unwrap()["crm"].expose(), "hunter2");
+        keep(&store, folder.path(), "crm", sealed, Others::Readable).await.unwrap();
+        let kept = load(&store, folder.path()).await.unwrap();
+        assert_eq!(loaded(&kept, "crm").unwrap().unwrap().expose(), "hunter2");
         let bytes = store.setting("secret/crm").await.unwrap().unwrap();
         assert!(!bytes.windows(7).any(|window| window == b"hunter2"));
         let mode = std::fs::metadata(folder.path().join(KEY_FILE)).unwrap().permissions().mode();
@@ -213,7 +265,8 @@ mod tests {
         assert!(succeed(&store, folder.path(), "crm", None, &first).await.unwrap(), "there was none");
         assert!(!succeed(&store, folder.path(), "crm", None, &second).await.unwrap());
         let before = given();
-        keep(&store, "crm", seal_for(folder.path(), "crm", &third).unwrap()).await.unwrap();
+        let sealed = seal_for(folder.path(), "crm", &third).unwrap();
+        keep(&store, folder.path(), "crm", sealed, Others::Readable).await.unwrap();
         assert!(given() > before);
         assert!(!succeed(&store, folder.path(), "crm", Some(&first), &second).await.unwrap(), "a person has given another one");
         assert_eq!(one(&store, folder.path(), "crm").await.unwrap(), Some(third.clone()));
@@ -225,9 +278,63 @@ mod tests {
     async fn a_secret_moved_to_another_name_or_read_with_another_key_is_refused() {
         let cipher = XChaCha20Poly1305::new(&Key::generate());
         let sealed = seal(&cipher, "crm", &SecretText::new("hunter2")).unwrap();
-        assert_eq!(open(&cipher, "erp", &sealed).unwrap_err().code, Code::SecretUnreadable);
+        assert_eq!(open(&cipher, "erp", &sealed).unwrap_err().code, Code::SecretKeyDiffers);
         let other = XChaCha20Poly1305::new(&Key::generate());
-        assert_eq!(open(&other, "crm", &sealed).unwrap_err().code, Code::SecretUnreadable);
-        assert_eq!(open(&cipher, "crm", &sealed[..10]).unwrap_err().code, Code::SecretUnreadable);
+        assert_eq!(open(&other, "crm", &sealed).unwrap_err().code, Code::SecretKeyDiffers);
+        assert_eq!(open(&cipher, "crm", &sealed[..10]).unwrap_err().code, Code::SecretKeyDiffers);
+    }
+
+    #[tokio::test]
+    async fn what_was_given_and_is_told_again_is_not_put_over_its_successor() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = SqliteStore::in_memory(&StoreOptions::default()).unwrap();
+        let seal = |secret: &str| seal_for(folder.path(), "crm", &SecretText::new(secret)).unwrap();
+        let keep = |sealed: &Vec<u8>| {
+            let (store, folder, sealed) = (&store, folder.path(), sealed.clone());
+            async move { keep(store, folder, "crm", sealed, Others::Readable).await.unwrap() }
+        };
+        let kept = async || one(&store, folder.path(), "crm").await.unwrap().unwrap().expose().to_owned();
+        let (first, second) = (seal("first"), seal("second"));
+        keep(&first).await;
+        let successor = SecretText::new("successor");
+        assert!(succeed(&store, folder.path(), "crm", Some(&SecretText::new("first")), &successor).await.unwrap());
+        keep(&first).await;
+        assert_eq!(kept().await, "successor", "the first one is used up");
+        keep(&second).await;
+        keep(&first).await;
+        assert_eq!(kept().await, "second", "a late repetition of the first one changes nothing");
+        for number in 0..GIVEN_MAX * 2 {
+            keep(&seal(&format!("more {number}"))).await;
+        }
+        let given = store.setting("given/crm").await.unwrap().unwrap();
+        assert_eq!(given.len(), GIVEN_MAX * NONCE_BYTES, "what is remembered has a bound");
+    }
+
+    #[tokio::test]
+    async fn nothing_is_kept_with_another_key_than_the_stores() {
+        let (folder, elsewhere) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let store = SqliteStore::in_memory(&StoreOptions::default()).unwrap();
+        let hunter = SecretText::new("hunter2");
+        let foreign = seal_for(elsewhere.path(), "crm", &hunter).unwrap();
+        let keep = |folder: &Path, name: &'static str, sealed: Vec<u8>, others| {
+            let (store, folder) = (&store, folder.to_path_buf());
+            async move { keep(store, &folder, name, sealed, others).await.map_err(|error| error.code) }
+        };
+        let refused = Err(Code::SecretKeyDiffers);
+        assert_eq!(keep(folder.path(), "crm", foreign.clone(), Others::Readable).await, refused, "there is no key at all");
+        let own = seal_for(folder.path(), "crm", &hunter).unwrap();
+        assert_eq!(keep(folder.path(), "crm", own, Others::Readable).await, Ok(()));
+        for others in [Others::Readable, Others::Lost] {
+            assert_eq!(keep(folder.path(), "crm", foreign.clone(), others).await, refused);
+        }
+        assert_eq!(one(&store, folder.path(), "crm").await.unwrap(), Some(hunter.clone()), "it is as it was");
+        // With another key, which opens what is given but not what is kept: unless that is lost, and somebody says so.
+        let erp = seal_for(elsewhere.path(), "erp", &hunter).unwrap();
+        assert_eq!(keep(elsewhere.path(), "erp", erp.clone(), Others::Readable).await, refused);
+        assert_eq!(keep(elsewhere.path(), "erp", erp, Others::Lost).await, Ok(()));
+        let kept = load(&store, elsewhere.path()).await.unwrap();
+        assert_eq!(loaded(&kept, "erp").unwrap(), Some(hunter));
+        assert_eq!(loaded(&kept, "crm").unwrap_err().code, Code::SecretKeyDiffers, "it stops whoever needs it");
+        assert_eq!(loaded(&kept, "none").unwrap(), None);
     }
 }

@@ -91,7 +91,7 @@ pub async fn open_systems(
     let installation = store.identity().await?.store;
     let kept = secrets::load(&*store, folder).await?;
     let keep: Arc<dyn Keep> = Arc::new(Kept { store, folder: folder.to_path_buf(), is_ours: keeping == Keeping::Renewed });
-    let stored = |name: &str| Ok(kept.get(name).cloned());
+    let stored = |name: &str| secrets::loaded(&kept, name);
     let mut systems = Vec::new();
     for (name, connection) in &config.connections {
         if !config.syncs.iter().any(|sync| sync.systems().contains(&name)) {

@@ -68,6 +68,7 @@ pub async fn run(mut supervision: Supervision, shutdown: CancellationToken) -> R
     let idle = Answerer {
         syncs: Arc::new(description::load(&*store).await?),
         store: Arc::clone(&store),
+        folder: supervision.folder.clone(),
         running: None,
         clock: Arc::new(SystemClock),
     };
@@ -201,6 +202,7 @@ async fn run_engine(
     let answerer = Answerer {
         syncs: Arc::new(description::load(&*store).await?),
         store: Arc::clone(&store),
+        folder: supervision.folder.clone(),
         running: Some(running.clone()),
         clock: Arc::new(SystemClock),
     };

@@ -25,6 +25,9 @@ pub trait Keep: Send + Sync {
     /// Another number than before when somebody else has kept a secret since.
     fn given(&self) -> u64;
 
+    /// Ends when [`given`](Keep::given) is another number than this one.
+    fn given_other_than(&self, seen: u64) -> BoxFuture<'_, ()>;
+
     /// In whose name a connection has acted; `None` before its first login.
     fn acting<'a>(&'a self, system: &'a str) -> BoxFuture<'a, Result<Option<Acting>>>;
 

@@ -89,6 +89,8 @@ codes! {
     SecretMissing = 1018, Stop, "Set the environment variable, fill the file, run `concord secret set NAME`, or `concord connect` where a person has to consent.";
     /// The file that should hold a secret cannot be read.
     SecretUnreadable = 1019, Stop, "Correct the path, or grant the right to read the file.";
+    /// A secret of the store was encrypted with another key than the one that is at hand.
+    SecretKeyDiffers = 1020, Stop, "Use the key that the store's secrets were kept with: the same CONCORD_SECRET_KEY as `concord run`, or none where the key is the file `secret.key` beside the store. If that key is lost, give each secret again with `concord secret set NAME --new-key`, then the consents with `concord connect`.";
 
     // 18xx: a configuration proven against real schemas. Born in plan/.
     /// A mapping names a field that the object does not have.

@@ -24,6 +24,7 @@ use concord_engine::store::Store;
 use description::Description;
 use serde::Serialize;
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::sync::Arc;
 use tokio::sync::{mpsc, oneshot, watch};
 
@@ -55,6 +56,8 @@ pub struct Release {
 pub struct Answerer {
     /// The memory.
     pub store: Arc<dyn Store>,
+    /// The store's folder, where the key of its secrets lies.
+    pub folder: PathBuf,
     /// The syncs that the store knows, by name and number.
     pub syncs: Arc<Vec<Description>>,
     /// The engine, when it runs in this process.
@@ -74,9 +77,14 @@ impl Answerer {
             Ask::ReviewShow { id } => plain(&self.review_show(id).await?),
             Ask::ReviewDecide { id, decision } => plain(&Said { said: self.review_decide(id, &decision).await? }),
             Ask::Explain { sync, key, field, limit } => plain(&self.explain(&sync, &key, field.as_deref(), limit).await?),
-            Ask::KeepSecret { name, sealed } => {
-                secrets::keep(&*self.store, &name, sealed).await?;
+            Ask::KeepSecret { name, sealed, new_key } => {
+                let others = if new_key { secrets::Others::Lost } else { secrets::Others::Readable };
+                secrets::keep(&*self.store, &self.folder, &name, sealed, others).await?;
                 plain(&Said { said: format!("kept: write {{\"secret\": \"{name}\"}} where it is needed") })
+            }
+            Ask::TrySecret { name, sealed } => {
+                secrets::can_be_kept(&*self.store, &self.folder, &name, &sealed, secrets::Others::Readable).await?;
+                plain(&Said { said: format!("`{name}` can be kept") })
             }
             Ask::Look { objects } => plain(&self.look(objects).await?),
             Ask::Verify { sync, repair } => plain(&verified::while_running(self, sync.as_deref(), repair).await?),

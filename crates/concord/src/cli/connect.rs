@@ -7,6 +7,7 @@ use crate::control::{self, Ask};
 use crate::exit::Exit;
 use crate::keeping;
 use crate::redirect::{self, Door};
+use crate::secrets::Others;
 use crate::terminal::Style;
 use crate::{secrets, setup};
 use clap::Args;
@@ -100,7 +101,7 @@ async fn ask(name: &SystemName, connection: &Connection, folder: &Path, redirect
         Err(error) if error.code == Code::StoreMissing => BTreeMap::new(),
         Err(error) => return Err(error),
     };
-    let stored = |name: &str| Ok(kept.get(name).cloned());
+    let stored = |name: &str| secrets::loaded(&kept, name);
     let changes = AskedChanges::default();
     let asked = Asked { name, connection, installation: "", stored: &stored, keep: None, changes };
     Consent::ask(concord_connectors::consent(&asked)?, redirect)
@@ -111,11 +112,12 @@ async fn is_ready_to_keep(folder: &Path, name: &str) -> Result<()> {
     std::fs::create_dir_all(folder).map_err(|error| {
         Error::new(Code::FileUnusable, "the store's folder cannot be made").at(folder.display().to_string()).because(error)
     })?;
-    secrets::seal_for(folder, name, &SecretText::new("nothing yet"))?;
-    if control::ask(folder, &Ask::Status).await?.is_none() {
-        setup::open_store(folder)?;
+    let sealed = secrets::seal_for(folder, name, &SecretText::new("nothing yet"))?;
+    let question = Ask::TrySecret { name: name.to_owned(), sealed: sealed.clone() };
+    match control::ask(folder, &question).await? {
+        Some(_) => Ok(()),
+        None => secrets::can_be_kept(&*setup::open_store(folder)?, folder, name, &sealed, Others::Readable).await,
     }
-    Ok(())
 }
 
 /// A browser that is signed in elsewhere consents there: what would come of it is records made and changed in the wrong place.
@@ -150,14 +152,14 @@ async fn is_of_the_account(name: &SystemName, folder: &Path, given: Option<&str>
 /// because somebody holds the store for a moment, or lets go of it just then.
 async fn keep(folder: &Path, name: &str, token: &SecretText, context: &Context) -> Result<bool> {
     let sealed = secrets::seal_for(folder, name, token)?;
-    let question = Ask::KeepSecret { name: name.to_owned(), sealed: sealed.clone() };
+    let question = Ask::KeepSecret { name: name.to_owned(), sealed: sealed.clone(), new_key: false };
     let until = Instant::now() + STORE_WAIT_MAX;
     let mut was_said = false;
     loop {
         let error = match control::ask(folder, &question).await {
             Ok(Some(_)) => return Ok(true),
             Ok(None) => match setup::open_store(folder) {
-                Ok(store) => return secrets::keep(&*store, name, sealed).await.map(|()| false),
+                Ok(store) => return secrets::keep(&*store, folder, name, sealed, Others::Readable).await.map(|()| false),
                 Err(error) => error,
             },
             Err(error) => error,

@@ -182,7 +182,7 @@ impl Context {
                 );
                 let store: Arc<dyn Store> =
                     if changes { setup::open_store(&folder)? } else { Arc::new(SqliteStore::open_read_only(&folder)?) };
-                answerer(store).await?.answer(question.clone()).await?
+                answerer(store, folder).await?.answer(question.clone()).await?
             }
         };
         serde_json::from_value(answer).map_err(|error| {
@@ -192,9 +192,9 @@ impl Context {
 }
 
 /// An answerer over a store on which nothing runs.
-pub async fn answerer(store: Arc<dyn Store>) -> Result<Answerer> {
+pub async fn answerer(store: Arc<dyn Store>, folder: PathBuf) -> Result<Answerer> {
     let syncs = Arc::new(description::load(&*store).await?);
-    Ok(Answerer { store, syncs, running: None, clock: Arc::new(SystemClock) })
+    Ok(Answerer { store, folder, syncs, running: None, clock: Arc::new(SystemClock) })
 }
 
 #[cfg(test)]

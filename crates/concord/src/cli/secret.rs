@@ -26,6 +26,10 @@ enum SecretCommand {
     Set {
         /// The name.
         name: String,
+        /// The key of the secrets that are kept is lost: keep this one with the present key all the same. The others have to
+        /// be given again.
+        #[arg(long)]
+        new_key: bool,
     },
 }
 
@@ -34,14 +38,14 @@ const SECRET_BYTES_MAX: u64 = 64 << 10;
 
 /// Runs the command.
 pub async fn run(secret: &Secret, context: &Context) -> Result<Exit> {
-    let SecretCommand::Set { name } = &secret.command;
+    let SecretCommand::Set { name, new_key } = &secret.command;
     let value = read_value(name, context)?;
     let folder = context.folder(None);
     std::fs::create_dir_all(&folder).map_err(|error| {
         Error::new(Code::FileUnusable, "the store's folder cannot be made").at(folder.display().to_string()).because(error)
     })?;
     let sealed = secrets::seal_for(&folder, name, &value)?;
-    let said: Said = context.ask(&Ask::KeepSecret { name: name.clone(), sealed }).await?;
+    let said: Said = context.ask(&Ask::KeepSecret { name: name.clone(), sealed, new_key: *new_key }).await?;
     if context.terminal.json {
         context.terminal.document(&said)
     } else {

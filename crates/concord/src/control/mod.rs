@@ -82,6 +82,16 @@ pub enum Ask {
         name: String,
         /// The encrypted value.
         sealed: Vec<u8>,
+        /// Whether the key of the other secrets is lost.
+        #[serde(default)]
+        new_key: bool,
+    },
+    /// Whether a secret could be kept.
+    TrySecret {
+        /// Its name.
+        name: String,
+        /// Something encrypted under that name.
+        sealed: Vec<u8>,
     },
     /// Look at systems as `check --connect` does, in the sessions that the process has.
     Look {

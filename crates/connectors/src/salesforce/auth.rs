@@ -2,7 +2,7 @@
 //! while has passed, for a person must act; a rotated refresh token is durable before anything is done with it, and never
 //! takes the place of one that a person has given meanwhile. A login for another org than the one that is known is none.
 
-use super::config::{Grant, SalesforceSettings, is_guarded};
+use super::config::{Grant, SalesforceSettings, TokenKeeper, is_guarded};
 use super::errors::{login_may_recover, refusals};
 use super::http::{Answer, Http};
 use super::ids::{full, is_id};
@@ -102,6 +102,20 @@ impl Auth {
     pub async fn users_since(&self, since: Moment) -> Result<Option<Vec<String>>> {
         self.session().await?;
         Ok(self.0.state.lock().await.acting.as_ref().and_then(|acting| acting.users_since(since)))
+    }
+
+    /// How many consents were given when somebody begins to wait for another one.
+    pub fn consents(&self) -> u64 {
+        self.0.settings.keeper.as_ref().map_or(0, TokenKeeper::given)
+    }
+
+    /// Waits for a consent beyond those that were seen, and logs in by it: also where nothing happens that would need a call.
+    /// Never ends where nobody is asked to consent. Dropping the call loses nothing.
+    pub async fn consented_anew(&self, seen: &mut u64) -> Result<()> {
+        let Some(keeper) = &self.0.settings.keeper else { return std::future::pending().await };
+        keeper.given_other_than(*seen).await;
+        *seen = keeper.given();
+        self.session().await.map(drop)
     }
 
     async fn other_than(&self, dead: Option<SecretText>) -> Result<Arc<Session>> {

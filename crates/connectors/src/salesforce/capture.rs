@@ -68,6 +68,8 @@ pub(super) struct SalesforceChanges {
     last_schema: Option<String>,
     /// Records of pieces that were handed out since the last place.
     since_place: Vec<(String, i64)>,
+    /// The consents that were given when we last looked.
+    consents: u64,
 }
 
 /// Opens the feed behind a place, on a stream that is open already where there is one.
@@ -88,6 +90,7 @@ pub(super) async fn open(
     // By long polling a stream has begun for certain when it is open.
     let was_polled = subscription.is_polled();
     let unplaced = starts_nowhere && !was_polled;
+    let consents = shared.client.auth.consents();
     let mut changes = SalesforceChanges {
         sweep: starts_nowhere.then(|| (since_the_beginning(&place), place.clone())),
         ahead: place.clone(),
@@ -102,6 +105,7 @@ pub(super) async fn open(
         schemas: HashMap::new(),
         last_schema: None,
         since_place: Vec::new(),
+        consents,
     };
     changes.look_at_schema().await?;
     Ok(changes)
@@ -151,7 +155,14 @@ impl Changes for SalesforceChanges {
             }
             let overdue_at = self.shared.overdue_at(&self.feed).filter(|at| *at > Instant::now());
             let until = overdue_at.map_or(deadline, |at| at.min(deadline));
-            match tokio::time::timeout_at(until, self.subscription.receive(&self.ahead)).await {
+            let received = tokio::select! {
+                received = tokio::time::timeout_at(until, self.subscription.receive(&self.ahead)) => received,
+                taken_up = self.shared.client.auth.consented_anew(&mut self.consents) => {
+                    taken_up?;
+                    continue;
+                }
+            };
+            match received {
                 Ok(received) => {
                     received?;
                     self.follow_the_way();

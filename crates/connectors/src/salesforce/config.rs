@@ -64,6 +64,11 @@ impl TokenKeeper {
         self.keep.given()
     }
 
+    /// Ends when that is another number than this one.
+    pub async fn given_other_than(&self, seen: u64) {
+        self.keep.given_other_than(seen).await;
+    }
+
     /// The token that is kept, where it descends from the configured one.
     pub async fn newest(&self) -> Result<Option<SecretText>> {
         Ok(self.keep.secret(&self.name).await?.and_then(|kept| self.token(&kept)))

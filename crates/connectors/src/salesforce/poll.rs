@@ -40,6 +40,8 @@ pub(super) struct PolledChanges {
     pieces: VecDeque<(Event, Option<(String, i64)>)>,
     /// Records of pieces that were handed out since the last place.
     since_place: Vec<(String, i64)>,
+    /// The consents that were given when we last looked.
+    consents: u64,
 }
 
 /// A look under way.
@@ -55,6 +57,7 @@ struct Look {
 pub(super) fn open(shared: Arc<Shared>, object: ObjectName, feed: FeedName, place: Place) -> PolledChanges {
     shared.forget_announced(&object);
     let now = Instant::now();
+    let consents = shared.client.auth.consents();
     PolledChanges {
         shared,
         object,
@@ -67,6 +70,7 @@ pub(super) fn open(shared: Arc<Shared>, object: ObjectName, feed: FeedName, plac
         given: HashMap::new(),
         pieces: VecDeque::new(),
         since_place: Vec::new(),
+        consents,
     }
 }
 
@@ -97,6 +101,7 @@ impl Changes for PolledChanges {
             tokio::select! {
                 () = tokio::time::sleep_until(self.next_at.min(deadline)) => {}
                 () = fenced => {}
+                taken_up = shared.client.auth.consented_anew(&mut self.consents) => taken_up?,
             }
         }
     }

@@ -1,13 +1,15 @@
 //! Sessions: every flow, what is refused, what runs out, and refresh tokens that are good for one use.
 
 use crate::support::*;
-use concord_connectors::keeping::Acting;
-use concord_engine::config::SecretText;
+use concord_connectors::keeping::{Acting, Keep};
+use concord_connectors::settings::AskedChanges;
+use concord_engine::config::{ChangeDetection, SecretText};
 use concord_engine::connector::Connector;
 use concord_engine::error::Code;
 use serde_json::{Value as Json, json};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 #[tokio::test]
 async fn client_credentials_open_a_session_and_one_is_enough() {
@@ -93,6 +95,34 @@ async fn a_consent_that_is_given_while_a_token_is_renewed_stays_and_is_the_one_t
     assert_ne!(kept.expose(), anew);
     shelf.open(&connection).unwrap().objects().await.unwrap();
     assert_eq!(org.tokens_shown().last().map(String::as_str), Some(kept.expose()));
+}
+
+#[tokio::test]
+async fn a_new_consent_is_used_where_nothing_happens_that_would_need_a_call() {
+    for changes in [ChangeDetection::Auto, ChangeDetection::Polling] {
+        let org = Org::new().await;
+        let (connection, shelf) = consented(&org).await;
+        let every = Some(Duration::from_secs(3_600));
+        let stored = |name: &str| Ok(shelf.kept(name));
+        let keep: Arc<dyn Keep> = Arc::clone(&shelf) as Arc<dyn Keep>;
+        let connector = open_asked(&connection, &stored, Some(keep), AskedChanges { how: changes, every }).unwrap();
+        let feed = prepared(&connector, &accounts(&["Name"])).await;
+        let mut stream = connector.capture(&feed, &feed.position).await.unwrap();
+        // The polled one has its look.
+        stream.next(LIMITS).await.unwrap();
+        for anew in [org.refresh_token().await, org.refresh_token().await] {
+            shelf.give("another_token", "of another connection");
+            let logins = org.tokens_shown().len();
+            shelf.give("crm_token", &anew);
+            let is_used = async {
+                while org.tokens_shown().len() == logins {
+                    assert!(stream.next(LIMITS).await.unwrap().events.is_empty(), "nothing happens");
+                }
+            };
+            tokio::time::timeout(PATIENCE, is_used).await.expect("the new consent is used");
+            assert_eq!(org.tokens_shown().last(), Some(&anew));
+        }
+    }
 }
 
 #[tokio::test]

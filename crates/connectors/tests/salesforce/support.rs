@@ -15,7 +15,7 @@ use concord_simulators::faults::Fault;
 use concord_simulators::salesforce::{Options, Simulator};
 use serde_json::{Value as Json, json};
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -211,14 +211,14 @@ pub struct Shelf {
     pub is_locked: AtomicBool,
     /// A person gives this one in the middle of the next keeping.
     pub given_meanwhile: Mutex<Option<(String, SecretText)>>,
-    given: AtomicU64,
+    given: tokio::sync::watch::Sender<u64>,
 }
 
 impl Shelf {
     /// A person gives a secret.
     pub fn give(&self, name: &str, secret: &str) {
         self.secrets.lock().unwrap().insert(name.to_owned(), SecretText::new(secret));
-        self.given.fetch_add(1, Ordering::SeqCst);
+        self.given.send_modify(|given| *given += 1);
     }
 
     pub fn kept(&self, name: &str) -> Option<SecretText> {
@@ -258,7 +258,13 @@ impl Keep for Shelf {
     }
 
     fn given(&self) -> u64 {
-        self.given.load(Ordering::SeqCst)
+        *self.given.borrow()
+    }
+
+    fn given_other_than(&self, seen: u64) -> BoxFuture<'_, ()> {
+        Box::pin(async move {
+            let _ = self.given.subscribe().wait_for(|given| *given != seen).await;
+        })
     }
 
     fn acting<'a>(&'a self, system: &'a str) -> BoxFuture<'a, Result<Option<Acting>>> {

@@ -181,9 +181,9 @@ fn while_the_pair_runs_its_token_is_left_to_it_and_a_new_consent_is_used_at_once
     assert_eq!(shown(&world), before, "no token was used up");
 
     assert_eq!(consent(&world, &[]).0, 0);
+    running.until("the new consent is used though nothing happens", || shown(&world).len() > before.len());
     world.erp.psql("INSERT INTO accounts (account_name) VALUES ('after')");
     running.until("it goes on", || world.accounts().len() == 1 && world.is_equal());
-    assert!(shown(&world).len() > before.len(), "the next call was made with the new consent");
     running.stop();
     let running = world.home.run(&world, &[]);
     world.create(&[json!({ "Name": "later" })]);
@@ -192,6 +192,41 @@ fn while_the_pair_runs_its_token_is_left_to_it_and_a_new_consent_is_used_at_once
     let shown = shown(&world);
     let different: std::collections::BTreeSet<&String> = shown.iter().collect();
     assert_eq!(different.len(), shown.len(), "each token was used once");
+}
+
+#[test]
+fn a_consent_that_the_process_could_not_read_is_refused_before_anybody_is_asked() {
+    let world = world();
+    assert_eq!(consent(&world, &[]).0, 0);
+    let running = world.home.run(&world, &["--auto-approve"]);
+    running.until_level();
+    let before = shown(&world);
+    let elsewhere = "ab".repeat(32);
+    let file = world.home.file().display().to_string();
+    let refused = |arguments: &[&str]| {
+        let mut command = world.home.command(arguments);
+        command.env("CONCORD_SECRET_KEY", &elsewhere).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = command.spawn().unwrap();
+        child.stdin.take().unwrap().write_all(b"hunter2").unwrap();
+        let said = child.wait_with_output().unwrap();
+        let words = String::from_utf8_lossy(&said.stderr).into_owned();
+        assert!(said.status.code() == Some(3) && words.contains("CON-1020") && words.contains("nothing was kept"), "{words}");
+        assert!(!words.contains("https://") && !words.contains("open this address"), "nobody is asked: {words}");
+    };
+    let consent = ["connect", "crm", &file, "--no-browser", "--port", "0"];
+    let secrets: [&[&str]; 2] = [&["secret", "set", "crm_token"], &["secret", "set", "crm_token", "--new-key"]];
+    refused(&consent);
+    for secret in secrets {
+        refused(secret);
+    }
+    running.stop();
+    // Nor while nothing runs: one store has one key.
+    refused(&["secret", "set", "another"]);
+    let running = world.home.run(&world, &[]);
+    world.create(&[json!({ "Name": "goes on" })]);
+    running.until("what was kept is as it was", || world.accounts().len() == 1 && world.is_equal());
+    running.stop();
+    assert!(shown(&world).len() > before.len());
 }
 
 #[test]
