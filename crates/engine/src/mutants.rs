@@ -78,6 +78,7 @@ pub const SCRIPTED: &[(&str, &str)] = &[
     ("read_hides_unseen", "what is read while a write without a guard is under way hides what the write went over"),
     ("unseen_cleared", "what a member without guards showed before our write is taken to be gone"),
     ("unguarded_settled_by_answer", "a write without a guard is settled before the feed has said what it went over"),
+    ("unsaid_taken_for_written", "what an echo leaves unsaid, for a trigger has put it back, is taken to be as we wrote it"),
     ("reservation_ignored", "two records with one match value are created at once"),
     ("unheard_bound", "a record that has just been given another key is bound as a stranger's match"),
     ("unmarked_unseen", "a mark of deletion is taken off though the record has been made anew beside it"),

@@ -278,7 +278,7 @@ impl Core {
             // What was pending is older than our write, whose guard held.
             desk.set_pending(&one.address, None);
         }
-        let image = self.image_of(sync, &one.pending);
+        let (image, unsaid) = self.with_what_is_unsaid(sync, flight, intent, &one.pending);
         let written = Written {
             operation: &intent.write.operation,
             key: one.pending.key.clone(),
@@ -288,11 +288,14 @@ impl Core {
             planned: intent.decision,
         };
         self.settle_written(desk, sync, member, intent, &written).await?;
+        if unsaid {
+            self.want_read_instead(sync, member, id);
+        }
         self.flights.get_mut(&flight).and_then(|airborne| airborne.answers.remove(&id));
         self.land_if_empty(desk, flight).await
     }
 
-    fn image_of(&self, sync: usize, pending: &Pending) -> Option<Record> {
+    pub(super) fn image_of(&self, sync: usize, pending: &Pending) -> Option<Record> {
         let Shown::Present { cells, .. } = &pending.shown else { return None };
         self.rules(sync).map(|rules| crate::map::member_record(&rules, pending.member, cells))
     }

@@ -435,7 +435,9 @@ impl SalesforceChanges {
         if event.change == Change::Gap || tells.must_read {
             return self.read_instead(object, &wanted, &ids, event, mark).await;
         }
-        if tells.record.is_empty() && event.change == Change::Update {
+        // Nothing that is wanted has changed. Of a write of ours that says a good deal: what it wrote was put back at once.
+        let is_ours = mark.as_ref().is_some_and(|mark| self.shared.writes_for(&mark.store));
+        if tells.record.is_empty() && event.change == Change::Update && !is_ours {
             return Ok(Vec::new());
         }
         let second = match told_of(event, &object.field(LAST_MODIFIED_DATE).into_iter().collect::<Vec<_>>())

@@ -334,6 +334,7 @@ impl Connector for SalesforceConnector {
     /// Runs to its end even where nobody waits for it any more: a fence waits for it, and then knows what has happened.
     async fn apply(&self, selection: &Selection, mark: &Mark, writes: &[Write]) -> Result<Vec<WriteResult>> {
         let under_way = Arc::clone(&self.shared.writes).read_owned().await;
+        self.shared.write_for(&mark.store);
         let object = self.shared.object(&selection.object).await?;
         let (shared, name) = (Arc::clone(&self.shared), selection.object.clone());
         let job = apply::Job {

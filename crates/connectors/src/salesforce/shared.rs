@@ -14,7 +14,7 @@ use concord_engine::record::{FeedName, ObjectName};
 use concord_engine::schema::{Schema, Selection};
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 use tokio::sync::{Notify, RwLock};
 use tokio::time::Instant;
@@ -49,6 +49,8 @@ pub(super) struct Shared {
     pub fenced: Notify,
     modes: Mutex<HashMap<FeedName, Mode>>,
     unanswered: Mutex<Unanswered>,
+    /// For which store this process writes, once it has.
+    store: OnceLock<String>,
     /// Tells the places that this process has handed out from those of others.
     run: u64,
 }
@@ -145,8 +147,19 @@ impl Shared {
             fenced: Notify::new(),
             modes: Mutex::default(),
             unanswered: Mutex::new(Unanswered { before: Instant::now(), batches: BTreeMap::new() }),
+            store: OnceLock::new(),
             run: run(),
         })
+    }
+
+    /// This process writes for this store.
+    pub fn write_for(&self, store: &str) {
+        self.store.get_or_init(|| store.to_owned());
+    }
+
+    /// Whether it does, as far as it has written anything yet.
+    pub fn writes_for(&self, store: &str) -> bool {
+        self.store.get().is_some_and(|own| own == store)
     }
 
     /// The calls of a batch are over, and some were not answered.

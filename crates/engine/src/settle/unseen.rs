@@ -8,6 +8,7 @@ use crate::error::Result;
 use crate::flight::Intent;
 use crate::link::{FlightId, Link, MemberIndex, Pending, Shown, Side};
 use crate::reconcile::{Uniqueness, Written, takes_everything};
+use crate::record::Record;
 use crate::rules::SyncRules;
 use crate::runtime::airborne::Answer;
 use crate::runtime::core::{Core, SyncState};
@@ -90,6 +91,36 @@ impl Core {
             self.decide_by(desk, sync, intent.link, None, &Uniqueness::Known(Vec::new()))?;
         }
         Ok(())
+    }
+
+    /// What an echo shows, and beyond it what was answered of fields that we wrote and that the echo leaves unsaid: such a field
+    /// did not change after all, for a trigger or a flow of the member's own has put it back at once. Says whether even the
+    /// answer leaves some of them unsaid, or has not come: only a look at the record can tell then.
+    pub(super) fn with_what_is_unsaid(
+        &self,
+        sync: usize,
+        flight: FlightId,
+        intent: &Intent,
+        echo: &Pending,
+    ) -> (Option<Record>, bool) {
+        let mut image = self.image_of(sync, echo);
+        let (Some(rules), Some(shown)) = (self.rules(sync), &mut image) else { return (image, false) };
+        let Operation::Update { set, .. } = &intent.write.operation else { return (image, false) };
+        if crate::mutants::active("unsaid_taken_for_written") {
+            return (image, false);
+        }
+        let answer = self.flights.get(&flight).and_then(|airborne| airborne.answers.get(&intent.link));
+        let answer = answer.and_then(|answer| answer.image.as_ref());
+        let mut unsaid = false;
+        for at in (0..rules.fields.len()).filter_map(|field| rules.at(echo.member, field)) {
+            if set.has(at.name.as_str()) && !shown.has(at.name.as_str()) {
+                match answer.and_then(|answer| answer.get(at.name.as_str())) {
+                    Some(value) => drop(shown.set(at.name.clone(), value.clone())),
+                    None => unsaid = true,
+                }
+            }
+        }
+        (image, unsaid)
     }
 
     /// What was decided while nothing can be sent on its way is put on the list of debts.
