@@ -9,6 +9,7 @@ mod org;
 mod sales;
 mod server;
 mod view;
+mod watcher;
 
 use crate::answers::review::Item;
 use crate::answers::verified::Verified;
@@ -30,6 +31,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 use view::View;
+use watcher::Watcher;
 
 /// How often people edit.
 const EDIT_INTERVAL: Duration = Duration::from_secs(1);
@@ -60,8 +62,12 @@ pub struct Wanted {
     pub lasts: Option<Duration>,
 }
 
-/// A folder that goes with the value.
-struct Folder(PathBuf);
+/// A folder that goes with the value, or with the process.
+struct Folder {
+    path: PathBuf,
+    /// Dropped once the folder is gone.
+    _watcher: Option<Watcher>,
+}
 
 impl Folder {
     fn make() -> Result<Folder> {
@@ -70,13 +76,13 @@ impl Folder {
             Error::new(Code::FileUnusable, "the demo's folder cannot be made").at(path.display().to_string()).because(error)
         };
         std::fs::create_dir(&path).map_err(unusable)?;
-        Ok(Folder(path))
+        Ok(Folder { _watcher: Watcher::over(&path), path })
     }
 }
 
 impl Drop for Folder {
     fn drop(&mut self) {
-        let _ = std::fs::remove_dir_all(&self.0);
+        let _ = std::fs::remove_dir_all(&self.path);
     }
 }
 
@@ -157,7 +163,7 @@ pub async fn run(wanted: Wanted, context: &Context) -> Result<Exit> {
     let stop = Stop::default();
     let folder = Folder::make()?;
     tokio::select! {
-        exit = show(wanted, context, &folder.0, &stop) => exit,
+        exit = show(wanted, context, &folder.path, &stop) => exit,
         error = stop.on_signal() => error.map(|()| Exit::Failure),
     }
 }

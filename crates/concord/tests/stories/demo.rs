@@ -144,8 +144,11 @@ fn a_demo_whose_simulator_dies_says_so_and_leaves_nothing_behind() {
     simulator();
     let place = Place::new();
     let (mut child, rest) = live(&place, &["--sqlite"]);
-    let simulators: Vec<u32> = place.processes();
-    assert_eq!(simulators.len(), 1, "the file needs no process");
+    let is_simulator = |number: &u32| {
+        std::fs::read_to_string(format!("/proc/{number}/cmdline")).is_ok_and(|line| line.contains("concord-sim-salesforce"))
+    };
+    let simulators: Vec<u32> = place.processes().into_iter().filter(is_simulator).collect();
+    assert_eq!(simulators.len(), 1);
     signal("KILL", simulators[0]);
     let mut err = String::new();
     std::io::Read::read_to_string(&mut child.stderr.take().unwrap(), &mut err).unwrap();
@@ -155,12 +158,15 @@ fn a_demo_whose_simulator_dies_says_so_and_leaves_nothing_behind() {
 }
 
 #[test]
-fn a_demo_that_is_killed_takes_its_simulator_along() {
+fn a_demo_that_is_killed_takes_its_systems_and_its_folder_along() {
     simulator();
-    let place = Place::new();
-    let (mut child, rest) = live(&place, &["--sqlite"]);
-    signal("KILL", child.id());
-    child.wait().unwrap();
-    rest.join().unwrap();
-    crate::world::until("the simulator has ended", || place.processes().is_empty(), || format!("{:?}", place.processes()));
+    for arguments in [&["--sqlite"][..], &[]] {
+        let place = Place::new();
+        let (mut child, rest) = live(&place, arguments);
+        signal("KILL", child.id());
+        child.wait().unwrap();
+        rest.join().unwrap();
+        let is_gone = || place.processes().is_empty() && place.is_empty();
+        crate::world::until("everything has ended", is_gone, || format!("{:?}", place.processes()));
+    }
 }
