@@ -83,6 +83,19 @@ run(async () => {
   const [once, again] = [await first.event(), await first.event()];
   assert.deepEqual(once.payload, again.payload);
 
+  // A large text is told by what differs; a change of all records names the object alone.
+  const lines = (last) => `${'a line of a long text\n'.repeat(60)}${last}`;
+  await person({ do: 'update', object: 'Account', id, fields: { Description: lines('old') } });
+  assert.deepEqual((await first.event()).payload.ChangeEventHeader.diffFields, []);
+  await person({ do: 'update', object: 'Account', id, fields: { Description: lines('new') } });
+  const differing = (await first.event()).payload;
+  assert.deepEqual(differing.ChangeEventHeader.diffFields, ['Description']);
+  assert.ok(text(differing.Description).endsWith('\n-old\n+new'), text(differing.Description));
+  await control('POST', '/faults', { on: { object: 'Account' }, do: 'wildcard' });
+  await person({ do: 'update', object: 'Account', id, fields: { Phone: 'all' } });
+  const all_records = (await first.event()).payload.ChangeEventHeader;
+  assert.deepEqual([all_records.changeType, all_records.recordIds], ['UPDATE', ['001*']]);
+
   // Deleted and back again.
   await person({ do: 'delete', object: 'Account', id });
   assert.equal((await first.event()).payload.ChangeEventHeader.changeType, 'DELETE');

@@ -107,6 +107,8 @@ pub enum Action {
     Gap,
     /// An overflow event comes in its place.
     Overflow,
+    /// An event of all records of the object comes in its place: a field has got another type.
+    Wildcard,
     /// The stream ends with this gRPC status, now or when it is opened.
     StreamEnd { status: i32, error_code: String, message: String },
     /// The stream's connection is cut, now or when it is opened.
@@ -183,7 +185,7 @@ impl Fault {
         let part = |wanted: &Option<String>, own: &str| wanted.as_deref().is_none_or(|wanted| own.contains(wanted));
         use Action::{
             Answer, AnswerLate, AnswerLost, Cut, Duplicate, Gap, Late, LockRow, Overflow, RecordError, RequestLimit,
-            SessionExpired, Slow, StreamCut, StreamEnd, Truncated, Unavailable,
+            SessionExpired, Slow, StreamCut, StreamEnd, Truncated, Unavailable, Wildcard,
         };
         match (happening, &self.action) {
             (
@@ -201,7 +203,7 @@ impl Fault {
             (Happening::Record { object, id }, LockRow | RecordError { .. }) => {
                 same(&self.on.object, object) && self.on.id.as_deref().is_none_or(|wanted| *id == Some(wanted))
             }
-            (Happening::Event { object, change }, Duplicate | Late { .. } | Gap | Overflow) => {
+            (Happening::Event { object, change }, Duplicate | Late { .. } | Gap | Overflow | Wildcard) => {
                 same(&self.on.object, object) && same(&self.on.change, change)
             }
             (Happening::Stream { topic }, StreamEnd { .. } | StreamCut) => part(&self.on.path, topic),

@@ -219,6 +219,9 @@ async fn are_caught_up_with(stage: Stage) {
     stage.org.fault(json!({"on": {"object": "Account"}, "do": "overflow"}));
     stage.org.update("Account", &id, json!({"Industry": "Banking"}));
     stage.shows("SELECT industry_type FROM accounts", "Banking").await;
+    stage.org.fault(json!({"on": {"object": "Account"}, "do": "wildcard"}));
+    stage.org.update("Account", &id, json!({"Industry": "Shipping"}));
+    stage.shows("SELECT industry_type FROM accounts", "Shipping").await;
     // One event of many records: what is done to all of them in one go, alike.
     let more: Vec<String> = (0..20).map(|n| stage.org.create("Account", json!({"Name": format!("n{n}")}))).collect();
     stage.shows("SELECT count(*) FROM accounts", "21").await;
@@ -233,6 +236,35 @@ async fn are_caught_up_with(stage: Stage) {
     stage.org.update("Account", &id, json!({"Name": "while it was down"}));
     let stage = stage.start().await;
     stage.shows(&format!("SELECT account_name FROM accounts WHERE sf_id = '{id}'"), "while it was down").await;
+    stage.stop().await;
+}
+
+#[tokio::test]
+async fn what_is_merged_in_the_org_or_taken_out_of_its_bin_is_followed() {
+    let stage = Stage::started(json!({})).await;
+    let ids: Vec<String> = ["Winner", "Loser", "Bystander"]
+        .map(|name| stage.org.create("Account", json!({"Name": name, "Industry": format!("{name}'s")})))
+        .to_vec();
+    stage.shows("SELECT count(*) FROM accounts", "3").await;
+    let person = stage.org.simulator.person();
+    let fields = json!({"Industry": "Loser's"});
+    person.merge("Account", stage.org.id(&ids[0]), &[stage.org.id(&ids[1])], fields.as_object().unwrap()).unwrap();
+    stage
+        .shows(
+            "SELECT string_agg(account_name || ' ' || industry_type, ', ' ORDER BY account_name) FROM accounts",
+            "Bystander Bystander's, Winner Loser's",
+        )
+        .await;
+    stage.org.delete("Account", &ids[2]);
+    stage.shows("SELECT count(*) FROM accounts", "1").await;
+    person.undelete("Account", stage.org.id(&ids[2])).unwrap();
+    stage.shows(&format!("SELECT account_name FROM accounts WHERE sf_id = '{}'", ids[2]), "Bystander").await;
+    // What came back is a record like any other, either way.
+    stage.row(&format!("UPDATE accounts SET account_name = 'Back' WHERE sf_id = '{}'", ids[2])).await;
+    stage.account_shows(&ids[2], "Name", json!("Back")).await;
+    stage.passes_a_beat().await;
+    assert_eq!((stage.accounts().len(), stage.value("SELECT count(*) FROM accounts").await.as_str()), (2, "2"));
+    assert!(stage.reviews().await.is_empty(), "{:#?}", stage.reviews().await);
     stage.stop().await;
 }
 

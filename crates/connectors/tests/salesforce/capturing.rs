@@ -8,6 +8,7 @@ use concord_engine::error::{Class, Code};
 use concord_engine::value::Value;
 use serde_json::json;
 use std::cmp::Ordering;
+use std::collections::HashMap;
 
 async fn edits_deletes_and_undeletes_come_in_their_order_and_show_what_changed(connect: Connect) {
     let org = Org::new().await;
@@ -114,6 +115,27 @@ async fn gaps_are_read_and_an_overflow_is_swept(connect: Connect) {
     org.fault(json!({"on": {"object": "Account"}, "do": "gap"}));
     org.delete("Account", &id);
     assert_eq!(observations(&mut *changes, 1).await[0].image, Image::Deleted);
+}
+
+async fn large_texts_are_read_and_an_event_of_all_records_has_all_of_them_looked_at(connect: Connect) {
+    let org = Org::new().await;
+    let connector = connect(&org);
+    let feed = prepared(&connector, &accounts(&["Name", "Description"])).await;
+    let mut changes = connector.capture(&feed, &feed.position).await.unwrap();
+    let long = |last: &str| format!("{}{last}", "a line of a long text\n".repeat(60));
+    let id = org.create("Account", json!({"Name": "Acme", "Description": long("old")}));
+    let other = org.create("Account", json!({"Name": "Bolt"}));
+    observations(&mut *changes, 2).await;
+    org.update("Account", &id, json!({"Description": long("new")}));
+    let seen = observations(&mut *changes, 1).await;
+    assert_eq!((&seen[0].key, text(&seen[0], "Description")), (&key(&id), long("new")), "read, for the event has what differs");
+    org.fault(json!({"on": {"object": "Account"}, "do": "wildcard"}));
+    org.update("Account", &id, json!({"Name": "Acme 2"}));
+    let seen = observations(&mut *changes, 2).await;
+    let names: HashMap<String, String> = seen.iter().map(|one| (id_of(one), text(one, "Name"))).collect();
+    assert_eq!((names[&id].as_str(), names[&other].as_str()), ("Acme 2", "Bolt"));
+    org.update("Account", &other, json!({"Name": "Bolt 2"}));
+    assert_eq!(text(&observations(&mut *changes, 1).await[0], "Name"), "Bolt 2", "the feed goes on");
 }
 
 async fn an_expired_position_is_a_gap_and_never_begun_anew(connect: Connect) {
@@ -383,6 +405,7 @@ on_either_way!(
     an_echo_carries_its_mark_and_stands_before_what_was_returned,
     a_feed_goes_on_behind_its_position_in_another_life,
     gaps_are_read_and_an_overflow_is_swept,
+    large_texts_are_read_and_an_event_of_all_records_has_all_of_them_looked_at,
     an_expired_position_is_a_gap_and_never_begun_anew,
     a_field_that_appears_is_announced_before_events_that_show_it,
     a_fence_is_passed_when_everything_before_it_was_shown,

@@ -31,7 +31,7 @@ pub fn of(topic: &str, event: &Event) -> Json {
         json!({
             "commitNumber": event.commit_number, "commitUser": event.user, "sequenceNumber": event.sequence,
             "entityName": event.entity, "changeType": event.change.name(), "changedFields": names(event, &event.changed),
-            "nulledFields": names(event, &event.nulled), "diffFields": [], "changeOrigin": event.origin,
+            "nulledFields": names(event, &event.nulled), "diffFields": names(event, &event.differing), "changeOrigin": event.origin,
             "transactionKey": event.transaction_key, "commitTimestamp": event.commit_ms, "recordIds": event.record_ids
         }),
     );

@@ -16,6 +16,9 @@ pub struct Author {
     pub origin: String,
 }
 
+/// Texts of more characters than these are told by what differs.
+const LARGE_CHARS: usize = 1_000;
+
 /// What happened to a record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ChangeType {
@@ -103,6 +106,8 @@ pub struct Event {
     pub body: Vec<Body>,
     pub changed: Vec<Part>,
     pub nulled: Vec<Part>,
+    /// Large texts of which the body has what differs.
+    pub differing: Vec<Part>,
 }
 
 /// The events of a transaction, in its order, without the numbers that the log gives.
@@ -118,6 +123,7 @@ pub fn events(schema: &Schema, shape: &mut dyn FnMut(&Object) -> Arc<Shape>, aut
                 && known.body == event.body
                 && known.changed == event.changed
                 && known.nulled == event.nulled
+                && known.differing == event.differing
         };
         match events.last_mut().filter(same) {
             Some(known) => known.record_ids.extend(event.record_ids),
@@ -154,6 +160,7 @@ fn event(object: &Object, shape: &mut dyn FnMut(&Object) -> Arc<Shape>, author: 
         body: Vec::new(),
         changed: Vec::new(),
         nulled: Vec::new(),
+        differing: Vec::new(),
         shape: shape.clone(),
     };
     for (at, field) in shape.fields.iter().enumerate() {
@@ -168,6 +175,27 @@ fn event(object: &Object, shape: &mut dyn FnMut(&Object) -> Arc<Shape>, author: 
     }
     // A change of nothing that an event tells (a reference that was emptied beside it) is none.
     if kind == ChangeType::Update && event.changed.is_empty() { None } else { Some(event) }
+}
+
+fn is_large(text: &str) -> bool {
+    text.chars().nth(LARGE_CHARS).is_some()
+}
+
+/// What differs, in the unified form: the lines that both begin and end with are left out.
+fn difference(before: &str, after: &str) -> String {
+    let (old, new): (Vec<&str>, Vec<&str>) = (before.lines().collect(), after.lines().collect());
+    let begin = old.iter().zip(&new).take_while(|(one, other)| one == other).count();
+    let most = old.len().min(new.len()) - begin;
+    let end = old.iter().rev().zip(new.iter().rev()).take(most).take_while(|(one, other)| one == other).count();
+    let (gone, come) = (old.get(begin..old.len() - end), new.get(begin..new.len() - end));
+    let (gone, come) = (gone.unwrap_or_default(), come.unwrap_or_default());
+    let mut text = format!("--- \n+++ \n@@ -{0},{1} +{0},{2} @@", begin + 1, gone.len(), come.len());
+    for (sign, lines) in [('-', gone), ('+', come)] {
+        for line in lines {
+            text.push_str(&format!("\n{sign}{line}"));
+        }
+    }
+    text
 }
 
 fn whole(at: usize, field: &ShapeField, record: &Record) -> Option<Body> {
@@ -199,9 +227,13 @@ impl Event {
         if field.parts.is_empty() {
             if old.get(field.place) != new.get(field.place) {
                 self.changed.push((at, None));
-                match new.get(field.place) {
-                    Value::Null => self.nulled.push((at, None)),
-                    value => self.body.push(Body::Plain(at, value.clone())),
+                match (old.get(field.place), new.get(field.place)) {
+                    (_, Value::Null) => self.nulled.push((at, None)),
+                    (Value::Text(before), Value::Text(after)) if is_large(before) && is_large(after) => {
+                        self.differing.push((at, None));
+                        self.body.push(Body::Plain(at, Value::text(&difference(before, after))));
+                    }
+                    (_, value) => self.body.push(Body::Plain(at, value.clone())),
                 }
             }
             return;

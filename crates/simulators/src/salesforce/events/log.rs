@@ -14,6 +14,8 @@ use std::sync::Arc;
 pub const RETENTION_MS: i64 = 72 * 3_600_000;
 /// Most events kept, whatever their age.
 const EVENTS_MAX: usize = 2_000_000;
+/// How many characters of an id say what object it is of.
+const PREFIX_CHARS: usize = 3;
 /// The id that an overflow event names.
 const NO_RECORD: &str = "000000000000000AAA";
 
@@ -116,6 +118,7 @@ impl EventLog {
                     event.record_ids = vec![NO_RECORD.to_string()];
                     self.append(event, now_ms, chance);
                 }
+                Some(Action::Wildcard) => self.append(of_all(event), now_ms, chance),
                 _ => self.append(event, now_ms, chance),
             }
         }
@@ -199,6 +202,19 @@ fn without_body(mut event: Event, change: ChangeType) -> Event {
     event.body.clear();
     event.changed.clear();
     event.nulled.clear();
+    event.differing.clear();
+    event
+}
+
+/// The event of a field whose type has changed: it names no record, and says that the field is null in all of them.
+fn of_all(mut event: Event) -> Event {
+    for id in &mut event.record_ids {
+        *id = format!("{}*", id.chars().take(PREFIX_CHARS).collect::<String>());
+    }
+    event.record_ids.dedup();
+    event.body.clear();
+    event.differing.clear();
+    event.nulled.clone_from(&event.changed);
     event
 }
 

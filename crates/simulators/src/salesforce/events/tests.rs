@@ -1,6 +1,6 @@
 //! The log, seen from behind: what is kept, what comes late, what is merged.
 
-use super::Channel;
+use super::{Body, Channel};
 use crate::clock::Clock;
 use crate::faults::{Action, Fault, Where};
 use crate::salesforce::ids::Id;
@@ -75,6 +75,31 @@ fn two_edits_within_a_second_are_two_events_with_one_stamp() {
     assert_eq!(events.len(), 2);
     assert!(events.iter().all(|event| event.changed.len() == 2), "the phone and the stamp");
     assert!(events[0].replay_id < events[1].replay_id && events[0].commit_number < events[1].commit_number);
+}
+
+#[test]
+fn a_large_text_is_told_by_what_differs() {
+    let org = org();
+    let lines = |last: &str| format!("{}\n{last}\nend", "a line of a long text\n".repeat(60).trim_end());
+    let person = Person { org: &org };
+    let id = person.create("Account", &fields(json!({"Name": "A", "Description": lines("old")}))).expect("made");
+    let start = org.state().events.latest();
+    for given in
+        [json!({"Description": lines("new"), "Phone": "1"}), json!({"Description": "short"}), json!({"Description": null})]
+    {
+        person.update("Account", id, &fields(given)).expect("changed");
+    }
+    let state = org.state();
+    let events = state.events.after(&Channel::All, start, 100);
+    let differing: Vec<usize> = events.iter().map(|event| event.differing.len()).collect();
+    assert_eq!(differing, [1, 0, 0], "only where both are large");
+    let at = events[0].differing[0];
+    assert!(events[0].changed.contains(&at) && events[2].nulled == [at]);
+    let told = events[0].body.iter().find_map(|body| match body {
+        Body::Plain(place, value) if (*place, None) == at => Some(value.csv()),
+        _ => None,
+    });
+    assert_eq!(told.as_deref(), Some("--- \n+++ \n@@ -61,1 +61,1 @@\n-old\n+new"));
 }
 
 #[test]

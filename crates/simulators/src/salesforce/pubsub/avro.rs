@@ -18,7 +18,7 @@ pub fn encode(event: &Event) -> Vec<u8> {
     long(&mut bytes, event.commit_number);
     text(&mut bytes, &event.user);
     texts(&mut bytes, &bitmaps(&event.nulled));
-    texts(&mut bytes, &[]);
+    texts(&mut bytes, &bitmaps(&event.differing));
     texts(&mut bytes, &bitmaps(&event.changed));
     for (at, field) in event.shape.fields.iter().enumerate() {
         let own = event.body.iter().find(|body| matches!(body, Body::Plain(own, _) | Body::Parts(own, _) if *own == at));
