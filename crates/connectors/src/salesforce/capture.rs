@@ -2,6 +2,7 @@
 //! Partial images stay partial; a position moves only behind the last piece of an event.
 
 use super::avro::{Odd, Schema as EventSchema};
+use super::behind::Behind;
 use super::check::topic_schema;
 use super::event::{Change, ChangeEvent, Told};
 use super::ids;
@@ -50,9 +51,11 @@ struct TellsOf {
 
 /// The open feed of one object.
 pub(super) struct SalesforceChanges {
-    shared: Arc<Shared>,
-    object: ObjectName,
-    feed: FeedName,
+    pub(super) shared: Arc<Shared>,
+    pub(super) object: ObjectName,
+    pub(super) feed: FeedName,
+    /// How far it has been looked behind the events.
+    pub(super) behind: Behind,
     subscription: Subscription,
     pieces: VecDeque<Piece>,
     /// Behind everything that was handed out.
@@ -91,12 +94,15 @@ pub(super) async fn open(
     let was_polled = subscription.is_polled();
     let unplaced = starts_nowhere && !was_polled;
     let consents = shared.client.auth.consents();
+    let behind = place.commit_ms.max(place.floor_ms).max(place.begun_ms).div_euclid(1_000);
+    let behind = Behind::from(behind, shared.client.settings.look_every);
     let mut changes = SalesforceChanges {
         sweep: starts_nowhere.then(|| (since_the_beginning(&place), place.clone())),
         ahead: place.clone(),
         shared,
         object,
         feed,
+        behind,
         subscription,
         pieces: VecDeque::new(),
         place,
@@ -153,8 +159,12 @@ impl Changes for SalesforceChanges {
                 self.read_overdue(overdue).await;
                 continue;
             }
+            if self.behind.at <= Instant::now() {
+                self.look_behind().await;
+                continue;
+            }
             let overdue_at = self.shared.overdue_at(&self.feed).filter(|at| *at > Instant::now());
-            let until = overdue_at.map_or(deadline, |at| at.min(deadline));
+            let until = overdue_at.map_or(deadline, |at| at.min(deadline)).min(self.behind.at);
             let received = tokio::select! {
                 received = tokio::time::timeout_at(until, self.subscription.receive(&self.ahead)) => received,
                 taken_up = self.shared.client.auth.consented_anew(&mut self.consents) => {
@@ -260,26 +270,25 @@ impl SalesforceChanges {
     /// Reads what a fence waits for and no event has told of. A read that fails is made again after a while: the fence waits,
     /// the feed goes on.
     async fn read_overdue(&mut self, overdue: Vec<(String, i64)>) {
-        let read = async {
-            let object = self.shared.object(&self.object).await?;
-            let fields = self.wanted(&object);
-            let columns = Columns::new(&object, fields);
-            let look = Look::new(self.shared.behind(&self.object));
-            let ids: Vec<String> = overdue.iter().map(|(id, _)| id.clone()).collect();
-            let found = retrieve(&self.shared.client, &columns, &ids).await;
-            let found = self.shared.forget_after(&self.object, found)?;
-            Ok::<_, Error>(ids.iter().zip(found).map(|(id, shown)| look.told(&object, id, shown)).collect::<Vec<_>>())
-        };
-        match read.await {
-            Ok(observations) => {
-                for (observation, shown) in observations.into_iter().zip(overdue) {
-                    self.push(Event::Observed(observation), vec![shown]);
-                }
-                self.close(Vec::new());
-            }
-            Err(error) => tracing::warn!(feed = %self.feed, error = error.chain(), "what no event told of could not be read"),
+        if let Err(error) = self.read_untold(overdue).await {
+            tracing::warn!(feed = %self.feed, error = error.chain(), "what no event told of could not be read");
         }
         self.shared.looked_after(&self.feed);
+    }
+
+    /// Reads records of whose change in a second no event has told.
+    pub(super) async fn read_untold(&mut self, untold: Vec<(String, i64)>) -> Result<()> {
+        let object = self.shared.object(&self.object).await?;
+        let columns = Columns::new(&object, self.wanted(&object));
+        let look = Look::new(self.shared.behind(&self.object));
+        let ids: Vec<String> = untold.iter().map(|(id, _)| id.clone()).collect();
+        let found = retrieve(&self.shared.client, &columns, &ids).await;
+        let found = self.shared.forget_after(&self.object, found)?;
+        for ((id, shown), told) in ids.iter().zip(found).zip(untold) {
+            self.push(Event::Observed(look.told(&object, id, shown)), vec![told]);
+        }
+        self.close(Vec::new());
+        Ok(())
     }
 
     async fn sweep_on(&mut self, sweep: Sweep, behind: Place) -> Result<()> {

@@ -1,6 +1,7 @@
 //! What a Salesforce connection needs to know, read from the configuration; secrets stay in their keeping. Decides which
 //! OAuth flow is used from what is given, and asks nothing of the system.
 
+use super::behind::LOOK_EVERY;
 use crate::keeping::Keep;
 use crate::settings::Asked;
 use concord_engine::config::{ChangeDetection, Secret, SecretText};
@@ -139,6 +140,8 @@ pub struct SalesforceSettings {
     pub daily_quota_share: Option<f64>,
     /// How changes are learnt, where a sync says so.
     pub change_detection: ChangeDetection,
+    /// How often it is looked whether events have told of everything.
+    pub look_every: Duration,
     /// How often an object is asked for changes of which no change events come.
     pub poll_every: Duration,
     /// How long the org may still be at a call whose answer was lost.
@@ -242,6 +245,7 @@ impl SalesforceSettings {
             bulk_above: whole(asked, "bulk_above", BULK_ABOVE_DEFAULT)?,
             daily_quota_share: asked.connection.rate_limit.as_ref().and_then(|limit| limit.daily_quota_share),
             change_detection: asked.changes.how,
+            look_every: LOOK_EVERY,
             poll_every: asked.changes.every.unwrap_or(POLL_EVERY_DEFAULT),
             settle: asked.milliseconds("settle_ms", 1..=3_600_000, SETTLE_DEFAULT)?,
             external_ids: names(asked, "external_ids")?,

@@ -10,6 +10,7 @@
 mod apply;
 mod auth;
 mod avro;
+mod behind;
 mod bulk;
 mod capture;
 mod check;
@@ -58,8 +59,7 @@ use concord_engine::schema::{Schema, Selection};
 use concord_engine::value::Value;
 use position::{Fence, Place};
 use pubsub::PubSub;
-use records::{Columns, rows};
-use schema::{ID, LAST_MODIFIED_DATE, Object, SYSTEM_MODSTAMP};
+use schema::{Object, SYSTEM_MODSTAMP};
 use shared::{Mode, Shared, feed_of, topic_of};
 use std::cmp::Ordering;
 use std::collections::HashMap;
@@ -153,19 +153,10 @@ impl SalesforceConnector {
 
     /// The newest changes since a second: record and second. Deletes count, with the second of the delete.
     async fn changes_since(&self, object: &Object, second: Option<i64>, limit: usize) -> Result<Vec<(String, i64)>> {
-        let mut names = vec![ID, SYSTEM_MODSTAMP];
-        names.extend([LAST_MODIFIED_DATE, "IsDeleted"].iter().filter(|name| object.field(name).is_some()));
         let condition = second.map_or_else(String::new, |second| format!("WHERE {SYSTEM_MODSTAMP} >= {} ", soql::moment(second)));
-        let text = soql::select(&names, &object.name, &format!("{condition}ORDER BY {SYSTEM_MODSTAMP} DESC LIMIT {limit}"));
-        let found = rows(&self.shared.client, &format!("looking at {}", object.name), &text, true, Need::Now).await?;
-        let columns = Columns::new(object, object.field(ID).into_iter().collect());
-        let mut changes = Vec::with_capacity(found.len());
-        for row in &found {
-            let shown = columns.read(row)?;
-            let edited = shown.edited.micros().div_euclid(1_000_000);
-            changes.push((shown.id, if shown.deleted { shown.second } else { edited }));
-        }
-        Ok(changes)
+        let rest = format!("{condition}ORDER BY {SYSTEM_MODSTAMP} DESC LIMIT {limit}");
+        let found = behind::touched(&self.shared.client, object, &rest, Need::Now).await?;
+        Ok(found.into_iter().map(|one| (one.id, one.edited)).collect())
     }
 }
 

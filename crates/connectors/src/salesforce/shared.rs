@@ -265,6 +265,12 @@ impl Shared {
         place
     }
 
+    /// Whether a change of a record in this second has been handed out, as far as that is remembered.
+    pub fn has_shown(&self, feed: &FeedName, id: &str, second: i64) -> bool {
+        let feeds = locked(&self.feeds);
+        feeds.get(feed).and_then(|progress| progress.shown.get(id)).is_some_and(|(shown, _)| *shown >= second)
+    }
+
     /// The topic has got so far without anything to hand out.
     pub fn went_on(&self, feed: &FeedName, replay: &[u8]) {
         if let Some(progress) = locked(&self.feeds).get_mut(feed) {

@@ -1,6 +1,8 @@
 //! Change events: what they show, what they leave unsaid, and everything that can become of a stream.
 
 use crate::support::*;
+use concord_connectors::salesforce;
+use concord_connectors::settings::AskedChanges;
 use concord_engine::change::Image;
 use concord_engine::config::ChangeDetection;
 use concord_engine::connector::{Connector, Feed};
@@ -9,6 +11,7 @@ use concord_engine::value::Value;
 use serde_json::json;
 use std::cmp::Ordering;
 use std::collections::HashMap;
+use std::time::Duration;
 
 async fn edits_deletes_and_undeletes_come_in_their_order_and_show_what_changed(connect: Connect) {
     let org = Org::new().await;
@@ -386,6 +389,51 @@ async fn what_was_purged_during_an_overflow_is_told_as_deleted(connect: Connect)
     };
     tokio::time::timeout(PATIENCE, wait).await.unwrap();
     assert_eq!((last[&stays], last[&again]), (false, false));
+}
+
+#[tokio::test]
+async fn what_no_event_ever_tells_of_is_found_and_nothing_else_is_read_for_it() {
+    for events in ["grpc", "long_polling"] {
+        let org = Org::new().await;
+        let secret = org.secret("client_secret", "simulated-secret");
+        let connection = org.connection(json!({"client_secret": secret}), json!({"events": events}));
+        let mut settings = settings(&connection, &|_: &str| Ok(None), None, AskedChanges::default()).unwrap();
+        settings.look_every = Duration::from_millis(50);
+        let connector = salesforce::open(settings).unwrap();
+        let feed = prepared(&connector, &accounts(&["Name"])).await;
+        let mut changes = connector.capture(&feed, &feed.position).await.unwrap();
+        let [edited, deleted, told] = ["Acme", "Bolt", "Crest"].map(|name| org.create("Account", json!({"Name": name})));
+        observations(&mut *changes, 3).await;
+        let (looks, reads) = (|| org.requests("/queryAll"), || org.requests("/composite/sobjects/Account"));
+        // A minute later they are looked at, in one call, and nothing is read.
+        let minutes_pass = async |count: i64| {
+            org.simulator.org.clock.advance(count * 60_000);
+            connector.count(&"Account".into()).await.unwrap();
+        };
+        let before = looks();
+        minutes_pass(2).await;
+        let looked = async {
+            while looks() == before {
+                assert!(changes.next(LIMITS).await.unwrap().events.is_empty(), "they have been told of");
+            }
+        };
+        tokio::time::timeout(PATIENCE, looked).await.expect("it is looked behind the events");
+        assert_eq!(reads(), 0);
+
+        org.fault(json!({"on": {"object": "Account"}, "times": null, "do": {"late": {"ms": 864_000_000}}}));
+        org.update("Account", &edited, json!({"Name": "Unheard of"}));
+        org.delete("Account", &deleted);
+        minutes_pass(2).await;
+        let seen = observations(&mut *changes, 2).await;
+        let of = |id: &str| seen.iter().find(|one| one.key == key(id)).unwrap();
+        assert_eq!((text(of(&edited), "Name"), &of(&deleted).image), ("Unheard of".to_owned(), &Image::Deleted));
+        assert_eq!(reads(), 1);
+        // The feed goes on behind it.
+        org.simulator.org.faults.clear();
+        org.update("Account", &told, json!({"Name": "Heard of"}));
+        assert_eq!(text(&observations(&mut *changes, 1).await[0], "Name"), "Heard of");
+        assert_eq!(reads(), 1, "what was found once is not read again");
+    }
 }
 
 /// Each of these on either transport.

@@ -297,10 +297,20 @@ pub fn open_asked(
     keep: Option<Arc<dyn Keep>>,
     changes: AskedChanges,
 ) -> Result<SalesforceConnector> {
+    salesforce::open(settings(connection, stored, keep, changes)?)
+}
+
+/// The settings of a connection, as they are read.
+pub fn settings(
+    connection: &Json,
+    stored: &(dyn Fn(&str) -> Result<Option<SecretText>> + Sync),
+    keep: Option<Arc<dyn Keep>>,
+    changes: AskedChanges,
+) -> Result<SalesforceSettings> {
     let connection: Connection = serde_json::from_value(connection.clone()).unwrap();
     let name = SystemName::from("crm");
     let asked = Asked { name: &name, connection: &connection, installation: "i", stored: &stored, keep, changes };
-    salesforce::open(SalesforceSettings::read(&asked)?)
+    SalesforceSettings::read(&asked)
 }
 
 fn pem(kind: &str, der: &[u8]) -> String {
