@@ -55,6 +55,9 @@ struct Arguments {
     /// Measure one way instead: mirror mode beside a COPY pipe and PostgreSQL's own replication.
     #[arg(long)]
     one_way: bool,
+    /// Concord's `parallelism` in --one-way.
+    #[arg(long, default_value_t = 2, value_parser = clap::value_parser!(u32).range(1..=256))]
+    parallelism: u32,
     /// Records in the table; each is edited once for a catch-up.
     #[arg(long, value_parser = clap::value_parser!(i32).range(1_000..=10_000_000))]
     rows: Option<i32>,
@@ -116,7 +119,7 @@ async fn bench(arguments: &Arguments) -> Result<()> {
     if arguments.one_way {
         let rows = arguments.rows.unwrap_or(if arguments.quick { 20_000 } else { 1_000_000 });
         let load_seconds = if arguments.quick { 2 } else { 15 };
-        let size = one_way::Size { rows, many: rows / 2, single: rows / 10, load_seconds };
+        let size = one_way::Size { rows, many: rows / 2, single: rows / 10, load_seconds, parallelism: arguments.parallelism };
         println!("{}", one_way::run(&size, if arguments.quick { 1 } else { arguments.runs }, &places).await?);
         return Ok(());
     }

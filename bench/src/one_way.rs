@@ -37,6 +37,8 @@ pub struct Size {
     pub single: i32,
     /// How long the steady load of 1,000 changes a second lasts.
     pub load_seconds: u64,
+    /// Concord's `parallelism`.
+    pub parallelism: u32,
 }
 
 /// Who is measured.
@@ -225,7 +227,7 @@ impl Running {
             }
             Contender::Mirror => {
                 let file = self.folder.path().join("sync.json");
-                std::fs::write(&file, configuration(left.port(), right.port()))?;
+                std::fs::write(&file, configuration(left.port(), right.port(), size.parallelism))?;
                 self.start(places)
             }
         }
@@ -425,8 +427,8 @@ async fn load(left: &Server, rows: i32, until: Instant) -> Result<()> {
     Ok(())
 }
 
-/// One one-way sync of the table; everything that is not said stays as it is out of the box.
-fn configuration(left: u16, right: u16) -> String {
+/// One one-way sync of the table; everything else stays as it is out of the box.
+fn configuration(left: u16, right: u16, parallelism: u32) -> String {
     let connection = |port: u16| {
         serde_json::json!({
             "type": "postgres",
@@ -440,7 +442,7 @@ fn configuration(left: u16, right: u16) -> String {
         "target": { "system": "right", "table": "items" },
         "sync_type": "one_way",
         "match_on": ["id"],
-        "performance_settings": { "parallelism": 2 },
+        "performance_settings": { "parallelism": parallelism },
     });
     format!("{written:#}")
 }

@@ -23,6 +23,7 @@ pub const MIRROR: &[&str] = &[
     "mirror_range_loaded",
     "mirror_loaded",
     "mirror_before_write",
+    "mirror_lanes_written",
     "mirror_written",
     "mirror_acknowledged",
 ];

@@ -36,6 +36,8 @@ fn until_level(world: &World, running: &Running<'_>) {
 }
 
 fn edit(world: &World, round: usize) {
+    // More at once than is carried together, and then this and that.
+    world.crm.psql("UPDATE items SET tally = tally + 1; UPDATE items SET tally = tally + 1");
     world.crm.psql(&format!(
         "UPDATE items SET tally = tally + 1 WHERE id % 20 = {round}; DELETE FROM items WHERE id = 100 + {round}; \
          INSERT INTO items VALUES (5000 + {round}, 'new', 0); UPDATE items SET id = id + 10000 WHERE id = 200 + {round}"

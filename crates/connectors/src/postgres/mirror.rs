@@ -4,12 +4,15 @@
 
 use super::client::{Lease, column};
 use super::freeze::is_binary_portable;
+use super::lanes::Lanes;
 use super::schema::Table;
 use super::steps::{carefully, concerns_records, in_one_go, need_no_answer, sayable, statements};
 use super::{Shared, errors};
 use async_trait::async_trait;
 use bytes::Bytes;
+use concord_engine::change::Version;
 use concord_engine::error::{Code, Error, Result};
+use concord_engine::mirror::Lane;
 use concord_engine::mirror::batch::Step;
 use concord_engine::mirror::bulk::{Helper, MirrorSession, Taken};
 use concord_engine::record::{FieldName, ObjectName};
@@ -18,6 +21,7 @@ use futures_util::{SinkExt, StreamExt};
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
+use tokio_postgres::types::ToSql;
 
 /// How sessions that mirror are set up: they wait longer than others, for they keep the order of all changes; small batches
 /// find their records by the key's index, whatever the server knows of the table yet; statements are planned once.
@@ -39,6 +43,8 @@ const MAKE: &str = "CREATE SCHEMA IF NOT EXISTS concord; \
     CREATE TABLE IF NOT EXISTS concord.mirrors (sync text PRIMARY KEY, object text NOT NULL, fence int8 NOT NULL, \
         progress bytea, kept timestamptz NOT NULL DEFAULT now()); \
     CREATE TABLE IF NOT EXISTS concord.loaded (sync text, range int8, PRIMARY KEY (sync, range)); \
+    CREATE TABLE IF NOT EXISTS concord.lanes (sync text, lane int8, lanes int8 NOT NULL, applied bytea NOT NULL, fence int8 NOT NULL, \
+        PRIMARY KEY (sync, lane)); \
     COMMENT ON SCHEMA concord IS 'Progress of syncs, made by Concord: what has been carried into this database.'";
 const TAKE_OVER: &str = "INSERT INTO concord.mirrors AS m (sync, object, fence) VALUES ($1, $2, 1::int8 << 32) \
     ON CONFLICT (sync) DO UPDATE SET fence = ((m.fence >> 32) + 1) << 32, object = excluded.object RETURNING fence, progress";
@@ -53,6 +59,11 @@ const IS_THERE: &str = "SELECT 1 / count(*) FROM concord.mirrors WHERE sync = $1
 /// Divides by zero, and so ends the transaction, where somebody else took the sync over. The commit does not wait for the disk: the
 /// source keeps all of it until that is settled. Where others wait for what is committed (synchronous standbys), it does as they do.
 const WRITTEN: &str = "WITH kept AS (UPDATE concord.mirrors SET progress = $3, fence = fence + 1, kept = now() WHERE sync = $1 AND fence = $2 RETURNING 1) \
+    SELECT 1 / count(*), CASE WHEN current_setting('synchronous_standby_names') = '' \
+    THEN pg_catalog.set_config('synchronous_commit', 'off', true) END FROM kept";
+/// The same behind transactions of lanes: divides by zero where the server has lost one of them, too.
+const WRITTEN_BEHIND: &str = "WITH kept AS (UPDATE concord.mirrors SET progress = $3, fence = fence + 1, kept = now() WHERE sync = $1 AND fence = $2 \
+    AND (SELECT sum(fence)::int8 FROM concord.lanes WHERE sync = $1) = $4 RETURNING 1) \
     SELECT 1 / count(*), CASE WHEN current_setting('synchronous_standby_names') = '' \
     THEN pg_catalog.set_config('synchronous_commit', 'off', true) END FROM kept";
 /// The same for progress by itself, which is durable at once.
@@ -75,7 +86,8 @@ pub async fn objection(shared: &Shared, object: &ObjectName) -> Result<Option<St
     let sql = "SELECT EXISTS (SELECT FROM pg_catalog.pg_constraint WHERE contype = 'f' AND (conrelid = $1 OR confrelid = $1)), \
         EXISTS (SELECT FROM pg_catalog.pg_constraint WHERE conrelid = $1 AND condeferrable) \
             OR EXISTS (SELECT FROM pg_catalog.pg_trigger WHERE tgrelid = $1 AND tgdeferrable), \
-        to_regclass('concord.mirrors') IS NOT NULL AND to_regclass('concord.loaded') IS NOT NULL, \
+        to_regclass('concord.mirrors') IS NOT NULL AND to_regclass('concord.loaded') IS NOT NULL \
+            AND to_regclass('concord.lanes') IS NOT NULL, \
         CASE WHEN to_regnamespace('concord') IS NULL THEN has_database_privilege(current_database(), 'CREATE') \
         ELSE has_schema_privilege('concord', 'CREATE, USAGE') END";
     let row = lease.query_one(sql, &[&table.oid], "looking whether a table can be mirrored into").await?;
@@ -102,16 +114,17 @@ pub async fn take_over(shared: &Arc<Shared>, sync: &str, object: &ObjectName) ->
     let mut lease = shared.mirrors.lease().await?;
     // One at a time: whoever forgets the last sync drops the tables, and whoever takes one over needs them.
     lease.execute(&format!("{BEGIN}; {WAIT_FOR_DISK}; SELECT pg_catalog.pg_advisory_xact_lock({TABLES_LOCK})"), doing).await?;
-    let there = lease.query_one("SELECT to_regclass('concord.loaded') IS NOT NULL", &[], doing).await?;
+    let there = lease.query_one("SELECT to_regclass('concord.lanes') IS NOT NULL", &[], doing).await?;
     if !column::<bool>(&there, 0)? {
         make_tables(&mut lease, doing).await?;
     }
     let row = lease.query_one(TAKE_OVER, &[&sync, &object.as_str()], doing).await?;
     let (fence, progress): (i64, Option<Vec<u8>>) = (column(&row, 0)?, column(&row, 1)?);
+    let (lanes, kept) = Lanes::read(&mut lease, sync, &table, doing).await?;
     lease.execute("COMMIT", doing).await?;
     lease.done();
-    let session = Session { shared: Arc::clone(shared), sync: sync.to_owned(), fence: AtomicI64::new(fence), table };
-    Ok(Taken { session: Arc::new(session), progress })
+    let session = Session { shared: Arc::clone(shared), sync: sync.to_owned(), fence: AtomicI64::new(fence), lanes, table };
+    Ok(Taken { session: Arc::new(session), progress, lanes: kept })
 }
 
 /// Makes our tables, inside a transaction that holds their lock.
@@ -140,16 +153,21 @@ pub async fn forget(shared: &Shared, sync: &str) -> Result<()> {
     let doing = "forgetting a sync in its target";
     let mut lease = shared.mirrors.lease().await?;
     lease.execute(&format!("{BEGIN}; SELECT pg_catalog.pg_advisory_xact_lock({TABLES_LOCK})"), doing).await?;
-    let there = lease.query_one("SELECT to_regclass('concord.loaded') IS NOT NULL", &[], doing).await?;
+    let there = "SELECT to_regclass('concord.loaded') IS NOT NULL, to_regclass('concord.lanes') IS NOT NULL";
+    let there = lease.query_one(there, &[], doing).await?;
     let mut dropped = false;
     if column::<bool>(&there, 0)? {
+        // What was begun before there were lanes has none.
+        if column::<bool>(&there, 1)? {
+            lease.query("DELETE FROM concord.lanes WHERE sync = $1", &[&sync], doing).await?;
+        }
         lease.query("DELETE FROM concord.loaded WHERE sync = $1", &[&sync], doing).await?;
         lease.query("DELETE FROM concord.mirrors WHERE sync = $1", &[&sync], doing).await?;
         if !others_are_kept(&mut lease, doing).await? {
             // What somebody has begun to write is there to be seen once the tables are ours alone.
             lease.execute("LOCK TABLE concord.mirrors, concord.loaded IN ACCESS EXCLUSIVE MODE", doing).await?;
             if !others_are_kept(&mut lease, doing).await? {
-                lease.execute("DROP TABLE concord.loaded, concord.mirrors", doing).await?;
+                lease.execute("DROP TABLE IF EXISTS concord.loaded, concord.mirrors, concord.lanes", doing).await?;
                 dropped = true;
             }
         }
@@ -173,6 +191,7 @@ struct Session {
     sync: String,
     /// As our last commit has left it.
     fence: AtomicI64,
+    lanes: Lanes,
     table: Arc<Table>,
 }
 
@@ -188,6 +207,12 @@ impl Session {
     /// A commit that has raised the fence stands.
     fn raised(&self) {
         self.fence.fetch_add(1, Ordering::SeqCst);
+    }
+
+    /// The progress of the whole stands.
+    fn wrote(&self) {
+        self.raised();
+        self.lanes.are_proven();
     }
 
     /// A refusal of the fence is not one of a record.
@@ -230,9 +255,13 @@ impl MirrorSession for Session {
         lease.query(KEEP, &[&self.sync, &self.fence(), &progress], &doing).await.map_err(Session::fenced)?;
         if anew {
             lease.query("DELETE FROM concord.loaded WHERE sync = $1", &[&self.sync], &doing).await?;
+            lease.query("DELETE FROM concord.lanes WHERE sync = $1", &[&self.sync], &doing).await?;
         }
         lease.execute("COMMIT", &doing).await?;
         self.raised();
+        if anew {
+            self.lanes.forget();
+        }
         lease.done();
         Ok(())
     }
@@ -241,13 +270,15 @@ impl MirrorSession for Session {
         let doing = self.doing();
         let (steps, mut refused) = sayable(&self.table, steps);
         let planned = statements(&self.table, &steps)?;
-        let fence = self.fence();
-        let keep: [&(dyn tokio_postgres::types::ToSql + Sync); 3] = [&self.sync, &fence, &progress];
+        let (fence, lanes) = (self.fence(), self.lanes.to_be_proven());
+        let mut keep: Vec<&(dyn ToSql + Sync)> = vec![&self.sync, &fence, &progress];
+        keep.extend(lanes.as_ref().map(|lanes| lanes as &(dyn ToSql + Sync)));
+        let (keep, written) = (keep.as_slice(), if lanes.is_some() { WRITTEN_BEHIND } else { WRITTEN });
         if refused.is_empty() && need_no_answer(&planned) {
             let mut lease = self.shared.mirrors.lease().await?;
-            match in_one_go(&mut lease, BEGIN, &planned, (WRITTEN, &keep), &doing).await {
+            match in_one_go(&mut lease, BEGIN, &planned, (written, keep), &doing).await {
                 Ok(()) => {
-                    self.raised();
+                    self.wrote();
                     lease.done();
                     return Ok(());
                 }
@@ -266,11 +297,24 @@ impl MirrorSession for Session {
         if !refused.is_empty() {
             helper.refused(refused).await?;
         }
-        lease.query(WRITTEN, &keep, &doing).await.map_err(Session::fenced)?;
+        lease.query(written, keep, &doing).await.map_err(Session::fenced)?;
         lease.execute("COMMIT", &doing).await?;
-        self.raised();
+        self.wrote();
         lease.done();
         Ok(())
+    }
+
+    fn lanes_max(&self) -> usize {
+        self.lanes.most()
+    }
+
+    async fn write_lane(&self, lane: Lane, steps: &[Step], applied: &Version, helper: &dyn Helper) -> Result<bool> {
+        // What is refused is refused where its person is told.
+        if matches!(sayable(&self.table, steps), (_, refused) if !refused.is_empty()) {
+            return Ok(false);
+        }
+        let (lease, whose) = (self.shared.mirrors.lease().await?, (self.sync.as_str(), self.fence()));
+        self.lanes.write(lease, (&self.table, whose), lane, steps, applied, (helper, &self.doing())).await
     }
 
     async fn settle(&self) -> Result<()> {

@@ -18,6 +18,7 @@ mod fence;
 mod freeze;
 mod guarded;
 mod insert;
+mod lanes;
 mod leftover;
 mod mirror;
 mod names;

@@ -225,7 +225,7 @@ pub async fn in_one_go(
 }
 
 /// Carries steps out inside a transaction, one statement after the other.
-async fn one_after_the_other(
+pub async fn one_after_the_other(
     lease: &mut Lease<'_>,
     table: &Table,
     steps: &[Step],

@@ -9,6 +9,7 @@
 //! progress is read, or never will. **Order.** Steps take effect as if one after the other in the order given.
 
 use super::batch::Step;
+use super::lanes::{Ahead, Lane};
 use crate::change::{Observation, Position, Version};
 use crate::error::{Error, Result};
 use crate::record::{FieldName, Key, ObjectName};
@@ -88,9 +89,12 @@ pub struct Taken {
     pub session: Arc<dyn MirrorSession>,
     /// The progress as it was last kept; `None`: there is none.
     pub progress: Option<Vec<u8>>,
+    /// What was kept of lanes last, those that are not ahead of the progress any more as well.
+    pub lanes: Vec<Ahead>,
 }
 
-/// Who writes into the target of one sync. Calls of [`MirrorSession::load`] may be made side by side, the others one at a time.
+/// Who writes into the target of one sync. Calls of [`MirrorSession::load`] may be made side by side, and
+/// those of [`MirrorSession::write_lane`] for different lanes; the others one at a time.
 #[async_trait]
 pub trait MirrorSession: Send + Sync {
     /// The ranges that are loaded.
@@ -99,7 +103,7 @@ pub trait MirrorSession: Send + Sync {
     /// Whether the object holds no record.
     async fn is_empty(&self) -> Result<bool>;
 
-    /// Keeps the progress; `anew`: no range is loaded.
+    /// Keeps the progress; `anew`: no range is loaded, and no lane has got anywhere.
     async fn keep(&self, progress: &[u8], anew: bool) -> Result<()>;
 
     /// Makes safe what was written until now. May be called while something is being written.
@@ -107,6 +111,18 @@ pub trait MirrorSession: Send + Sync {
 
     /// Carries steps out, and keeps the progress. It can be seen when this answers, and is safe when it is settled.
     async fn write(&self, steps: &[Step], progress: &[u8], helper: &dyn Helper) -> Result<()>;
+
+    /// How many lanes may be carried out side by side: one, where what is done to a record may bear on others.
+    fn lanes_max(&self) -> usize {
+        1
+    }
+
+    /// Carries the steps of one lane out and keeps that it has got up to this event, before [`MirrorSession::write`] keeps the
+    /// progress of all. `false`: nothing of it was done, for other lanes stand in its way or a record is refused.
+    async fn write_lane(&self, lane: Lane, steps: &[Step], applied: &Version, helper: &dyn Helper) -> Result<bool> {
+        let _ = (lane, steps, applied, helper);
+        Ok(false)
+    }
 
     /// Whether records of the source's bulk format can be taken as they are: these fields of ours, in this order, whose types
     /// are called so at the source.

@@ -2,7 +2,8 @@
 //! kept in the target, in the transaction of the data, so that everything takes effect once.
 //!
 //! [`choose`] says which syncs are mirrored. [`run`] is the life of one, [`load`] its first read, [`stream`] all that
-//! follows; [`carry`] turns what was seen into steps, [`batch`] many steps into few statements; [`people`] is what waits
+//! follows; [`carry`] turns what was seen into steps, [`batch`] many steps into few statements, [`lanes`] carries
+//! many out side by side; [`people`] is what waits
 //! for a person and what people ask, [`sweep`] what only the target has; [`bulk`] is the seam to the systems.
 
 pub mod batch;
@@ -10,6 +11,7 @@ pub mod bulk;
 mod carry;
 mod choose;
 mod fleet;
+mod lanes;
 mod load;
 mod people;
 mod progress;
@@ -22,5 +24,6 @@ mod view;
 
 pub use choose::{Mode, Neighbour, choose, has_begun, name_of, names_of_all, settings};
 pub use fleet::{Fleet, fleet};
+pub use lanes::{Ahead, Lane};
 pub use run::feed_of;
 pub use verify::verify;

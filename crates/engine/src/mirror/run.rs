@@ -5,9 +5,11 @@ use super::batch::Step;
 use super::bulk::{Helper, MirrorSession, MirrorTarget, Taken};
 use super::carry::{Carried, Carrier, SOURCE, TARGET};
 use super::choose::{begun_setting, name_of};
+use super::lanes::Ahead;
 use super::people::{Desk, Verdict};
 use super::progress::Progress;
 use super::view::{Shown, Stage, may_pass};
+use crate::change::Version;
 use crate::clock::{Clock, Moment};
 use crate::connector::{Connector, Feed, Presence};
 use crate::error::{Class, Code, Error, Result};
@@ -21,6 +23,7 @@ use crate::runtime::status::{FeedStatus, SyncStatus};
 use crate::runtime::{Options, ReviewNumbers};
 use crate::store::Store;
 use async_trait::async_trait;
+use std::cmp::Ordering;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::mpsc;
@@ -52,6 +55,8 @@ pub(super) struct Work {
     pub session: Arc<dyn MirrorSession>,
     pub feed: Feed,
     pub progress: Progress,
+    /// Lanes that are ahead of the progress.
+    pub ahead: Vec<Ahead>,
     pub verdict: Option<Verdict>,
 }
 
@@ -212,7 +217,7 @@ impl Mirror {
         }
         let (source, target) = (self.member(SOURCE)?, self.member(TARGET)?);
         let taken = self.mirror_target()?.take_over(&self.name, &target.object).await.map_err(self.of(TARGET))?;
-        let Taken { session, progress } = taken;
+        let Taken { session, progress, lanes } = taken;
         let anew = self.desk.is_to_begin_anew().await?;
         let was_begun = self.store.setting(&begun_setting(self.rules.id)).await?.is_some();
         // What is kept for a sync that has not begun is of an earlier life of it, which was let go.
@@ -229,6 +234,7 @@ impl Mirror {
         let feed = feeds.into_iter().next().ok_or_else(|| Error::new(Code::Internal, "the source prepared no feed"))?;
         self.shown.lock().feed = Some(feed.name.clone());
         failpoint::pass("mirror_prepared");
+        let is_kept = kept.is_some();
         let mut progress = match kept {
             Some(progress) => progress,
             None => self.begin_progress(&session, &feed, anew || leftover).await?,
@@ -239,6 +245,9 @@ impl Mirror {
             progress.ranges.clear();
             progress.again = true;
         }
+        // What everything is carried again over is not told by lanes.
+        let lanes = lanes.into_iter().filter(|_| is_kept && !progress.again);
+        let ahead = lanes.filter(|lane| self.is_behind(progress.applied.as_ref(), &lane.applied)).collect();
         {
             let mut view = self.shown.lock();
             view.loaded = progress.complete;
@@ -249,7 +258,12 @@ impl Mirror {
             // A person has looked at what was counted: those to come are counted by themselves.
             progress.deletes.clear();
         }
-        Ok(Work { session, feed, progress, verdict })
+        Ok(Work { session, feed, progress, ahead, verdict })
+    }
+
+    /// Whether the progress has not passed what a lane has carried out.
+    pub(super) fn is_behind(&self, progress: Option<&Version>, lane: &Version) -> bool {
+        progress.is_none_or(|applied| self.source.compare(lane, applied) == Some(Ordering::Greater))
     }
 
     /// The feed as it is known. One that is begun anew on a person's word has an empty position.
@@ -425,8 +439,8 @@ impl Mirror {
     }
 
     /// The keys at the source of steps.
-    pub(super) fn source_keys(&self, steps: &[Step]) -> Vec<Key> {
-        steps.iter().filter_map(Step::key).filter_map(|key| self.carrier.back(key)).collect()
+    pub(super) fn source_keys<'a>(&self, steps: impl IntoIterator<Item = &'a Step>) -> Vec<Key> {
+        steps.into_iter().filter_map(Step::key).filter_map(|key| self.carrier.back(key)).collect()
     }
 
     pub(super) fn now(&self) -> Moment {

@@ -5,6 +5,7 @@
 use super::batch::Step;
 use super::bulk::{Frozen, Range};
 use super::carry::{Carried, SOURCE, TARGET};
+use super::lanes::Lanes;
 use super::people::Verdict;
 use super::run::{Mirror, Work};
 use super::settle::Settling;
@@ -39,6 +40,8 @@ struct Gathered {
     times: Vec<EditTime>,
     /// Records of which only a part was shown, and all of it must be seen.
     unseen: Vec<Key>,
+    /// Records, by their keys at the source, of which a lane that was ahead has carried all out.
+    carried: Vec<Key>,
     refused: BTreeMap<Vec<u8>, (Key, Error)>,
     warned: Vec<(Key, String)>,
     /// The last event that is among them, or need not be.
@@ -77,7 +80,11 @@ impl Gathered {
     }
 
     fn is_empty(&self) -> bool {
-        self.steps.is_empty() && self.unseen.is_empty() && self.refused.is_empty() && self.end.is_none()
+        self.steps.is_empty()
+            && self.unseen.is_empty()
+            && self.carried.is_empty()
+            && self.refused.is_empty()
+            && self.end.is_none()
     }
 }
 
@@ -101,6 +108,7 @@ impl Mirror {
         let mut gathered = Gathered::default();
         let mut kept = tokio::time::Instant::now();
         let mut settling = Settling::new(&work.session);
+        let mut lanes = Lanes::default();
         loop {
             if gathered.is_empty() {
                 let batch = loop {
@@ -122,7 +130,8 @@ impl Mirror {
             let ready = std::mem::take(&mut gathered);
             let passed = ready.position.clone();
             if !ready.is_empty() {
-                let end = self.carry_out(work, ready, &mut gathered, changes.as_mut(), drain, &mut settling).await?;
+                let end =
+                    self.carry_out(work, ready, &mut gathered, changes.as_mut(), drain, (&mut settling, &mut lanes)).await?;
                 kept = tokio::time::Instant::now();
                 match end {
                     None => {}
@@ -187,7 +196,7 @@ impl Mirror {
         next: &mut Gathered,
         changes: &mut dyn Changes,
         drain: Drain<'_>,
-        settling: &mut Settling,
+        (settling, lanes): (&mut Settling, &mut Lanes),
     ) -> Result<Option<End>> {
         if !ready.unseen.is_empty() {
             // As they are now, which is behind everything that is ready.
@@ -203,11 +212,17 @@ impl Mirror {
             work.progress.position = position;
             self.leave_view(work);
         }
-        let progress = work.progress.encode();
+        let mut carried = ready.carried;
+        if self.desk.has_refused() {
+            carried.extend(self.source_keys(ready.steps.iter().filter(|step| step.is_whole())));
+        }
         let session = std::sync::Arc::clone(&work.session);
         failpoint::pass("mirror_before_write");
         {
-            let write = session.write(&ready.steps, &progress, self);
+            let progress = work.progress.clone();
+            // What lanes have kept is not written over before the progress has passed it.
+            let lanes = Some(lanes).filter(|_| work.ahead.is_empty());
+            let write = self.write(&*session, ready.steps, &progress, lanes);
             tokio::pin!(write);
             loop {
                 tokio::select! {
@@ -225,11 +240,10 @@ impl Mirror {
         }
         failpoint::pass("mirror_written");
         settling.wrote(work.progress.position.clone());
+        work.ahead.retain(|lane| self.is_behind(work.progress.applied.as_ref(), &lane.applied));
         self.shown.written(self.now(), &ready.times);
         if self.desk.has_refused() {
-            let whole: Vec<Step> = ready.steps.iter().filter(|step| step.is_whole()).cloned().collect();
-            let keys = self.source_keys(&whole);
-            self.desk.carried_but_refused(&keys).await?;
+            self.desk.carried_but_refused(&carried).await?;
         }
         Ok(ready.end)
     }
@@ -302,8 +316,9 @@ impl Mirror {
         drain: Drain<'_>,
     ) -> std::result::Result<(), End> {
         let (time, is_delete) = (observation.time, matches!(observation.image, Image::Deleted));
+        let is_ahead = self.is_ahead(&work.ahead, &observation);
         // Copied only where somebody looks at them.
-        let looked_at = drain.is_some() || !gathered.refused.is_empty() || self.carrier.may_warn();
+        let looked_at = drain.is_some() || is_ahead || !gathered.refused.is_empty() || self.carrier.may_warn();
         let keys = looked_at.then(|| (observation.key.clone(), observation.old_key.clone()));
         let (carried, warnings) = self.carrier.carry(observation);
         if let Some((key, _)) = &keys {
@@ -320,7 +335,7 @@ impl Mirror {
                 }
             }
             Carried::Unseen { key, moved } => {
-                if self.is_in(drain, &key) {
+                if !is_ahead && self.is_in(drain, &key) {
                     gathered.unseen.push(key);
                 }
                 match moved {
@@ -362,6 +377,12 @@ impl Mirror {
         // A part of a record says nothing of the fields for which it was refused.
         if let Some((key, _)) = keys.filter(|_| step.is_whole()) {
             gathered.refused.remove(&key.encode());
+            if is_ahead {
+                gathered.carried.push(key);
+            }
+        }
+        if is_ahead {
+            return Ok(());
         }
         gathered.times.push(time);
         gathered.steps.push(step);

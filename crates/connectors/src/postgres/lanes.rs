@@ -1,0 +1,141 @@
+//! Lanes of a mirror sync: batches that are carried out side by side, each in a transaction of its own that keeps how far its
+//! lane has got. The transaction that keeps the progress of the whole proves that none of theirs was lost before it.
+
+use super::client::{Lease, column};
+use super::errors;
+use super::schema::Table;
+use super::steps::{concerns_records, in_one_go, need_no_answer, one_after_the_other, statements};
+use concord_engine::change::Version;
+use concord_engine::error::{Code, Error, Result};
+use concord_engine::mirror::batch::Step;
+use concord_engine::mirror::bulk::Helper;
+use concord_engine::mirror::{Ahead, Lane};
+use std::collections::BTreeMap;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use tokio_postgres::types::ToSql;
+
+/// One that waits for another, or for somebody else, had better be carried out behind it.
+const BEGIN: &str = "BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE; SET LOCAL lock_timeout = '100ms'";
+/// Divides by zero, and so ends the transaction, where somebody else took the sync over or the server has lost a commit of this
+/// lane. The fence of a lane rises with each of its commits.
+const WRITTEN: &str = "WITH ours AS (SELECT 1 FROM concord.mirrors WHERE sync = $1 AND fence = $2 FOR SHARE), \
+    further AS (UPDATE concord.lanes SET lanes = $4, applied = $5, fence = fence + 1 \
+        WHERE sync = $1 AND lane = $3 AND fence = $6 RETURNING 1), \
+    first AS (INSERT INTO concord.lanes (sync, lane, lanes, applied, fence) SELECT $1, $3, $4, $5, 1 WHERE $6::int8 = 0 \
+        ON CONFLICT DO NOTHING RETURNING 1) \
+    SELECT 1 / (SELECT count(*) FROM ours), 1 / ((SELECT count(*) FROM further) + (SELECT count(*) FROM first)), \
+    CASE WHEN current_setting('synchronous_standby_names') = '' \
+    THEN pg_catalog.set_config('synchronous_commit', 'off', true) END";
+const KEPT: &str = "SELECT lane, lanes, applied, fence FROM concord.lanes WHERE sync = $1";
+/// What is done to a record may bear on others: triggers may do anything, and what must be unique can be read from a record only
+/// where it is made of columns.
+const ALONE: &str = "SELECT EXISTS (SELECT FROM pg_catalog.pg_trigger WHERE tgrelid = $1 AND NOT tgisinternal AND tgenabled IN ('O', 'A')) \
+    OR EXISTS (SELECT FROM pg_catalog.pg_constraint WHERE conrelid = $1 AND contype = 'x') \
+    OR EXISTS (SELECT FROM pg_catalog.pg_rewrite WHERE ev_class = $1) \
+    OR EXISTS (SELECT FROM pg_catalog.pg_index WHERE indrelid = $1 AND indisunique AND (indpred IS NOT NULL OR indexprs IS NOT NULL))";
+
+/// The lanes of one sync, as our last commits have left them.
+pub struct Lanes {
+    state: Mutex<State>,
+    /// Whether a lane bears on no other.
+    are_apart: bool,
+}
+
+#[derive(Default)]
+struct State {
+    fences: BTreeMap<u32, i64>,
+    /// Whether a lane has committed since the progress of the whole was kept.
+    ahead: bool,
+}
+
+impl Lanes {
+    /// What is kept of a sync's lanes, inside a transaction that has taken it over.
+    pub async fn read(lease: &mut Lease<'_>, sync: &str, table: &Table, doing: &str) -> Result<(Lanes, Vec<Ahead>)> {
+        let mut state = State::default();
+        let mut kept = Vec::new();
+        for row in lease.query(KEPT, &[&sync], doing).await? {
+            let (number, of): (i64, i64) = (column(&row, 0)?, column(&row, 1)?);
+            let malformed = |_| errors::unexpected("a lane has no number");
+            let (number, of) = (u32::try_from(number).map_err(malformed)?, u32::try_from(of).map_err(malformed)?);
+            kept.push(Ahead { lane: Lane { number, of }, applied: Version(column(&row, 2)?) });
+            state.fences.insert(number, column(&row, 3)?);
+        }
+        let alone: bool = column(&lease.query_one(ALONE, &[&table.oid], doing).await?, 0)?;
+        Ok((Lanes { state: Mutex::new(state), are_apart: !alone }, kept))
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The most that may be carried out side by side.
+    pub fn most(&self) -> usize {
+        if self.are_apart { usize::MAX } else { 1 }
+    }
+
+    /// Where lanes have committed since the progress of the whole was kept: what their fences come to.
+    pub fn to_be_proven(&self) -> Option<i64> {
+        let state = self.state();
+        state.ahead.then(|| state.fences.values().sum())
+    }
+
+    /// The progress of the whole has been kept behind them.
+    pub fn are_proven(&self) {
+        self.state().ahead = false;
+    }
+
+    /// None has got anywhere.
+    pub fn forget(&self) {
+        *self.state() = State::default();
+    }
+
+    /// Carries a lane's steps out, `whose` being the sync and the fence of the whole; `false`: nothing of it was done.
+    pub async fn write(
+        &self,
+        mut lease: Lease<'_>,
+        (table, whose): (&Table, (&str, i64)),
+        lane: Lane,
+        steps: &[Step],
+        applied: &Version,
+        (helper, doing): (&dyn Helper, &str),
+    ) -> Result<bool> {
+        let fence = self.state().fences.get(&lane.number).copied().unwrap_or(0);
+        let (number, of) = (i64::from(lane.number), i64::from(lane.of));
+        let keep: [&(dyn ToSql + Sync); 6] = [&whose.0, &whose.1, &number, &of, &applied.0, &fence];
+        let planned = statements(table, steps)?;
+        let written = match need_no_answer(&planned) {
+            true => in_one_go(&mut lease, BEGIN, &planned, (WRITTEN, &keep), doing).await,
+            false => one_by_one(&mut lease, table, steps, &keep, helper, doing).await,
+        };
+        match written {
+            Ok(()) => {
+                lease.done();
+                let mut state = self.state();
+                state.fences.insert(lane.number, fence.saturating_add(1));
+                state.ahead = true;
+                Ok(true)
+            }
+            Err(error) if concerns_records(&error) || error.code == Code::Busy => {
+                tracing::debug!(lane = lane.number, error = error.chain(), "a lane is carried out behind the others");
+                lease.execute("ROLLBACK", doing).await?;
+                lease.done();
+                Ok(false)
+            }
+            Err(error) => Err(error),
+        }
+    }
+}
+
+async fn one_by_one(
+    lease: &mut Lease<'_>,
+    table: &Table,
+    steps: &[Step],
+    keep: &[&(dyn ToSql + Sync)],
+    helper: &dyn Helper,
+    doing: &str,
+) -> std::result::Result<(), Error> {
+    lease.execute(BEGIN, doing).await?;
+    one_after_the_other(lease, table, steps, helper, doing).await?;
+    lease.query(WRITTEN, keep, doing).await?;
+    lease.execute("COMMIT", doing).await
+}
