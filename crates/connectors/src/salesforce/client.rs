@@ -3,9 +3,9 @@
 
 use super::auth::{Auth, Session};
 use super::config::SalesforceSettings;
-use super::errors::of_request;
+use super::errors::{CONCURRENCY_WAIT, of_request};
 use super::http::{Answer, Failure, Http};
-use super::usage::Usage;
+use super::usage::{Usage, said_of};
 use bytes::Bytes;
 use concord_engine::clock::{Clock, Moment, SystemClock};
 use concord_engine::error::{Class, Code, Error, Result};
@@ -107,6 +107,11 @@ impl Client {
             return Ok(answer);
         }
         let mut error = of_request(doing, answer.status, &answer.body);
+        let calls_are_left = answer.header("sforce-limit-info").and_then(said_of).is_some_and(|(used, all)| used < all);
+        if error.code == Code::HostedAllowanceUsed && calls_are_left {
+            // The same refusal is given where too many long calls run at once: that is soon over.
+            error = Error { code: Code::Throttled, retry_after: Some(CONCURRENCY_WAIT), ..error };
+        }
         if error.class() == Class::Throttled {
             error.retry_after = self.told_to_wait(&answer).or(error.retry_after);
         }

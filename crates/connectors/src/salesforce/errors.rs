@@ -9,7 +9,7 @@ use std::time::Duration;
 /// How long to wait for a daily allowance, which is counted over the last 24 hours.
 const ALLOWANCE_WAIT: Duration = Duration::from_secs(900);
 /// How long to wait where too many calls run at once.
-const CONCURRENCY_WAIT: Duration = Duration::from_secs(15);
+pub(super) const CONCURRENCY_WAIT: Duration = Duration::from_secs(15);
 
 /// One error of a REST answer. REST calls the code `errorCode`, Collections `statusCode`.
 #[derive(Clone, Debug, Default, Deserialize)]

@@ -95,12 +95,14 @@ impl Usage {
             Some((since, calls)) if now.duration_since(*since) < BUCKET => *calls = calls.saturating_add(1),
             _ => self.own.push_back((now, 1)),
         }
-        let pair = said.and_then(|said| said.split(',').find_map(|part| part.trim().strip_prefix("api-usage=")));
-        let pair = pair.and_then(|pair| pair.split_once('/'));
-        if let Some((used, all)) = pair.and_then(|(used, all)| Some((used.parse().ok()?, all.parse().ok()?))) {
-            self.told = Some((used, all));
-        }
+        self.told = said.and_then(said_of).or(self.told);
     }
+}
+
+/// Calls used and allowed, as an answer's `Sforce-Limit-Info` says.
+pub(super) fn said_of(header: &str) -> Option<(u64, u64)> {
+    let (used, all) = header.split(',').find_map(|part| part.trim().strip_prefix("api-usage="))?.split_once('/')?;
+    Some((used.parse().ok()?, all.parse().ok()?))
 }
 
 #[cfg(test)]

@@ -233,6 +233,23 @@ async fn a_days_allowance_that_is_used_up_is_told_with_a_time_to_come_back() {
 }
 
 #[tokio::test]
+async fn too_many_calls_at_once_are_no_allowance_that_is_used_up() {
+    let org = Org::new().await;
+    let connector = org.connect();
+    for (usage, code, seconds) in [
+        ("18/15000", Code::Throttled, 15),
+        ("15000/15000", Code::HostedAllowanceUsed, 900),
+        ("nonsense", Code::HostedAllowanceUsed, 900),
+    ] {
+        let body = r#"[{"message":"ConcurrentRequests (Concurrent API Requests) Limit exceeded.","errorCode":"REQUEST_LIMIT_EXCEEDED"}]"#;
+        let headers = json!({"Sforce-Limit-Info": format!("api-usage={usage}")});
+        org.fault(json!({"on": {"path": "/query"}, "do": {"answer": {"status": 403, "body": body, "headers": headers}}}));
+        let error = connector.count(&"Account".into()).await.unwrap_err();
+        assert_eq!((error.code, error.retry_after), (code, Some(Duration::from_secs(seconds))), "{usage}");
+    }
+}
+
+#[tokio::test]
 async fn plain_http_goes_to_loopback_alone() {
     let org = Org::new().await;
     let secret = org.secret("client_secret", "simulated-secret");
