@@ -95,6 +95,7 @@ impl SalesforceChanges {
         if records > 0 {
             self.read_untold(untold).await?;
         }
+        self.shared.found_untold(&self.feed, records);
         self.behind.upto = upto;
         Ok(records)
     }

@@ -283,6 +283,11 @@ impl Connector for SalesforceConnector {
             .filter(|(used, all)| all.saturating_sub(*used).saturating_mul(100) < all.saturating_mul(FEW_LEFT_PERCENT));
         let warning = warning
             .map(|(used, all)| format!("{used} of {all} daily API calls of the org are used, {} by this process", usage.own()));
+        let untold = Some(self.shared.untold(feed)).filter(|records| *records > 0).map(|records| {
+            let object = object_of(feed);
+            format!("{records} records had changed and no event told of them: is Change Data Capture on for {object}?")
+        });
+        let warning = untold.or(warning);
         Ok(FeedHealth { retained_bytes: None, retained_bytes_max: None, position, warning })
     }
 

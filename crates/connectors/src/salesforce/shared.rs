@@ -78,6 +78,8 @@ struct Progress {
     /// Whether any was since the stream was opened.
     moved: bool,
     fences: BTreeMap<u64, Waiting>,
+    /// How many records the last look behind the events found of which none had told.
+    untold: usize,
 }
 
 /// A fence that is waited for: since when, and for what.
@@ -269,6 +271,18 @@ impl Shared {
     pub fn has_shown(&self, feed: &FeedName, id: &str, second: i64) -> bool {
         let feeds = locked(&self.feeds);
         feeds.get(feed).and_then(|progress| progress.shown.get(id)).is_some_and(|(shown, _)| *shown >= second)
+    }
+
+    /// A look behind the events found so many records of which none had told.
+    pub fn found_untold(&self, feed: &FeedName, records: usize) {
+        if let Some(progress) = locked(&self.feeds).get_mut(feed) {
+            progress.untold = records;
+        }
+    }
+
+    /// How many the last look found.
+    pub fn untold(&self, feed: &FeedName) -> usize {
+        locked(&self.feeds).get(feed).map_or(0, |progress| progress.untold)
     }
 
     /// The topic has got so far without anything to hand out.

@@ -428,6 +428,8 @@ async fn what_no_event_ever_tells_of_is_found_and_nothing_else_is_read_for_it() 
         let of = |id: &str| seen.iter().find(|one| one.key == key(id)).unwrap();
         assert_eq!((text(of(&edited), "Name"), &of(&deleted).image), ("Unheard of".to_owned(), &Image::Deleted));
         assert_eq!(reads(), 1);
+        let warning = connector.health(&feed.name).await.unwrap().warning.unwrap();
+        assert!(warning.contains("2 records") && warning.contains("Account"), "{warning}");
         // The feed goes on behind it.
         org.simulator.org.faults.clear();
         org.update("Account", &told, json!({"Name": "Heard of"}));
