@@ -106,3 +106,43 @@ async fn what_is_told_of_before_what_it_names_waits_and_records_that_name_each_o
     assert!(stage.reviews().await.is_empty(), "{:#?}", stage.reviews().await);
     stage.stop().await;
 }
+
+#[tokio::test]
+async fn what_hangs_on_an_account_that_is_merged_away_hangs_on_the_winner_on_both_sides() {
+    let stage = Stage::contacts(json!({})).await.start().await;
+    let [winner, loser] = ["Winner", "Loser"].map(|name| stage.org.create("Account", json!({"Name": name})));
+    for (name, account) in [("Ann", &winner), ("Bob", &loser), ("Cid", &loser)] {
+        stage.org.create("Contact", json!({"LastName": name, "AccountId": account}));
+    }
+    stage.wait_for_rows(WHOSE, &["Ann of Winner", "Bob of Loser", "Cid of Loser"]).await;
+    let ids = (stage.org.id(&winner), [stage.org.id(&loser)]);
+    stage.org.simulator.person().merge("Account", ids.0, &ids.1, &serde_json::Map::new()).unwrap();
+    stage.wait_for_rows(WHOSE, &["Ann of Winner", "Bob of Winner", "Cid of Winner"]).await;
+    stage.wait_for_rows("SELECT account_name FROM accounts", &["Winner"]).await;
+    stage.row("UPDATE contacts SET first_name = 'B.' WHERE last_name = 'Bob'").await;
+    let renamed =
+        || stage.org.records("Contact").iter().any(|one| one["FirstName"] == json!("B.") && one["AccountId"] == json!(winner));
+    stage.wait("it goes on", renamed).await;
+    assert!(stage.reviews().await.is_empty(), "{:#?}", stage.reviews().await);
+    stage.stop().await;
+}
+
+#[tokio::test]
+async fn an_account_that_takes_its_contacts_into_the_bin_and_out_again_does_so_on_both_sides() {
+    let stage = Stage::contacts(json!({})).await.start().await;
+    let acme = stage.org.create("Account", json!({"Name": "Acme"}));
+    let bolt = stage.org.create("Account", json!({"Name": "Bolt"}));
+    for (name, account) in [("Ann", &acme), ("Bob", &acme), ("Cid", &bolt)] {
+        stage.org.create("Contact", json!({"LastName": name, "AccountId": account}));
+    }
+    stage.wait_for_rows(WHOSE, &["Ann of Acme", "Bob of Acme", "Cid of Bolt"]).await;
+    stage.org.delete("Account", &acme);
+    stage.wait_for_rows(WHOSE, &["Cid of Bolt"]).await;
+    stage.wait_for_rows("SELECT account_name FROM accounts", &["Bolt"]).await;
+    stage.org.simulator.person().undelete("Account", stage.org.id(&acme)).unwrap();
+    stage.wait_for_rows(WHOSE, &["Ann of Acme", "Bob of Acme", "Cid of Bolt"]).await;
+    assert_eq!((stage.accounts().len(), stage.org.records("Contact").len()), (2, 3), "nothing was made twice in the org");
+    assert_eq!(stage.waiting("contacts").await, 0);
+    assert!(stage.reviews().await.is_empty(), "{:#?}", stage.reviews().await);
+    stage.stop().await;
+}
