@@ -25,6 +25,11 @@ enum Settled {
     Held { contenders: Vec<Contender>, code: Code, message: String, subject: Subject },
 }
 
+/// By which rule a value stands against which nothing contends any more. What validation refuses does not become sound by it.
+fn uncontested(agreed: &Agreed) -> Rule {
+    if agreed.rule == Rule::LeftRefused { Rule::LeftRefused } else { Rule::NoLongerInConflict }
+}
+
 impl Work<'_> {
     pub fn decide_groups(&mut self, unique: &Uniqueness) -> Result<(), Need> {
         let unknown = self.unknown_records();
@@ -305,8 +310,8 @@ impl Work<'_> {
             return Ok(match winner {
                 Some(winner) if !same_as_agreed => Settled::Agreed { winner, rule: Rule::OnlyChange, losers: Vec::new() },
                 Some(_) if self.before.groups.get(group).is_some_and(|state| state.held.is_some()) => Settled::Agreed {
+                    rule: uncontested(&agreed),
                     winner: Contender { member: agreed.from, values: agreed.values, time: agreed.time, hops: agreed.hops },
-                    rule: Rule::NoLongerInConflict,
                     losers: Vec::new(),
                 },
                 _ => Settled::Unchanged,
@@ -332,9 +337,10 @@ impl Work<'_> {
         if let Some(settled) = self.settle_kept(group, kept.clone()) {
             return settled;
         }
+        let rule = uncontested(&agreed);
         let winner = Contender { member: agreed.from, values: agreed.values, time: agreed.time, hops: agreed.hops };
         kept.retain(|kept| !self.same(group, &kept.values, &winner.values));
-        Ok(Settled::Agreed { winner, rule: Rule::NoLongerInConflict, losers: kept })
+        Ok(Settled::Agreed { winner, rule, losers: kept })
     }
 
     /// The values that contended, as the members showed them that have lost the record; none unless it is to live on.

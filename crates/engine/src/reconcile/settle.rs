@@ -6,7 +6,7 @@ use crate::change::{EditTime, Version};
 use crate::clock::Moment;
 use crate::connector::Operation;
 use crate::ledger::{Entry, FieldEntry, LedgerRow, Rule};
-use crate::link::{Agreed, Cells, FieldIndex, GroupIndex, Life, Link, MemberIndex, NO_LONGER_SHOWN, Pending, Shown, Standing};
+use crate::link::{Agreed, Cells, FieldIndex, GroupIndex, Life, Link, MemberIndex, NO_LONGER_SHOWN, Pending, Shown, Side, Standing};
 use crate::map::cell;
 use crate::record::{Key, Record};
 use crate::rules::{OnDelete, SyncRules};
@@ -272,7 +272,7 @@ fn ledger_row(rules: &SyncRules, link: &Link, member: MemberIndex, written: &Wri
             let name = rules.fields.get(field)?.name.clone();
             let Some(set) = set else {
                 // What went with the record: it can be read here what it was.
-                let Life::Deleted { by, at } = link.life else { return None };
+                let (by, at) = deleted_by(link, member, now);
                 return Some(FieldEntry {
                     field: name,
                     old: Some(old?),
@@ -295,6 +295,16 @@ fn ledger_row(rules: &SyncRules, link: &Link, member: MemberIndex, written: &Wri
         })
         .collect();
     LedgerRow { at: now, sync: link.sync, link: Some(link.id), member, key: written.key.to_string(), entry, fields }
+}
+
+/// Who deleted a record of which `member` has been rid now, and when. A delete that went over an edit unseen may have turned
+/// into a question by then.
+fn deleted_by(link: &Link, member: MemberIndex, now: Moment) -> (MemberIndex, Moment) {
+    if let Life::Deleted { by, at } = link.life {
+        return (by, at);
+    }
+    let is_gone = |(other, side): &(MemberIndex, &Side)| *other != member && side.standing == Standing::Gone;
+    (link.sides.iter().enumerate().find(is_gone).map_or(member, |(other, _)| other), now)
 }
 
 fn agreed_of<'a>(rules: &SyncRules, link: &'a Link, field: FieldIndex) -> Option<&'a Agreed> {
