@@ -181,6 +181,14 @@ impl Side {
         }
     }
 
+    /// The record of this member is another one now, under this key: what was last seen of the one before is of no age to it.
+    pub fn passes_to(&mut self, key: Key) {
+        if self.key.as_ref() != Some(&key) {
+            self.version = Version::default();
+        }
+        self.key = Some(key);
+    }
+
     /// Whether a write to this member is owed, as far as the link tells.
     pub fn is_owing(&self) -> bool {
         self.owes_life || !self.owes.is_empty()

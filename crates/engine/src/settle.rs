@@ -278,7 +278,9 @@ impl Core {
             // What was pending is older than our write, whose guard held.
             desk.set_pending(&one.address, None);
         }
-        let (image, unsaid) = self.with_what_is_unsaid(sync, flight, intent, &one.pending);
+        let before = desk.slot(&one.address).and_then(|slot| slot.pending.as_ref());
+        let side = desk.link(id).and_then(|link| link.sides.get(member));
+        let (image, unsaid) = self.with_what_is_unsaid(sync, flight, intent, &one.pending, side, before);
         let written = Written {
             operation: &intent.write.operation,
             key: one.pending.key.clone(),

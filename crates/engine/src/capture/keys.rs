@@ -219,6 +219,8 @@ impl Core {
             desk.save(link);
             return Ok(true);
         }
+        // What a reading that is under way finds under the old key is a sight of the past.
+        self.orphans.remember(old.clone(), one.pending.version.clone());
         if let Some(mut pending) = slot.pending {
             if matches!(self.version_order(one, &pending.version), Some(Ordering::Less | Ordering::Equal)) {
                 // Another record has the old key by now.
@@ -252,14 +254,16 @@ impl Core {
             self.part_from_key(desk, there, holder);
             return Ok(());
         }
-        let Some(Side { key: Some(key), .. }) = link.sides.get(there.member) else { return Ok(()) };
+        let Some(Side { key: Some(key), standing, .. }) = link.sides.get(there.member) else { return Ok(()) };
         let mut elsewhere = key.clone();
         elsewhere.0.push(Value::Text(format!("displaced record {}", holder.0)));
-        // One that was deleted has no new key to be told of.
-        let moves = desk
-            .slot(there)
-            .and_then(|slot| slot.pending.as_ref())
-            .is_none_or(|pending| !matches!(pending.shown, Shown::Gone { .. }));
+        // One that was deleted has no new key to be told of: what is told of the key from now on is about the newcomer.
+        let is_there = matches!(standing, Standing::Present | Standing::Marked);
+        let moves = is_there
+            && desk
+                .slot(there)
+                .and_then(|slot| slot.pending.as_ref())
+                .is_none_or(|pending| !matches!(pending.shown, Shown::Gone { .. }));
         self.carry_pending(desk, &link, there.member, &elsewhere);
         let hidden = address(link.sync, there.member, &elsewhere);
         desk.set_link(&hidden, Some(holder), &mut self.transaction);

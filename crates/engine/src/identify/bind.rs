@@ -229,7 +229,7 @@ impl Core {
         desk.set_link(&item.address, Some(link.id), &mut self.transaction);
         for (other, candidate) in &bound {
             if let Some(side) = link.sides.get_mut(*other) {
-                side.key = Some(candidate.key.clone());
+                side.passes_to(candidate.key.clone());
             }
             desk.set_link(&address(rules.id, *other, &candidate.key), Some(link.id), &mut self.transaction);
         }
@@ -436,11 +436,11 @@ impl Core {
             Owner::Nobody if awaits(desk, &link, member, |shown| matches!(shown, Shown::Present { .. })) => return Ok(()),
             Owner::Nobody => {
                 if let Some(side) = link.sides.get_mut(member) {
-                    if let Some(old) = side.key.take() {
+                    if let Some(old) = &side.key {
                         // That it is gone there is no news about the record that takes its place.
-                        desk.set_pending(&address(rules.id, member, &old), None);
+                        desk.set_pending(&address(rules.id, member, old), None);
                     }
-                    side.key = Some(candidate.key.clone());
+                    side.passes_to(candidate.key.clone());
                     side.standing = Standing::Absent;
                 }
                 self.strike_debt(&mut link, member);

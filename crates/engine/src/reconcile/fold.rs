@@ -97,6 +97,11 @@ pub fn refine_agreed(rules: &SyncRules, link: &mut Link, event: &Pending) -> boo
             .filter(|time| !time.estimated)
             .max_by_key(|time| time.at);
         if let Some(exact) = exact {
+            // Where it contends, it goes on to under its better known time.
+            let held = state.held.iter_mut().flat_map(|held| &mut held.contenders);
+            for (_, time, _) in held.filter(|it| **it == (agreed.from, agreed.time, agreed.hops)) {
+                *time = exact;
+            }
             agreed.time = exact;
             refined = true;
         }

@@ -6,7 +6,9 @@ use crate::change::{EditTime, Version};
 use crate::clock::Moment;
 use crate::connector::Operation;
 use crate::ledger::{Entry, FieldEntry, LedgerRow, Rule};
-use crate::link::{Agreed, Cells, FieldIndex, GroupIndex, Life, Link, MemberIndex, NO_LONGER_SHOWN, Pending, Shown, Side, Standing};
+use crate::link::{
+    Agreed, Cells, FieldIndex, GroupIndex, Life, Link, MemberIndex, NO_LONGER_SHOWN, Pending, Shown, Side, Standing,
+};
 use crate::map::cell;
 use crate::record::{Key, Record};
 use crate::rules::{OnDelete, SyncRules};

@@ -7,6 +7,7 @@ use crate::connector::Operation;
 use crate::error::Result;
 use crate::flight::Intent;
 use crate::link::{FlightId, Link, MemberIndex, Pending, Shown, Side};
+use crate::map::cell;
 use crate::reconcile::{Uniqueness, Written, takes_everything};
 use crate::record::Record;
 use crate::rules::SyncRules;
@@ -93,15 +94,18 @@ impl Core {
         Ok(())
     }
 
-    /// What an echo shows, and beyond it what was answered of fields that we wrote and that the echo leaves unsaid: such a field
-    /// did not change after all, for a trigger or a flow of the member's own has put it back at once. Says whether even the
-    /// answer leaves some of them unsaid, or has not come: only a look at the record can tell then.
+    /// What an echo shows, and beyond it what is known of fields that we wrote and that the echo leaves unsaid: such a field did
+    /// not change after all, for a trigger or a flow of the member's own has put it back at once. The answer tells what it is;
+    /// where there is none, it is what the record showed before (`side`, and over it what was pending `before`). Says whether
+    /// that is not known of some of them either: only a look at the record can tell then.
     pub(super) fn with_what_is_unsaid(
         &self,
         sync: usize,
         flight: FlightId,
         intent: &Intent,
         echo: &Pending,
+        side: Option<&Side>,
+        before: Option<&Pending>,
     ) -> (Option<Record>, bool) {
         let mut image = self.image_of(sync, echo);
         let (Some(rules), Some(shown)) = (self.rules(sync), &mut image) else { return (image, false) };
@@ -111,13 +115,19 @@ impl Core {
         }
         let answer = self.flights.get(&flight).and_then(|airborne| airborne.answers.get(&intent.link));
         let answer = answer.and_then(|answer| answer.image.as_ref());
+        let pending = before.and_then(|before| match &before.shown {
+            Shown::Present { cells, .. } => Some(cells),
+            Shown::Gone { .. } => None,
+        });
         let mut unsaid = false;
-        for at in (0..rules.fields.len()).filter_map(|field| rules.at(echo.member, field)) {
-            if set.has(at.name.as_str()) && !shown.has(at.name.as_str()) {
-                match answer.and_then(|answer| answer.get(at.name.as_str())) {
-                    Some(value) => drop(shown.set(at.name.clone(), value.clone())),
-                    None => unsaid = true,
-                }
+        for (field, at) in (0..rules.fields.len()).filter_map(|field| Some((field, rules.at(echo.member, field)?))) {
+            if !set.has(at.name.as_str()) || shown.has(at.name.as_str()) {
+                continue;
+            }
+            let last = || pending.and_then(|cells| cell(cells, field)).or_else(|| cell(&side?.base, field));
+            match answer.and_then(|answer| answer.get(at.name.as_str())).or_else(last) {
+                Some(value) => drop(shown.set(at.name.clone(), value.clone())),
+                None => unsaid = true,
             }
         }
         (image, unsaid)
