@@ -258,7 +258,8 @@ impl Connector for System {
         let position = {
             let mut state = self.state();
             self.end_sessions(&mut state);
-            let incarnation = state.slot.map_or(0, |slot| slot.incarnation);
+            // The log goes on without the slot: what the next one tells begins behind it.
+            let incarnation = state.slot.map_or(state.incarnations + 1, |slot| slot.incarnation);
             encode_position(incarnation, state.database.head())
         };
         self.leave("fence", position).await

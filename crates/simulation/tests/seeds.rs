@@ -9,6 +9,10 @@ use concord_simulation::run::{run, run_on_files};
 /// Worlds that are played on the real store, in files.
 const FILES: std::ops::Range<u64> = 10_000..10_040;
 
+/// Worlds in which something once went wrong, beyond those that are always played.
+const ONCE_BROKEN: [u64; 12] =
+    [49_250, 64_921, 90_566, 92_344, 93_130, 120_376, 121_166, 127_558, 128_881, 130_757, 133_501, 134_771];
+
 fn seeds() -> u64 {
     std::env::var("CONCORD_SIM_SEEDS").ok().and_then(|text| text.parse().ok()).unwrap_or(3_000)
 }
@@ -38,6 +42,14 @@ fn every_invariant_holds_on_the_real_store_as_well() {
         let folder = tempfile::tempdir().unwrap();
         let report = run_on_files(seed, folder.path());
         assert!(report.violations.is_empty(), "seed {seed}, on files: {:?}", report.violations);
+    }
+}
+
+#[test]
+fn every_invariant_holds_where_one_was_broken_once() {
+    for seed in ONCE_BROKEN {
+        let report = run(seed);
+        assert!(report.violations.is_empty(), "seed {seed}: {:?}", report.violations);
     }
 }
 

@@ -12,12 +12,15 @@ impl Checker<'_> {
     pub(super) fn one_record_once(&mut self, tag: &str) {
         for member in 0..self.members() {
             let rows = self.rows(tag, member).len();
-            // Where a person had it made again, it may be there twice.
-            let made_again = self.unproven.contains(tag) && self.answered.contains_key(tag);
-            if rows > 1 && !self.is_doubled(tag) && !made_again {
+            if rows > 1 && !self.is_doubled(tag) && !self.is_made_again(tag) {
                 self.blame("4 one record, once", tag, format!("{rows} records of it at {}", self.name(member)));
             }
         }
+    }
+
+    /// Whether a person had a record made again of which it could not be told whether it had been made: it may be there twice.
+    pub(super) fn is_made_again(&self, tag: &str) -> bool {
+        self.unproven.contains(tag) && self.answered.contains_key(tag)
     }
 
     /// Records that a person typed in twice: somebody is asked, or they are told apart by now.
@@ -117,6 +120,14 @@ impl Checker<'_> {
             // A key that changes while no feed tells of it is a delete and a new record to anybody who looks.
             || (self.world().further.gaps && self.is_rekeyed(life))
         {
+            return None;
+        }
+        // Made by a write whose answer was lost, at a member that does not say who wrote, and rewritten there by a trigger: nothing
+        // tells it from a record of somebody else's, and to make it again does less harm than to delete what it may not be.
+        let ours = |step: &Step| matches!(step.author, Author::Engine(_)) && step.before.is_none();
+        let untold = self.world().members.get(deleter).is_some_and(|member| !member.profile.marks && !member.triggers.is_empty());
+        let perhaps_ours = life.get(deleter).into_iter().flatten().rfind(|step| step.order() < delete.order()).is_some_and(ours);
+        if untold && perhaps_ours && self.world().kills > 0 {
             return None;
         }
         let edits = || user_steps(life).filter(|(_, step)| step.before.is_some() && step.after.is_some());

@@ -46,6 +46,8 @@ impl Checker<'_> {
                 }
                 ignored |= answer.resolution == Resolution::Ignore;
             }
+            // What an engine was told as it died may not have come to anything.
+            ignored &= review.closed.is_some();
             // What a person left as it is waits no more, and may differ.
             if review.closed.is_some() && !ignored {
                 continue;
@@ -82,7 +84,7 @@ impl Checker<'_> {
         let world = self.world();
         let asks = world.further.one_way == Some(AgainstFlow::Review);
         let deletes = world.against_edit == EditRule::Person || asks;
-        let duplicate = Code::MatchDuplicate.to_string();
+        let (duplicate, ambiguous) = (Code::MatchDuplicate.to_string(), Code::MatchAmbiguous.to_string());
         // So may one that is only marked as deleted.
         let marks = world.on_delete == DeleteRule::Soft;
         let left = !self.deletes_are_followed() || world.further.wipes;
@@ -100,6 +102,8 @@ impl Checker<'_> {
                 Subject::DeleteAgainstEdit { .. } => !deletes,
                 // What is left of a record whose delete was not followed, or is held back, may stand in the way of one made anew.
                 Subject::Rejected { .. } if duplicate == review.code && (left || marks || was_settled(review)) => false,
+                // So may several of them.
+                Subject::Rejected { .. } if ambiguous == review.code && marks => false,
                 // A record that is only marked as deleted goes on holding its key.
                 Subject::Rejected { .. } if marks && review.message.ends_with("a unique value is taken") => false,
                 Subject::Rejected { .. } => {

@@ -16,6 +16,10 @@ impl Checker<'_> {
         if self.world().on_delete == DeleteRule::Detach && self.was_deleted(tag) {
             return;
         }
+        // What a person had made again, not knowing whether it had been made, is a record of its own.
+        if self.is_made_again(tag) && (0..self.members()).any(|member| self.rows(tag, member).len() > 1) {
+            return;
+        }
         for field in 0..self.world().fields.len() {
             if self.is_excused_field(tag, field) {
                 continue;

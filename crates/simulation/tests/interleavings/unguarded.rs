@@ -190,9 +190,19 @@ fn made_anew_and_edited() -> Vec<Violation> {
         };
         found.extend(stage.while_it_lives(steps).await);
         found.extend(stage.expect("r1", "name", Some(&text("anew"))));
+        // That a delete took it away is one thing, that it is not to come back another.
+        found.extend(is_lost(stage, "from b").await);
         found.extend(stage.conclude().await);
         found
     })
+}
+
+/// Whether the ledger says that a value has lost; a violation if it does not.
+async fn is_lost(stage: &Script, value: &str) -> Option<Violation> {
+    let rows = stage.stage.store.ledger(LedgerQuery { limit: 100, ..LedgerQuery::default() }).await.unwrap();
+    let mut lost = rows.iter().filter(|row| row.entry == Entry::Lost).flat_map(|row| &row.fields);
+    let said = lost.any(|entry| entry.old == Some(text(value)));
+    (!said).then(|| wrong(format!("nothing says that {value} has lost")))
 }
 
 #[test]
@@ -221,11 +231,7 @@ fn an_edit_that_a_mark_of_deletion_went_over_is_in_the_ledger() {
                 stage.stage.level().await
             };
             found.extend(stage.while_it_lives(steps).await);
-            let rows = stage.stage.store.ledger(LedgerQuery { limit: 100, ..LedgerQuery::default() }).await.unwrap();
-            let lost = rows.iter().filter(|row| row.entry == Entry::Lost).flat_map(|row| &row.fields);
-            if !lost.into_iter().any(|entry| entry.old == Some(text("from b"))) {
-                found.push(wrong("nothing says what the mark went over".to_owned()));
-            }
+            found.extend(is_lost(stage, "from b").await);
             found
         })
     };

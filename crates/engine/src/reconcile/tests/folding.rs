@@ -5,8 +5,9 @@ use super::support::{rules, text};
 use super::world::World;
 use crate::change::EditTime;
 use crate::clock::Moment;
-use crate::link::{Link, LinkId, Pending, Shown, SyncId};
-use crate::reconcile::{Folded, Need, Outcome, decide, fold};
+use crate::ledger::Rule;
+use crate::link::{Agreed, Held, Link, LinkId, Pending, ReviewId, Shown, SyncId};
+use crate::reconcile::{Folded, Need, Outcome, decide, fold, refine_agreed};
 use crate::record::Key;
 use crate::value::Value;
 use std::cmp::Ordering;
@@ -132,4 +133,21 @@ fn a_record_that_a_person_bound_is_read_before_anything_is_written_to_it() {
     let pending = vec![Some(shows(&world, [Some("Ada"), Some("Rome")], 10)), None];
     let outcome = decide(&world.rules, &link, &pending, None, Moment(1000), &mut 1);
     assert_eq!(outcome, Outcome::Needs(Need::Read(vec![1])));
+}
+
+#[test]
+fn a_value_that_contends_goes_on_to_when_its_time_becomes_better_known() {
+    let mut world = world();
+    let estimated = EditTime { estimated: true, ..time(50) };
+    let agreed =
+        Agreed { values: vec![Value::text("Ada")], from: 0, time: estimated, decision: 1, hops: 0, rule: Rule::FirstSeen };
+    let contenders = vec![(0, estimated, 0), (1, time(60), 0)];
+    world.link.sides[0].base = vec![Some(Value::text("Ada")), None];
+    world.link.groups[0].agreed = Some(agreed);
+    world.link.groups[0].held = Some(Held { review: ReviewId(1), contenders, rejects: false });
+    let event = shows(&world, [Some("Ada"), None], 10);
+    assert!(refine_agreed(&world.rules, &mut world.link, &event));
+    let group = &world.link.groups[0];
+    assert_eq!(group.agreed.as_ref().unwrap().time, time(10));
+    assert_eq!(group.held.as_ref().unwrap().contenders, [(0, time(10), 0), (1, time(60), 0)]);
 }

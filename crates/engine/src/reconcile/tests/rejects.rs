@@ -1,7 +1,7 @@
 //! Records that validation refuses: what is asked about them, what a person's "leave it" means, and when it is over.
 
 use super::script::check;
-use super::support::{by, deleting, one_way, rules};
+use super::support::{by, deleting, grouped, one_way, rules};
 use crate::rules::{DeleteAgainstEdit, OnDelete, Policy, SyncRules, TargetEdits};
 use crate::validate::{Rule, RuleSpec};
 
@@ -258,5 +258,28 @@ pub fn a_refused_value_of_a_member_whose_record_has_gone_is_in_the_ledger_when_a
         "name=Ada by a (FirstSeen)
         name held for a CON-3010
         name=Bob by c (OnlyChange); a lost name=null; a owes life; b owes name; closed 1: decided",
+    );
+}
+
+#[test]
+fn a_refused_value_does_not_become_sound_by_its_record_being_gone() {
+    let mut rules = grouped(pair(), Policy::LastWriteWins);
+    rules.validation = vec![required("name")];
+    rules.deletes.on_delete = OnDelete::Ignore;
+    check(
+        rules,
+        "a edits name=null city=Rome
+        decide
+        rule all leave
+        a edits city=Oslo
+        decide
+        a deletes
+        decide
+        write",
+        "all held for a CON-3010; b owes life
+        all=null,Rome by a (LeftRefused); b owes life; closed 1: decided
+        all held for a CON-3010; b owes life
+        all=null,Rome by a (LeftRefused); skipped on_delete: ignore; a left alone; b owes life; closed 2: decided
+        no write",
     );
 }

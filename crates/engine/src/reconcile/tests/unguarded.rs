@@ -7,7 +7,7 @@ use crate::change::EditTime;
 use crate::clock::Moment;
 use crate::connector::Operation;
 use crate::ledger::Entry;
-use crate::link::{Pending, Shown};
+use crate::link::{Life, Pending, Shown, Standing};
 use crate::reconcile::{Written, cover_pending, settle};
 use crate::record::Record;
 use crate::rules::{Policy, SyncRules};
@@ -128,4 +128,15 @@ fn what_a_system_returned_is_newer_than_what_was_pending() {
     let (left, _) = cover_pending(&world.rules, &world.link, pending, &written, Moment(10));
     let Shown::Present { cells, .. } = left.unwrap().shown else { panic!("the record is there") };
     assert_eq!(cells, [Some(text("Eve")), Some(text("Oslo"))]);
+}
+
+#[test]
+fn a_delete_that_turned_into_a_question_under_way_says_what_went_with_it() {
+    let mut world = owing(rules(2, &["name", "city"]));
+    world.link.sides[A].standing = Standing::Gone;
+    assert_eq!(world.link.life, Life::Live);
+    let operation = Operation::Delete { key: key(B), guard: Record::new() };
+    let (_, row, _) = settle(&world.rules, &world.link, B, &written(&operation, 0), Moment(10));
+    let told: Vec<_> = row.fields.iter().map(|field| (field.field.as_str(), field.old.clone(), field.from)).collect();
+    assert_eq!(told, [("name", Some(text("Ada")), A), ("city", Some(text("Rome")), A)]);
 }
