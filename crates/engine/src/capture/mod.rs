@@ -238,6 +238,8 @@ impl Core {
         let Some(rules) = self.rules(one.sync) else { return Ok(()) };
         if was_read {
             self.told.refine(&rules, id, &mut one.pending);
+        } else {
+            self.told.date(&rules, id, &mut one.pending);
         }
         let incomplete = rules
             .fields

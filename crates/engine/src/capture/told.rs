@@ -25,6 +25,27 @@ impl Told {
         }
     }
 
+    /// A later event can be ordered: what it shows as well was edited when the feed first said so.
+    pub fn date(&self, rules: &SyncRules, link: LinkId, event: &mut Pending) {
+        let Some(told) = self.0.get(&(link, event.member)) else { return };
+        let member = event.member;
+        let (Shown::Present { cells, times, .. }, Shown::Present { cells: now, times: then, .. }) =
+            (&told.shown, &mut event.shown)
+        else {
+            return;
+        };
+        for (field, time) in then.iter_mut().enumerate() {
+            let (Some(Some(old)), Some(Some(new)), Some(at)) = (cells.get(field), now.get(field), rules.at(member, field)) else {
+                continue;
+            };
+            if old.equivalent_as(new, &at.ty)
+                && let (Some(time), Some(Some(first))) = (time.as_mut(), times.get(field))
+            {
+                *time = *first;
+            }
+        }
+    }
+
     /// The record has been read: what it shows was edited when the feed said so.
     pub fn refine(&mut self, rules: &SyncRules, link: LinkId, read: &mut Pending) {
         let told = self.0.remove(&(link, read.member));
