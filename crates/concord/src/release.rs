@@ -7,7 +7,7 @@ use crate::leftovers;
 use crate::setup::Written;
 use concord_engine::change::Position;
 use concord_engine::connector::Connector;
-use concord_engine::error::Result;
+use concord_engine::error::{Error, Result};
 use concord_engine::mirror;
 use concord_engine::record::{FeedName, ObjectName, SystemName};
 use concord_engine::store::{Store, Transaction};
@@ -32,16 +32,17 @@ pub async fn release(
         let mut objects: Vec<_> = members.filter(|member| member.system == *name).map(|member| member.object_name()).collect();
         objects.sort();
         objects.dedup();
-        let released = async {
-            let_go(written, store, name, connector, &objects, with_leftovers).await?;
-            if with_leftovers { remove_leftovers(connector, &known).await } else { Ok(Vec::new()) }
-        };
-        match released.await {
-            Ok(removed) => {
-                done.push(name.clone());
-                leftovers.extend(removed);
+        let mut fails = |error: Error| failed.push(Failed { system: name.to_string(), code: error.code, message: error.message });
+        match let_go(written, store, name, connector, &objects, with_leftovers).await {
+            // What is let go of is forgotten, whatever becomes of what was left over.
+            Ok(()) => done.push(name.clone()),
+            Err(error) => {
+                fails(error);
+                continue;
             }
-            Err(error) => failed.push(Failed { system: name.to_string(), code: error.code, message: error.message.clone() }),
+        }
+        if with_leftovers && let Err(error) = remove_leftovers(connector, &known, &mut leftovers).await {
+            fails(error);
         }
     }
     forget(store, written, &done).await?;
@@ -49,13 +50,12 @@ pub async fn release(
 }
 
 /// Removes what was made for syncs that the configuration has no more.
-async fn remove_leftovers(connector: &Arc<dyn Connector>, known: &[FeedName]) -> Result<Vec<String>> {
-    let mut removed = Vec::new();
+async fn remove_leftovers(connector: &Arc<dyn Connector>, known: &[FeedName], removed: &mut Vec<String>) -> Result<()> {
     for leftover in connector.leftovers(known).await? {
         connector.remove_leftover(&leftover).await?;
         removed.push(leftover.feed.to_string());
     }
-    Ok(removed)
+    Ok(())
 }
 
 /// Removes what was made in one system: for its syncs together, and for each mirrored sync by itself.

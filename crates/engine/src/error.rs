@@ -166,6 +166,9 @@ codes! {
     /// The server refused a statement for a reason that has no code of its own.
     StatementRefused = 2101, Transient, "Tried again. If it lasts, look up the SQLSTATE in the message and the server's log.";
 
+    /// An index that was set aside for a first load cannot be built again.
+    IndexNotBuilt = 2102, Stop, "Put right what the message names, or build the index yourself with the statement given, then resume the sync: nothing else of the load is lost.";
+
     // 22xx: database files.
     /// The database file could not be opened.
     FileUnavailable = 2200, Transient, "Nothing to do: it is tried again. If it lasts, check the path, and that the process may read and write the file and its folder.";

@@ -220,6 +220,8 @@ pub struct InitialRules {
     pub strategy: InitialStrategy,
     /// Who wins where matched records differ and there is no base yet.
     pub authority: Authority,
+    /// Whether an empty target is loaded without its secondary indexes, which are built behind the load.
+    pub rebuild_indexes: bool,
 }
 
 /// What the first run reads and makes.

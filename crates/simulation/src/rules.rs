@@ -169,6 +169,7 @@ pub fn sync_rules(world: &World, id: SyncId) -> SyncRules {
             },
         },
         initial: InitialRules {
+            rebuild_indexes: false,
             strategy: InitialStrategy::FullLoad,
             authority: match world.start {
                 Start::Member(member) => Authority::Member(member),

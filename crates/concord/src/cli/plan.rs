@@ -3,11 +3,12 @@
 use super::Context;
 use crate::approval::{self, KeptPlan};
 use crate::exit::Exit;
-use crate::setup::{self, PreparedSync};
+use crate::setup::{self, Prepared, PreparedSync};
 use crate::terminal::{Style, Terminal};
 use clap::Args;
 use concord_engine::clock::SystemClock;
 use concord_engine::error::{Code, Result};
+use concord_engine::mirror::{self, Mode};
 use concord_engine::plan::Remapping;
 use concord_engine::plan::first_run::{FirstRun, Sample};
 use concord_engine::store::Store;
@@ -57,10 +58,14 @@ pub async fn run(plan: &Plan, context: &Context) -> Result<Exit> {
     if is_kept {
         approval::keep(&*store, &made).await?;
     }
+    let spare = spare_indexes(&prepared, &*store).await?;
     if context.terminal.json {
         let indexes: Vec<_> = prepared.syncs.iter().flat_map(|sync| &sync.indexes).collect();
-        let mode = |sync: &PreparedSync| serde_json::json!({ "sync": sync.rules.name.to_string(), "mode": sync.mode.describe() });
-        let modes: Vec<_> = prepared.syncs.iter().map(mode).collect();
+        let mode = |(sync, spare): (&PreparedSync, &Vec<String>)| {
+            let (name, mode) = (sync.rules.name.to_string(), sync.mode.describe());
+            serde_json::json!({ "sync": name, "mode": mode, "rebuilt_indexes": spare })
+        };
+        let modes: Vec<_> = prepared.syncs.iter().zip(&spare).map(mode).collect();
         let findings = [written.notices, prepared.notices].concat();
         let shown = serde_json::json!({ "id": made.id, "made": made.made.to_string(), "runs": made.runs });
         context.terminal.document(
@@ -69,8 +74,13 @@ pub async fn run(plan: &Plan, context: &Context) -> Result<Exit> {
     } else {
         context.terminal.line(&render(&made, &context.terminal));
         context.terminal.line("");
-        for sync in &prepared.syncs {
+        for (sync, spare) in prepared.syncs.iter().zip(&spare) {
             context.terminal.line(&format!("{} runs in mode {}", sync.rules.name, sync.mode.describe()));
+            if !spare.is_empty() {
+                context
+                    .terminal
+                    .line(&format!("  indexes that are dropped for the load and built behind it: {}", spare.join(", ")));
+            }
         }
         let files: Vec<String> = plan.files.iter().map(|file| file.display().to_string()).collect();
         context.terminal.line(&match is_kept {
@@ -81,6 +91,20 @@ pub async fn run(plan: &Plan, context: &Context) -> Result<Exit> {
         });
     }
     Ok(Exit::Fine)
+}
+
+/// The indexes, for each sync, that its first load does without.
+async fn spare_indexes(prepared: &Prepared, store: &dyn Store) -> Result<Vec<Vec<String>>> {
+    let mut spare = Vec::new();
+    for sync in &prepared.syncs {
+        let rules = Arc::new(sync.rules.clone());
+        let begins = sync.mode == Mode::Mirror && !mirror::has_begun(store, rules.id).await?;
+        spare.push(match prepared.connectors_of(&rules)?.as_slice() {
+            [_, target] if begins => mirror::spare_indexes(&rules, target.as_ref()).await?,
+            _ => Vec::new(),
+        });
+    }
+    Ok(spare)
 }
 
 /// A plan as text.

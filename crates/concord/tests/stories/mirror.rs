@@ -11,7 +11,7 @@ const TABLE: &str = "CREATE TABLE items (id int PRIMARY KEY, name text NOT NULL,
 /// A one-way sync whose key is the same at both sides.
 fn settings() -> Value {
     json!({
-        "sync_type": "one_way", "match_on": ["id"], "auto_approve": true,
+        "sync_type": "one_way", "match_on": ["id"], "auto_approve": true, "initial_sync": { "rebuild_indexes": true },
         "source": { "system": "crm", "object": "items" }, "target": { "system": "erp", "object": "items" },
         "field_mappings": [
             { "source": "id", "target": "id" }, { "source": "name", "target": "name" }, { "source": "tally", "target": "tally" }
@@ -22,7 +22,7 @@ fn settings() -> Value {
 fn world() -> World {
     let world = World::new(&settings());
     world.crm.psql(&format!("{TABLE}; INSERT INTO items SELECT n, 'item ' || n, 0 FROM generate_series(1, 2000) n"));
-    world.erp.psql(TABLE);
+    world.erp.psql(&format!("{TABLE}; CREATE INDEX by_name ON items (name)"));
     world
 }
 
@@ -49,6 +49,8 @@ fn the_configuration_chooses_it_and_every_command_speaks_of_it() {
     let world = world();
     let plan = world.json(&["plan", "FILE"]);
     assert_eq!(plan["modes"][0]["mode"], "mirror");
+    assert_eq!(plan["modes"][0]["rebuilt_indexes"], json!(["by_name"]));
+    assert!(world.concord(&["plan", "FILE"]).out.contains("built behind it: by_name"));
     let running = world.run(&[]);
     until_level(&world, &running);
     assert_eq!(running.status().unwrap()["mode"], "mirror");
@@ -149,6 +151,7 @@ fn a_mirrored_sync_killed_at_random_moments_loses_and_doubles_nothing() {
     let running = world.run(&[]);
     until_level(&world, &running);
     assert_eq!(world.concord(&["verify", "FILE"]).exit, 0);
+    assert_eq!(world.erp.psql("SELECT to_regclass('by_name') IS NOT NULL"), "t");
     running.stop();
 }
 
@@ -180,5 +183,6 @@ fn a_mirrored_sync_killed_at_every_named_point_loses_and_doubles_nothing() {
     let running = world.run(&[]);
     until_level(&world, &running);
     assert_eq!(world.concord(&["verify", "FILE"]).exit, 0);
+    assert_eq!(world.erp.psql("SELECT to_regclass('by_name') IS NOT NULL"), "t");
     running.stop();
 }

@@ -7,7 +7,7 @@ use super::freeze::is_binary_portable;
 use super::lanes::Lanes;
 use super::schema::Table;
 use super::steps::{carefully, concerns_records, in_one_go, need_no_answer, sayable, statements};
-use super::{Shared, errors};
+use super::{Shared, errors, indexes};
 use async_trait::async_trait;
 use bytes::Bytes;
 use concord_engine::change::Version;
@@ -45,11 +45,13 @@ const MAKE: &str = "CREATE SCHEMA IF NOT EXISTS concord; \
     CREATE TABLE IF NOT EXISTS concord.loaded (sync text, range int8, PRIMARY KEY (sync, range)); \
     CREATE TABLE IF NOT EXISTS concord.lanes (sync text, lane int8, lanes int8 NOT NULL, applied bytea NOT NULL, fence int8 NOT NULL, \
         PRIMARY KEY (sync, lane)); \
+    CREATE TABLE IF NOT EXISTS concord.indexes (sync text, name text, on_table text NOT NULL, on_schema text NOT NULL, \
+        definition text NOT NULL, constrains bool NOT NULL, PRIMARY KEY (sync, name)); \
     COMMENT ON SCHEMA concord IS 'Progress of syncs, made by Concord: what has been carried into this database.'";
 const TAKE_OVER: &str = "INSERT INTO concord.mirrors AS m (sync, object, fence) VALUES ($1, $2, 1::int8 << 32) \
     ON CONFLICT (sync) DO UPDATE SET fence = ((m.fence >> 32) + 1) << 32, object = excluded.object RETURNING fence, progress";
 /// Makes a commit wait for the disk, as everything does whose progress is read or of which the source is told.
-const WAIT_FOR_DISK: &str = "SELECT CASE WHEN current_setting('synchronous_commit') = 'off' \
+pub(super) const WAIT_FOR_DISK: &str = "SELECT CASE WHEN current_setting('synchronous_commit') = 'off' \
     THEN pg_catalog.set_config('synchronous_commit', 'on', true) END";
 /// A transaction behind what was committed before: its own commit reaches the disk after all of that. It has to leave something in
 /// the log, or the server waits for nothing.
@@ -74,7 +76,7 @@ const LOADED: &str = "WITH ours AS (SELECT 1 FROM concord.mirrors WHERE sync = $
     loaded AS (INSERT INTO concord.loaded (sync, range) VALUES ($1, $3) ON CONFLICT DO NOTHING) \
     SELECT 1 / count(*), CASE WHEN current_setting('synchronous_commit') = 'off' \
     THEN pg_catalog.set_config('synchronous_commit', 'on', true) END FROM ours";
-const BEGIN: &str = "BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE";
+pub(super) const BEGIN: &str = "BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE";
 
 /// Why a table cannot be mirrored into, if it cannot.
 pub async fn objection(shared: &Shared, object: &ObjectName) -> Result<Option<String>> {
@@ -87,7 +89,7 @@ pub async fn objection(shared: &Shared, object: &ObjectName) -> Result<Option<St
         EXISTS (SELECT FROM pg_catalog.pg_constraint WHERE conrelid = $1 AND condeferrable) \
             OR EXISTS (SELECT FROM pg_catalog.pg_trigger WHERE tgrelid = $1 AND tgdeferrable), \
         to_regclass('concord.mirrors') IS NOT NULL AND to_regclass('concord.loaded') IS NOT NULL \
-            AND to_regclass('concord.lanes') IS NOT NULL, \
+            AND to_regclass('concord.lanes') IS NOT NULL AND to_regclass('concord.indexes') IS NOT NULL, \
         CASE WHEN to_regnamespace('concord') IS NULL THEN has_database_privilege(current_database(), 'CREATE') \
         ELSE has_schema_privilege('concord', 'CREATE, USAGE') END";
     let row = lease.query_one(sql, &[&table.oid], "looking whether a table can be mirrored into").await?;
@@ -114,7 +116,9 @@ pub async fn take_over(shared: &Arc<Shared>, sync: &str, object: &ObjectName) ->
     let mut lease = shared.mirrors.lease().await?;
     // One at a time: whoever forgets the last sync drops the tables, and whoever takes one over needs them.
     lease.execute(&format!("{BEGIN}; {WAIT_FOR_DISK}; SELECT pg_catalog.pg_advisory_xact_lock({TABLES_LOCK})"), doing).await?;
-    let there = lease.query_one("SELECT to_regclass('concord.lanes') IS NOT NULL", &[], doing).await?;
+    let there = lease
+        .query_one("SELECT to_regclass('concord.lanes') IS NOT NULL AND to_regclass('concord.indexes') IS NOT NULL", &[], doing)
+        .await?;
     if !column::<bool>(&there, 0)? {
         make_tables(&mut lease, doing).await?;
     }
@@ -149,8 +153,11 @@ pub async fn kept(shared: &Shared, prefix: &str) -> Result<Vec<String>> {
 }
 
 /// Forgets a sync; with the last one, our tables go.
-pub async fn forget(shared: &Shared, sync: &str) -> Result<()> {
+pub async fn forget(shared: &Arc<Shared>, sync: &str) -> Result<()> {
     let doing = "forgetting a sync in its target";
+    if is_there(shared, "concord.indexes", doing).await? {
+        indexes::build(shared, sync, None, doing).await?;
+    }
     let mut lease = shared.mirrors.lease().await?;
     lease.execute(&format!("{BEGIN}; SELECT pg_catalog.pg_advisory_xact_lock({TABLES_LOCK})"), doing).await?;
     let there = "SELECT to_regclass('concord.loaded') IS NOT NULL, to_regclass('concord.lanes') IS NOT NULL";
@@ -167,7 +174,9 @@ pub async fn forget(shared: &Shared, sync: &str) -> Result<()> {
             // What somebody has begun to write is there to be seen once the tables are ours alone.
             lease.execute("LOCK TABLE concord.mirrors, concord.loaded IN ACCESS EXCLUSIVE MODE", doing).await?;
             if !others_are_kept(&mut lease, doing).await? {
-                lease.execute("DROP TABLE IF EXISTS concord.loaded, concord.mirrors, concord.lanes", doing).await?;
+                lease
+                    .execute("DROP TABLE IF EXISTS concord.loaded, concord.mirrors, concord.lanes, concord.indexes", doing)
+                    .await?;
                 dropped = true;
             }
         }
@@ -179,6 +188,13 @@ pub async fn forget(shared: &Shared, sync: &str) -> Result<()> {
     }
     lease.done();
     Ok(())
+}
+
+async fn is_there(shared: &Shared, table: &str, doing: &str) -> Result<bool> {
+    let mut lease = shared.mirrors.lease().await?;
+    let row = lease.query_one("SELECT to_regclass($1) IS NOT NULL", &[&table], doing).await?;
+    lease.done();
+    column(&row, 0)
 }
 
 async fn others_are_kept(lease: &mut Lease<'_>, doing: &str) -> Result<bool> {
@@ -315,6 +331,14 @@ impl MirrorSession for Session {
         }
         let (lease, whose) = (self.shared.mirrors.lease().await?, (self.sync.as_str(), self.fence()));
         self.lanes.write(lease, (&self.table, whose), lane, steps, applied, (helper, &self.doing())).await
+    }
+
+    async fn set_indexes_aside(&self, unique: &[Vec<FieldName>]) -> Result<()> {
+        indexes::set_aside(&self.shared, (&self.sync, self.fence()), &self.table, unique, &self.doing()).await
+    }
+
+    async fn build_indexes(&self) -> Result<()> {
+        indexes::build(&self.shared, &self.sync, Some(self.fence()), &self.doing()).await
     }
 
     async fn settle(&self) -> Result<()> {

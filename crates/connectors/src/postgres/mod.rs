@@ -17,6 +17,7 @@ mod exchange;
 mod fence;
 mod freeze;
 mod guarded;
+mod indexes;
 mod insert;
 mod lanes;
 mod leftover;
@@ -344,6 +345,10 @@ impl MirrorTarget for PostgresConnector {
 
     async fn take_over(&self, sync: &str, object: &ObjectName) -> Result<Taken> {
         mirror::take_over(&self.shared, sync, object).await
+    }
+
+    async fn spare_indexes(&self, object: &ObjectName, unique: &[Vec<FieldName>]) -> Result<Vec<String>> {
+        indexes::names(&self.shared, &*self.shared.table_now(object).await?, unique).await
     }
 
     async fn kept(&self, prefix: &str) -> Result<Vec<String>> {

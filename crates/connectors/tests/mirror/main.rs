@@ -17,6 +17,7 @@ mod support;
 
 mod asking;
 mod crashing;
+mod indexes;
 mod lanes;
 mod loading;
 mod streaming;

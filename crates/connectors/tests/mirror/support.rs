@@ -209,6 +209,11 @@ impl World {
         self.store.reviews(None, true, 100).await.unwrap()
     }
 
+    /// Those that are closed, too.
+    pub async fn all_reviews(&self) -> Vec<Review> {
+        self.store.reviews(None, false, 100).await.unwrap()
+    }
+
     /// Both tables, row by row.
     pub fn sides(&self) -> (String, String) {
         let columns: Vec<String> = self.rules.fields.iter().map(|field| format!("{}::text", field.name)).collect();

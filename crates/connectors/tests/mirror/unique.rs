@@ -82,3 +82,18 @@ async fn records_that_exchange_unique_values_in_one_statement_do_so_in_the_targe
     world.until_equal().await;
     assert!(world.reviews().await.is_empty());
 }
+
+/// Each takes the value of the next one, over more than is carried together: those before the last find no place at first.
+#[tokio::test]
+async fn values_that_many_passed_on_find_their_places_once_the_feed_is_quiet() {
+    let left = "CREATE TABLE t (id int PRIMARY KEY, rank int UNIQUE DEFERRABLE, note text)";
+    let right = "CREATE TABLE t (id int PRIMARY KEY, rank int UNIQUE, note text)";
+    let filled = "INSERT INTO t SELECT n, n, repeat('much', 25000) FROM generate_series(1, 60) n";
+    let world = World::of(left, right, filled, &["id", "rank", "note"]).await.started().await;
+    world.left.psql("UPDATE t SET rank = rank + 1, note = note || '.'");
+    world.until_equal().await;
+    world.until("nothing waits", async || world.reviews().await.is_empty()).await;
+    assert!(world.verify().await.is_equal());
+    let closed = world.all_reviews().await;
+    assert!(!closed.is_empty(), "some waited for others");
+}

@@ -76,10 +76,17 @@ pub trait MirrorTarget: Send + Sync {
     /// Takes a sync over.
     async fn take_over(&self, sync: &str, object: &ObjectName) -> Result<Taken>;
 
+    /// The indexes, by name, that a first load of the object could do without, where it holds no record. Of unique ones those over
+    /// fields that are unique at the source, too.
+    async fn spare_indexes(&self, object: &ObjectName, unique: &[Vec<FieldName>]) -> Result<Vec<String>> {
+        let _ = (object, unique);
+        Ok(Vec::new())
+    }
+
     /// The syncs whose progress is kept and whose names begin so.
     async fn kept(&self, prefix: &str) -> Result<Vec<String>>;
 
-    /// Forgets a sync's progress; what was made for it goes with the last one.
+    /// Forgets a sync's progress, once indexes that were set aside for it are built again; what was made for it goes with the last one.
     async fn forget(&self, sync: &str) -> Result<()>;
 }
 
@@ -102,6 +109,17 @@ pub trait MirrorSession: Send + Sync {
 
     /// Whether the object holds no record.
     async fn is_empty(&self) -> Result<bool>;
+
+    /// Sets the spare indexes of an object without a record aside: nothing of them is lost, whatever happens.
+    async fn set_indexes_aside(&self, unique: &[Vec<FieldName>]) -> Result<()> {
+        let _ = unique;
+        Ok(())
+    }
+
+    /// Builds the indexes that were set aside, if any were.
+    async fn build_indexes(&self) -> Result<()> {
+        Ok(())
+    }
 
     /// Keeps the progress; `anew`: no range is loaded, and no lane has got anywhere.
     async fn keep(&self, progress: &[u8], anew: bool) -> Result<()>;

@@ -118,6 +118,15 @@ impl Carrier {
         self.flowing.iter().map(field).collect::<Option<Vec<_>>>().filter(|_| self.plain)
     }
 
+    /// Sets of fields, by the target's names, whose values the source keeps unique and that are the same at the target.
+    pub(super) fn unique_at_source(&self) -> Vec<Vec<FieldName>> {
+        let same = |(from, to): &(&MemberField, &MemberField)| from.native_type == to.native_type;
+        let ends: Vec<_> = self.flowing.iter().filter_map(|field| self.ends(*field)).filter(same).collect();
+        let Some(source) = self.rules.members.get(SOURCE).filter(|_| self.plain) else { return Vec::new() };
+        let at_target = |own: &FieldName| ends.iter().find(|(from, _)| from.name == *own).map(|(_, to)| to.name.clone());
+        source.schema.unique.iter().filter_map(|set| set.iter().map(at_target).collect()).collect()
+    }
+
     /// A print of what is carried to where, and how: another one means that the records are to be carried again.
     pub(super) fn print(&self) -> u64 {
         let mut text = String::new();

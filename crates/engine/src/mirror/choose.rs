@@ -61,6 +61,21 @@ pub async fn name_of(store: &dyn Store, sync: SyncId) -> Result<String> {
     Ok(format!("{}{}", names_of_all(store).await?, sync.0))
 }
 
+/// The indexes of the target that the first load of a sync does without, for a plan.
+///
+/// # Errors
+/// What the target says.
+pub async fn spare_indexes(rules: &Arc<SyncRules>, target: &dyn Connector) -> Result<Vec<String>> {
+    let (Ok(carrier), Some(mirror), Some(member)) = (Carrier::new(rules), target.mirror_target(), rules.members.get(TARGET))
+    else {
+        return Ok(Vec::new());
+    };
+    match rules.initial.rebuild_indexes {
+        true => mirror.spare_indexes(&member.object, &carrier.unique_at_source()).await,
+        false => Ok(Vec::new()),
+    }
+}
+
 /// What the store keeps of a mirrored sync, to be forgotten with it.
 pub fn settings(sync: SyncId) -> Vec<String> {
     [begun_setting(sync), super::people::setting(sync, "verdict"), super::people::setting(sync, "anew")].into()

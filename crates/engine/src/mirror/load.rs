@@ -69,7 +69,13 @@ impl Mirror {
         work.progress.view_at = Some(frozen.position().clone());
         work.session.keep(&work.progress.encode(), begins).await.map_err(self.of(TARGET))?;
         failpoint::pass("mirror_view_kept");
+        if begins && work.progress.into_empty && self.rules.initial.rebuild_indexes {
+            work.session.set_indexes_aside(&self.carrier.unique_at_source()).await.map_err(self.of(TARGET))?;
+            failpoint::pass("mirror_indexes_aside");
+        }
         self.load_ranges(work, &frozen, &loaded).await?;
+        work.session.build_indexes().await.map_err(self.of(TARGET))?;
+        failpoint::pass("mirror_indexes_built");
         self.place_those_in_the_way(work, Some(frozen.as_ref())).await?;
         work.progress.complete = true;
         // Of no use any more, and they would be written with every batch.

@@ -22,7 +22,7 @@ mod sweep;
 mod verify;
 mod view;
 
-pub use choose::{Mode, Neighbour, choose, has_begun, name_of, names_of_all, settings};
+pub use choose::{Mode, Neighbour, choose, has_begun, name_of, names_of_all, settings, spare_indexes};
 pub use fleet::{Fleet, fleet};
 pub use lanes::{Ahead, Lane};
 pub use run::feed_of;

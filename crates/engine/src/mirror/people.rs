@@ -14,6 +14,7 @@ use crate::runtime::ReviewNumbers;
 use crate::store::{Store, Transaction};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// The most refused records that wait at once: beyond, the sync stops, for it is not the records that are wrong.
@@ -56,11 +57,21 @@ pub(super) struct Desk {
     refused: Mutex<BTreeMap<Vec<u8>, Waiting>>,
     /// Those refused since the last batch was written.
     lately: Mutex<BTreeSet<Vec<u8>>>,
+    /// Whether a record was refused because of another one's value since that was asked.
+    in_the_way: AtomicBool,
 }
 
 impl Desk {
     pub fn new(rules: Arc<SyncRules>, store: Arc<dyn Store>, clock: Arc<dyn Clock>, numbers: ReviewNumbers) -> Desk {
-        Desk { rules, store, clock, numbers, refused: Mutex::default(), lately: Mutex::default() }
+        Desk {
+            rules,
+            store,
+            clock,
+            numbers,
+            refused: Mutex::default(),
+            lately: Mutex::default(),
+            in_the_way: AtomicBool::new(false),
+        }
     }
 
     fn setting(&self, name: &str) -> String {
@@ -126,8 +137,16 @@ impl Desk {
         }
         self.commit(transaction).await?;
         self.lately.lock().unwrap_or_else(PoisonError::into_inner).extend(noted.keys().cloned());
+        if noted.values().any(|waiting| waiting.taken.is_some()) {
+            self.in_the_way.store(true, Ordering::SeqCst);
+        }
         self.refused().extend(noted);
         Ok(())
+    }
+
+    /// Whether, since that was asked last, a record was refused because another one had a value of it.
+    pub fn has_met_others_values(&self) -> bool {
+        self.in_the_way.swap(false, Ordering::SeqCst)
     }
 
     /// The records, by their keys at the source, that were refused because another one had a value of theirs.

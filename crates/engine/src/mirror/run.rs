@@ -368,7 +368,7 @@ impl Mirror {
                 let work = self.begin_to_ask().await?;
                 let removed = self.strangers(&work, true).await?;
                 self.desk.close(id, "removed").await?;
-                self.place_those_in_the_way(&work, None).await?;
+                self.place_if_that_can_be(&work).await?;
                 Ok(format!("review item {}: {removed} records that only the target had are removed", id.0))
             }
             (Subject::MassChange { member: TARGET, .. }, Resolution::Ignore) => {
@@ -410,7 +410,24 @@ impl Mirror {
         work.session.settle().await.map_err(self.of(TARGET))?;
         self.desk.carried(std::iter::once(key), "carried over").await?;
         // What it had, another may have waited for.
-        self.place_those_in_the_way(&work, None).await
+        self.place_if_that_can_be(&work).await
+    }
+
+    /// Carries those again that others stood in the way of, behind something that is done: what fails here fails nothing of it, and
+    /// leaves them waiting as they were.
+    pub(super) async fn place_if_that_can_be(&self, work: &Work) -> Result<()> {
+        match self.place_those_in_the_way(work, None).await {
+            Err(error) if matches!(error.code, Code::StoreFailed | Code::StoreFull) => Err(error),
+            Err(error) => {
+                tracing::warn!(
+                    sync = self.rules.name.as_str(),
+                    error = error.chain(),
+                    "records that others stood in the way of wait on"
+                );
+                Ok(())
+            }
+            Ok(()) => Ok(()),
+        }
     }
 
     /// Whole records by their keys at the source, as steps. `gone`: one that is not there any more is removed; else it is

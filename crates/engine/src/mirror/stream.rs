@@ -110,6 +110,7 @@ impl Mirror {
         let mut settling = Settling::new(&work.session);
         let mut lanes = Lanes::default();
         loop {
+            let mut quiet_now = false;
             if gathered.is_empty() {
                 let batch = loop {
                     tokio::select! {
@@ -119,6 +120,7 @@ impl Mirror {
                     }
                 };
                 let quiet = batch.events.is_empty();
+                quiet_now = quiet;
                 if quiet {
                     settling.begin();
                 }
@@ -153,6 +155,12 @@ impl Mirror {
             }
             if drain.is_some_and(|(frozen, _)| self.source.reached(&work.progress.position, frozen.position())) {
                 return Ok(());
+            }
+            if quiet_now && drain.is_none() && gathered.is_empty() && self.desk.has_met_others_values() {
+                // By now those that had the values may have let go of them.
+                self.place_if_that_can_be(work).await?;
+                // Those that have no place yet wait for another change, or for a person.
+                self.desk.has_met_others_values();
             }
             let is_there = goal.as_ref().is_some_and(|goal| self.source.reached(&work.progress.position, goal));
             if is_there && gathered.is_empty() {

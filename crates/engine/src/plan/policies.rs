@@ -276,7 +276,7 @@ pub(super) fn initial(subject: &Subject<'_>, notes: &mut Notes<'_>) -> Option<In
         config::InitialStrategy::FromNow => InitialStrategy::FromNow,
         config::InitialStrategy::Since => InitialStrategy::Since(since(subject)?),
     };
-    Some(InitialRules { strategy, authority })
+    Some(InitialRules { strategy, authority, rebuild_indexes: written.rebuild_indexes })
 }
 
 /// The moment that `since` names, where some member can tell what changed since then.

@@ -232,7 +232,12 @@ fn syncs() -> impl Strategy<Value = SyncConfig> {
                     ConflictResolution { field_rules: Vec::new(), ..conflict_resolution }
                 },
                 loop_prevention: LoopPrevention { enabled: flag, ..LoopPrevention::default() },
-                initial_sync: InitialSync { strategy: InitialStrategy::Since, since: Some("2026-01-31".into()), authority },
+                initial_sync: InitialSync {
+                    strategy: InitialStrategy::Since,
+                    since: Some("2026-01-31".into()),
+                    authority,
+                    rebuild_indexes: flag,
+                },
                 ongoing_sync: OngoingSync {
                     mode: OngoingMode::Scheduled,
                     schedule: Some("0 2 * * mon".into()),

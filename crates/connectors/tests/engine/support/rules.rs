@@ -47,7 +47,7 @@ pub async fn pair(id: SyncId, systems: &[(SystemName, Arc<dyn Connector>)], obje
         match_on: vec![MatchRule { field: 0, normaliser: MatchKind::Exact }],
         validation: Vec::new(),
         deletes: DeleteRules { on_delete: OnDelete::Propagate, against_edit: DeleteAgainstEdit::Manual },
-        initial: InitialRules { strategy: InitialStrategy::FullLoad, authority: Authority::Member(0) },
+        initial: InitialRules { strategy: InitialStrategy::FullLoad, authority: Authority::Member(0), rebuild_indexes: false },
         loops: LoopRules { enabled: true, window: Duration::from_secs(60), max: 5 },
         guard: GuardRules { max_deletes: 1_000, max_deletes_percent: 50.0, window: Duration::from_secs(60) },
         retry: RetryRules {

@@ -6,7 +6,7 @@ use crate::config::diagnostic::Diagnostic;
 use crate::config::kinds;
 use crate::config::model::failures::Channel;
 use crate::config::model::running::{ChangeDetection, InitialStrategy, OngoingMode, OngoingSync, RolloutStage};
-use crate::config::model::sync::{Filter, SyncConfig};
+use crate::config::model::sync::{Filter, SyncConfig, SyncType, TargetEdits};
 use crate::error::Code;
 
 /// Settings of the process.
@@ -29,6 +29,11 @@ pub(super) fn check(checker: &mut Checker<'_>, subject: &Subject<'_>) {
 }
 
 fn beginning(checker: &mut Checker<'_>, sync: &SyncConfig, at: &str) {
+    let overwrites = sync.sync_type == SyncType::OneWay && sync.target_edits == TargetEdits::Overwrite;
+    if sync.initial_sync.rebuild_indexes && !(overwrites && sync.initial_sync.strategy == InitialStrategy::FullLoad) {
+        let message = "`rebuild_indexes` is only used by the full load of a one-way sync that is mirrored";
+        checker.idle(&format!("{at}/initial_sync/rebuild_indexes"), message);
+    }
     let pointer = format!("{at}/initial_sync/since");
     match (sync.initial_sync.strategy, &sync.initial_sync.since) {
         (InitialStrategy::Since, None) => {

@@ -14,6 +14,8 @@ pub struct InitialSync {
     pub since: Option<String>,
     /// Who wins where matched records differ: a system, `policy` (the conflict rules) or `review`.
     pub authority: Authority,
+    /// Whether the first load of an empty table does without its secondary indexes and builds them behind it.
+    pub rebuild_indexes: bool,
 }
 
 /// What is done with the records that are already there.

@@ -31,7 +31,7 @@ pub fn rules(members: usize, fields: &[&str]) -> SyncRules {
         match_on: Vec::new(),
         validation: Vec::new(),
         deletes: DeleteRules { on_delete: OnDelete::Propagate, against_edit: DeleteAgainstEdit::Manual },
-        initial: InitialRules { strategy: InitialStrategy::FullLoad, authority: Authority::Review },
+        initial: InitialRules { strategy: InitialStrategy::FullLoad, authority: Authority::Review, rebuild_indexes: false },
         loops: LoopRules { enabled: true, window: Duration::from_secs(60), max: 3 },
         guard: GuardRules { max_deletes: 100, max_deletes_percent: 10.0, window: Duration::from_secs(60) },
         retry: RetryRules {

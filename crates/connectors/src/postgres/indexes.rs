@@ -1,0 +1,194 @@
+//! Indexes that the first load of an empty table does without: dropped when their definitions are kept, in one transaction, and built
+//! again behind the load. What is kept is durable before anything is dropped, and gone only with the transaction that has built it.
+//! Only indexes whose definition says all that there is to say of them are touched.
+
+use super::client::{Lease, column};
+use super::mirror::{BEGIN, WAIT_FOR_DISK};
+use super::names::quote;
+use super::schema::Table;
+use super::{Shared, errors};
+use concord_engine::error::{Class, Code, Error, Result};
+use concord_engine::record::FieldName;
+use futures_util::stream::{self, StreamExt};
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+/// How many are built side by side.
+const BUILDERS_MAX: usize = 4;
+
+/// Indexes that a load can do without, and nothing but their definition would be lost of. `$1` is the table. Names are written in
+/// full, whatever the session looks for first.
+const SPARE: &str = "SELECT c.relname::text, pg_catalog.pg_get_indexdef(i.indexrelid), k.oid IS NOT NULL, i.indisunique, \
+     ARRAY(SELECT a.attname::text FROM unnest(i.indkey) WITH ORDINALITY AS u(attnum, place) \
+       JOIN pg_catalog.pg_attribute a ON a.attrelid = i.indrelid AND a.attnum = u.attnum WHERE u.place <= i.indnkeyatts) \
+     FROM pg_catalog.pg_index i JOIN pg_catalog.pg_class c ON c.oid = i.indexrelid JOIN pg_catalog.pg_class t ON t.oid = i.indrelid \
+     LEFT JOIN pg_catalog.pg_constraint k ON k.conindid = i.indexrelid AND k.conrelid = i.indrelid \
+     WHERE i.indrelid = $1 AND t.relkind = 'r' AND NOT t.relispartition AND pg_catalog.pg_has_role(t.relowner, 'USAGE') \
+     AND i.indisvalid AND i.indisready AND i.indimmediate AND NOT i.indisprimary AND NOT i.indisreplident AND NOT i.indisclustered \
+     AND c.reltablespace = 0 AND (k.oid IS NULL OR k.contype = 'u' AND NOT k.condeferrable) \
+     AND NOT (i.indisunique AND (i.indpred IS NOT NULL OR i.indexprs IS NOT NULL \
+       OR pg_catalog.pg_get_indexdef(i.indexrelid) LIKE '%NULLS NOT DISTINCT%' \
+       OR EXISTS (SELECT FROM pg_catalog.pg_collation l WHERE l.oid = ANY (i.indcollation) AND NOT l.collisdeterministic))) \
+     AND NOT EXISTS (SELECT FROM pg_catalog.pg_description d WHERE d.objoid IN (i.indexrelid, k.oid)) \
+     AND NOT EXISTS (SELECT FROM pg_catalog.pg_depend d WHERE d.refobjid IN (i.indexrelid, k.oid) AND d.deptype = 'n') \
+     AND NOT EXISTS (SELECT FROM pg_catalog.pg_depend d WHERE d.objid = i.indexrelid AND d.deptype IN ('e', 'x')) \
+     AND NOT EXISTS (SELECT FROM pg_catalog.pg_attribute a WHERE a.attrelid = i.indexrelid AND coalesce(a.attstattarget, -1) > 0) \
+     ORDER BY 1";
+const NAMES_IN_FULL: &str = "SET LOCAL search_path = pg_catalog";
+/// Building takes as long as it takes, and ends when nobody waits for it any more, where the server can tell.
+const UNHURRIED: &str = "SET LOCAL statement_timeout = 0; DO $$ BEGIN \
+     PERFORM pg_catalog.set_config('client_connection_check_interval', '1s', true); EXCEPTION WHEN OTHERS THEN NULL; END $$";
+const OURS: &str = "SELECT 1 FROM concord.mirrors WHERE sync = $1 AND fence = $2 FOR SHARE";
+const KEEP: &str = "INSERT INTO concord.indexes (sync, name, on_table, on_schema, definition, constrains) VALUES ($1, $2, $3, $4, $5, $6) \
+     ON CONFLICT (sync, name) DO UPDATE SET definition = excluded.definition, constrains = excluded.constrains";
+const KEPT: &str = "SELECT name, on_table, on_schema, definition, constrains FROM concord.indexes WHERE sync = $1 ORDER BY 1";
+const BUILT: &str = "DELETE FROM concord.indexes WHERE sync = $1 AND name = $2";
+
+/// An index that a load can do without.
+struct Spare {
+    name: String,
+    definition: String,
+    constrains: bool,
+}
+
+/// Those of a table. A unique one is among them only where the source keeps the same fields unique.
+async fn spare(lease: &mut Lease<'_>, table: &Table, unique: &[Vec<FieldName>], doing: &str) -> Result<Vec<Spare>> {
+    let kept: Vec<BTreeSet<&str>> = unique.iter().map(|set| set.iter().map(FieldName::as_str).collect()).collect();
+    let mut spare = Vec::new();
+    for row in lease.query(SPARE, &[&table.oid], doing).await? {
+        let columns: Vec<String> = column(&row, 4)?;
+        let columns: BTreeSet<&str> = columns.iter().map(String::as_str).collect();
+        if !column::<bool>(&row, 3)? || kept.contains(&columns) {
+            spare.push(Spare { name: column(&row, 0)?, definition: column(&row, 1)?, constrains: column(&row, 2)? });
+        }
+    }
+    Ok(spare)
+}
+
+/// The names of those of a table that holds no record.
+pub async fn names(shared: &Shared, table: &Table, unique: &[Vec<FieldName>]) -> Result<Vec<String>> {
+    let doing = format!("looking at the indexes of {}", table.schema.object);
+    let mut lease = shared.readers.lease().await?;
+    let row = lease.query_one(&format!("SELECT EXISTS (SELECT FROM {})", table.name.sql()), &[], &doing).await?;
+    let names = match column(&row, 0)? {
+        true => Vec::new(),
+        false => spare(&mut lease, table, unique, &doing).await?.into_iter().map(|index| index.name).collect(),
+    };
+    lease.done();
+    Ok(names)
+}
+
+/// Keeps the definitions and drops the indexes, for a sync and its fence.
+pub async fn set_aside(
+    shared: &Shared,
+    (sync, fence): (&str, i64),
+    table: &Table,
+    unique: &[Vec<FieldName>],
+    doing: &str,
+) -> Result<()> {
+    let mut lease = shared.mirrors.lease().await?;
+    lease.execute(&format!("{BEGIN}; {WAIT_FOR_DISK}; {NAMES_IN_FULL}"), doing).await?;
+    is_ours(&mut lease, sync, Some(fence), doing).await?;
+    let name = table.name.sql();
+    // Nobody writes between the look and the drop.
+    lease.execute(&format!("LOCK TABLE {name} IN ACCESS EXCLUSIVE MODE"), doing).await?;
+    let row = lease.query_one(&format!("SELECT EXISTS (SELECT FROM {name})"), &[], doing).await?;
+    if !column::<bool>(&row, 0)? {
+        for index in spare(&mut lease, table, unique, doing).await? {
+            let Spare { name: own, definition, constrains } = &index;
+            lease.query(KEEP, &[&sync, own, &name, &table.name.schema, definition, constrains], doing).await?;
+            let drop = match constrains {
+                true => format!("ALTER TABLE {name} DROP CONSTRAINT {}", quote(own)),
+                false => format!("DROP INDEX {}.{}", quote(&table.name.schema), quote(own)),
+            };
+            lease.execute(&drop, doing).await?;
+            tracing::info!(sync, index = own, "an index is set aside while the table is loaded");
+        }
+    }
+    lease.execute("COMMIT", doing).await?;
+    lease.done();
+    Ok(())
+}
+
+/// An index that is kept, and not there.
+struct Kept {
+    name: String,
+    on_table: String,
+    on_schema: String,
+    definition: String,
+    constrains: bool,
+}
+
+/// Builds what was set aside for a sync. Without a fence: whoever has the sync, for it is let go of.
+pub async fn build(shared: &Arc<Shared>, sync: &str, fence: Option<i64>, doing: &str) -> Result<()> {
+    let mut lease = shared.mirrors.lease().await?;
+    let rows = lease.query(KEPT, &[&sync], doing).await?;
+    lease.done();
+    let read = |row: &tokio_postgres::Row| {
+        Ok(Kept {
+            name: column(row, 0)?,
+            on_table: column(row, 1)?,
+            on_schema: column(row, 2)?,
+            definition: column(row, 3)?,
+            constrains: column(row, 4)?,
+        })
+    };
+    let kept = rows.iter().map(read).collect::<Result<Vec<Kept>>>()?;
+    let building: Vec<_> = kept.iter().map(|index| build_one(shared, (sync, fence), index, false, doing)).collect();
+    let built: Vec<Result<()>> = stream::iter(building).buffer_unordered(BUILDERS_MAX).collect().await;
+    built.into_iter().collect::<Result<()>>()?;
+    // A constraint locks the table for itself: two side by side would wait for each other's builds.
+    for index in kept.iter().filter(|index| index.constrains) {
+        build_one(shared, (sync, fence), index, true, doing).await?;
+    }
+    Ok(())
+}
+
+/// Builds an index, or makes a built one the index of its constraint.
+async fn build_one(shared: &Shared, whose: (&str, Option<i64>), index: &Kept, constrain: bool, doing: &str) -> Result<()> {
+    attempt(shared, whose, index, constrain, doing).await.map_err(|error| match error.class() {
+        Class::Transient if error.code != Code::StatementRefused => error,
+        _ => {
+            let message = format!(
+                "the index {} cannot be built again: {}. It is kept in concord.indexes: {}",
+                index.name, error.message, index.definition
+            );
+            Error { code: Code::IndexNotBuilt, message, ..error }
+        }
+    })
+}
+
+async fn attempt(shared: &Shared, (sync, fence): (&str, Option<i64>), index: &Kept, constrain: bool, doing: &str) -> Result<()> {
+    let mut lease = shared.mirrors.lease().await?;
+    lease.execute(&format!("{BEGIN}; {WAIT_FOR_DISK}; {NAMES_IN_FULL}; {UNHURRIED}"), doing).await?;
+    is_ours(&mut lease, sync, fence, doing).await?;
+    let is_there = "SELECT to_regclass($1) IS NOT NULL, to_regclass($2) IS NOT NULL, \
+        EXISTS (SELECT FROM pg_catalog.pg_constraint WHERE conrelid = to_regclass($1) AND conname = $3)";
+    let full = format!("{}.{}", quote(&index.on_schema), quote(&index.name));
+    let row = lease.query_one(is_there, &[&index.on_table, &full, &index.name], doing).await?;
+    let (table, there, constrained): (bool, bool, bool) = (column(&row, 0)?, column(&row, 1)?, column(&row, 2)?);
+    // Where the table has gone, or somebody has built it, nothing is left to do.
+    if table && !there {
+        lease.execute(&index.definition, doing).await?;
+        tracing::info!(sync, index = index.name, "an index that was set aside is built");
+    }
+    if table && constrain && !constrained {
+        let (on, name) = (&index.on_table, quote(&index.name));
+        lease.execute(&format!("ALTER TABLE {on} ADD CONSTRAINT {name} UNIQUE USING INDEX {name}"), doing).await?;
+    }
+    if constrain || !index.constrains || !table {
+        lease.query(BUILT, &[&sync, &index.name], doing).await?;
+    }
+    lease.execute("COMMIT", doing).await?;
+    lease.done();
+    Ok(())
+}
+
+async fn is_ours(lease: &mut Lease<'_>, sync: &str, fence: Option<i64>, doing: &str) -> Result<()> {
+    let Some(fence) = fence else { return Ok(()) };
+    match lease.query(OURS, &[&sync, &fence], doing).await?.as_slice() {
+        [] => Err(Error::new(Code::Busy, "another process has taken the sync over")),
+        [_] => Ok(()),
+        _ => Err(errors::unexpected("a sync is kept twice")),
+    }
+}
