@@ -7,7 +7,7 @@ use super::client::{Client, Need};
 use super::records::{Columns, rows};
 use super::schema::{ID, LAST_MODIFIED_DATE, Object, SYSTEM_MODSTAMP};
 use super::soql;
-use concord_engine::error::Result;
+use concord_engine::error::{Class, Result};
 use std::time::Duration;
 use tokio::time::Instant;
 
@@ -66,6 +66,10 @@ impl SalesforceChanges {
             Ok(0) => {}
             Ok(records) => {
                 tracing::warn!(feed = %self.feed, records, "records had changed and no event told of them: they were read");
+            }
+            // While calls are short the look waits, and passes nothing over.
+            Err(error) if error.class() == Class::Throttled => {
+                tracing::debug!(feed = %self.feed, error = error.chain(), "the look behind the events waits");
             }
             Err(error) => {
                 tracing::warn!(feed = %self.feed, error = error.chain(), "what no event told of could not be looked for")

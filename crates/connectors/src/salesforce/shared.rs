@@ -4,6 +4,7 @@
 use super::client::Client;
 use super::cometd::HELD_MAX;
 use super::http::Http;
+use super::ids::{Short, short};
 use super::position::{Fence, Place};
 use super::pubsub::PubSub;
 use super::schema::{Object, describe};
@@ -19,8 +20,8 @@ use std::time::Duration;
 use tokio::sync::{Notify, RwLock};
 use tokio::time::Instant;
 
-/// The most records that are remembered as shown, in each feed.
-const SHOWN_MAX: usize = 20_000;
+/// The most records that are remembered as shown, in each feed: about 60 bytes each, as many as a table of 65,536 places takes.
+const SHOWN_MAX: usize = 56_000;
 /// What a fence waits for and a feed has not told for so long, though it is open, is read.
 const QUIET: Duration = Duration::from_secs(5);
 /// The same where the feed goes on telling of other things.
@@ -69,8 +70,8 @@ pub(super) enum Mode {
 struct Progress {
     place: Place,
     /// The last change of each record that was handed out, by its second, with the step of the place behind it.
-    shown: HashMap<String, (i64, u64)>,
-    order: VecDeque<String>,
+    shown: HashMap<Short, (i64, u64)>,
+    order: VecDeque<Short>,
     /// When the stream was opened, or told something, last; `None` while there is none.
     told: Option<Instant>,
     /// How many places were handed out.
@@ -238,7 +239,7 @@ impl Shared {
         progress.moved = false;
         let step = progress.step;
         for (id, second) in known {
-            progress.show(id, second, step);
+            progress.show(&id, second, step);
         }
         place
     }
@@ -262,7 +263,7 @@ impl Shared {
         progress.place = place.clone();
         progress.place.commit = place.commit.max(commit);
         for (id, second) in shown {
-            progress.show(id, second, step);
+            progress.show(&id, second, step);
         }
         place
     }
@@ -270,7 +271,7 @@ impl Shared {
     /// Whether a change of a record in this second has been handed out, as far as that is remembered.
     pub fn has_shown(&self, feed: &FeedName, id: &str, second: i64) -> bool {
         let feeds = locked(&self.feeds);
-        feeds.get(feed).and_then(|progress| progress.shown.get(id)).is_some_and(|(shown, _)| *shown >= second)
+        feeds.get(feed).and_then(|progress| progress.shown_of(id)).is_some_and(|(shown, _)| shown >= second)
     }
 
     /// A look behind the events found so many records of which none had told.
@@ -320,9 +321,8 @@ impl Shared {
         let has_taken_in = fence.behind.is_none_or(|(run, step)| place.run == run && place.step >= step);
         let was_shown = |(id, second): &(String, i64)| {
             let handed_out = progress
-                .shown
-                .get(id)
-                .is_some_and(|(shown, step)| place.run == self.run && shown >= second && *step <= place.step);
+                .shown_of(id)
+                .is_some_and(|(shown, step)| place.run == self.run && shown >= *second && step <= place.step);
             place.is_behind(id, *second) || handed_out
         };
         let passed = has_taken_in && fence.needs.iter().all(was_shown);
@@ -339,7 +339,7 @@ impl Shared {
         let due = progress.fences.values().filter(|waiting| progress.due(waiting).is_some_and(|at| at <= Instant::now()));
         let mut needs: Vec<(String, i64)> = due
             .flat_map(|waiting| &waiting.needs)
-            .filter(|(id, second)| progress.shown.get(id).is_none_or(|(shown, _)| shown < second))
+            .filter(|(id, second)| progress.shown_of(id).is_none_or(|(shown, _)| shown < *second))
             .cloned()
             .collect();
         needs.sort();
@@ -448,12 +448,18 @@ impl Progress {
         Some((waiting.since.max(told) + QUIET).min(waiting.since + OVERDUE))
     }
 
-    fn show(&mut self, id: String, second: i64, step: u64) {
+    /// The second of a record's last change that was handed out, and the step of the place behind it.
+    fn shown_of(&self, id: &str) -> Option<(i64, u64)> {
+        self.shown.get(&short(id)?).copied()
+    }
+
+    fn show(&mut self, id: &str, second: i64, step: u64) {
+        let Some(id) = short(id) else { return };
         match self.shown.get_mut(&id) {
             Some(shown) if shown.0 < second => *shown = (second, step),
             Some(_) => {}
             None => {
-                self.order.push_back(id.clone());
+                self.order.push_back(id);
                 self.shown.insert(id, (second, step));
             }
         }
