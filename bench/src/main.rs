@@ -52,12 +52,15 @@ struct Arguments {
     /// Measure a simulated org and a database instead: latency both ways, loads both ways, calls.
     #[arg(long)]
     hosted: bool,
-    /// Measure one way instead: mirror mode beside a COPY pipe and PostgreSQL's own replication.
+    /// Measure one way instead: mirror mode beside COPY pipes, `pg_restore`, PostgreSQL's own replication and pglogical.
     #[arg(long)]
     one_way: bool,
     /// Concord's `parallelism` in --one-way.
     #[arg(long, default_value_t = 2, value_parser = clap::value_parser!(u32).range(1..=256))]
     parallelism: u32,
+    /// Changes of the first catch-up in --one-way; else half as many as records. Six millions leave some 5 GB of log behind.
+    #[arg(long, value_parser = clap::value_parser!(i32).range(1_000..=100_000_000))]
+    changes: Option<i32>,
     /// Records in the table; each is edited once for a catch-up.
     #[arg(long, value_parser = clap::value_parser!(i32).range(1_000..=10_000_000))]
     rows: Option<i32>,
@@ -119,7 +122,13 @@ async fn bench(arguments: &Arguments) -> Result<()> {
     if arguments.one_way {
         let rows = arguments.rows.unwrap_or(if arguments.quick { 20_000 } else { 1_000_000 });
         let load_seconds = if arguments.quick { 2 } else { 15 };
-        let size = one_way::Size { rows, many: rows / 2, single: rows / 10, load_seconds, parallelism: arguments.parallelism };
+        let size = one_way::Size {
+            rows,
+            many: arguments.changes.unwrap_or(rows / 2),
+            single: rows / 10,
+            load_seconds,
+            parallelism: arguments.parallelism,
+        };
         println!("{}", one_way::run(&size, if arguments.quick { 1 } else { arguments.runs }, &places).await?);
         return Ok(());
     }

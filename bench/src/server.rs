@@ -20,6 +20,8 @@ const SETTINGS: &[(&str, &str)] = &[
     ("max_connections", "100"),
     ("shared_buffers", "'256MB'"),
     ("max_wal_size", "'4GB'"),
+    // PostgreSQL's own replication waits so long before it begins again: five seconds, unless this is said.
+    ("wal_retrieve_retry_interval", "'100ms'"),
     // The peer's conflict rule needs it; on for both.
     ("track_commit_timestamp", "on"),
 ];

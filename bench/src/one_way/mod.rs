@@ -1,14 +1,15 @@
-//! One way: a full load, catching up after an outage, and latency, for Concord's mirror mode beside a plain COPY pipe and
-//! PostgreSQL's own logical replication. All do the same work on the same servers, in turns; the last change of each work is
-//! one of a record of its own, and the work is over when the target shows it. Decides nothing about who is measured elsewhere.
+//! One way: a full load, catching up after an outage, and latency, for Concord's mirror mode beside others; who they are and what
+//! each does is in `contender.rs`. All do the same work on the same servers, in turns; the last change of each work is one of a
+//! record of its own, and the work is over when the target shows it.
+
+mod contender;
 
 use crate::latency::percentile;
 use crate::measure::Places;
-use crate::process::{Kept, Start};
 use crate::server::{Server, connect};
 use crate::usage;
 use crate::{Failure, Result};
-use futures_util::{SinkExt as _, StreamExt as _};
+use contender::{Contender, Running};
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 use tokio_postgres::{AsyncMessage, Client};
@@ -17,8 +18,12 @@ use tokio_util::task::TaskTracker;
 /// The database that is measured.
 const DATABASE: &str = "bench";
 /// About 250 bytes a record; a unique index over a value that is in no order.
-const TABLE: &str = "CREATE TABLE items (id int PRIMARY KEY, code uuid NOT NULL UNIQUE, name text NOT NULL, note text NOT NULL, \
+const BARE: &str = "CREATE TABLE items (id int NOT NULL, code uuid NOT NULL, name text NOT NULL, note text NOT NULL, \
     amount numeric(12,2), tally int NOT NULL, updated timestamptz NOT NULL)";
+/// Its indexes.
+const INDEXES: [&str; 2] = ["ALTER TABLE items ADD PRIMARY KEY (id)", "CREATE UNIQUE INDEX items_code_key ON items (code)"];
+/// How many records are looked up to see whether all may be there.
+const SAMPLES: i32 = 200;
 /// The record by whose change a work is known to be over, and the one that probes latency.
 const LAST: i32 = 0;
 const PROBE: i32 = -1;
@@ -41,32 +46,6 @@ pub struct Size {
     pub parallelism: u32,
 }
 
-/// Who is measured.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-enum Contender {
-    Mirror,
-    CopyOne,
-    CopyTwo,
-    Native,
-}
-
-impl Contender {
-    const ALL: [Contender; 4] = [Contender::Mirror, Contender::CopyOne, Contender::CopyTwo, Contender::Native];
-
-    fn name(self) -> &'static str {
-        match self {
-            Contender::Mirror => "Concord, mirror mode",
-            Contender::CopyOne => "COPY pipe",
-            Contender::CopyTwo => "COPY pipe, two ranges",
-            Contender::Native => "PostgreSQL's own",
-        }
-    }
-
-    fn streams(self) -> bool {
-        matches!(self, Contender::Mirror | Contender::Native)
-    }
-}
-
 /// What one work took.
 #[derive(Clone, Copy, Default)]
 struct Took {
@@ -75,6 +54,14 @@ struct Took {
     own_cpu: f64,
     servers_cpu: f64,
 }
+
+/// The works, and what else is measured, with its unit.
+const MANY: &str = "catch-up, 1000 rows a transaction";
+const SINGLE: &str = "catch-up, 1 row a transaction";
+const BEHIND: &str = "log behind before the first catch-up, MB";
+const MEMORY: &str = "memory at most, catching up, MB";
+const P50: &str = "latency p50 at 1,000 changes a second, ms";
+const P99: &str = "latency p99 at 1,000 changes a second, ms";
 
 type Samples = BTreeMap<(&'static str, Contender), Vec<Took>>;
 type Figures = BTreeMap<(&'static str, Contender), Vec<f64>>;
@@ -88,7 +75,7 @@ pub async fn run(size: &Size, runs: u32, places: &Places) -> Result<String> {
         server.connect_to("postgres").await?.batch_execute(&format!("CREATE DATABASE {DATABASE}")).await?;
     }
     let source = left.session().await?;
-    source.batch_execute(&format!("{TABLE}; CREATE PUBLICATION native FOR TABLE items")).await?;
+    source.batch_execute(&format!("{BARE}; {}; CREATE PUBLICATION native FOR TABLE items", INDEXES.join("; "))).await?;
     let fill = format!(
         "INSERT INTO items SELECT n, gen_random_uuid(), 'item ' || n, repeat(md5(n::text), 5), n * 1.25, 0, now() \
          FROM generate_series({PROBE}, {}) n",
@@ -99,21 +86,15 @@ pub async fn run(size: &Size, runs: u32, places: &Places) -> Result<String> {
     source.batch_execute("CHECKPOINT").await?;
     let (mut samples, mut figures) = (Samples::new(), Figures::new());
     for number in 0..runs {
-        let mut order = Contender::ALL;
-        order.rotate_left(usize::try_from(number)? % Contender::ALL.len());
+        let mut order = Contender::here();
+        let first = usize::try_from(number)? % order.len();
+        order.rotate_left(first);
         for contender in order {
             eprintln!("run {}: {}", number + 1, contender.name());
             one(contender, size, places, [&left, &right], &mut samples, &mut figures).await?;
         }
     }
     Ok(markdown(size, runs, &samples, &figures, [before, usage::machine_load()?]))
-}
-
-/// A contender at work, gone with the value.
-struct Running {
-    contender: Contender,
-    folder: tempfile::TempDir,
-    process: Option<Kept>,
 }
 
 async fn one(
@@ -127,25 +108,65 @@ async fn one(
     let [left, right] = servers;
     let (source, target) = (left.session().await?, right.session().await?);
     target.batch_execute("DROP TABLE IF EXISTS items; DROP SCHEMA IF EXISTS concord CASCADE").await?;
-    target.batch_execute(TABLE).await?;
+    let mut running = Running::prepare(contender, places, servers).await?;
     tokio::try_join!(source.batch_execute("CHECKPOINT"), target.batch_execute("CHECKPOINT"))?;
-    let folder = tempfile::Builder::new().prefix("concord-bench-").tempdir_in(&places.directory)?;
-    let mut running = Running { contender, folder, process: None };
     let watch = Watch::begin(servers, None)?;
     running.load(places, servers, size).await?;
-    let loaded = async || Ok(count(&target).await? == i64::from(size.rows) + 2);
-    wait(loaded, "the load").await?;
-    note(samples, "full load", contender, watch.end(running.pid())?);
+    wait(async || is_loaded(&target, size.rows).await, "the load").await?;
+    note(samples, contender.load(), contender, watch.end(running.pid())?);
     running.settled(&target).await?;
     if contender.streams() {
-        running.catch_ups(size, places, servers, samples, figures).await?;
-        let latencies = latency(&running, servers, size).await?;
-        for (name, part) in [("latency p50", 0.5), ("latency p99", 0.99)] {
+        catch_ups(&mut running, size, places, servers, samples, figures).await?;
+        let latencies = latency(servers, size).await?;
+        for (name, part) in [(P50, 0.5), (P99, 0.99)] {
             figures.entry((name, contender)).or_default().push(percentile(&mut latencies.clone(), part));
         }
-        equal(&source, &target).await?;
     }
+    equal(&source, &target).await?;
     running.end(servers).await
+}
+
+/// Whether every record is there, and both indexes.
+async fn is_loaded(target: &Client, rows: i32) -> Result<bool> {
+    let indexes = "SELECT count(*) = 2 FROM pg_index WHERE indrelid = to_regclass('items') AND indisvalid";
+    if !target.query_one(indexes, &[]).await?.try_get::<_, bool>(0)? {
+        return Ok(false);
+    }
+    // A few first: counting all of them again and again would take the time that is measured.
+    let few: Vec<i32> = (0..SAMPLES)
+        .map(|n| i32::try_from(i64::from(rows) * i64::from(n) / i64::from(SAMPLES - 1)))
+        .collect::<std::result::Result<_, _>>()?;
+    let seen = target.query_one("SELECT count(*) FROM items WHERE id = ANY ($1)", &[&few]).await?.try_get::<_, i64>(0)?;
+    Ok(seen == i64::from(SAMPLES) && count(target).await? == i64::from(rows) + 2)
+}
+
+async fn catch_ups(
+    running: &mut Running,
+    size: &Size,
+    places: &Places,
+    servers: [&Server; 2],
+    samples: &mut Samples,
+    figures: &mut Figures,
+) -> Result<()> {
+    let contender = running.contender;
+    for (work, changes, each) in [(MANY, size.many, 1_000), (SINGLE, size.single, 1)] {
+        running.away(servers, true, places).await?;
+        let mark = edit(servers[0], size.rows, changes, each).await?;
+        let sql =
+            "SELECT max(pg_wal_lsn_diff(pg_current_wal_lsn(), confirmed_flush_lsn))::float8 / 1e6 FROM pg_replication_slots";
+        let behind: f64 = servers[0].session().await?.query_one(sql, &[]).await?.try_get(0)?;
+        if work == MANY {
+            figures.entry((BEHIND, contender)).or_default().push(behind);
+        }
+        let watch = Watch::begin(servers, None)?;
+        running.away(servers, false, places).await?;
+        arrived(servers[1], mark).await?;
+        note(samples, work, contender, watch.end(running.pid())?);
+        if let Some(pid) = running.pid() {
+            figures.entry((MEMORY, contender)).or_default().push(usage::peak_memory_mb(pid)?);
+        }
+    }
+    Ok(())
 }
 
 async fn count(session: &Client) -> Result<i64> {
@@ -197,146 +218,13 @@ impl<'a> Watch<'a> {
     }
 }
 
-/// Of Concord's process, or of this one, which is the pipe.
+/// Of Concord's process, or of this one and its children, which are the pipe.
 fn own_cpu(pid: Option<u32>) -> Result<f64> {
-    usage::cpu_seconds(pid.unwrap_or_else(std::process::id))
+    pid.map_or_else(|| usage::cpu_seconds_of_family(std::process::id()), usage::cpu_seconds)
 }
 
 fn cpu(servers: [&Server; 2]) -> Result<f64> {
     servers.iter().map(|server| usage::cpu_seconds_of_family(server.pid())).sum()
-}
-
-impl Running {
-    fn pid(&self) -> Option<u32> {
-        self.process.as_ref().map(Kept::pid)
-    }
-
-    async fn load(&mut self, places: &Places, [left, right]: [&Server; 2], size: &Size) -> Result<()> {
-        match self.contender {
-            Contender::CopyOne => copy([left, right], None, None).await,
-            Contender::CopyTwo => {
-                let half = Some(size.rows / 2);
-                tokio::try_join!(copy([left, right], None, half), copy([left, right], half, None)).map(|_| ())
-            }
-            Contender::Native => {
-                let sql = format!(
-                    "CREATE SUBSCRIPTION native CONNECTION 'host=127.0.0.1 port={} dbname={DATABASE} user=postgres' PUBLICATION native",
-                    left.port()
-                );
-                Ok(right.session().await?.batch_execute(&sql).await?)
-            }
-            Contender::Mirror => {
-                let file = self.folder.path().join("sync.json");
-                std::fs::write(&file, configuration(left.port(), right.port(), size.parallelism))?;
-                self.start(places)
-            }
-        }
-    }
-
-    fn start(&mut self, places: &Places) -> Result<()> {
-        let path = |name: &str| self.folder.path().join(name).to_string_lossy().into_owned();
-        let words = [
-            places.concord.to_string_lossy().into_owned(),
-            "run".into(),
-            path("sync.json"),
-            "--auto-approve".into(),
-            "--store".into(),
-            path("store"),
-        ];
-        let log = self.folder.path().join("log");
-        let start = Start { words: &words, log: &log, signal: "TERM", rubbish: None, as_server: false };
-        self.process = Some(Kept::start(&start)?);
-        Ok(())
-    }
-
-    /// Waits until changes are carried as they come.
-    async fn settled(&self, target: &Client) -> Result<()> {
-        if self.contender == Contender::Native {
-            let sql = "SELECT bool_and(srsubstate = 'r') FROM pg_subscription_rel";
-            wait(async || Ok(target.query_one(sql, &[]).await?.try_get::<_, Option<bool>>(0)? == Some(true)), "the first sync")
-                .await?;
-        }
-        Ok(())
-    }
-
-    /// Goes away, and comes back.
-    async fn away(&mut self, servers: [&Server; 2], away: bool, places: &Places) -> Result<()> {
-        match (self.contender, away) {
-            (Contender::Mirror, true) => self.process = None,
-            (Contender::Mirror, false) => self.start(places)?,
-            (_, away) => {
-                let word = if away { "DISABLE" } else { "ENABLE" };
-                servers[1].session().await?.batch_execute(&format!("ALTER SUBSCRIPTION native {word}")).await?;
-            }
-        }
-        if away {
-            let source = servers[0].session().await?;
-            let sql = "SELECT count(*) = 0 FROM pg_replication_slots WHERE active";
-            wait(async || Ok(source.query_one(sql, &[]).await?.try_get(0)?), "the stream").await?;
-        }
-        Ok(())
-    }
-
-    async fn catch_ups(
-        &mut self,
-        size: &Size,
-        places: &Places,
-        servers: [&Server; 2],
-        samples: &mut Samples,
-        figures: &mut Figures,
-    ) -> Result<()> {
-        for (work, changes, each) in
-            [("catch-up, 1000 rows a transaction", size.many, 1_000), ("catch-up, 1 row a transaction", size.single, 1)]
-        {
-            self.away(servers, true, places).await?;
-            let mark = edit(servers[0], size.rows, changes, each).await?;
-            let watch = Watch::begin(servers, None)?;
-            self.away(servers, false, places).await?;
-            arrived(servers[1], mark).await?;
-            note(samples, work, self.contender, watch.end(self.pid())?);
-            if let Some(pid) = self.pid() {
-                figures.entry(("memory", self.contender)).or_default().push(usage::peak_memory_mb(pid)?);
-            }
-        }
-        Ok(())
-    }
-
-    /// Leaves nothing at the source.
-    async fn end(mut self, [left, right]: [&Server; 2]) -> Result<()> {
-        self.process = None;
-        if self.contender == Contender::Native {
-            right.session().await?.batch_execute("DROP SUBSCRIPTION native").await?;
-        }
-        let source = left.session().await?;
-        let sql = "SELECT pg_drop_replication_slot(slot_name) FROM pg_replication_slots WHERE NOT active";
-        let idle = "SELECT count(*) = 0 FROM pg_replication_slots WHERE active";
-        wait(async || Ok(source.query_one(idle, &[]).await?.try_get(0)?), "the stream").await?;
-        source.query(sql, &[]).await?;
-        let own = source.query("SELECT pubname::text FROM pg_publication WHERE pubname <> 'native'", &[]).await?;
-        for row in own {
-            source.batch_execute(&format!("DROP PUBLICATION {}", row.try_get::<_, String>(0)?)).await?;
-        }
-        Ok(())
-    }
-}
-
-/// What a bulk loader does: one connection's COPY into another's.
-async fn copy([left, right]: [&Server; 2], from: Option<i32>, below: Option<i32>) -> Result<()> {
-    let (source, target) = (left.session().await?, right.session().await?);
-    let condition = match (from, below) {
-        (None, None) => String::new(),
-        (from, below) => {
-            format!(" WHERE id >= {} AND id < {}", from.unwrap_or(i32::MIN), below.unwrap_or(i32::MAX))
-        }
-    };
-    let rows = source.copy_out(&format!("COPY (SELECT * FROM items{condition}) TO STDOUT (FORMAT binary)")).await?;
-    let sink = target.copy_in("COPY items FROM STDIN (FORMAT binary)").await?;
-    futures_util::pin_mut!(rows, sink);
-    while let Some(row) = rows.next().await {
-        sink.feed(row?).await?;
-    }
-    sink.finish().await?;
-    Ok(())
 }
 
 /// Changes records one after the other, so many in each transaction, and at the end the last one. Answers its mark.
@@ -362,7 +250,7 @@ async fn arrived(target: &Server, mark: i32) -> Result<()> {
 
 /// From a commit's return at the source until a listener at the target is told, in milliseconds, while another session
 /// commits 1,000 changes a second.
-async fn latency(_running: &Running, [left, right]: [&Server; 2], size: &Size) -> Result<Vec<f64>> {
+async fn latency([left, right]: [&Server; 2], size: &Size) -> Result<Vec<f64>> {
     let target = right.session().await?;
     target
         .batch_execute(&format!(
@@ -427,26 +315,6 @@ async fn load(left: &Server, rows: i32, until: Instant) -> Result<()> {
     Ok(())
 }
 
-/// One one-way sync of the table; everything else stays as it is out of the box.
-fn configuration(left: u16, right: u16, parallelism: u32) -> String {
-    let connection = |port: u16| {
-        serde_json::json!({
-            "type": "postgres",
-            "credentials": { "host": "127.0.0.1", "port": port, "database": DATABASE, "username": "postgres", "sslmode": "disable" },
-        })
-    };
-    let written = serde_json::json!({
-        "connection_name": "items",
-        "connections": { "left": connection(left), "right": connection(right) },
-        "source": { "system": "left", "table": "items" },
-        "target": { "system": "right", "table": "items" },
-        "sync_type": "one_way",
-        "match_on": ["id"],
-        "performance_settings": { "parallelism": parallelism },
-    });
-    format!("{written:#}")
-}
-
 fn markdown(size: &Size, runs: u32, samples: &Samples, figures: &Figures, load: [f64; 2]) -> String {
     let mut lines = vec![
         format!(
@@ -462,14 +330,15 @@ fn markdown(size: &Size, runs: u32, samples: &Samples, figures: &Figures, load: 
     let seconds = |took: &[Took]| took.iter().map(|took| took.seconds).collect::<Vec<f64>>();
     for ((work, contender), took) in samples {
         let rows = match *work {
-            "full load" => size.rows,
-            "catch-up, 1 row a transaction" => size.single,
-            _ => size.many,
+            MANY => size.many,
+            SINGLE => size.single,
+            _ => size.rows,
         };
         let all = seconds(took);
-        let ours = samples.get(&(*work, Contender::Mirror)).map_or(f64::NAN, |took| median(&seconds(took)));
+        let ours = Contender::OURS.iter().find_map(|ours| samples.get(&(*work, *ours)));
+        let ours = ours.map_or(f64::NAN, |took| median(&seconds(took)));
         let own = median(&took.iter().map(|took| took.own_cpu).collect::<Vec<f64>>());
-        let own = if *contender == Contender::Native { "in the servers".to_owned() } else { format!("{own:.2}") };
+        let own = if contender.is_inside() { "in the servers".to_owned() } else { format!("{own:.2}") };
         lines.push(format!(
             "| {work} | {} | {:.0} | {:.2} .. {:.2} | {:.2} | {own} | {:.2} |",
             contender.name(),
@@ -482,9 +351,8 @@ fn markdown(size: &Size, runs: u32, samples: &Samples, figures: &Figures, load: 
     }
     lines.extend([String::new(), "| what | contender | median | least .. most |".into(), "|---|---|---|---|".into()]);
     for ((what, contender), values) in figures {
-        let unit = if *what == "memory" { "MB at most, catching up" } else { "ms at 1,000 changes a second" };
         lines.push(format!(
-            "| {what}, {unit} | {} | {:.2} | {:.2} .. {:.2} |",
+            "| {what} | {} | {:.2} | {:.2} .. {:.2} |",
             contender.name(),
             median(values),
             values.iter().copied().fold(f64::INFINITY, f64::min),
