@@ -1,7 +1,7 @@
 //! Records that must be read before anything is decided about them: guard misses, partial images without a base,
 //! observations that cannot be ordered. Reads are gathered per member and made in batches.
 
-use super::core::{Core, Event};
+use super::core::{Core, Event, MemberState};
 use crate::capture::{Absence, Incoming};
 use crate::change::{EditTime, Image, Observation};
 use crate::connector::Presence;
@@ -57,6 +57,18 @@ pub(crate) struct Wanted {
 impl Wanted {
     fn new(address: Address, key: Key, link: Option<LinkId>) -> Wanted {
         Wanted { address, key, link, batch: READ_BATCH }
+    }
+}
+
+impl MemberState {
+    /// Puts back what could not be read. A record that was asked after as a stranger may have got a link since, which waits for
+    /// it: the later wish stands.
+    fn read_again(&mut self, asked: impl IntoIterator<Item = Wanted>) {
+        for wanted in asked {
+            let batch = wanted.batch;
+            let again = self.to_read.entry(wanted.address.clone()).or_insert(wanted);
+            again.batch = again.batch.min(batch);
+        }
     }
 }
 
@@ -150,7 +162,8 @@ impl Core {
     pub(crate) fn want_stranger(&mut self, sync: usize, address: Address, key: Key) {
         let member = address.member;
         if let Some(state) = self.member(sync, member) {
-            state.to_read.insert(address.clone(), Wanted::new(address, key, None));
+            // Where a link waits for it, it goes on to.
+            state.to_read.entry(address.clone()).or_insert_with(|| Wanted::new(address, key, None));
         }
     }
 
@@ -253,8 +266,7 @@ impl Core {
         let half = (asked.len() / 2).max(1);
         if asked.len() > 1 {
             let Some(state) = self.member(sync, member) else { return Ok(()) };
-            let smaller = asked.into_iter().map(|wanted| (wanted.address.clone(), Wanted { batch: half, ..wanted }));
-            state.to_read.extend(smaller);
+            state.read_again(asked.into_iter().map(|wanted| Wanted { batch: half, ..wanted }));
             return Ok(());
         }
         let mut desk = self.desk();
@@ -342,7 +354,7 @@ impl Core {
                     self.member_failed(sync, member, error);
                 }
                 if let Some(state) = self.member(sync, member) {
-                    state.to_read.extend(asked.into_iter().map(|wanted| (wanted.address.clone(), wanted)));
+                    state.read_again(asked);
                 }
                 self.orphans.end(generation);
                 return Ok(());
