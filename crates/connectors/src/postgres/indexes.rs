@@ -24,6 +24,7 @@ const SPARE: &str = "SELECT c.relname::text, pg_catalog.pg_get_indexdef(i.indexr
      FROM pg_catalog.pg_index i JOIN pg_catalog.pg_class c ON c.oid = i.indexrelid JOIN pg_catalog.pg_class t ON t.oid = i.indrelid \
      LEFT JOIN pg_catalog.pg_constraint k ON k.conindid = i.indexrelid AND k.conrelid = i.indrelid \
      WHERE i.indrelid = $1 AND t.relkind = 'r' AND NOT t.relispartition AND pg_catalog.pg_has_role(t.relowner, 'USAGE') \
+     AND pg_catalog.has_schema_privilege(t.relnamespace, 'CREATE') AND NOT i.indisexclusion \
      AND i.indisvalid AND i.indisready AND i.indimmediate AND NOT i.indisprimary AND NOT i.indisreplident AND NOT i.indisclustered \
      AND c.reltablespace = 0 AND (k.oid IS NULL OR k.contype = 'u' AND NOT k.condeferrable) \
      AND NOT (i.indisunique AND (i.indpred IS NOT NULL OR i.indexprs IS NOT NULL \
@@ -35,14 +36,18 @@ const SPARE: &str = "SELECT c.relname::text, pg_catalog.pg_get_indexdef(i.indexr
      AND NOT EXISTS (SELECT FROM pg_catalog.pg_attribute a WHERE a.attrelid = i.indexrelid AND coalesce(a.attstattarget, -1) > 0) \
      ORDER BY 1";
 const NAMES_IN_FULL: &str = "SET LOCAL search_path = pg_catalog";
+/// A definition names everything in full; functions in it may look for names as they did when they first built it.
+const WHERE_IT_WAS: &str = "SET LOCAL default_tablespace = ''";
 /// Building takes as long as it takes, and ends when nobody waits for it any more, where the server can tell.
 const UNHURRIED: &str = "SET LOCAL statement_timeout = 0; DO $$ BEGIN \
      PERFORM pg_catalog.set_config('client_connection_check_interval', '1s', true); EXCEPTION WHEN OTHERS THEN NULL; END $$";
 const OURS: &str = "SELECT 1 FROM concord.mirrors WHERE sync = $1 AND fence = $2 FOR SHARE";
 const KEEP: &str = "INSERT INTO concord.indexes (sync, name, on_table, on_schema, definition, constrains) VALUES ($1, $2, $3, $4, $5, $6) \
-     ON CONFLICT (sync, name) DO UPDATE SET definition = excluded.definition, constrains = excluded.constrains";
-const KEPT: &str = "SELECT name, on_table, on_schema, definition, constrains FROM concord.indexes WHERE sync = $1 ORDER BY 1";
-const BUILT: &str = "DELETE FROM concord.indexes WHERE sync = $1 AND name = $2";
+     ON CONFLICT (sync, on_schema, name) DO UPDATE SET definition = excluded.definition, constrains = excluded.constrains";
+/// Those of a sync, and those of a table, whichever sync set them aside: it may have another name by now, or another store.
+const KEPT: &str = "SELECT name, on_table, on_schema, definition, constrains, sync FROM concord.indexes \
+     WHERE sync = $1 OR on_table = $2 ORDER BY 1";
+const BUILT: &str = "DELETE FROM concord.indexes WHERE sync = $1 AND on_schema = $2 AND name = $3";
 
 /// An index that a load can do without.
 struct Spare {
@@ -112,6 +117,8 @@ pub async fn set_aside(
 
 /// An index that is kept, and not there.
 struct Kept {
+    /// Which sync set it aside.
+    by: String,
     name: String,
     on_table: String,
     on_schema: String,
@@ -119,13 +126,15 @@ struct Kept {
     constrains: bool,
 }
 
-/// Builds what was set aside for a sync. Without a fence: whoever has the sync, for it is let go of.
-pub async fn build(shared: &Arc<Shared>, sync: &str, fence: Option<i64>, doing: &str) -> Result<()> {
+/// Builds what was set aside for a sync, or of its table. Without a fence: whoever has the sync, for it is let go of.
+pub async fn build(shared: &Arc<Shared>, sync: &str, table: Option<&Table>, fence: Option<i64>, doing: &str) -> Result<()> {
     let mut lease = shared.mirrors.lease().await?;
-    let rows = lease.query(KEPT, &[&sync], doing).await?;
+    let on = table.map(|table| table.name.sql());
+    let rows = lease.query(KEPT, &[&sync, &on], doing).await?;
     lease.done();
     let read = |row: &tokio_postgres::Row| {
         Ok(Kept {
+            by: column(row, 5)?,
             name: column(row, 0)?,
             on_table: column(row, 1)?,
             on_schema: column(row, 2)?,
@@ -160,7 +169,7 @@ async fn build_one(shared: &Shared, whose: (&str, Option<i64>), index: &Kept, co
 
 async fn attempt(shared: &Shared, (sync, fence): (&str, Option<i64>), index: &Kept, constrain: bool, doing: &str) -> Result<()> {
     let mut lease = shared.mirrors.lease().await?;
-    lease.execute(&format!("{BEGIN}; {WAIT_FOR_DISK}; {NAMES_IN_FULL}; {UNHURRIED}"), doing).await?;
+    lease.execute(&format!("{BEGIN}; {WAIT_FOR_DISK}; {WHERE_IT_WAS}; {UNHURRIED}"), doing).await?;
     is_ours(&mut lease, sync, fence, doing).await?;
     let is_there = "SELECT to_regclass($1) IS NOT NULL, to_regclass($2) IS NOT NULL, \
         EXISTS (SELECT FROM pg_catalog.pg_constraint WHERE conrelid = to_regclass($1) AND conname = $3)";
@@ -177,7 +186,7 @@ async fn attempt(shared: &Shared, (sync, fence): (&str, Option<i64>), index: &Ke
         lease.execute(&format!("ALTER TABLE {on} ADD CONSTRAINT {name} UNIQUE USING INDEX {name}"), doing).await?;
     }
     if constrain || !index.constrains || !table {
-        lease.query(BUILT, &[&sync, &index.name], doing).await?;
+        lease.query(BUILT, &[&index.by, &index.on_schema, &index.name], doing).await?;
     }
     lease.execute("COMMIT", doing).await?;
     lease.done();

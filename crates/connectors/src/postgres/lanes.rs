@@ -28,11 +28,18 @@ const WRITTEN: &str = "WITH ours AS (SELECT 1 FROM concord.mirrors WHERE sync = 
     THEN pg_catalog.set_config('synchronous_commit', 'off', true) END";
 const KEPT: &str = "SELECT lane, lanes, applied, fence FROM concord.lanes WHERE sync = $1";
 /// What is done to a record may bear on others: triggers may do anything, and what must be unique can be read from a record only
-/// where it is made of columns.
+/// where it is made of columns whose values are equal where their bytes are, and only there.
 const ALONE: &str = "SELECT EXISTS (SELECT FROM pg_catalog.pg_trigger WHERE tgrelid = $1 AND NOT tgisinternal AND tgenabled IN ('O', 'A')) \
     OR EXISTS (SELECT FROM pg_catalog.pg_constraint WHERE conrelid = $1 AND contype = 'x') \
     OR EXISTS (SELECT FROM pg_catalog.pg_rewrite WHERE ev_class = $1) \
-    OR EXISTS (SELECT FROM pg_catalog.pg_index WHERE indrelid = $1 AND indisunique AND (indpred IS NOT NULL OR indexprs IS NOT NULL))";
+    OR EXISTS (SELECT FROM pg_catalog.pg_index WHERE indrelid = $1 AND indisunique AND (indpred IS NOT NULL OR indexprs IS NOT NULL)) \
+    OR EXISTS (SELECT FROM pg_catalog.pg_index i JOIN pg_catalog.pg_attribute a ON a.attrelid = i.indrelid AND a.attnum = ANY (i.indkey) \
+        WHERE i.indrelid = $1 AND i.indisunique AND a.atttypid NOT IN ('bool'::pg_catalog.regtype, 'int2'::pg_catalog.regtype, \
+            'int4'::pg_catalog.regtype, 'int8'::pg_catalog.regtype, 'numeric'::pg_catalog.regtype, 'text'::pg_catalog.regtype, \
+            'varchar'::pg_catalog.regtype, 'uuid'::pg_catalog.regtype, 'bytea'::pg_catalog.regtype, 'date'::pg_catalog.regtype, \
+            'time'::pg_catalog.regtype, 'timestamp'::pg_catalog.regtype, 'timestamptz'::pg_catalog.regtype)) \
+    OR EXISTS (SELECT FROM pg_catalog.pg_index i JOIN pg_catalog.pg_collation l ON l.oid = ANY (i.indcollation) \
+        WHERE i.indrelid = $1 AND i.indisunique AND NOT l.collisdeterministic)";
 
 /// The lanes of one sync, as our last commits have left them.
 pub struct Lanes {

@@ -46,7 +46,7 @@ const MAKE: &str = "CREATE SCHEMA IF NOT EXISTS concord; \
     CREATE TABLE IF NOT EXISTS concord.lanes (sync text, lane int8, lanes int8 NOT NULL, applied bytea NOT NULL, fence int8 NOT NULL, \
         PRIMARY KEY (sync, lane)); \
     CREATE TABLE IF NOT EXISTS concord.indexes (sync text, name text, on_table text NOT NULL, on_schema text NOT NULL, \
-        definition text NOT NULL, constrains bool NOT NULL, PRIMARY KEY (sync, name)); \
+        definition text NOT NULL, constrains bool NOT NULL, PRIMARY KEY (sync, on_schema, name)); \
     COMMENT ON SCHEMA concord IS 'Progress of syncs, made by Concord: what has been carried into this database.'";
 const TAKE_OVER: &str = "INSERT INTO concord.mirrors AS m (sync, object, fence) VALUES ($1, $2, 1::int8 << 32) \
     ON CONFLICT (sync) DO UPDATE SET fence = ((m.fence >> 32) + 1) << 32, object = excluded.object RETURNING fence, progress";
@@ -156,7 +156,7 @@ pub async fn kept(shared: &Shared, prefix: &str) -> Result<Vec<String>> {
 pub async fn forget(shared: &Arc<Shared>, sync: &str) -> Result<()> {
     let doing = "forgetting a sync in its target";
     if is_there(shared, "concord.indexes", doing).await? {
-        indexes::build(shared, sync, None, doing).await?;
+        indexes::build(shared, sync, None, None, doing).await?;
     }
     let mut lease = shared.mirrors.lease().await?;
     lease.execute(&format!("{BEGIN}; SELECT pg_catalog.pg_advisory_xact_lock({TABLES_LOCK})"), doing).await?;
@@ -338,7 +338,7 @@ impl MirrorSession for Session {
     }
 
     async fn build_indexes(&self) -> Result<()> {
-        indexes::build(&self.shared, &self.sync, Some(self.fence()), &self.doing()).await
+        indexes::build(&self.shared, &self.sync, Some(&self.table), Some(self.fence()), &self.doing()).await
     }
 
     async fn settle(&self) -> Result<()> {

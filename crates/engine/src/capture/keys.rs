@@ -257,13 +257,11 @@ impl Core {
         let Some(Side { key: Some(key), standing, .. }) = link.sides.get(there.member) else { return Ok(()) };
         let mut elsewhere = key.clone();
         elsewhere.0.push(Value::Text(format!("displaced record {}", holder.0)));
-        // One that was deleted has no new key to be told of: what is told of the key from now on is about the newcomer.
-        let is_there = matches!(standing, Standing::Present | Standing::Marked);
-        let moves = is_there
-            && desk
-                .slot(there)
-                .and_then(|slot| slot.pending.as_ref())
-                .is_none_or(|pending| !matches!(pending.shown, Shown::Gone { .. }));
+        // One that was deleted has no new key to be told of: what is told of the key from now on is about the newcomer. What has
+        // been seen and is yet to be decided tells best whether it was.
+        let is_over = matches!(standing, Standing::Gone | Standing::LeftAlone);
+        let pending = desk.slot(there).and_then(|slot| slot.pending.as_ref());
+        let moves = pending.map_or(!is_over, |pending| !matches!(pending.shown, Shown::Gone { .. }));
         self.carry_pending(desk, &link, there.member, &elsewhere);
         let hidden = address(link.sync, there.member, &elsewhere);
         desk.set_link(&hidden, Some(holder), &mut self.transaction);

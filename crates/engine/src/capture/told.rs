@@ -25,22 +25,24 @@ impl Told {
         }
     }
 
-    /// A later event can be ordered: what it shows as well was edited when the feed first said so.
-    pub fn date(&self, rules: &SyncRules, link: LinkId, event: &mut Pending) {
-        let Some(told) = self.0.get(&(link, event.member)) else { return };
+    /// A later event can be ordered: what it shows as well was edited when the feed first said so. What it shows otherwise has
+    /// changed since, and may come to be the same again.
+    pub fn date(&mut self, rules: &SyncRules, link: LinkId, event: &mut Pending) {
         let member = event.member;
+        let Some(told) = self.0.get_mut(&(link, member)) else { return };
         let (Shown::Present { cells, times, .. }, Shown::Present { cells: now, times: then, .. }) =
-            (&told.shown, &mut event.shown)
+            (&mut told.shown, &mut event.shown)
         else {
+            self.0.remove(&(link, member));
             return;
         };
         for (field, time) in then.iter_mut().enumerate() {
-            let (Some(Some(old)), Some(Some(new)), Some(at)) = (cells.get(field), now.get(field), rules.at(member, field)) else {
+            let (Some(kept), Some(Some(new)), Some(at)) = (cells.get_mut(field), now.get(field), rules.at(member, field)) else {
                 continue;
             };
-            if old.equivalent_as(new, &at.ty)
-                && let (Some(time), Some(Some(first))) = (time.as_mut(), times.get(field))
-            {
+            if !kept.as_ref().is_some_and(|old| old.equivalent_as(new, &at.ty)) {
+                *kept = None;
+            } else if let (Some(time), Some(Some(first))) = (time.as_mut(), times.get(field)) {
                 *time = *first;
             }
         }

@@ -46,6 +46,10 @@ impl Mirror {
         }
         let begins = loaded.is_empty();
         if begins {
+            if !work.session.is_empty().await.map_err(self.of(TARGET))? {
+                // What an earlier load was to do without watches over what is there from now on.
+                work.session.build_indexes().await.map_err(self.of(TARGET))?;
+            }
             if work.progress.again {
                 // What is there follows the feed to this view, so that what is gone by then goes.
                 self.stream(work, Some((frozen.as_ref(), &[Range::default()]))).await?;

@@ -87,6 +87,8 @@ impl Desk {
             Subject::Refused { key, .. } => Some((key.encode(), Waiting::new(review.id, &review.code, &key))),
             _ => None,
         }));
+        // Those that had the values may have let go of them since.
+        self.in_the_way.store(refused.values().any(|waiting| waiting.taken.is_some()), Ordering::SeqCst);
         Ok(())
     }
 

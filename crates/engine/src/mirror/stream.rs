@@ -166,6 +166,9 @@ impl Mirror {
             if is_there && gathered.is_empty() {
                 goal = None;
                 if self.options.once {
+                    if self.desk.has_met_others_values() {
+                        self.place_if_that_can_be(work).await?;
+                    }
                     self.keep_position(work).await?;
                     self.shown.lock().level = true;
                     return Ok(());
@@ -228,8 +231,9 @@ impl Mirror {
         failpoint::pass("mirror_before_write");
         {
             let progress = work.progress.clone();
-            // What lanes have kept is not written over before the progress has passed it.
-            let lanes = Some(lanes).filter(|_| work.ahead.is_empty());
+            // What lanes have kept is not written over before the progress has passed it. In a drain a changed key is a record that
+            // goes and one that comes: a lane that got further than the rest could not tell them from others when it is resumed.
+            let lanes = Some(lanes).filter(|_| work.ahead.is_empty() && drain.is_none());
             let write = self.write(&*session, ready.steps, &progress, lanes);
             tokio::pin!(write);
             loop {

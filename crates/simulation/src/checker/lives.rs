@@ -124,8 +124,12 @@ impl Checker<'_> {
         }
         // Made by a write whose answer was lost, at a member that does not say who wrote, and rewritten there by a trigger: nothing
         // tells it from a record of somebody else's, and to make it again does less harm than to delete what it may not be.
-        let ours = |step: &Step| matches!(step.author, Author::Engine(_)) && step.before.is_none();
-        let untold = self.world().members.get(deleter).is_some_and(|member| !member.profile.marks && !member.triggers.is_empty());
+        let rewritten = |step: &Step| {
+            let made = step.after.as_ref().filter(|_| step.before.is_none());
+            made.is_some_and(|row| step.asked.iter().any(|(field, asked)| row.fields.get(field.as_str()) != Some(asked)))
+        };
+        let ours = |step: &Step| matches!(step.author, Author::Engine(_)) && rewritten(step);
+        let untold = self.world().members.get(deleter).is_some_and(|member| !member.profile.marks);
         let perhaps_ours = life.get(deleter).into_iter().flatten().rfind(|step| step.order() < delete.order()).is_some_and(ours);
         if untold && perhaps_ours && self.world().kills > 0 {
             return None;

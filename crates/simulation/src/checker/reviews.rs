@@ -102,8 +102,8 @@ impl Checker<'_> {
                 Subject::DeleteAgainstEdit { .. } => !deletes,
                 // What is left of a record whose delete was not followed, or is held back, may stand in the way of one made anew.
                 Subject::Rejected { .. } if duplicate == review.code && (left || marks || was_settled(review)) => false,
-                // So may several of them.
-                Subject::Rejected { .. } if ambiguous == review.code && marks => false,
+                // So may several of them, of a record that has been marked.
+                Subject::Rejected { .. } if ambiguous == review.code && marks && self.was_marked(review) => false,
                 // A record that is only marked as deleted goes on holding its key.
                 Subject::Rejected { .. } if marks && review.message.ends_with("a unique value is taken") => false,
                 Subject::Rejected { .. } => {
@@ -124,6 +124,15 @@ impl Checker<'_> {
         for (record, what) in blamed {
             self.blame("reviews are called for", &record, format!("nothing in this world asks for it: {what}"));
         }
+    }
+
+    /// Whether the record that a review is about has been deleted or marked as deleted anywhere.
+    fn was_marked(&self, review: &Review) -> bool {
+        let Some(link) = self.evidence.links.iter().find(|link| Some(link.id) == review.link) else { return false };
+        let keys = link.sides.iter().enumerate().flat_map(|(member, side)| side.key.iter().map(move |key| (member, key)));
+        let mut tags = keys.flat_map(|(member, key)| self.tags_of(member, key));
+        let gone = |step: &Step| step.after.as_ref().is_none_or(|row| crate::users::is_marked_gone(&row.fields));
+        tags.any(|tag| self.lives.get(&tag).is_some_and(|life| life.iter().flatten().any(gone)))
     }
 
     /// What the ledger says of a conflict is what the policy says of it: whoever won by rank stands before whoever lost.
