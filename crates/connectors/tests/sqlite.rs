@@ -309,7 +309,7 @@ async fn a_dropped_table_is_announced_and_the_others_go_on() {
     while told.len() < 3 {
         for event in changes.next(limits).await.unwrap().events {
             told.push(match event {
-                Event::Observed(one) => format!("{} {}", one.object, one.key),
+                Event::Observed(one) | Event::Read(one) => format!("{} {}", one.object, one.key),
                 Event::SchemaChanged(schema) => format!("{} has {} fields", schema.object, schema.fields.len()),
                 Event::Truncated { .. } => panic!("nothing was truncated"),
             });

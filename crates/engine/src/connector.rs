@@ -136,6 +136,10 @@ impl Since {
 pub enum Event {
     /// A record was seen to change.
     Observed(Observation),
+    /// A record was read in the feed's place, where the feed did not tell what it shows. It shows the record as of now,
+    /// which may be newer than what the feed has yet to tell: it is taken as a read is. Of a feed that tells of each change;
+    /// one that only asks what is new has nothing to tell behind what it asked, and gives [`Event::Observed`].
+    Read(Observation),
     /// The whole object was emptied at once.
     Truncated {
         /// The object.

@@ -303,7 +303,17 @@ impl Core {
                         layout: rules.layout,
                     };
                     let address = address(rules.id, member, &pending.key);
-                    (Incoming { sync, address, old_address: None, echo_of: None, read: false, tells_whose: true, pending }, known)
+                    let told = Incoming {
+                        sync,
+                        address,
+                        old_address: None,
+                        echo_of: None,
+                        read: false,
+                        ahead: false,
+                        tells_whose: true,
+                        pending,
+                    };
+                    (told, known)
                 })
                 // Told again, an old emptiness says nothing about records that were made since (invariant 6).
                 .filter(|(one, known)| !matches!(self.version_order(one, known), Some(Ordering::Less | Ordering::Equal)))

@@ -162,7 +162,7 @@ impl Job {
             }
         }
         let columns = Columns::new(&self.object, fields);
-        let found = retrieve(&self.client, &columns, &wanted).await?;
+        let found = retrieve(&self.client, &columns, &wanted, Need::Now).await?;
         let shown: HashMap<String, ShownRecord> = found.into_iter().flatten().map(|shown| (shown.id.clone(), shown)).collect();
         ready.retain(|(place, sent)| {
             let (Sent::Update(id, _) | Sent::Delete(id)) = sent else { return true };
@@ -393,7 +393,7 @@ impl Job {
         let wanted: Vec<String> = unread.iter().map(|one| one.id.clone()).collect();
         let shown = match self.object.selected(&self.selection) {
             _ if wanted.is_empty() => Ok(Vec::new()),
-            Ok(fields) => retrieve(&self.client, &Columns::new(&self.object, fields), &wanted).await,
+            Ok(fields) => retrieve(&self.client, &Columns::new(&self.object, fields), &wanted, Need::Now).await,
             Err(error) => Err(error),
         };
         let shown = shown.unwrap_or_else(|error| {

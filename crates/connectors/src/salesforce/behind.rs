@@ -1,12 +1,15 @@
 //! A look behind the events of a feed, now and then: whether each record that was touched has been told of. Where the vendor
 //! has lost an event, or an administrator had switched them off for a while, nothing else would ever say so (invariant 1).
-//! Asks for ids and stamps alone, a call for thousands of records; reads only what no event has told of.
+//! Asks for ids and stamps alone, a call for thousands of records; reads only what no event has told of, or what may have been
+//! told before this process began. Each pass reaches back behind the last, for records become visible a while after their stamp.
 
 use super::capture::SalesforceChanges;
 use super::client::{Client, Need};
-use super::records::{Columns, rows};
+use super::position::Place;
+use super::records::{Columns, PAGE_MAX, rows};
 use super::schema::{ID, LAST_MODIFIED_DATE, Object, SYSTEM_MODSTAMP};
 use super::soql;
+use super::sweep::{self, OVERLAP_SECONDS};
 use concord_engine::error::{Class, Result};
 use std::time::Duration;
 use tokio::time::Instant;
@@ -15,8 +18,10 @@ use tokio::time::Instant;
 pub(super) const LOOK_EVERY: Duration = Duration::from_secs(300);
 /// What was touched less than so many seconds ago may still be told of.
 const TOLD_WITHIN_SECONDS: i64 = 60;
-/// The most records of one look; it goes on behind them at the next.
-const LOOK_MAX: usize = 20_000;
+/// Between two pages of a pass the feed has its turn.
+const PAGE_PAUSE: Duration = Duration::from_millis(20);
+/// The org tells for 30 days of what was deleted.
+const DELETES_TOLD_SECONDS: i64 = 29 * 86_400;
 
 /// A record that was touched.
 pub(super) struct Touched {
@@ -45,62 +50,183 @@ pub(super) async fn touched(client: &Client, object: &Object, rest: &str, need: 
 
 /// How far a feed has been looked behind, and when the next look is due.
 pub(super) struct Behind {
-    /// What was touched before this second of the org has been looked at.
-    upto: i64,
     pub at: Instant,
     every: Duration,
+    /// The pass under way.
+    pass: Option<Pass>,
+}
+
+/// A look at everything that was touched between two moments, page by page.
+#[derive(Clone)]
+struct Pass {
+    /// Edits in this second or later, and before the goal, are looked for.
+    from: i64,
+    goal: i64,
+    /// Whether everything that was touched has been looked at, and it goes on with what is not in the bin any more.
+    deletes: bool,
+    /// The last record that was looked at: its second and its id.
+    last: Option<(i64, String)>,
+    /// How many records were found of which no event had told.
+    untold: usize,
+}
+
+/// A page of a pass.
+struct Page {
+    /// Records with the second of their edit.
+    found: Vec<(String, i64)>,
+    /// The last record that was looked at, where the page does not end the part.
+    next: Option<(i64, String)>,
 }
 
 impl Behind {
-    /// Everything behind this second is to be looked at.
-    pub fn from(second: i64, every: Duration) -> Behind {
-        Behind { upto: second, at: Instant::now() + every, every }
+    /// Behind a place: what the last look left over is due when the next one would have been, whoever made the last.
+    pub fn from(place: &Place, now: i64, every: Duration) -> Behind {
+        let since = now.saturating_sub(TOLD_WITHIN_SECONDS).saturating_sub(place.looked_upto());
+        let since = Duration::from_secs(u64::try_from(since).unwrap_or(0));
+        Behind { at: Instant::now() + every.saturating_sub(since), every, pass: None }
+    }
+}
+
+impl Pass {
+    /// The pass behind a place, up to a second that is past; `None` where there is nothing to look at yet.
+    fn behind(place: &Place, goal: i64) -> Option<Pass> {
+        let began = place.begun_ms.max(place.floor_ms).div_euclid(1_000);
+        let looked = place.looked_upto();
+        let from = looked.saturating_sub(OVERLAP_SECONDS).max(began);
+        (goal > looked).then_some(Pass { from, goal, deletes: false, last: None, untold: 0 })
+    }
+
+    /// The next records that were edited or deleted. What was touched behind the goal counts: the org may have touched it
+    /// again, behind an edit that no event told of.
+    async fn page(&self, client: &Client, object: &Object) -> Result<Page> {
+        let page = match self.deletes {
+            true => self.deleted(client, object).await?,
+            false => self.touched(client, object).await?,
+        };
+        // What only the org itself has touched (a recalculation) was edited before, and no event tells of it.
+        let found = page.found.into_iter().filter(|(_, second)| (self.from..self.goal).contains(second)).collect();
+        Ok(Page { found, ..page })
+    }
+
+    async fn touched(&self, client: &Client, object: &Object) -> Result<Page> {
+        let condition = match &self.last {
+            Some((second, id)) => {
+                let (at, id) = (soql::moment(*second), soql::quoted(id));
+                format!("{SYSTEM_MODSTAMP} > {at} OR ({SYSTEM_MODSTAMP} = {at} AND {ID} > {id})")
+            }
+            None => format!("{SYSTEM_MODSTAMP} >= {}", soql::moment(self.from)),
+        };
+        let rest = format!("WHERE {condition} ORDER BY {SYSTEM_MODSTAMP}, {ID} LIMIT {PAGE_MAX}");
+        let found = touched(client, object, &rest, Need::Backfill).await?;
+        let next = found.last().filter(|_| found.len() >= PAGE_MAX).map(|last| (last.stamped, last.id.clone()));
+        Ok(Page { found: found.into_iter().map(|one| (one.id, one.edited)).collect(), next })
+    }
+
+    /// Of what is not in the bin any more no query tells.
+    async fn deleted(&self, client: &Client, object: &Object) -> Result<Page> {
+        let since = self.from.max(client.org_seconds().saturating_sub(DELETES_TOLD_SECONDS));
+        let mut gone: Vec<(i64, String)> =
+            sweep::deleted(client, object, since).await?.into_iter().map(|(id, second)| (second, id)).collect();
+        gone.sort();
+        gone.retain(|one| self.last.as_ref().is_none_or(|last| one > last));
+        let is_cut = gone.len() > PAGE_MAX;
+        gone.truncate(PAGE_MAX);
+        let next = gone.last().filter(|_| is_cut).cloned();
+        Ok(Page { found: gone.into_iter().map(|(second, id)| (id, second)).collect(), next })
     }
 }
 
 impl SalesforceChanges {
-    /// Looks, and reads what no event has told of. A look that fails is made again at the next turn: the feed goes on.
+    /// Looks at a page, and reads what no event has told of. A look that fails is made again after a while, where it was: the
+    /// feed goes on.
     pub(super) async fn look_behind(&mut self) {
-        self.behind.at = Instant::now() + self.behind.every;
-        match self.untold().await {
-            Ok(0) => {}
-            Ok(records) => {
-                tracing::warn!(feed = %self.feed, records, "records had changed and no event told of them: they were read");
-            }
+        let goal = self.shared.client.org_seconds().saturating_sub(TOLD_WITHIN_SECONDS);
+        let goal = self.behind.pass.as_ref().map_or(goal, |pass| pass.goal);
+        // Behind a pause events may be on their way still that tell.
+        let until = self.shared.may_tell_until(&self.feed).filter(|until| *until > Instant::now());
+        if let Some(until) = until.filter(|_| self.ahead.commit_ms.div_euclid(1_000) < goal) {
+            self.behind.at = until;
+            return;
+        }
+        let wait = match self.look_on(goal).await {
+            Ok(true) => PAGE_PAUSE.min(self.behind.every),
+            Ok(false) => self.behind.every,
             // While calls are short the look waits, and passes nothing over.
             Err(error) if error.class() == Class::Throttled => {
                 tracing::debug!(feed = %self.feed, error = error.chain(), "the look behind the events waits");
+                self.behind.every
             }
             Err(error) => {
-                tracing::warn!(feed = %self.feed, error = error.chain(), "what no event told of could not be looked for")
+                tracing::warn!(feed = %self.feed, error = error.chain(), "what no event told of could not be looked for");
+                self.behind.every
             }
-        }
+        };
+        self.behind.at = Instant::now() + wait;
     }
 
-    /// How many records no event had told of.
-    async fn untold(&mut self) -> Result<usize> {
-        let (from, now) = (self.behind.upto, self.shared.client.org_seconds());
-        let mut upto = now.saturating_sub(TOLD_WITHIN_SECONDS);
+    /// Looks at the next page. Says whether there is another one.
+    async fn look_on(&mut self, goal: i64) -> Result<bool> {
         let object = self.shared.object(&self.object).await?;
-        if upto <= from || !object.field(SYSTEM_MODSTAMP).is_some_and(|stamp| stamp.filterable) {
-            return Ok(0);
+        let pass = self.behind.pass.clone().or_else(|| Pass::behind(&self.ahead, goal));
+        let Some(mut pass) = pass.filter(|_| object.field(SYSTEM_MODSTAMP).is_some_and(|stamp| stamp.filterable)) else {
+            return Ok(false);
+        };
+        let page = pass.page(&self.shared.client, &object).await;
+        let Page { found, next } = self.shared.forget_after(&self.object, page)?;
+        let (mut untold, mut forgotten) = (0_usize, 0_usize);
+        let mut to_read = Vec::new();
+        for (id, second) in found {
+            match self.shared.has_shown(&self.feed, &id, second) {
+                Some(true) => continue,
+                Some(false) => untold = untold.saturating_add(1),
+                None => forgotten = forgotten.saturating_add(1),
+            }
+            to_read.push((id, second));
         }
-        let within = format!("WHERE {SYSTEM_MODSTAMP} >= {} AND {SYSTEM_MODSTAMP} < {}", soql::moment(from), soql::moment(upto));
-        let rest = format!("{within} ORDER BY {SYSTEM_MODSTAMP} LIMIT {LOOK_MAX}");
-        let found = touched(&self.shared.client, &object, &rest, Need::Backfill).await;
-        let found = self.shared.forget_after(&self.object, found)?;
-        if let Some(last) = found.last().filter(|_| found.len() >= LOOK_MAX) {
-            upto = last.stamped.max(from.saturating_add(1));
+        if !to_read.is_empty() {
+            self.read_untold(to_read, Need::Backfill).await?;
         }
-        // What only the org itself has touched (a recalculation) was edited before, and no event tells of it.
-        let edited = found.into_iter().filter(|one| one.edited >= from).map(|one| (one.id, one.edited));
-        let untold: Vec<(String, i64)> = edited.filter(|(id, second)| !self.shared.has_shown(&self.feed, id, *second)).collect();
-        let records = untold.len();
-        if records > 0 {
-            self.read_untold(untold).await?;
+        // From here on nothing waits: the page is passed and handed on as one.
+        if untold > 0 {
+            tracing::warn!(feed = %self.feed, records = untold, "records had changed and no event told of them: they were read");
         }
-        self.shared.found_untold(&self.feed, records);
-        self.behind.upto = upto;
-        Ok(records)
+        if forgotten > 0 {
+            tracing::debug!(feed = %self.feed, records = forgotten, "records were read whose events may have come before");
+        }
+        pass.untold = pass.untold.saturating_add(untold);
+        let goes_on = next.is_some() || !pass.deletes;
+        if pass.untold > 0 || !goes_on {
+            self.shared.found_untold(&self.feed, pass.untold);
+        }
+        self.looked((!goes_on).then_some(pass.goal));
+        pass.deletes |= next.is_none();
+        pass.last = next;
+        self.behind.pass = goes_on.then_some(pass);
+        Ok(goes_on)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_feed_that_is_opened_anew_looks_when_the_last_look_says() {
+        let every = Duration::from_secs(300);
+        let place = Place { looked_ms: 10_000_000, ..Place::default() };
+        let due_in = |now: i64| Behind::from(&place, now, every).at.saturating_duration_since(Instant::now());
+        assert!(due_in(10_060) > Duration::from_secs(299));
+        assert!((Duration::from_secs(199)..=Duration::from_secs(200)).contains(&due_in(10_160)));
+        assert_eq!(due_in(20_000), Duration::ZERO);
+    }
+
+    #[test]
+    fn a_pass_reaches_back_behind_the_last_and_never_behind_the_beginning() {
+        let place = Place { begun_ms: 9_000_000, looked_ms: 10_000_000, ..Place::default() };
+        let of = |place: &Place, goal| Pass::behind(place, goal).map(|pass| (pass.from, pass.goal));
+        assert_eq!(of(&place, 10_300), Some((9_400, 10_300)));
+        assert_eq!(of(&Place { looked_ms: 9_200_000, ..place.clone() }, 9_500), Some((9_000, 9_500)));
+        assert_eq!(of(&place, 10_000), None, "nothing is new");
+        assert_eq!(of(&Place { begun_ms: 11_000_000, ..place }, 11_300), Some((11_000, 11_300)), "begun anew since");
     }
 }

@@ -4,6 +4,7 @@
 use super::avro::{Odd, Schema as EventSchema};
 use super::behind::Behind;
 use super::check::topic_schema;
+use super::client::Need;
 use super::event::{Change, ChangeEvent, Told};
 use super::ids;
 use super::position::{Place, Seen, fingerprint, mark_of};
@@ -61,7 +62,7 @@ pub(super) struct SalesforceChanges {
     /// Behind everything that was handed out.
     place: Place,
     /// Behind everything that stands in `pieces`.
-    ahead: Place,
+    pub(super) ahead: Place,
     sweep: Option<(Sweep, Place)>,
     /// Whether the topic's end must be found first: then what was touched meanwhile is swept.
     unplaced: bool,
@@ -94,8 +95,7 @@ pub(super) async fn open(
     let was_polled = subscription.is_polled();
     let unplaced = starts_nowhere && !was_polled;
     let consents = shared.client.auth.consents();
-    let behind = place.commit_ms.max(place.floor_ms).max(place.begun_ms).div_euclid(1_000);
-    let behind = Behind::from(behind, shared.client.settings.look_every);
+    let behind = Behind::from(&place, shared.client.org_seconds(), shared.client.settings.look_every);
     let mut changes = SalesforceChanges {
         sweep: starts_nowhere.then(|| (since_the_beginning(&place), place.clone())),
         ahead: place.clone(),
@@ -159,10 +159,6 @@ impl Changes for SalesforceChanges {
                 self.read_overdue(overdue).await;
                 continue;
             }
-            if self.behind.at <= Instant::now() {
-                self.look_behind().await;
-                continue;
-            }
             let overdue_at = self.shared.overdue_at(&self.feed).filter(|at| *at > Instant::now());
             let until = overdue_at.map_or(deadline, |at| at.min(deadline)).min(self.behind.at);
             let received = tokio::select! {
@@ -178,6 +174,8 @@ impl Changes for SalesforceChanges {
                     self.follow_the_way();
                     self.shared.lives(&self.feed, true);
                 }
+                // What has come while nobody asked was taken first: it may tell.
+                Err(_) if self.behind.at <= Instant::now() => self.look_behind().await,
                 Err(_) if Instant::now() < deadline => {}
                 Err(_) => return Ok(Batch { events: Vec::new(), position: Some(self.place.encode()) }),
             }
@@ -270,25 +268,37 @@ impl SalesforceChanges {
     /// Reads what a fence waits for and no event has told of. A read that fails is made again after a while: the fence waits,
     /// the feed goes on.
     async fn read_overdue(&mut self, overdue: Vec<(String, i64)>) {
-        if let Err(error) = self.read_untold(overdue).await {
-            tracing::warn!(feed = %self.feed, error = error.chain(), "what no event told of could not be read");
+        match self.read_untold(overdue, Need::Now).await {
+            Ok(()) => self.close(Vec::new()),
+            Err(error) => {
+                tracing::warn!(feed = %self.feed, error = error.chain(), "what no event told of could not be read");
+            }
         }
         self.shared.looked_after(&self.feed);
     }
 
     /// Reads records of whose change in a second no event has told.
-    pub(super) async fn read_untold(&mut self, untold: Vec<(String, i64)>) -> Result<()> {
+    pub(super) async fn read_untold(&mut self, untold: Vec<(String, i64)>, need: Need) -> Result<()> {
         let object = self.shared.object(&self.object).await?;
         let columns = Columns::new(&object, self.wanted(&object));
         let look = Look::new(self.shared.behind(&self.object));
         let ids: Vec<String> = untold.iter().map(|(id, _)| id.clone()).collect();
-        let found = retrieve(&self.shared.client, &columns, &ids).await;
+        let found = retrieve(&self.shared.client, &columns, &ids, need).await;
         let found = self.shared.forget_after(&self.object, found)?;
         for ((id, shown), told) in ids.iter().zip(found).zip(untold) {
-            self.push(Event::Observed(look.told(&object, id, shown)), vec![told]);
+            self.push(Event::Read(look.told(&object, id, shown)), vec![told]);
         }
-        self.close(Vec::new());
         Ok(())
+    }
+
+    /// What a look behind the events has found stands in the pieces, where it found anything; all of it up to this second.
+    pub(super) fn looked(&mut self, upto: Option<i64>) {
+        let looked_ms = upto.map_or(0, |second| second.saturating_mul(1_000));
+        self.ahead.looked_ms = self.ahead.looked_ms.max(looked_ms);
+        match self.pieces.is_empty() {
+            true => self.place.looked_ms = self.ahead.looked_ms,
+            false => self.close(Vec::new()),
+        }
     }
 
     async fn sweep_on(&mut self, sweep: Sweep, behind: Place) -> Result<()> {
@@ -300,7 +310,7 @@ impl SalesforceChanges {
         for (observation, second) in observations {
             // What a read shows need not be told by an event any more.
             let shown = ids::of(&observation.key).map(|id| (id, second));
-            self.push(Event::Observed(observation), shown.into_iter().collect());
+            self.push(Event::Read(observation), shown.into_iter().collect());
         }
         self.sweep = next.map(|next| (next, behind.clone()));
         if self.sweep.is_none() {
@@ -338,9 +348,9 @@ impl SalesforceChanges {
             Error::new(Code::ProtocolViolation, format!("an event of {} cannot be read", self.feed)).because(odd)
         })?;
         let object = self.shared.object(&self.object).await?;
-        let mut observations = Vec::new();
+        let mut told = Vec::new();
         if event.commit_ms >= self.ahead.floor_ms.saturating_sub(OVERLAP_SECONDS * 1_000) {
-            observations = self.observe(&object, &event).await?;
+            told = self.observe(&object, &event).await?;
         }
         // From here on nothing waits: the event is taken and handed on as one.
         self.subscription.take();
@@ -350,8 +360,8 @@ impl SalesforceChanges {
         }
         let ids: Vec<String> = event.ids.iter().map(|id| ids::full(id)).collect();
         let second = event.commit_ms.div_euclid(1_000);
-        for observation in observations {
-            self.push(Event::Observed(observation), Vec::new());
+        for one in told {
+            self.push(one, Vec::new());
         }
         self.ahead.pass(&replay, event.commit, event.commit_ms, &ids);
         if let Some(sweep) = needs_sweep(&event) {
@@ -429,7 +439,7 @@ impl SalesforceChanges {
     }
 
     /// What an event shows of each of its records.
-    async fn observe(&self, object: &Object, event: &ChangeEvent) -> Result<Vec<Observation>> {
+    async fn observe(&self, object: &Object, event: &ChangeEvent) -> Result<Vec<Event>> {
         let mark = event.client().and_then(mark_of);
         let ids: Vec<String> = event.ids.iter().filter(|id| ids::is_id(id)).map(|id| ids::full(id)).collect();
         if matches!(event.change, Change::Overflow) {
@@ -437,7 +447,8 @@ impl SalesforceChanges {
         }
         if matches!(event.change, Change::Delete | Change::GapDelete) {
             let version = version_of(event, event.commit_ms.div_euclid(1_000), mark.as_ref());
-            return Ok(ids.iter().map(|id| self.observation(id, Image::Deleted, version.clone(), event, mark.clone())).collect());
+            let gone = |id: &String| self.observation(id, Image::Deleted, version.clone(), event, mark.clone());
+            return Ok(ids.iter().map(gone).map(Event::Observed).collect());
         }
         let wanted = self.wanted(object);
         let tells = told_of(event, &wanted);
@@ -463,7 +474,7 @@ impl SalesforceChanges {
                 let mut record = tells.record.clone();
                 record.set(FieldName::from(ID), Value::Text(id.clone()));
                 let image = if tells.is_full { Image::Full(record) } else { Image::Partial(record) };
-                self.observation(id, image, version.clone(), event, mark.clone())
+                Event::Observed(self.observation(id, image, version.clone(), event, mark.clone()))
             })
             .collect())
     }
@@ -487,15 +498,15 @@ impl SalesforceChanges {
         ids: &[String],
         event: &ChangeEvent,
         mark: Option<Mark>,
-    ) -> Result<Vec<Observation>> {
+    ) -> Result<Vec<Event>> {
         let look = Look::new(event.commit.max(self.shared.behind(&self.object)));
-        let found = retrieve(&self.shared.client, &Columns::new(object, wanted.to_vec()), ids).await;
+        let found = retrieve(&self.shared.client, &Columns::new(object, wanted.to_vec()), ids, Need::Now).await;
         let found = self.shared.forget_after(&self.object, found)?;
         let present = found.into_iter().flatten();
         Ok(present
             .map(|shown| {
                 let observation = Observation { time: time_of(event), ..look.observe(object, shown) };
-                marked(observation, mark.clone())
+                Event::Read(marked(observation, mark.clone()))
             })
             .collect())
     }
@@ -534,7 +545,7 @@ fn told_of(event: &ChangeEvent, wanted: &[&FieldInfo]) -> TellsOf {
 /// About how many bytes an event takes.
 pub(super) fn event_size(event: &Event) -> usize {
     match event {
-        Event::Observed(one) => one.image.record().map_or(64, |record| {
+        Event::Observed(one) | Event::Read(one) => one.image.record().map_or(64, |record| {
             record.iter().map(|(name, value)| name.as_str().len() + size(value)).sum::<usize>().saturating_add(64)
         }),
         _ => 64,

@@ -41,6 +41,24 @@ pub(super) struct Place {
     pub polled: bool,
     /// What was published before this moment, in milliseconds since 1970, has come.
     pub quiet_ms: i64,
+    /// What was touched before this moment of the org has been looked at behind the events, and what that found is before
+    /// here.
+    pub looked_ms: i64,
+}
+
+/// A place as it was written before it told how far had been looked behind the events.
+#[derive(Serialize, Deserialize)]
+struct PlaceUnlooked {
+    replay: Vec<u8>,
+    commit: u64,
+    commit_ms: i64,
+    floor_ms: i64,
+    recent: Vec<(String, i64)>,
+    run: u64,
+    step: u64,
+    begun_ms: i64,
+    polled: bool,
+    quiet_ms: i64,
 }
 
 /// A place as it was written before it told when nothing was on its way.
@@ -86,6 +104,7 @@ enum Written {
     Earlier(EarlierPlace),
     Fence(Fence),
     Before(PlaceBefore),
+    Unlooked(PlaceUnlooked),
     At(Place),
 }
 
@@ -98,15 +117,32 @@ impl Place {
         match postcard::from_bytes(&position.0) {
             Ok(Written::At(place)) => Ok(place),
             Ok(Written::Earlier(EarlierPlace { replay, commit, commit_ms, floor_ms, recent })) => {
-                Ok(Place { replay, commit, commit_ms, floor_ms, recent, ..Place::default() })
+                Ok(Place { replay, commit, commit_ms, floor_ms, recent, ..Place::default() }.looked_at())
             }
             Ok(Written::Before(before)) => {
                 let PlaceBefore { replay, commit, commit_ms, floor_ms, recent, run, step, begun_ms, polled } = before;
                 // Then the floor rose with every quiet hour.
-                Ok(Place { replay, commit, commit_ms, floor_ms, recent, run, step, begun_ms, polled, quiet_ms: floor_ms })
+                let quiet_ms = floor_ms;
+                let looked_ms = 0;
+                let place =
+                    Place { replay, commit, commit_ms, floor_ms, recent, run, step, begun_ms, polled, quiet_ms, looked_ms };
+                Ok(place.looked_at())
+            }
+            Ok(Written::Unlooked(unlooked)) => {
+                let PlaceUnlooked { replay, commit, commit_ms, floor_ms, recent, run, step, begun_ms, polled, quiet_ms } =
+                    unlooked;
+                let looked_ms = 0;
+                let place =
+                    Place { replay, commit, commit_ms, floor_ms, recent, run, step, begun_ms, polled, quiet_ms, looked_ms };
+                Ok(place.looked_at())
             }
             _ => Err(Error::new(Code::FeedGap, "the stored position is none of this connector's")),
         }
+    }
+
+    /// A place that does not say how far it was looked behind the events: then each look began at the last event.
+    fn looked_at(self) -> Place {
+        Place { looked_ms: self.commit_ms.max(self.floor_ms).max(self.begun_ms), ..self }
     }
 
     /// The place as a feed is read from it that is read so: whichever way it was read before, what was touched since is asked
@@ -123,6 +159,12 @@ impl Place {
             }
             _ => self,
         }
+    }
+
+    /// Everything that was touched before this second needs no look behind the events: it was looked at, or was over when
+    /// the feed began.
+    pub fn looked_upto(&self) -> i64 {
+        self.looked_ms.max(self.begun_ms).max(self.floor_ms).div_euclid(1_000)
     }
 
     /// Deletes from before this moment need not be asked for: the org does not tell of them any more, and their events have come.
@@ -316,10 +358,25 @@ mod tests {
             recent: place.recent.clone(),
         };
         let stored = Position(postcard::to_stdvec(&Written::Earlier(earlier)).unwrap());
-        assert_eq!(Place::decode(&stored).unwrap(), place, "a position of an earlier version is good");
-        let Place { replay, commit, commit_ms, floor_ms, recent, run, step, begun_ms, polled, .. } = place.clone();
-        let before = PlaceBefore { replay, commit, commit_ms, floor_ms, recent, run, step, begun_ms, polled };
+        let looked = Place { looked_ms: place.commit_ms, ..place.clone() };
+        assert_eq!(Place::decode(&stored).unwrap(), looked, "a position of an earlier version is good");
+        let Place { replay, commit, commit_ms, floor_ms, recent, run, step, begun_ms, polled, quiet_ms, .. } = place.clone();
+        let before = PlaceBefore {
+            replay: replay.clone(),
+            commit,
+            commit_ms,
+            floor_ms,
+            recent: recent.clone(),
+            run,
+            step,
+            begun_ms,
+            polled,
+        };
         let stored = Position(postcard::to_stdvec(&Written::Before(before)).unwrap());
-        assert_eq!(Place::decode(&stored).unwrap(), place, "and so is one of the version after that");
+        assert_eq!(Place::decode(&stored).unwrap(), looked, "and so is one of the version after that");
+        let unlooked = PlaceUnlooked { replay, commit, commit_ms, floor_ms, recent, run, step, begun_ms, polled, quiet_ms };
+        // As the version after that wrote it: its kind had this number, and its fields were these, in this order.
+        let stored = [vec![3], postcard::to_stdvec(&unlooked).unwrap()].concat();
+        assert_eq!(Place::decode(&Position(stored)).unwrap(), looked, "and of the one after that");
     }
 }

@@ -36,7 +36,7 @@ pub(super) async fn read(
     let wanted: Vec<Option<String>> = keys.iter().map(|key| ids::of(key).filter(|id| belongs(object, id))).collect();
     let asked: Vec<String> = wanted.iter().flatten().cloned().collect();
     let look = Look::new(behind);
-    let mut found = retrieve(client, &columns, &asked).await?.into_iter();
+    let mut found = retrieve(client, &columns, &asked, Need::Now).await?.into_iter();
     let absent = || Presence::Absent { version: look.version(None, None) };
     Ok(wanted
         .iter()

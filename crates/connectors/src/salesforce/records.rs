@@ -192,14 +192,19 @@ pub(super) async fn rows(client: &Client, doing: &str, soql: &str, all: bool, ne
 }
 
 /// Records by their ids, in the order asked; `None` for one that is not there.
-pub(super) async fn retrieve(client: &Client, columns: &Columns<'_>, wanted: &[String]) -> Result<Vec<Option<ShownRecord>>> {
+pub(super) async fn retrieve(
+    client: &Client,
+    columns: &Columns<'_>,
+    wanted: &[String],
+    need: Need,
+) -> Result<Vec<Option<ShownRecord>>> {
     let object = &columns.object.name;
     let doing = format!("reading {object}");
     let mut found = Vec::with_capacity(wanted.len());
     for part in wanted.chunks(PAGE_MAX) {
         let body = serde_json::json!({"ids": part, "fields": columns.names()}).to_string();
         let call = Call::with_body(Method::POST, client.settings.path(&format!("composite/sobjects/{object}")), body);
-        let rows: Vec<Option<Row>> = client.json(&doing, call).await?;
+        let rows: Vec<Option<Row>> = client.json(&doing, call.needed(need)).await?;
         if rows.len() != part.len() {
             return Err(Error::new(
                 Code::ProtocolViolation,

@@ -72,6 +72,8 @@ struct Progress {
     /// The last change of each record that was handed out, by its second, with the step of the place behind it.
     shown: HashMap<Short, (i64, u64)>,
     order: VecDeque<Short>,
+    /// What was handed out for changes up to this second may have been forgotten.
+    remembers_from: i64,
     /// When the stream was opened, or told something, last; `None` while there is none.
     told: Option<Instant>,
     /// How many places were handed out.
@@ -228,17 +230,19 @@ impl Shared {
         let mut feeds = locked(&self.feeds);
         let progress = feeds.entry(feed.clone()).or_default();
         let commit = progress.place.commit;
+        match place.run == self.run {
+            true => progress.keep_upto(place.step),
+            false => progress.forget_upto(place.commit_ms.max(place.looked_ms).div_euclid(1_000)),
+        }
         let place = Place { run: self.run, step: progress.step, ..place };
         progress.place = place.clone();
         // What any stream has shown was committed: reads that begin now see it.
         progress.place.commit = place.commit.max(commit);
-        progress.shown.clear();
-        progress.order.clear();
         // Whoever waited for a fence in the stream before asks for another one.
         progress.fences.clear();
         progress.moved = false;
         let step = progress.step;
-        for (id, second) in known {
+        for (id, second) in place.recent.iter().cloned().chain(known) {
             progress.show(&id, second, step);
         }
         place
@@ -268,10 +272,18 @@ impl Shared {
         place
     }
 
-    /// Whether a change of a record in this second has been handed out, as far as that is remembered.
-    pub fn has_shown(&self, feed: &FeedName, id: &str, second: i64) -> bool {
+    /// Whether a change of a record in this second has been handed out; `None` where that may have been forgotten.
+    pub fn has_shown(&self, feed: &FeedName, id: &str, second: i64) -> Option<bool> {
         let feeds = locked(&self.feeds);
-        feeds.get(feed).and_then(|progress| progress.shown_of(id)).is_some_and(|(shown, _)| shown >= second)
+        let progress = feeds.get(feed)?;
+        let shown = progress.shown_of(id).is_some_and(|(shown, _)| shown >= second);
+        (shown || second > progress.remembers_from).then_some(shown)
+    }
+
+    /// Until when a stream that is open may still bring what was published before it was opened, or before it told
+    /// something last.
+    pub fn may_tell_until(&self, feed: &FeedName) -> Option<Instant> {
+        Some(locked(&self.feeds).get(feed)?.told? + QUIET.min(self.client.settings.look_every))
     }
 
     /// A look behind the events found so many records of which none had told.
@@ -442,6 +454,20 @@ impl Shared {
 }
 
 impl Progress {
+    /// Whoever stands at a step has taken in what was handed out before it; what came behind it comes again.
+    fn keep_upto(&mut self, step: u64) {
+        self.shown.retain(|_, (_, shown)| *shown <= step);
+        let shown = &self.shown;
+        self.order.retain(|id| shown.contains_key(id));
+    }
+
+    /// What another process has handed out is not remembered.
+    fn forget_upto(&mut self, second: i64) {
+        self.shown.clear();
+        self.order.clear();
+        self.remembers_from = second;
+    }
+
     /// When what a fence waits for is overdue; `None` while no stream is open that could tell of it.
     fn due(&self, waiting: &Waiting) -> Option<Instant> {
         let told = self.told?;
@@ -464,9 +490,8 @@ impl Progress {
             }
         }
         while self.order.len() > SHOWN_MAX {
-            if let Some(oldest) = self.order.pop_front() {
-                self.shown.remove(&oldest);
-            }
+            let oldest = self.order.pop_front().and_then(|oldest| self.shown.remove(&oldest));
+            self.remembers_from = oldest.map_or(self.remembers_from, |(second, _)| second.max(self.remembers_from));
         }
     }
 }

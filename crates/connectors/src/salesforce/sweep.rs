@@ -72,7 +72,8 @@ impl Sweep {
             let gone = deleted(client, object, since).await?;
             let ids: Vec<String> = gone.iter().map(|(id, _)| id.clone()).collect();
             let look = Look::new(behind);
-            let there = retrieve(client, &Columns::new(object, object.field(ID).into_iter().collect()), &ids).await?;
+            let columns = Columns::new(object, object.field(ID).into_iter().collect());
+            let there = retrieve(client, &columns, &ids, Need::Backfill).await?;
             // What was taken out of the bin again is there.
             let gone = gone.into_iter().zip(there).filter(|(_, there)| there.is_none());
             found.extend(gone.map(|((id, second), _)| (look.told(object, &id, None), second)));

@@ -132,7 +132,7 @@ pub fn observed(events: impl IntoIterator<Item = Event>) -> Vec<Observation> {
     events
         .into_iter()
         .filter_map(|event| match event {
-            Event::Observed(observation) => Some(observation),
+            Event::Observed(observation) | Event::Read(observation) => Some(observation),
             _ => None,
         })
         .collect()

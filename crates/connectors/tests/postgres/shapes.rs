@@ -107,7 +107,7 @@ async fn changes_queued_before_columns_were_added_renamed_and_dropped_are_shown_
     let events = reader.events(6).await;
     let names = |event: &Event| match event {
         Event::SchemaChanged(schema) => schema.fields.iter().map(|field| field.name.to_string()).collect::<Vec<_>>().join(" "),
-        Event::Observed(seen) => {
+        Event::Observed(seen) | Event::Read(seen) => {
             seen.image.record().unwrap().iter().map(|(name, value)| format!("{name}={value}")).collect::<Vec<_>>().join(" ")
         }
         Event::Truncated { .. } => "truncated".into(),

@@ -8,6 +8,7 @@
     reason = "a test that meets the unexpected fails"
 )]
 
+mod behind;
 mod capturing;
 mod long_polling;
 mod polling;

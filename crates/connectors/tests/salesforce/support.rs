@@ -367,7 +367,7 @@ pub async fn observations(changes: &mut dyn Changes, count: usize) -> Vec<Observ
 
 pub fn observed(event: Event) -> Option<Observation> {
     match event {
-        Event::Observed(observation) => Some(observation),
+        Event::Observed(observation) | Event::Read(observation) => Some(observation),
         _ => None,
     }
 }

@@ -115,6 +115,7 @@ mod tests {
             },
             echo_of: Some(flight),
             read: false,
+            ahead: false,
             tells_whose: true,
         }
     }

@@ -19,6 +19,8 @@ pub(crate) struct Incoming {
     pub echo_of: Option<FlightId>,
     /// Whether it was read rather than told by a feed.
     pub read: bool,
+    /// Whether a feed has read it where it could not tell: it may be newer than what the feed has yet to tell.
+    pub ahead: bool,
     /// Whether a mark would show if the write was ours. What a feed has read where it could not tell carries none.
     pub tells_whose: bool,
 }
@@ -56,6 +58,7 @@ pub(crate) fn incoming(
         old_address,
         echo_of,
         read,
+        ahead: false,
         tells_whose,
         pending: Pending {
             sync: rules.id,

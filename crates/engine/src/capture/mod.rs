@@ -58,7 +58,11 @@ impl Core {
                 FeedEvent::Observed(observation) => {
                     lag = Some(now.since(observation.time.at));
                     tells_whose = Some(observation.mark.is_some() || !observation.time.estimated);
-                    self.receive(&system, observation, now, &mut arrived);
+                    self.receive(&system, observation, now, false, &mut arrived);
+                }
+                FeedEvent::Read(observation) => {
+                    lag = Some(now.since(observation.time.at));
+                    self.receive(&system, observation, now, true, &mut arrived);
                 }
                 FeedEvent::Truncated { object, version, time } => {
                     // What came before the emptiness is taken in before it.
@@ -141,8 +145,8 @@ impl Core {
         }
     }
 
-    /// Hands what a feed tells to every sync that it concerns.
-    fn receive(&mut self, system: &SystemName, observation: Observation, now: Moment, arrived: &mut Vec<Incoming>) {
+    /// Hands what a feed tells, or has read where it could not tell (`ahead`), to every sync that it concerns.
+    fn receive(&mut self, system: &SystemName, observation: Observation, now: Moment, ahead: bool, arrived: &mut Vec<Incoming>) {
         if self.syncs.iter().any(|sync| !sync.begun) {
             self.note_before_beginning(system, &observation.object, &observation.version);
         }
@@ -159,10 +163,12 @@ impl Core {
         // Most observations concern one sync, which takes them whole.
         let last = takers.pop();
         for (index, member, rules) in takers {
-            arrived.push(incoming(&rules, index, member, observation.clone(), now, &self.store_id, false));
+            let one = incoming(&rules, index, member, observation.clone(), now, &self.store_id, false);
+            arrived.push(Incoming { ahead, ..one });
         }
         if let Some((index, member, rules)) = last {
-            arrived.push(incoming(&rules, index, member, observation, now, &self.store_id, false));
+            let one = incoming(&rules, index, member, observation, now, &self.store_id, false);
+            arrived.push(Incoming { ahead, ..one });
         }
     }
 
@@ -228,7 +234,7 @@ impl Core {
         {
             return self.settle_echo(desk, id, flight, one).await;
         }
-        let hides = one.read && self.is_to_be_settled_by_its_echo(one.sync, member, link);
+        let hides = (one.read || one.ahead) && self.is_to_be_settled_by_its_echo(one.sync, member, link);
         if hides && !crate::mutants::active("read_hides_unseen") {
             self.read_after_flight(one.sync, member, id);
             return Ok(());

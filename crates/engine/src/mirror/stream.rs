@@ -266,7 +266,7 @@ impl Mirror {
         for event in batch.events {
             self.shown.lock().meters.observed();
             let version = match &event {
-                Event::Observed(observation) => &observation.version,
+                Event::Observed(observation) | Event::Read(observation) => &observation.version,
                 Event::Truncated { version, .. } => version,
                 Event::SchemaChanged(schema) => {
                     if let Some(what) = drift(&self.rules, SOURCE, schema) {
@@ -286,7 +286,7 @@ impl Mirror {
             }
             let version = version.clone();
             let taken = match event {
-                Event::Observed(observation) => self.observe(work, observation, gathered, drain),
+                Event::Observed(observation) | Event::Read(observation) => self.observe(work, observation, gathered, drain),
                 Event::Truncated { time, .. } => self.emptied(work, time, gathered),
                 Event::SchemaChanged(_) => Ok(()),
             };

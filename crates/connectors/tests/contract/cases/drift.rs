@@ -13,8 +13,8 @@ fn split(events: Vec<Event>) -> (Vec<Observation>, Schema, Vec<Observation>) {
     for event in events {
         match event {
             Event::SchemaChanged(announced) => schema = Some(announced),
-            Event::Observed(one) if schema.is_none() => before.push(one),
-            Event::Observed(one) => behind.push(one),
+            Event::Observed(one) | Event::Read(one) if schema.is_none() => before.push(one),
+            Event::Observed(one) | Event::Read(one) => behind.push(one),
             Event::Truncated { .. } => panic!("nothing was emptied"),
         }
     }

@@ -188,8 +188,8 @@ pub async fn emptying_a_table_is_shown<D: Driver>() {
     let mut there: Vec<Key> = Vec::new();
     for event in world.drain(&mut *changes).await {
         match event {
-            Event::Observed(one) if one.image == Image::Deleted => there.retain(|key| *key != one.key),
-            Event::Observed(one) => there.push(one.key),
+            Event::Observed(one) | Event::Read(one) if one.image == Image::Deleted => there.retain(|key| *key != one.key),
+            Event::Observed(one) | Event::Read(one) => there.push(one.key),
             Event::Truncated { object, .. } => {
                 assert_eq!(object, world.selection.object);
                 there.clear();

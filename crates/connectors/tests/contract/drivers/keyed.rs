@@ -117,6 +117,7 @@ impl Changes for KeyedChanges {
         let batch = self.inner.next(limits).await?;
         let events = batch.events.into_iter().map(|event| match event {
             Event::Observed(observation) => Event::Observed(shown(&self.numbers, observation)),
+            Event::Read(observation) => Event::Read(shown(&self.numbers, observation)),
             Event::SchemaChanged(schema) => Event::SchemaChanged(shown_schema(schema)),
             other => other,
         });

@@ -105,7 +105,7 @@ impl Changes for GatedChanges {
         let mut batch = self.held.take().unwrap_or_default();
         if self.tap.strips_marks.load(Memory::SeqCst) {
             for event in &mut batch.events {
-                if let Event::Observed(observation) = event {
+                if let Event::Observed(observation) | Event::Read(observation) = event {
                     observation.mark = None;
                 }
             }
