@@ -101,7 +101,7 @@ impl System {
         }
     }
 
-    fn seen(&self, state: &State, selection: &Selection, key: &Key, record: &Record) -> Observation {
+    pub(crate) fn seen(&self, state: &State, selection: &Selection, key: &Key, record: &Record) -> Observation {
         Observation {
             object: selection.object.clone(),
             key: key.clone(),

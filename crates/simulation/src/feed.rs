@@ -122,12 +122,29 @@ impl Stream {
         let mut events = Vec::new();
         for change in &commit.changes {
             ordinal += 1;
+            events.extend(self.look(system, state, commit.number, ordinal, change));
             let Some((key, old_key, image)) = self.image(system, state, commit.number, ordinal, change) else { continue };
             let version = encode_version(commit.number, ordinal, false);
             let mark = mark.clone();
             events.push(Event::Observed(Observation { object: object.clone(), key, old_key, image, version, time, mark }));
         }
         events
+    }
+
+    /// What the feed has read of a record before it tells of its change, as one does that doubts whether it was told of all.
+    fn look(&self, system: &System, state: &State, number: u64, ordinal: u32, change: &Change) -> Option<Event> {
+        let mut random = Random::fork(number.wrapping_mul(37).wrapping_add(u64::from(ordinal)), system.name.as_str());
+        if system.profile.looks_ahead == 0 || !random.percent(system.profile.looks_ahead) {
+            return None;
+        }
+        let key = &change.after.as_ref().or(change.before.as_ref())?.key;
+        let whole = Selection { object: state.database.schema.object.clone(), fields: Vec::new() };
+        let selection = self.selection.as_ref().unwrap_or(&whole);
+        let nothing = Record::default();
+        let row = state.database.row(key);
+        let seen = system.seen(state, selection, key, row.map_or(&nothing, |row| &row.fields));
+        let image = if row.is_some() { seen.image } else { Image::Deleted };
+        Some(Event::Read(Observation { image, ..seen }))
     }
 
     fn image(

@@ -99,6 +99,7 @@ pub fn draw(world: &mut World) {
         let on = |name: &str, percent: u64| Random::fork(seed, &format!("{name} {place}")).percent(percent);
         member.profile.partial_inserts = on("partial inserts", 25);
         member.profile.guarded = !on("no guards", 15);
+        member.profile.looks_ahead = if on("looks ahead", 8) { 30 } else { 0 };
         if on("vague", 15) {
             member.profile.vague_reads = true;
             member.profile.vague_by = 1 + Random::fork(seed, &format!("vague by {place}")).below(4);

@@ -50,6 +50,8 @@ pub struct Profile {
     pub skew_micros: i64,
     /// Whether the feed leaves out of an insert what was not given.
     pub partial_inserts: bool,
+    /// How many of a hundred events the feed hands out behind a look of its own at the record, which shows it as of now.
+    pub looks_ahead: u64,
     /// How many commits behind a read are too close to be ordered against it, where reads are vague.
     pub vague_by: u64,
 }
@@ -72,6 +74,7 @@ impl Profile {
             unreadable: None,
             skew_micros: 0,
             partial_inserts: false,
+            looks_ahead: 0,
             vague_by: 1,
         }
     }

@@ -172,6 +172,21 @@ fn a_reading_that_is_newer_than_a_write_does_not_hide_the_edit_that_the_write_we
     finds("read_hides_unseen", test);
 }
 
+#[test]
+fn what_a_feed_reads_ahead_of_what_it_tells_does_not_hide_the_edit_that_a_write_went_over() {
+    let test = || {
+        let mut world = unguarded();
+        world.members[B].profile.looks_ahead = 100;
+        told(world, async |stage| {
+            let steps = between(stage, ("name", text("from b")));
+            let mut found = stage.while_it_lives(steps).await;
+            found.extend(stage.expect("r1", "name", Some(&text("from b"))));
+            found
+        })
+    };
+    finds("read_hides_unseen", test);
+}
+
 /// What is wrong when a record lives on for an edit that a delete went over, and has been made anew by then.
 fn made_anew_and_edited() -> Vec<Violation> {
     let mut world = unguarded();
