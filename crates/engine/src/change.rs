@@ -73,6 +73,8 @@ pub struct Observation {
     pub old_key: Option<Key>,
     /// What it showed.
     pub image: Image,
+    /// Whether the source told that this change made the record. `false` says nothing: it was another change, or it is not told.
+    pub made: bool,
     /// The version that it showed.
     pub version: Version,
     /// When the change was made.

@@ -107,6 +107,7 @@ impl System {
             key: key.clone(),
             old_key: None,
             image: Image::Full(project(selection, &state.database.key_field, record)),
+            made: false,
             version: encode_version(state.database.head(), u32::MAX, true),
             time: EditTime { at: self.clock.now(), granularity_micros: self.profile.granularity_micros, estimated: true },
             mark: None,

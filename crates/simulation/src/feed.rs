@@ -126,7 +126,8 @@ impl Stream {
             let Some((key, old_key, image)) = self.image(system, state, commit.number, ordinal, change) else { continue };
             let version = encode_version(commit.number, ordinal, false);
             let mark = mark.clone();
-            events.push(Event::Observed(Observation { object: object.clone(), key, old_key, image, version, time, mark }));
+            let made = false;
+            events.push(Event::Observed(Observation { object: object.clone(), key, old_key, image, made, version, time, mark }));
         }
         events
     }

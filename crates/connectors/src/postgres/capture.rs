@@ -5,7 +5,7 @@
 use super::names::TableName;
 use super::pgoutput::{self, Message, Relation, Tuple};
 use super::position::{self, ServerIdentity, SlotPosition};
-use super::relation::Decoder;
+use super::relation::{Decoder, Row};
 use super::session::Session;
 use super::stream::{self, Replication, Step};
 use super::version::{RowVersion, lsn_text};
@@ -15,7 +15,7 @@ use concord_engine::change::{EditTime, Image, Mark, Observation, Position, Versi
 use concord_engine::clock::Moment;
 use concord_engine::connector::{Batch, Changes, Event, Feed, Limits};
 use concord_engine::error::{Code, Error, Result};
-use concord_engine::record::{Key, ObjectName};
+use concord_engine::record::ObjectName;
 use concord_engine::schema::{Schema, Type};
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -250,8 +250,8 @@ impl SlotChanges {
     async fn change(&mut self, message: Message) -> Result<()> {
         match message {
             Message::Relation(relation) => self.relation(relation).await,
-            Message::Insert { relation, new } => self.row(relation, new, None).await,
-            Message::Update { relation, old, new } => self.row(relation, new, old).await,
+            Message::Insert { relation, new } => self.row(relation, new, None, true).await,
+            Message::Update { relation, old, new } => self.row(relation, new, old, false).await,
             Message::Delete { relation, old } => self.deleted(relation, &old),
             Message::Truncate { relations } => self.truncated(&relations),
             Message::Other => Ok(()),
@@ -303,7 +303,7 @@ impl SlotChanges {
         }
     }
 
-    async fn row(&mut self, relation: u32, new: Tuple, old: Option<Tuple>) -> Result<()> {
+    async fn row(&mut self, relation: u32, new: Tuple, old: Option<Tuple>, made: bool) -> Result<()> {
         let stale = match self.known_relation(relation)? {
             Some((shown, decoder)) if decoder.meets_unknown_label(&new) => Some(shown.clone()),
             Some(_) => None,
@@ -322,7 +322,7 @@ impl SlotChanges {
         let object = decoder.object.clone();
         let row = decoder.row(&new, old.as_ref());
         let row = row.ok_or_else(|| errors::unexpected(format!("a change of {object} does not show its key")))?;
-        self.observe(object, row.key, row.old_key, row.image)
+        self.observe(object, row, made)
     }
 
     fn deleted(&mut self, relation: u32, old: &Tuple) -> Result<()> {
@@ -335,7 +335,7 @@ impl SlotChanges {
         let object = decoder.object.clone();
         let key = decoder.deleted_key(old);
         let key = key.ok_or_else(|| errors::unexpected(format!("a delete from {object} does not show its key")))?;
-        self.observe(object, key, None, Image::Deleted)
+        self.observe(object, Row { key, old_key: None, image: Image::Deleted }, false)
     }
 
     fn truncated(&mut self, relations: &[u32]) -> Result<()> {
@@ -357,9 +357,9 @@ impl SlotChanges {
         }
     }
 
-    fn observe(&mut self, object: ObjectName, key: Key, old_key: Option<Key>, image: Image) -> Result<()> {
+    fn observe(&mut self, object: ObjectName, Row { key, old_key, image }: Row, made: bool) -> Result<()> {
         let (version, time, mark) = self.stamp()?;
-        let observation = Observation { object, key, old_key, image, version, time, mark };
+        let observation = Observation { object, key, old_key, image, made, version, time, mark };
         self.batch.events.push(Event::Observed(observation));
         Ok(())
     }

@@ -28,7 +28,7 @@ struct Waiting {
 
 impl Waiting {
     fn step(&self) -> Step {
-        Step::Put { key: self.key.clone(), record: self.record.clone() }
+        Step::Put { key: self.key.clone(), record: self.record.clone(), made: false }
     }
 }
 
@@ -53,12 +53,14 @@ pub async fn place(
     for (place, _) in refused.iter().filter(|(place, error)| error.code == Code::AlreadyThere && last.is_last(steps, *place)) {
         let whole = match steps.get(*place) {
             Some(step @ Step::Put { .. }) => vec![step.clone()],
-            Some(Step::Rekey { to, set, whole: true, .. }) => vec![Step::Put { key: to.clone(), record: set.clone() }],
+            Some(Step::Rekey { to, set, whole: true, .. }) => {
+                vec![Step::Put { key: to.clone(), record: set.clone(), made: false }]
+            }
             Some(Step::Change { key, .. } | Step::Rekey { to: key, .. }) => helper.whole(std::slice::from_ref(key)).await?,
             _ => continue,
         };
         for step in whole {
-            if let Step::Put { key, record } = step {
+            if let Step::Put { key, record, .. } = step {
                 waiting.push(Waiting { place: *place, key, record });
             }
         }
@@ -68,7 +70,7 @@ pub async fn place(
         let mut left = Vec::with_capacity(waiting.len());
         let before = placed.len();
         for one in waiting {
-            match attempt(lease, table, &[one.step()], helper, doing).await? {
+            match attempt(lease, table, (&[one.step()], false), helper, doing).await? {
                 None => drop(placed.insert(one.place)),
                 Some(_) => left.push(one),
             }

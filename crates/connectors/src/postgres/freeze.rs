@@ -138,6 +138,7 @@ fn observation(table: &Table, object: &ObjectName, record: Record, version: &Ver
         key: super::read::key_of(table, &record)?,
         old_key: None,
         image: Image::Full(record),
+        made: false,
         version: version.clone(),
         time: EditTime { at: Moment::default(), granularity_micros: 1, estimated: true },
         mark: None,

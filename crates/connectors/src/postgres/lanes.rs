@@ -2,6 +2,7 @@
 //! lane has got. The transaction that keeps the progress of the whole proves that none of theirs was lost before it.
 
 use super::client::{Lease, column};
+use super::copy::Copying;
 use super::errors;
 use super::schema::Table;
 use super::steps::{concerns_records, in_one_go, need_no_answer, one_after_the_other, statements};
@@ -102,17 +103,29 @@ impl Lanes {
         mut lease: Lease<'_>,
         (table, whose): (&Table, (&str, i64)),
         lane: Lane,
-        steps: &[Step],
+        (steps, copying): (&[Step], &Copying),
         applied: &Version,
         (helper, doing): (&dyn Helper, &str),
     ) -> Result<bool> {
         let fence = self.state().fences.get(&lane.number).copied().unwrap_or(0);
         let (number, of) = (i64::from(lane.number), i64::from(lane.of));
         let keep: [&(dyn ToSql + Sync); 6] = [&whose.0, &whose.1, &number, &of, &applied.0, &fence];
-        let planned = statements(table, steps)?;
-        let written = match need_no_answer(&planned) {
-            true => in_one_go(&mut lease, BEGIN, &planned, (WRITTEN, &keep), doing).await,
-            false => one_by_one(&mut lease, table, steps, &keep, helper, doing).await,
+        let mut copies = copying.may(steps);
+        let written = loop {
+            let planned = statements(table, steps, copies)?;
+            let written = match need_no_answer(&planned) {
+                true => in_one_go(&mut lease, BEGIN, &planned, (WRITTEN, &keep), doing).await,
+                false => one_by_one(&mut lease, table, (steps, copies), &keep, helper, doing).await,
+            };
+            match written {
+                Err(error) if copies && concerns_records(&error) => {
+                    tracing::debug!(lane = lane.number, error = error.chain(), "new records are not copied");
+                    copying.failed();
+                    copies = false;
+                    lease.execute("ROLLBACK", doing).await?;
+                }
+                written => break written,
+            }
         };
         match written {
             Ok(()) => {
@@ -136,7 +149,7 @@ impl Lanes {
 async fn one_by_one(
     lease: &mut Lease<'_>,
     table: &Table,
-    steps: &[Step],
+    steps: (&[Step], bool),
     keep: &[&(dyn ToSql + Sync)],
     helper: &dyn Helper,
     doing: &str,

@@ -3,6 +3,7 @@
 //! with every taking over, its lower half with every commit, so that a server which lost commits in a crash is noticed.
 
 use super::client::{Lease, column};
+use super::copy::Copying;
 use super::freeze::is_binary_portable;
 use super::lanes::Lanes;
 use super::schema::Table;
@@ -125,9 +126,11 @@ pub async fn take_over(shared: &Arc<Shared>, sync: &str, object: &ObjectName) ->
     let row = lease.query_one(TAKE_OVER, &[&sync, &object.as_str()], doing).await?;
     let (fence, progress): (i64, Option<Vec<u8>>) = (column(&row, 0)?, column(&row, 1)?);
     let (lanes, kept) = Lanes::read(&mut lease, sync, &table, doing).await?;
+    let copying = Copying::into(&mut lease, &table, doing).await?;
     lease.execute("COMMIT", doing).await?;
     lease.done();
-    let session = Session { shared: Arc::clone(shared), sync: sync.to_owned(), fence: AtomicI64::new(fence), lanes, table };
+    let (shared, sync, fence) = (Arc::clone(shared), sync.to_owned(), AtomicI64::new(fence));
+    let session = Session { shared, sync, fence, lanes, copying, table };
     Ok(Taken { session: Arc::new(session), progress, lanes: kept })
 }
 
@@ -208,6 +211,7 @@ struct Session {
     /// As our last commit has left it.
     fence: AtomicI64,
     lanes: Lanes,
+    copying: Copying,
     table: Arc<Table>,
 }
 
@@ -285,7 +289,8 @@ impl MirrorSession for Session {
     async fn write(&self, steps: &[Step], progress: &[u8], helper: &dyn Helper) -> Result<()> {
         let doing = self.doing();
         let (steps, mut refused) = sayable(&self.table, steps);
-        let planned = statements(&self.table, &steps)?;
+        let copies = self.copying.may(&steps);
+        let planned = statements(&self.table, &steps, copies)?;
         let (fence, lanes) = (self.fence(), self.lanes.to_be_proven());
         let mut keep: Vec<&(dyn ToSql + Sync)> = vec![&self.sync, &fence, &progress];
         keep.extend(lanes.as_ref().map(|lanes| lanes as &(dyn ToSql + Sync)));
@@ -299,7 +304,13 @@ impl MirrorSession for Session {
                     return Ok(());
                 }
                 // Dropped, the session ends, and with it what was begun in it.
-                Err(error) if concerns_records(&error) => drop(lease),
+                Err(error) if concerns_records(&error) => {
+                    drop(lease);
+                    if copies {
+                        tracing::debug!(error = error.chain(), "new records are not copied");
+                        self.copying.failed();
+                    }
+                }
                 Err(error) => {
                     self.shared.forget_if_stale(&self.table.schema.object, &error);
                     return Err(error);
@@ -309,7 +320,7 @@ impl MirrorSession for Session {
         drop(planned);
         let mut lease = self.shared.mirrors.lease().await?;
         lease.execute(BEGIN, &doing).await?;
-        refused.extend(carefully(&mut lease, &self.table, &steps, helper, &doing).await?);
+        refused.extend(carefully(&mut lease, &self.table, (&steps, &self.copying), helper, &doing).await?);
         if !refused.is_empty() {
             helper.refused(refused).await?;
         }
@@ -330,7 +341,7 @@ impl MirrorSession for Session {
             return Ok(false);
         }
         let (lease, whose) = (self.shared.mirrors.lease().await?, (self.sync.as_str(), self.fence()));
-        self.lanes.write(lease, (&self.table, whose), lane, steps, applied, (helper, &self.doing())).await
+        self.lanes.write(lease, (&self.table, whose), lane, (steps, &self.copying), applied, (helper, &self.doing())).await
     }
 
     async fn set_indexes_aside(&self, unique: &[Vec<FieldName>]) -> Result<()> {
@@ -388,7 +399,7 @@ impl MirrorSession for Session {
             let steps = steps?;
             let (steps, unsayable) = sayable(&self.table, &steps);
             refused.extend(unsayable);
-            refused.extend(carefully(&mut lease, &self.table, &steps, helper, &doing).await?);
+            refused.extend(carefully(&mut lease, &self.table, (&steps, &self.copying), helper, &doing).await?);
         }
         if !refused.is_empty() {
             helper.refused(refused).await?;

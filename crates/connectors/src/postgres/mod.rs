@@ -12,6 +12,7 @@ mod check;
 mod check_objects;
 mod client;
 mod config;
+mod copy;
 mod errors;
 mod exchange;
 mod fence;

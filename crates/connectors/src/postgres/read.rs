@@ -67,6 +67,7 @@ pub fn observation(table: &Table, object: &ObjectName, record: Record, seen: &Se
         key: key_of(table, &record)?,
         old_key: None,
         image: Image::Full(record),
+        made: false,
         version: seen.version.clone(),
         time: seen.time,
         mark: None,

@@ -2,11 +2,13 @@
 //! one by one do. What fails as a whole is halved until the bad step stands alone; its error is the caller's to judge.
 
 use super::client::Lease;
+use super::copy::Copying;
 use super::freeze::can_be_said;
 use super::read::columns_of;
 use super::schema::{Column, Table};
-use super::transaction::{Answer, pipelined, plain, query};
-use super::{errors, exchange};
+use super::transaction::{Answer, Answered, pipelined, pipelined_before, plain, query};
+use super::{copy, errors, exchange};
+use bytes::Bytes;
 use concord_engine::error::{Code, Error, Result};
 use concord_engine::mirror::batch::{Step, segments};
 use concord_engine::mirror::bulk::Helper;
@@ -24,6 +26,8 @@ enum Kind {
     Remove,
     Change,
     Put,
+    /// Behind what others let go of, for these are hardly in anybody's way.
+    Copy,
     Empty,
 }
 
@@ -32,6 +36,8 @@ pub struct Statement {
     kind: Kind,
     sql: String,
     arrays: Vec<Vec<Option<String>>>,
+    /// The rows of a COPY.
+    pieces: Vec<Bytes>,
     /// The records, where it matters which of them were met.
     keys: Vec<Key>,
     /// What is made where a record to be moved is not there.
@@ -55,19 +61,25 @@ pub fn sayable<'a>(table: &Table, steps: &'a [Step]) -> (Cow<'a, [Step]>, Vec<(S
     (Cow::Owned(said), refused.into_iter().map(|(_, step, error)| (step, error)).collect())
 }
 
-/// The statements of some steps, in their order.
-pub fn statements(table: &Table, steps: &[Step]) -> Result<Vec<Statement>> {
+/// The statements of some steps, in their order. `copies`: those that are new are copied where they are many.
+pub fn statements(table: &Table, steps: &[Step], copies: bool) -> Result<Vec<Statement>> {
     let mut all = Vec::new();
     for segment in segments(steps) {
         let mut groups: BTreeMap<(Kind, Vec<&FieldName>), Vec<&Step>> = BTreeMap::new();
         // Most are of one shape: as many as have the same one side by side are grouped together.
         for some in segment.chunk_by(|one, next| is_alike(one, next)) {
             let Some(first) = some.first() else { continue };
-            groups.entry(shape(first)).or_default().extend(some.iter().map(Cow::as_ref));
+            groups.entry(shape(first, copies)).or_default().extend(some.iter().map(Cow::as_ref));
+        }
+        // Few are put as others are, behind them.
+        let few: Vec<_> = groups.extract_if(.., |(kind, _), some| *kind == Kind::Copy && some.len() < copy::ROWS_FROM).collect();
+        for ((_, fields), some) in few {
+            groups.entry((Kind::Put, fields)).or_default().extend(some);
         }
         for ((kind, fields), steps) in groups {
             all.push(match kind {
                 Kind::Put => put(table, &fields, &steps)?,
+                Kind::Copy => copied(table, &fields, &steps)?,
                 Kind::Change => change(table, &fields, &steps)?,
                 Kind::Remove => remove(table, &steps)?,
                 Kind::Empty => empty(table),
@@ -79,8 +91,9 @@ pub fn statements(table: &Table, steps: &[Step]) -> Result<Vec<Statement>> {
 }
 
 /// What a step does, and to which fields.
-fn shape(step: &Step) -> (Kind, Vec<&FieldName>) {
+fn shape(step: &Step, copies: bool) -> (Kind, Vec<&FieldName>) {
     match step {
+        Step::Put { record, made: true, .. } if copies => (Kind::Copy, record.iter().map(|(name, _)| name).collect()),
         Step::Put { record, .. } => (Kind::Put, record.iter().map(|(name, _)| name).collect()),
         Step::Change { set, .. } | Step::Rekey { set, .. } => (Kind::Change, set.iter().map(|(name, _)| name).collect()),
         Step::Remove { .. } => (Kind::Remove, Vec::new()),
@@ -92,7 +105,7 @@ fn shape(step: &Step) -> (Kind, Vec<&FieldName>) {
 fn is_alike(one: &Step, next: &Step) -> bool {
     let same = |one: &Record, next: &Record| one.iter().map(|(name, _)| name).eq(next.iter().map(|(name, _)| name));
     match (one, next) {
-        (Step::Put { record: one, .. }, Step::Put { record: next, .. }) => same(one, next),
+        (Step::Put { record: one, made, .. }, Step::Put { record: next, made: also, .. }) => made == also && same(one, next),
         (
             Step::Change { set: one, .. } | Step::Rekey { set: one, .. },
             Step::Change { set: next, .. } | Step::Rekey { set: next, .. },
@@ -132,7 +145,15 @@ pub fn put(table: &Table, fields: &[&FieldName], steps: &[&Step]) -> Result<Stat
         unnest(columns.len()),
         key.iter().map(|column| column.sql.as_str()).collect::<Vec<_>>().join(", "),
     );
-    Ok(Statement { kind: Kind::Put, sql, arrays: columns_of(&columns, &rows)?, keys: Vec::new(), instead: None })
+    Ok(Statement { arrays: columns_of(&columns, &rows)?, ..Statement::of(Kind::Put, sql) })
+}
+
+fn copied(table: &Table, fields: &[&FieldName], steps: &[&Step]) -> Result<Statement> {
+    let columns = fields.iter().map(|field| table.require(field)).collect::<Result<Vec<&Column>>>()?;
+    let records = steps.iter().filter_map(|step| if let Step::Put { record, .. } = step { Some(record) } else { None });
+    let rows: Vec<Vec<&Value>> = records.map(|record| record.iter().map(|(_, value)| value).collect()).collect();
+    let pieces = copy::rows(&columns, rows.iter().map(Vec::as_slice))?;
+    Ok(Statement { pieces, ..Statement::of(Kind::Copy, copy::sql(table, &columns)) })
 }
 
 fn change(table: &Table, fields: &[&FieldName], steps: &[&Step]) -> Result<Statement> {
@@ -144,7 +165,7 @@ fn change(table: &Table, fields: &[&FieldName], steps: &[&Step]) -> Result<State
         let (of, to, set) = match step {
             Step::Change { key, set } => (key, key, set),
             Step::Rekey { from, to, set, whole } => {
-                instead = whole.then(|| Step::Put { key: to.clone(), record: set.clone() });
+                instead = whole.then(|| Step::Put { key: to.clone(), record: set.clone(), made: false });
                 (from, to, set)
             }
             _ => continue,
@@ -171,7 +192,7 @@ fn change(table: &Table, fields: &[&FieldName], steps: &[&Step]) -> Result<State
             same.join(" AND ")
         ),
     };
-    Ok(Statement { kind: Kind::Change, sql, arrays: columns_of(&all, &rows)?, keys, instead })
+    Ok(Statement { arrays: columns_of(&all, &rows)?, keys, instead, ..Statement::of(Kind::Change, sql) })
 }
 
 fn remove(table: &Table, steps: &[&Step]) -> Result<Statement> {
@@ -179,12 +200,11 @@ fn remove(table: &Table, steps: &[&Step]) -> Result<Statement> {
     let rows: Vec<&[Value]> = steps.iter().filter_map(|step| step.key()).map(|key| key.0.as_slice()).collect();
     let same: Vec<String> = key.iter().enumerate().map(|(place, column)| column.equals("t", &format!("v.c{place}"))).collect();
     let sql = format!("DELETE FROM {} AS t USING {} WHERE {}", table.name.sql(), unnest(key.len()), same.join(" AND "));
-    Ok(Statement { kind: Kind::Remove, sql, arrays: columns_of(&key, &rows)?, keys: Vec::new(), instead: None })
+    Ok(Statement { arrays: columns_of(&key, &rows)?, ..Statement::of(Kind::Remove, sql) })
 }
 
 fn empty(table: &Table) -> Statement {
-    let sql = format!("DELETE FROM {}", table.name.sql());
-    Statement { kind: Kind::Empty, sql, arrays: Vec::new(), keys: Vec::new(), instead: None }
+    Statement::of(Kind::Empty, format!("DELETE FROM {}", table.name.sql()))
 }
 
 /// Whether nothing of what these statements answer must be seen before the commit.
@@ -193,12 +213,16 @@ pub fn need_no_answer(statements: &[Statement]) -> bool {
 }
 
 impl Statement {
+    fn of(kind: Kind, sql: String) -> Statement {
+        Statement { kind, sql, arrays: Vec::new(), pieces: Vec::new(), keys: Vec::new(), instead: None }
+    }
+
     fn parameters(&self) -> Vec<Box<dyn ToSql + Sync + Send + '_>> {
         self.arrays.iter().map(|array| Box::new(array) as _).collect()
     }
 }
 
-/// Carries statements out between two others, all in one round trip: the first error is that of all.
+/// Carries statements out between two others, all in one round trip and one for each COPY: the first error is that of all.
 pub async fn in_one_go(
     lease: &mut Lease<'_>,
     begin: &str,
@@ -214,25 +238,34 @@ pub async fn in_one_go(
     let client = lease.client()?;
     let mut requests: Vec<Answer<'_>> = vec![Box::pin(plain(client, begin))];
     for (statement, prepared) in statements.iter().zip(&prepared) {
-        requests.push(Box::pin(query(client, prepared, statement.parameters())));
+        if statement.kind != Kind::Copy {
+            requests.push(Box::pin(query(client, prepared, statement.parameters())));
+            continue;
+        }
+        // Rows are not sent before the server asks for them.
+        let (before, sink) = pipelined_before(std::mem::take(&mut requests), client.copy_in(prepared)).await;
+        all_went_well(before, doing)?;
+        let sink = sink.map_err(|error| errors::statement(&error, doing))?;
+        requests.push(Box::pin(copy::send(sink, &statement.pieces)));
     }
     requests.push(Box::pin(async { client.query(&keeping, keep.1).await }));
     requests.push(Box::pin(plain(client, "COMMIT")));
-    for answer in pipelined(requests).await {
-        answer.map_err(|error| errors::statement(&error, doing))?;
-    }
-    Ok(())
+    all_went_well(pipelined(requests).await, doing)
+}
+
+fn all_went_well(answers: Vec<Answered>, doing: &str) -> Result<()> {
+    answers.into_iter().try_for_each(|answer| answer.map(drop)).map_err(|error| errors::statement(&error, doing))
 }
 
 /// Carries steps out inside a transaction, one statement after the other.
 pub async fn one_after_the_other(
     lease: &mut Lease<'_>,
     table: &Table,
-    steps: &[Step],
+    (steps, copies): (&[Step], bool),
     helper: &dyn Helper,
     doing: &str,
 ) -> Result<()> {
-    for statement in statements(table, steps)? {
+    for statement in statements(table, steps, copies)? {
         let rows = run(lease, &statement, doing).await?;
         if statement.kind != Kind::Change || rows.len() == statement.keys.len() {
             continue;
@@ -245,7 +278,7 @@ pub async fn one_after_the_other(
             Some(step) => vec![step],
             None => helper.whole(&unmet).await?,
         };
-        for statement in statements(table, &whole)? {
+        for statement in statements(table, &whole, false)? {
             run(lease, &statement, doing).await?;
         }
     }
@@ -253,6 +286,10 @@ pub async fn one_after_the_other(
 }
 
 pub async fn run(lease: &mut Lease<'_>, statement: &Statement, doing: &str) -> Result<Vec<Row>> {
+    if statement.kind == Kind::Copy {
+        let prepared = lease.prepare(&statement.sql, doing).await?;
+        return copy::write(lease, &prepared, &statement.pieces, doing).await.map(|()| Vec::new());
+    }
     let parameters = statement.parameters();
     let parameters: Vec<&(dyn ToSql + Sync)> = parameters.iter().map(|parameter| &**parameter as _).collect();
     lease.query(&statement.sql, &parameters, doing).await
@@ -262,16 +299,23 @@ pub async fn run(lease: &mut Lease<'_>, statement: &Statement, doing: &str) -> R
 pub async fn carefully(
     lease: &mut Lease<'_>,
     table: &Table,
-    steps: &[Step],
+    (steps, copying): (&[Step], &Copying),
     helper: &dyn Helper,
     doing: &str,
 ) -> Result<Vec<(Step, Error)>> {
     let mut refused: Vec<(usize, Error)> = Vec::new();
     let mut waiting: Vec<std::ops::Range<usize>> = std::iter::once(0..steps.len()).collect();
+    let mut copies = copying.may(steps);
     while let Some(part) = waiting.pop() {
         let some = steps.get(part.clone()).unwrap_or_default();
-        match attempt(lease, table, some, helper, doing).await? {
+        match attempt(lease, table, (some, copies), helper, doing).await? {
             None => {}
+            Some(error) if copies => {
+                tracing::debug!(error = error.chain(), "new records are not copied");
+                copying.failed();
+                copies = false;
+                waiting.push(part);
+            }
             Some(error) => match some {
                 [] => {}
                 [step] => {
@@ -291,11 +335,11 @@ pub async fn carefully(
     Ok(refused.into_iter().filter_map(of).collect())
 }
 
-/// Carries steps out, all or none; gives back why not, where it may be one record's fault.
+/// Carries steps out, all or none, with copies or without; gives back why not, where it may be one record's fault.
 pub async fn attempt(
     lease: &mut Lease<'_>,
     table: &Table,
-    steps: &[Step],
+    steps: (&[Step], bool),
     helper: &dyn Helper,
     doing: &str,
 ) -> Result<Option<Error>> {
@@ -317,7 +361,7 @@ async fn leave_the_old_key(lease: &mut Lease<'_>, table: &Table, step: &Step, he
     let set: Record = table.schema.key.iter().cloned().zip(to.0.iter().cloned()).collect();
     let moved = Step::Rekey { from: from.clone(), to: to.clone(), set, whole: false };
     for instead in [moved, Step::Remove { key: from.clone() }] {
-        if attempt(lease, table, &[instead], helper, doing).await?.is_none() {
+        if attempt(lease, table, (&[instead], false), helper, doing).await?.is_none() {
             break;
         }
     }

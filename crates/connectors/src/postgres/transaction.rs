@@ -377,11 +377,18 @@ pub(super) async fn query(
 /// Sends all requests in their order before waiting for the first answer: one round trip for all. A request is sent
 /// when its future is polled first; answers come in the order of requests.
 pub(super) async fn pipelined(requests: Vec<Answer<'_>>) -> Vec<Answered> {
+    pipelined_before(requests, std::future::ready(())).await.0
+}
+
+/// The same with a last request of another kind.
+pub(super) async fn pipelined_before<L: Future>(requests: Vec<Answer<'_>>, last: L) -> (Vec<Answered>, L::Output) {
     let mut sent = Vec::with_capacity(requests.len());
     for mut request in requests {
         let early = std::future::poll_fn(|context| Poll::Ready(request.as_mut().poll(context))).await;
         sent.push((early, request));
     }
+    let mut last = std::pin::pin!(last);
+    let early_last = std::future::poll_fn(|context| Poll::Ready(last.as_mut().poll(context))).await;
     let mut answers = Vec::with_capacity(sent.len());
     for (early, request) in sent {
         answers.push(match early {
@@ -389,5 +396,9 @@ pub(super) async fn pipelined(requests: Vec<Answer<'_>>) -> Vec<Answered> {
             Poll::Pending => request.await,
         });
     }
-    answers
+    let last = match early_last {
+        Poll::Ready(answer) => answer,
+        Poll::Pending => last.await,
+    };
+    (answers, last)
 }

@@ -487,7 +487,16 @@ impl SalesforceChanges {
         event: &ChangeEvent,
         mark: Option<Mark>,
     ) -> Observation {
-        Observation { object: self.object.clone(), key: ids::key(id), old_key: None, image, version, time: time_of(event), mark }
+        Observation {
+            object: self.object.clone(),
+            key: ids::key(id),
+            old_key: None,
+            image,
+            made: false,
+            version,
+            time: time_of(event),
+            mark,
+        }
     }
 
     /// Reads records that an event only says have changed. One that is not there any more is told of by a later event.

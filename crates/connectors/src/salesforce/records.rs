@@ -85,6 +85,7 @@ impl Look {
                 old_key: None,
                 version: self.version(None, None),
                 image: Image::Deleted,
+                made: false,
                 time: EditTime { at: SystemClock.now(), granularity_micros: SECOND_MICROS, estimated: true },
                 mark: None,
             },
@@ -99,6 +100,7 @@ impl Look {
             old_key: None,
             version: self.version(Some(shown.second), None),
             image: if shown.deleted { Image::Deleted } else { Image::Full(shown.record) },
+            made: false,
             time: EditTime { at: shown.edited, granularity_micros: SECOND_MICROS, estimated: true },
             mark: None,
         }

@@ -395,6 +395,7 @@ fn observe(layout: &Layout, selected: &[String], change: ChangeRow) -> Option<Ob
         key,
         old_key,
         image,
+        made: false,
         version: version(change.seq),
         time: EditTime {
             at: Moment(change.at.saturating_mul(1000)),

@@ -49,6 +49,7 @@ impl Seen {
             key: shown.key,
             old_key: None,
             image: Image::Full(shown.record),
+            made: false,
             version: self.version.clone(),
             time: self.time,
             mark: None,

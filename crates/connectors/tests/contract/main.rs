@@ -38,6 +38,7 @@ macro_rules! suite {
                 feed::an_idle_feed_answers_with_an_empty_batch_in_time,
                 feed::an_edit_and_its_revert_are_both_shown,
                 feed::a_key_change_shows_the_old_key,
+                feed::a_making_is_told_only_of_what_was_made,
                 feed::a_delete_is_shown_by_its_key,
                 feed::emptying_a_table_is_shown,
                 feed::a_rolled_back_change_is_never_shown,

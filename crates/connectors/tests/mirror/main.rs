@@ -16,6 +16,7 @@ mod server;
 mod support;
 
 mod asking;
+mod copying;
 mod crashing;
 mod indexes;
 mod lanes;

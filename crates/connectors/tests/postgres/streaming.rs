@@ -18,6 +18,7 @@ async fn inserts_updates_and_deletes_are_seen_in_the_order_of_their_commits() {
     assert_eq!(seen[1].image, full(&[("id", int(1)), ("name", Value::Null)]));
     assert_eq!(seen[2].image, Image::Deleted);
     assert!(seen.iter().all(|seen| seen.key == key(1) && seen.mark.is_none() && seen.object.as_str() == "t"));
+    assert_eq!(seen.iter().map(|seen| seen.made).collect::<Vec<_>>(), [true, false, false]);
     for pair in seen.windows(2) {
         assert_eq!(system.connector.compare(&pair[0].version, &pair[1].version), Some(std::cmp::Ordering::Less));
     }

@@ -15,6 +15,8 @@ pub enum Step {
         key: Key,
         /// Every mapped field, those of the key included.
         record: Record,
+        /// Whether it has only just been made, so that it is hardly there yet: says how to carry it out best, never what comes of it.
+        made: bool,
     },
     /// Some fields of a record that is there.
     Change {
@@ -123,6 +125,11 @@ impl<'a> Open<'a> {
                 }
                 true
             }
+            // What was made and is shown in full again has still only just been made.
+            (Step::Put { made: true, .. }, Step::Put { key, record, made: false }) => {
+                *present = Cow::Owned(Step::Put { key: key.clone(), record: record.clone(), made: true });
+                true
+            }
             // Nothing is known of the record but that it is to be there: whether the change meets it decides nothing.
             (_, Step::Put { .. } | Step::Remove { .. }) => {
                 *present = Cow::Borrowed(step);
@@ -164,7 +171,7 @@ mod tests {
 
         fn carry_out(&mut self, step: &Step) {
             match step {
-                Step::Put { key, record } => self.overlay(of(key), record),
+                Step::Put { key, record, .. } => self.overlay(of(key), record),
                 Step::Change { key, set } if self.0.contains_key(&of(key)) => self.overlay(of(key), set),
                 Step::Change { .. } => {}
                 Step::Rekey { from, to, set, whole } => match self.0.remove(&of(from)) {
@@ -191,10 +198,14 @@ mod tests {
         names.iter().map(|(name, value)| (FieldName::from(*name), Value::Int(*value))).collect()
     }
 
+    fn put(number: i64, shown: &[(&str, i64)], made: bool) -> Step {
+        Step::Put { key: key(number), record: fields(shown), made }
+    }
+
     fn step() -> impl Strategy<Value = Step> {
         let keys = 0i64..5;
         prop_oneof![
-            4 => (keys.clone(), 0i64..9, 0i64..9).prop_map(|(k, a, b)| Step::Put { key: key(k), record: fields(&[("a", a), ("b", b)]) }),
+            4 => (keys.clone(), 0i64..9, 0i64..9, any::<bool>()).prop_map(|(k, a, b, made)| put(k, &[("a", a), ("b", b)], made)),
             4 => (keys.clone(), 0i64..9).prop_map(|(k, b)| Step::Change { key: key(k), set: fields(&[("b", b)]) }),
             2 => (keys.clone(), 0i64..9).prop_map(|(k, a)| Step::Change { key: key(k), set: fields(&[("a", a)]) }),
             3 => keys.clone().prop_map(|k| Step::Remove { key: key(k) }),
@@ -233,13 +244,22 @@ mod tests {
 
     #[test]
     fn a_thousand_changes_of_one_record_are_one_step() {
-        let steps: Vec<Step> = (0..1_000).map(|n| Step::Put { key: key(1), record: fields(&[("a", n), ("b", n)]) }).collect();
+        let steps: Vec<Step> = (0..1_000).map(|n| put(1, &[("a", n), ("b", n)], false)).collect();
         assert_eq!(segments(&steps), vec![vec![Cow::Borrowed(&steps[999])]]);
     }
 
     #[test]
+    fn a_record_that_is_made_and_changed_has_still_only_just_been_made() {
+        let shown = [("a", 2), ("b", 2)];
+        let again = [put(1, &[("a", 1), ("b", 1)], true), put(1, &shown, false)];
+        assert_eq!(segments(&again), vec![vec![Cow::Owned::<Step>(put(1, &shown, true))]]);
+        let part = [put(1, &[("a", 2), ("b", 1)], true), Step::Change { key: key(1), set: fields(&[("b", 2)]) }];
+        assert_eq!(segments(&part), vec![vec![Cow::Owned::<Step>(put(1, &shown, true))]]);
+    }
+
+    #[test]
     fn a_record_made_anew_comes_behind_its_removal() {
-        let steps = [Step::Remove { key: key(1) }, Step::Put { key: key(1), record: fields(&[("a", 1), ("b", 1)]) }];
+        let steps = [Step::Remove { key: key(1) }, put(1, &[("a", 1), ("b", 1)], false)];
         assert_eq!(segments(&steps), vec![vec![Cow::Borrowed(&steps[0])], vec![Cow::Borrowed(&steps[1])]]);
     }
 }

@@ -169,9 +169,9 @@ impl Carrier {
 
     /// What an observation of the source means to the target, and what is let through with a warning.
     pub(super) fn carry(&self, observation: Observation) -> (Carried, Vec<Reject>) {
-        let Observation { key, old_key, image, .. } = observation;
+        let Observation { key, old_key, image, made, .. } = observation;
         let mut warnings = Vec::new();
-        let carried = self.try_to(&key, old_key.as_ref(), image, &mut warnings).unwrap_or_else(|error| {
+        let carried = self.try_to((&key, old_key.as_ref()), (image, made), &mut warnings).unwrap_or_else(|error| {
             let moved = |from: &Key| self.moved(from, &self.key(&key).ok()?).ok();
             let moved = old_key.as_ref().and_then(moved);
             Carried::Refused { key, error, moved }
@@ -184,7 +184,12 @@ impl Carrier {
         !self.rules.validation.is_empty()
     }
 
-    fn try_to(&self, at_source: &Key, old_key: Option<&Key>, image: Image, warnings: &mut Vec<Reject>) -> Result<Carried> {
+    fn try_to(
+        &self,
+        (at_source, old_key): (&Key, Option<&Key>),
+        (image, made): (Image, bool),
+        warnings: &mut Vec<Reject>,
+    ) -> Result<Carried> {
         let key = self.key(at_source)?;
         let (record, whole) = match image {
             Image::Deleted => return Ok(Carried::Step(Step::Remove { key })),
@@ -203,7 +208,7 @@ impl Carrier {
             }
             None if whole => {
                 self.add_key(&key, &mut set);
-                Step::Put { key, record: set }
+                Step::Put { key, record: set, made }
             }
             None => {
                 for (_, field) in &self.key {

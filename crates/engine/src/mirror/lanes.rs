@@ -96,7 +96,7 @@ fn numbers(steps: &[Step], of: u32, unique: &[Vec<FieldName>]) -> Option<Vec<u32
     let mut numbers = Vec::with_capacity(steps.len());
     for step in steps {
         let (key, shown) = match step {
-            Step::Put { key, record } => (key, Some(record)),
+            Step::Put { key, record, .. } => (key, Some(record)),
             Step::Change { key, set } => (key, Some(set)),
             Step::Remove { key } => (key, None),
             Step::Rekey { .. } | Step::Empty => return None,
@@ -191,7 +191,7 @@ mod tests {
 
     fn put(number: i64, code: Value) -> Step {
         let record = [(FieldName::from("id"), Value::Int(number)), (FieldName::from("code"), code)].into_iter().collect();
-        Step::Put { key: key(number), record }
+        Step::Put { key: key(number), record, made: false }
     }
 
     fn code() -> Vec<Vec<FieldName>> {

@@ -153,7 +153,7 @@ impl Mirror {
             }
         }
         let records = frozen.records(range).await.map_err(self.of(SOURCE))?;
-        let steps = self.steps(records);
+        let steps = self.steps(records, work.progress.into_empty);
         work.session.load(place, steps, self).await.map_err(self.of(TARGET))
     }
 
@@ -181,12 +181,17 @@ impl Mirror {
         }
     }
 
-    /// Records as steps; what is refused goes to the desk.
-    fn steps<'a>(&'a self, records: BoxStream<'a, Result<Vec<Observation>>>) -> BoxStream<'a, Result<Vec<Step>>> {
+    /// Records as steps, `new` to the target; what is refused goes to the desk.
+    fn steps<'a>(&'a self, records: BoxStream<'a, Result<Vec<Observation>>>, new: bool) -> BoxStream<'a, Result<Vec<Step>>> {
         let steps = records.then(move |records| async move {
             let records = records.map_err(self.of(SOURCE))?;
             let count = records.len();
-            let steps = self.steps_of(records).await?;
+            let mut steps = self.steps_of(records).await?;
+            for step in &mut steps {
+                if let Step::Put { made, .. } = step {
+                    *made = new;
+                }
+            }
             self.loaded_records(u64::try_from(count).unwrap_or(0));
             Ok(steps)
         });

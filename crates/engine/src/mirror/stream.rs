@@ -368,7 +368,7 @@ impl Mirror {
                     gathered.steps.push(Step::Remove { key: from });
                     gathered.times.push(time);
                     match whole {
-                        true => Step::Put { key: to, record: set },
+                        true => Step::Put { key: to, record: set, made: false },
                         false => {
                             gathered.unseen.push(key.clone());
                             return Ok(());

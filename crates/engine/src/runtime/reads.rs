@@ -405,6 +405,7 @@ impl Core {
                     key: wanted.key,
                     old_key: None,
                     image: Image::Deleted,
+                    made: false,
                     version,
                     time: EditTime { at: now, granularity_micros: 1, estimated: true },
                     mark: None,

@@ -170,6 +170,18 @@ pub async fn a_key_change_shows_the_old_key<D: Driver>() {
     assert_eq!((&seen[2].key, &seen[2].old_key), (&key(9), &None));
 }
 
+pub async fn a_making_is_told_only_of_what_was_made<D: Driver>() {
+    let world = World::<D>::accounts().await;
+    world.driver.run(&["INSERT INTO accounts (id, name) VALUES (1, 'a')"]).await;
+    world.driver.run(&["UPDATE accounts SET name = 'b' WHERE id = 1"]).await;
+    world.driver.run(&["UPDATE accounts SET id = 9 WHERE id = 1"]).await;
+    world.driver.run(&["DELETE FROM accounts WHERE id = 9"]).await;
+    let mut changes = world.capture().await;
+    let seen = observations(&mut *changes, 4).await;
+    let made: Vec<bool> = seen.iter().map(|one| one.made).collect();
+    assert!(matches!(made[..], [_, false, false, false]), "{made:?}");
+}
+
 pub async fn a_delete_is_shown_by_its_key<D: Driver>() {
     let world = World::<D>::accounts().await;
     world.driver.run(&["INSERT INTO accounts (id, name) VALUES (1, 'a'), (2, 'b')"]).await;
