@@ -31,7 +31,8 @@ pub struct Asked<'a> {
 pub struct AskedChanges {
     /// The way, where all agree on one.
     pub how: ChangeDetection,
-    /// How often a system is asked for changes that cannot tell of them; the shortest interval of all.
+    /// How often a system is asked for changes that it cannot tell of, and whether it has told of all; the shortest interval of
+    /// all syncs that say one.
     pub every: Option<Duration>,
 }
 
@@ -42,7 +43,7 @@ impl AskedChanges {
         let asked = |sync: &SyncConfig| sync.performance_settings.change_detection;
         let how = syncs().map(asked).find(|how| *how != ChangeDetection::Auto).unwrap_or_default();
         let agreed = syncs().all(|sync| matches!(asked(sync), ChangeDetection::Auto) || asked(sync) == how);
-        let every = syncs().map(|sync| Duration::from_secs(sync.ongoing_sync.polling_interval_seconds)).min();
+        let every = syncs().filter_map(|sync| sync.ongoing_sync.polling_interval_seconds).min().map(Duration::from_secs);
         AskedChanges { how: if agreed { how } else { ChangeDetection::Auto }, every }
     }
 }

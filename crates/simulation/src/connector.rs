@@ -199,6 +199,7 @@ impl Connector for System {
                     let head = state.database.head();
                     let slot = Slot { incarnation: state.incarnations, began: head, confirmed: head };
                     state.slot = Some(slot);
+                    state.gaps.iter_mut().for_each(|(_, upto)| *upto = (*upto).min(head));
                     slot
                 }
             };

@@ -135,7 +135,7 @@ impl Stream {
     /// What the feed has read of a record before it tells of its change, as one does that doubts whether it was told of all.
     fn look(&self, system: &System, state: &State, number: u64, ordinal: u32, change: &Change) -> Option<Event> {
         let mut random = Random::fork(number.wrapping_mul(37).wrapping_add(u64::from(ordinal)), system.name.as_str());
-        if system.profile.looks_ahead == 0 || !random.percent(system.profile.looks_ahead) {
+        if !state.looks || system.profile.looks_ahead == 0 || !random.percent(system.profile.looks_ahead) {
             return None;
         }
         let key = &change.after.as_ref().or(change.before.as_ref())?.key;

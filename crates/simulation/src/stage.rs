@@ -303,6 +303,7 @@ impl Stage {
             databases: self.systems.iter().map(|system| system.look(Clone::clone)).collect(),
             ledger: self.store.ledger(LedgerQuery { limit: usize::MAX, ..LedgerQuery::default() }).await?,
             reviews: self.store.reviews(None, false, usize::MAX).await?,
+            gaps: self.systems.iter().map(|system| system.gaps()).collect(),
             links: self.store.scan_links(sync, LinkId(0), usize::MAX).await?,
         })
     }

@@ -103,6 +103,8 @@ pub(crate) struct State {
     pub random: Random,
     pub faults: Faults,
     pub slot: Option<Slot>,
+    /// Commits that no feed may have told of, behind the first and up to the second: a slot was dropped meanwhile.
+    pub gaps: Vec<(u64, u64)>,
     /// What the engine wants to see of the object.
     pub selection: Option<Selection>,
     pub incarnations: u64,
@@ -112,6 +114,8 @@ pub(crate) struct State {
     pub reactions: Vec<(Moment, Reaction)>,
     /// Up to which commit the feed has been handed out since it was last opened.
     pub handed_out: u64,
+    /// Whether the feed looks at records, where it does so: not while it only gives again what it has given.
+    pub looks: bool,
     /// How many times the engine has committed something.
     pub written: u64,
     /// Which calls are held: see [`System::hold`].
@@ -185,11 +189,13 @@ impl System {
             random,
             faults,
             slot: None,
+            gaps: Vec::new(),
             selection: None,
             incarnations: 0,
             lingering: Vec::new(),
             reactions: Vec::new(),
             handed_out: 0,
+            looks: true,
             written: 0,
             gate: Gate::Open,
         };
@@ -206,6 +212,11 @@ impl System {
     /// Looks at the database.
     pub fn look<T>(&self, look: impl FnOnce(&Database) -> T) -> T {
         look(&self.state().database)
+    }
+
+    /// Commits that no feed may have told of: behind the first, up to the second.
+    pub fn gaps(&self) -> Vec<(u64, u64)> {
+        self.state().gaps.clone()
     }
 
     /// Runs a transaction of a user (or of a workflow): all or nothing.
@@ -232,7 +243,11 @@ impl System {
 
     /// An administrator drops the slot: what is committed from here on is told by no feed until another one is made.
     pub fn lose_feed(&self) {
-        self.state().slot = None;
+        let mut state = self.state();
+        if let Some(lost) = state.slot.take() {
+            state.gaps.push((lost.confirmed, u64::MAX));
+        }
+        drop(state);
         self.wake.notify_waiters();
     }
 
@@ -278,6 +293,7 @@ impl System {
         slot.confirmed = slot.began;
         let position = crate::feed::encode_position(slot.incarnation, slot.began);
         state.handed_out = 0;
+        state.looks = false;
         Some(position)
     }
 

@@ -10,8 +10,10 @@ use concord_simulation::run::{run, run_on_files};
 const FILES: std::ops::Range<u64> = 10_000..10_040;
 
 /// Worlds in which something once went wrong, beyond those that are always played.
-const ONCE_BROKEN: [u64; 14] =
-    [49_250, 64_921, 90_566, 92_344, 93_130, 120_376, 121_166, 127_558, 128_881, 130_757, 132_644, 133_501, 134_771, 139_748];
+const ONCE_BROKEN: [u64; 16] = [
+    49_250, 64_921, 90_566, 92_344, 93_130, 120_376, 121_166, 127_558, 128_881, 130_757, 132_644, 133_501, 134_771, 139_748,
+    141_400, 142_367,
+];
 
 fn seeds() -> u64 {
     std::env::var("CONCORD_SIM_SEEDS").ok().and_then(|text| text.parse().ok()).unwrap_or(3_000)

@@ -14,8 +14,10 @@ use concord_engine::error::{Class, Result};
 use std::time::Duration;
 use tokio::time::Instant;
 
-/// How often is looked.
+/// How often is looked where no sync says so.
 pub(super) const LOOK_EVERY: Duration = Duration::from_secs(300);
+/// How often it is asked what was deleted for good: by less than what a look reaches back behind the last.
+const DELETES_EVERY_SECONDS: i64 = OVERLAP_SECONDS / 2;
 /// What was touched less than so many seconds ago may still be told of.
 const TOLD_WITHIN_SECONDS: i64 = 60;
 /// Between two pages of a pass the feed has its turn.
@@ -52,6 +54,8 @@ pub(super) async fn touched(client: &Client, object: &Object, rest: &str, need: 
 pub(super) struct Behind {
     pub at: Instant,
     every: Duration,
+    /// Up to which second it has been asked what is not in the bin any more: a call of its own, for what is rare.
+    deletes_upto: Option<i64>,
     /// The pass under way.
     pass: Option<Pass>,
 }
@@ -83,7 +87,7 @@ impl Behind {
     pub fn from(place: &Place, now: i64, every: Duration) -> Behind {
         let since = now.saturating_sub(TOLD_WITHIN_SECONDS).saturating_sub(place.looked_upto());
         let since = Duration::from_secs(u64::try_from(since).unwrap_or(0));
-        Behind { at: Instant::now() + every.saturating_sub(since), every, pass: None }
+        Behind { at: Instant::now() + every.saturating_sub(since), every, deletes_upto: None, pass: None }
     }
 }
 
@@ -194,9 +198,14 @@ impl SalesforceChanges {
             tracing::debug!(feed = %self.feed, records = forgotten, "records were read whose events may have come before");
         }
         pass.untold = pass.untold.saturating_add(untold);
-        let goes_on = next.is_some() || !pass.deletes;
+        let upto = self.behind.deletes_upto;
+        let are_due = upto.is_none_or(|upto| pass.goal.saturating_sub(upto) >= DELETES_EVERY_SECONDS);
+        let goes_on = next.is_some() || (!pass.deletes && are_due);
         if pass.untold > 0 || !goes_on {
             self.shared.found_untold(&self.feed, pass.untold);
+        }
+        if pass.deletes && !goes_on {
+            self.behind.deletes_upto = Some(pass.goal);
         }
         self.looked((!goes_on).then_some(pass.goal));
         pass.deletes |= next.is_none();

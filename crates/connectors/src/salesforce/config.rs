@@ -245,7 +245,7 @@ impl SalesforceSettings {
             bulk_above: whole(asked, "bulk_above", BULK_ABOVE_DEFAULT)?,
             daily_quota_share: asked.connection.rate_limit.as_ref().and_then(|limit| limit.daily_quota_share),
             change_detection: asked.changes.how,
-            look_every: LOOK_EVERY,
+            look_every: asked.changes.every.unwrap_or(LOOK_EVERY),
             poll_every: asked.changes.every.unwrap_or(POLL_EVERY_DEFAULT),
             settle: asked.milliseconds("settle_ms", 1..=3_600_000, SETTLE_DEFAULT)?,
             external_ids: names(asked, "external_ids")?,

@@ -169,6 +169,8 @@ impl Placed {
             None => match top(&field.name) {
                 Some(place) => self.plain(shows_all, place, field),
                 None if shows_all && field.name == "IsDeleted" => Told::Value(Value::Bool(false)),
+                // The topic never shows it, so that its silence says nothing: somebody may have changed it with the rest.
+                None if field.field.updatable => Told::Read,
                 None => Told::Nothing,
             },
         }
@@ -278,6 +280,29 @@ mod tests {
         let documented = places(&["0x650004E0", "4-0x10", "7-0x06"]).unwrap();
         assert!(documented.contains(&(30, None)) && documented.contains(&(4, Some(4))) && documented.contains(&(7, Some(1))));
         assert_eq!(places(&["E0"]), Err(Odd::Malformed));
+    }
+
+    #[test]
+    fn what_a_topic_never_shows_is_read_where_it_can_be_edited() {
+        let json = r#"{"type": "record", "name": "AccountChangeEvent", "fields": [
+            {"name": "Name", "type": ["null", "string"], "default": null}]}"#;
+        let placed = Placed {
+            schema: Arc::new(Schema::parse(json).unwrap()),
+            body: vec![Datum::Null],
+            changed: BTreeSet::new(),
+            nulled: BTreeSet::new(),
+            differences: BTreeSet::new(),
+        };
+        let described = |name: &str, updateable: bool| {
+            FieldInfo::described(&format!(r#"{{"name": "{name}", "type": "string", "length": 80, "updateable": {updateable}}}"#))
+        };
+        for (field, told) in [
+            (described("Name", true), Told::Nothing),
+            (described("Secret__c", true), Told::Read),
+            (described("Formula__c", false), Told::Nothing),
+        ] {
+            assert_eq!(placed.tells(Change::Update, &field), told, "{}", field.name);
+        }
     }
 
     #[test]

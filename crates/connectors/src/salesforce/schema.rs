@@ -209,6 +209,12 @@ impl FieldInfo {
         self.external_id && self.unique && self.filterable
     }
 
+    /// A field as an org describes it.
+    #[cfg(test)]
+    pub(super) fn described(json: &str) -> FieldInfo {
+        FieldInfo::of(serde_json::from_str(json).unwrap()).unwrap()
+    }
+
     fn of(described: DescribedField) -> Option<FieldInfo> {
         if described.deprecated_and_hidden {
             return None;

@@ -144,7 +144,7 @@ async fn what_was_deleted_for_good_without_an_event_is_found() {
     placed(&mut *changes, 1).await;
     lose(&org);
     org.simulator.person().hard_delete("Account", org.id(&gone)).unwrap();
-    seconds_pass(&org, &connector, 120).await;
+    seconds_pass(&org, &connector, 400).await;
     let (found, _) = placed(&mut *changes, 1).await;
     assert_eq!((&found[0].key, &found[0].image), (&key(&gone), &Image::Deleted));
 }

@@ -253,6 +253,11 @@ impl Core {
             .zip(&side.base)
             .any(|(field, cell)| cell.is_none() && field.members.get(member).is_some_and(Option::is_some));
         let older = desk.slot(&one.address).and_then(|slot| slot.pending.clone());
+        let shows_it = older.as_ref().is_some_and(|older| matches!(older.shown, Shown::Present { .. }));
+        let is_gone = matches!(one.pending.shown, Shown::Gone { .. });
+        if is_gone && shows_it && !one.read && self.is_gone_by_our_delete(one.sync, member, link) {
+            return Ok(());
+        }
         let order = self.version_order(&one, older.as_ref().map_or(&base_version, |older| &older.version));
         if !one.read && !matches!(self.version_order(&one, &base_version), Some(Ordering::Greater) | None) {
             let mut refined = link.clone();

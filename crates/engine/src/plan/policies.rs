@@ -324,7 +324,10 @@ pub(super) fn carrying(sync: &SyncConfig) -> Carrying {
     let written = &sync.ongoing_sync;
     let schedule = written.schedule.as_deref().and_then(|schedule| Schedule::parse(schedule).ok());
     match (written.mode, schedule) {
-        (config::OngoingMode::Polling, _) => Carrying::Every(Duration::from_secs(written.polling_interval_seconds)),
+        (config::OngoingMode::Polling, _) => {
+            let seconds = written.polling_interval_seconds.unwrap_or(config::OngoingSync::POLLING_INTERVAL_SECONDS);
+            Carrying::Every(Duration::from_secs(seconds))
+        }
         (config::OngoingMode::Scheduled, Some(schedule)) => Carrying::At(schedule),
         (config::OngoingMode::RealTime | config::OngoingMode::Scheduled, _) => Carrying::AtOnce,
     }

@@ -391,7 +391,8 @@ impl Core {
             }
             let is_wanted_again = self.is_wanted_again(sync, member, &wanted);
             let link = wanted.link;
-            if link.is_none() && !is_wanted_again {
+            if !is_wanted_again {
+                // Asked for as a stranger's as well, before a link's wish took its place.
                 self.wish_is_met(sync, member, Unread::Key(wanted.key.encode()));
             }
             let absent = matches!(presence, Presence::Absent { .. });

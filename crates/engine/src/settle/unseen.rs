@@ -41,6 +41,19 @@ impl Core {
         intent.is_some_and(|intent| self.is_settled_by_its_echo(sync, member, intent))
     }
 
+    /// Whether a record is gone that an unguarded delete of ours is under way to, at a member that does not say who wrote: the
+    /// answer tells whose delete it was, and that what was seen of the record before is not undone by it.
+    pub(crate) fn is_gone_by_our_delete(&self, sync: usize, member: MemberIndex, link: &Link) -> bool {
+        let flight = link.sides.get(member).and_then(|side| self.flights.get(&side.flight?));
+        let intent = flight.and_then(|airborne| airborne.flight.intents.iter().find(|intent| intent.link == link.id));
+        let deletes = intent.is_some_and(|intent| matches!(intent.write.operation, Operation::Delete { .. }));
+        let blind = |connector: Arc<dyn crate::connector::Connector>| {
+            let capabilities = connector.capabilities();
+            !capabilities.guarded_writes && !capabilities.marks
+        };
+        deletes && self.connector(sync, member).is_some_and(blind)
+    }
+
     /// The feed is past the fence, or cannot tell: what was answered settles what is left open.
     pub(crate) async fn settle_answered(&mut self, id: FlightId) -> Result<()> {
         let Some(airborne) = self.flights.get(&id) else { return Ok(()) };

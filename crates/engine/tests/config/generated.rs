@@ -241,7 +241,7 @@ fn syncs() -> impl Strategy<Value = SyncConfig> {
                 ongoing_sync: OngoingSync {
                     mode: OngoingMode::Scheduled,
                     schedule: Some("0 2 * * mon".into()),
-                    polling_interval_seconds: 5,
+                    polling_interval_seconds: Some(5),
                 },
                 performance_settings: PerformanceSettings {
                     batch_size,

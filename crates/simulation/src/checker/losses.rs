@@ -54,6 +54,10 @@ impl Checker<'_> {
             if !guarded && (self.carried_on(life, member, field, &value, next) || self.written_over(member, field, &value)) {
                 continue;
             }
+            // Written over unseen, in a gap: what no feed tells of and no guard has met is known to nobody.
+            if !guarded && self.is_in_a_gap(member, step.commit) {
+                continue;
+            }
             if self.seen_elsewhere(life, member, field, &value, next) || self.recorded(member, field, &value) {
                 continue;
             }
@@ -97,6 +101,12 @@ impl Checker<'_> {
             }
             false
         })
+    }
+
+    /// Whether no feed may have told of a commit.
+    fn is_in_a_gap(&self, member: usize, commit: u64) -> bool {
+        let gaps = self.evidence.gaps.get(member).into_iter().flatten();
+        gaps.into_iter().any(|(behind, upto)| *behind < commit && commit <= *upto)
     }
 
     /// Whether the ledger says that a value was written over at a member.

@@ -29,6 +29,8 @@ pub struct Evidence<'a> {
     pub answers: Vec<Answer>,
     /// The databases, in the order of the members.
     pub databases: Vec<Database>,
+    /// For each member the commits that no feed may have told of: behind the first, up to the second.
+    pub gaps: Vec<Vec<(u64, u64)>>,
     /// Every ledger row.
     pub ledger: Vec<LedgerRow>,
     /// Every review item, closed ones too.

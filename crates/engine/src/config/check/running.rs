@@ -5,7 +5,7 @@ use crate::config::cron;
 use crate::config::diagnostic::Diagnostic;
 use crate::config::kinds;
 use crate::config::model::failures::Channel;
-use crate::config::model::running::{ChangeDetection, InitialStrategy, OngoingMode, OngoingSync, RolloutStage};
+use crate::config::model::running::{ChangeDetection, InitialStrategy, OngoingMode, RolloutStage};
 use crate::config::model::sync::{Filter, SyncConfig, SyncType, TargetEdits};
 use crate::error::Code;
 
@@ -60,7 +60,7 @@ fn schedule(checker: &mut Checker<'_>, sync: &SyncConfig, at: &str) {
         let kind = connection.and_then(|connection| kinds::find(checker.kinds, &connection.kind));
         kind.is_some_and(|kind| kind.change_detection.contains(&ChangeDetection::Polling))
     });
-    if sync.ongoing_sync.mode != OngoingMode::Polling && !polls && interval != OngoingSync::default().polling_interval_seconds {
+    if sync.ongoing_sync.mode != OngoingMode::Polling && !polls && interval.is_some() {
         let pointer = format!("{at}/ongoing_sync/polling_interval_seconds");
         checker.idle(
             &pointer,

@@ -86,9 +86,11 @@ impl JsonSchema for Authority {
 pub struct OngoingSync {
     /// When changes are carried.
     pub mode: OngoingMode,
-    /// How often changes are carried, in the mode `polling`.
+    /// How often changes are carried, in the mode `polling` (60 where nothing is said); how often a system is asked for changes
+    /// that it cannot tell of, and whether it has told of all.
     #[schemars(range(min = 1))]
-    pub polling_interval_seconds: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub polling_interval_seconds: Option<u64>,
     /// When a scheduled sync runs (cron: minute, hour, day of month, month, day of week; UTC).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub schedule: Option<String>,
@@ -96,8 +98,13 @@ pub struct OngoingSync {
 
 impl Default for OngoingSync {
     fn default() -> Self {
-        OngoingSync { mode: OngoingMode::RealTime, polling_interval_seconds: 60, schedule: None }
+        OngoingSync { mode: OngoingMode::RealTime, polling_interval_seconds: None, schedule: None }
     }
+}
+
+impl OngoingSync {
+    /// How often changes are carried in the mode `polling` where nothing is said, in seconds.
+    pub const POLLING_INTERVAL_SECONDS: u64 = 60;
 }
 
 /// When changes are carried.
