@@ -1,6 +1,6 @@
 //! One-way syncs in mirror mode: chosen by the configuration, killed at every point, asked like every other.
 
-use crate::world::{Running, World};
+use crate::world::{Home, Running, Sides, World};
 #[cfg(feature = "failpoints")]
 use concord_engine::failpoint;
 use serde_json::{Value, json};
@@ -138,38 +138,136 @@ fn a_sync_that_waits_for_its_system_has_its_say_in_how_the_others_run() {
     running.stop();
 }
 
+/// The source's database, and a target: the other database, or a file.
+struct Pair {
+    world: World,
+    file: Option<std::path::PathBuf>,
+}
+
+impl Pair {
+    fn of_databases() -> Pair {
+        Pair { world: world(), file: None }
+    }
+
+    /// The other database takes no part.
+    fn into_a_file() -> Pair {
+        let world = world();
+        let file = world.folder().join("erp.db");
+        let table = "CREATE TABLE items (id INTEGER PRIMARY KEY, name TEXT NOT NULL, tally INTEGER); CREATE INDEX by_name ON items (name)";
+        let made = rusqlite::Connection::open(&file).unwrap();
+        made.execute_batch(&format!("PRAGMA journal_mode = wal; {table}")).unwrap();
+        let mut config: Value = serde_json::from_str(&std::fs::read_to_string(world.file()).unwrap()).unwrap();
+        config["connections"]["erp"] = json!({ "type": "sqlite", "credentials": { "path": file } });
+        std::fs::write(world.file(), config.to_string()).unwrap();
+        Pair { world, file: Some(file) }
+    }
+
+    /// Rows of the target, as `psql` shows them.
+    fn erp(&self, sql: &str) -> String {
+        let Some(file) = &self.file else { return self.world.erp.psql(sql) };
+        let connection = rusqlite::Connection::open(file).unwrap();
+        connection.busy_timeout(Duration::from_secs(30)).unwrap();
+        let mut statement = connection.prepare(sql).unwrap();
+        let width = statement.column_count();
+        let shown = |row: &rusqlite::Row<'_>| {
+            let value = |at| row.get::<_, rusqlite::types::Value>(at).unwrap();
+            let text = |value| match value {
+                rusqlite::types::Value::Integer(number) => number.to_string(),
+                rusqlite::types::Value::Text(text) => text,
+                other => format!("{other:?}"),
+            };
+            Ok((0..width).map(|at| text(value(at))).collect::<Vec<_>>().join("|"))
+        };
+        let rows: Vec<String> = statement.query_map([], shown).unwrap().map(Result::unwrap).collect();
+        rows.join("\n")
+    }
+
+    fn has_its_index(&self) -> bool {
+        match self.file {
+            None => self.erp("SELECT to_regclass('by_name') IS NOT NULL") == "t",
+            Some(_) => self.erp("SELECT count(*) FROM sqlite_schema WHERE name = 'by_name'") == "1",
+        }
+    }
+
+    fn start(&self, environment: &[(&str, &str)]) -> Running<'_> {
+        Home::start(&self.world, self, &[], environment)
+    }
+
+    fn ends_equal(&self) {
+        let running = Home::run(&self.world, self, &[]);
+        running.until_level();
+        assert_eq!(self.world.concord(&["verify", "FILE"]).exit, 0);
+        assert!(self.has_its_index());
+        running.stop();
+    }
+}
+
+impl Sides for Pair {
+    fn sides(&self) -> (String, String) {
+        let sql = "SELECT id, name, tally FROM items ORDER BY id";
+        (self.world.crm.psql(sql), self.erp(sql))
+    }
+}
+
 #[test]
-fn a_mirrored_sync_killed_at_random_moments_loses_and_doubles_nothing() {
-    let world = world();
+fn a_file_is_mirrored_into_and_nothing_of_it_stays_when_it_is_released() {
+    let pair = Pair::into_a_file();
+    let world = &pair.world;
+    let schema = "SELECT group_concat(sql) FROM sqlite_schema";
+    let before = pair.erp(schema);
+    let plan = world.json(&["plan", "FILE"]);
+    assert_eq!(plan["modes"][0]["mode"], "mirror", "{plan:#}");
+    assert_eq!(plan["modes"][0]["rebuilt_indexes"], json!(["by_name"]));
+    assert_eq!(world.concord(&["check", "--connect", "FILE"]).exit, 0);
+    let running = Home::run(world, &pair, &[]);
+    running.until_level();
+    assert_eq!(running.status().unwrap()["mode"], "mirror");
+    edit(world, 1);
+    running.until_level();
+    pair.erp("UPDATE items SET name = 'against the flow' WHERE id = 7");
+    assert_eq!(world.json(&["verify", "FILE"])["syncs"][0]["differing"], 1);
+    assert_eq!(world.concord(&["verify", "FILE", "--repair"]).exit, 0);
+    assert!(Sides::is_equal(&pair));
+    running.stop();
+    assert_eq!(world.concord(&["release", "FILE"]).exit, 0);
+    assert_eq!(pair.erp(schema), before);
+    assert_eq!(world.crm.psql("SELECT count(*) FROM pg_replication_slots WHERE database = current_database()"), "0");
+}
+
+fn killed_at_random_moments(pair: &Pair) {
     for round in 0..6 {
-        let running = world.start(&[], &[]);
-        edit(&world, round);
+        let running = pair.start(&[]);
+        edit(&pair.world, round);
         // A moment that differs from round to round, and from run to run with the machine's mood.
         std::thread::sleep(Duration::from_millis(60 * u64::try_from(round * round).unwrap()));
         running.kill();
     }
-    let running = world.run(&[]);
-    until_level(&world, &running);
-    assert_eq!(world.concord(&["verify", "FILE"]).exit, 0);
-    assert_eq!(world.erp.psql("SELECT to_regclass('by_name') IS NOT NULL"), "t");
-    running.stop();
+    pair.ends_equal();
+}
+
+#[test]
+fn a_mirrored_sync_killed_at_random_moments_loses_and_doubles_nothing() {
+    killed_at_random_moments(&Pair::of_databases());
+}
+
+#[test]
+fn a_sync_mirrored_into_a_file_killed_at_random_moments_loses_and_doubles_nothing() {
+    killed_at_random_moments(&Pair::into_a_file());
 }
 
 /// The points are compiled in only with the feature.
 #[cfg(feature = "failpoints")]
-#[test]
-fn a_mirrored_sync_killed_at_every_named_point_loses_and_doubles_nothing() {
-    let world = world();
+fn killed_at_every_point(pair: &Pair, points: &[&str]) {
     let mut died = Vec::new();
-    for (round, name) in failpoint::MIRROR.iter().enumerate() {
-        let mut running = world.start(&[], &[("CONCORD_FAILPOINT", &format!("{name}:1"))]);
-        edit(&world, round);
+    for (round, name) in points.iter().enumerate() {
+        let mut running = pair.start(&[("CONCORD_FAILPOINT", &format!("{name}:1"))]);
+        edit(&pair.world, round);
         let patience = std::time::Instant::now() + Duration::from_secs(20);
         let mut has_died = false;
         // The points of a first read are passed by the first lives only: such a run goes on and is killed.
         while std::time::Instant::now() < patience
             && !has_died
-            && !(running.status().is_some_and(|sync| sync["level"] == true) && is_equal(&world))
+            && !(running.status().is_some_and(|sync| sync["level"] == true) && Sides::is_equal(pair))
         {
             has_died = running.has_ended();
             std::thread::sleep(Duration::from_millis(25));
@@ -179,10 +277,20 @@ fn a_mirrored_sync_killed_at_every_named_point_loses_and_doubles_nothing() {
         }
         running.kill();
     }
-    assert_eq!(died, failpoint::MIRROR, "every point is met");
-    let running = world.run(&[]);
-    until_level(&world, &running);
-    assert_eq!(world.concord(&["verify", "FILE"]).exit, 0);
-    assert_eq!(world.erp.psql("SELECT to_regclass('by_name') IS NOT NULL"), "t");
-    running.stop();
+    assert_eq!(died, points, "every point is met");
+    pair.ends_equal();
+}
+
+#[cfg(feature = "failpoints")]
+#[test]
+fn a_mirrored_sync_killed_at_every_named_point_loses_and_doubles_nothing() {
+    killed_at_every_point(&Pair::of_databases(), failpoint::MIRROR);
+}
+
+/// A file has one writer, and so no lanes.
+#[cfg(feature = "failpoints")]
+#[test]
+fn a_sync_mirrored_into_a_file_killed_at_every_named_point_loses_and_doubles_nothing() {
+    let points: Vec<&str> = failpoint::MIRROR.iter().copied().filter(|point| *point != "mirror_lanes_written").collect();
+    killed_at_every_point(&Pair::into_a_file(), &points);
 }

@@ -7,7 +7,7 @@ use super::errors::{classify, classify_write, is_key_taken, is_the_records_own};
 use super::position::version;
 use super::read::matching;
 use super::schema::quoted;
-use super::shape::Shape;
+use super::shape::{self, Shape};
 use super::storage;
 use super::types::Cell;
 use concord_engine::change::Mark;
@@ -309,10 +309,7 @@ impl Job<'_> {
                 .place(field.as_str())
                 .and_then(|place| shape.table.columns.get(place))
                 .ok_or_else(|| Trouble::Own(no_column(shape, field)))?;
-            let cell = column.ty.encode(value).map_err(|misfit| {
-                let message = format!("{}.{field} ({}): {}", shape.table.name, column.ty.declared, misfit.0);
-                Trouble::Own(Error::new(Code::ValueDoesNotFit, message))
-            })?;
+            let cell = shape::cell(&shape.table, column, value).map_err(Trouble::Own)?;
             columns.push(quoted(&column.name));
             cells.push(cell);
         }

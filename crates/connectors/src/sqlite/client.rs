@@ -30,6 +30,14 @@ pub(super) fn session_number() -> u64 {
     SESSION.get()
 }
 
+/// How a commit waits for the disk: with it, and with what removes a rollback journal.
+pub(super) const DURABLE: &str = "EXTRA";
+
+/// Sets how the commits to come wait for the disk.
+pub(super) fn set_synchronous(connection: &Connection, level: &str) -> Result<()> {
+    connection.pragma_update(None, "synchronous", level).map_err(|error| classify(error, "setting how commits wait for the disk"))
+}
+
 type Job = Box<dyn FnOnce(Result<&mut Connection>) + Send>;
 
 /// A connection that any task may ask to do something; what is asked is done in the order of asking.
@@ -134,7 +142,7 @@ impl Session {
         connection.set_prepared_statement_cache_capacity(STATEMENTS_MAX);
         // A write counts as durable once it is reported: no weaker setting of the build may stand.
         connection
-            .execute_batch("PRAGMA synchronous = FULL; PRAGMA foreign_keys = ON;")
+            .execute_batch(&format!("PRAGMA synchronous = {DURABLE}; PRAGMA foreign_keys = ON;"))
             .and_then(|()| connection.query_row("SELECT count(*) FROM sqlite_schema", [], |_| Ok(())))
             .map_err(|error| classify(error, &doing))?;
         *stopping.running.lock().unwrap_or_else(PoisonError::into_inner) = Some(connection.get_interrupt_handle());

@@ -40,6 +40,16 @@ pub(super) fn is_key_taken(error: &rusqlite::Error) -> bool {
     )
 }
 
+/// Whether a record has a value, or a key, that another one has already.
+pub(super) fn is_value_taken(error: &rusqlite::Error) -> bool {
+    is_key_taken(error) || error.sqlite_error().is_some_and(|failure| failure.extended_code == ffi::SQLITE_CONSTRAINT_UNIQUE)
+}
+
+/// Whether a statement cannot even be put together: something that it names is not there.
+pub(super) fn is_not_understood(error: &rusqlite::Error) -> bool {
+    error.sqlite_error_code() == Some(ErrorCode::Unknown)
+}
+
 fn code_of(failure: &ffi::Error) -> Code {
     match failure.code {
         ErrorCode::DatabaseBusy

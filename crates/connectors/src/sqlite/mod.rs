@@ -5,15 +5,20 @@
 //! It never opens a file that is not there, never changes the file's settings, and leaves nothing behind once released.
 
 mod apply;
+mod asking;
 mod capture;
 mod check;
 mod client;
 mod config;
 mod errors;
+mod exchange;
+mod indexes;
+mod mirror;
 mod position;
 mod read;
 mod schema;
 mod shape;
+mod steps;
 mod storage;
 mod types;
 
@@ -27,6 +32,7 @@ use concord_engine::connector::{
     WriteResult,
 };
 use concord_engine::error::{Code, Error, Result};
+use concord_engine::mirror::bulk::{MirrorTarget, Taken};
 use concord_engine::record::{FeedName, FieldName, Key, ObjectName};
 use concord_engine::schema::{Schema, Selection};
 use concord_engine::value::Value;
@@ -50,7 +56,7 @@ pub struct SqliteConnector {
     settings: Arc<SqliteSettings>,
     capabilities: Capabilities,
     /// Everything that takes the write lock, in one order.
-    writer: Client,
+    writer: Arc<Client>,
     /// Everything that only reads.
     reader: Client,
 }
@@ -59,7 +65,7 @@ pub struct SqliteConnector {
 pub fn open(settings: SqliteSettings) -> Result<SqliteConnector> {
     let settings = Arc::new(settings);
     Ok(SqliteConnector {
-        writer: Client::start(Arc::clone(&settings), "writer")?,
+        writer: Arc::new(Client::start(Arc::clone(&settings), "writer")?),
         reader: Client::start(Arc::clone(&settings), "reader")?,
         settings,
         capabilities: Capabilities {
@@ -195,6 +201,10 @@ impl Connector for SqliteConnector {
         (!columns.is_empty()).then(|| format!("CREATE INDEX {index} ON {} ({});", quoted(table), columns.join(", ")))
     }
 
+    fn mirror_target(&self) -> Option<&dyn MirrorTarget> {
+        Some(self)
+    }
+
     async fn release(&self, objects: &[ObjectName]) -> Result<()> {
         let objects = objects.to_vec();
         self.writer.run(move |connection| capture::release(connection, &objects)).await
@@ -202,6 +212,33 @@ impl Connector for SqliteConnector {
 
     fn compare(&self, a: &Version, b: &Version) -> Option<Ordering> {
         Some(position::sequence(a)?.cmp(&position::sequence(b)?))
+    }
+}
+
+#[async_trait]
+impl MirrorTarget for SqliteConnector {
+    async fn objection(&self, object: &ObjectName) -> Result<Option<String>> {
+        let object = object.clone();
+        self.reader.run(move |connection| mirror::objection(connection, &object)).await
+    }
+
+    async fn take_over(&self, sync: &str, object: &ObjectName) -> Result<Taken> {
+        mirror::take_over(&self.writer, sync, object).await
+    }
+
+    async fn spare_indexes(&self, object: &ObjectName, unique: &[Vec<FieldName>]) -> Result<Vec<String>> {
+        let (object, unique) = (object.clone(), unique.to_vec());
+        self.reader.run(move |connection| indexes::names(connection, &shape::table(connection, &object)?, &unique)).await
+    }
+
+    async fn kept(&self, prefix: &str) -> Result<Vec<String>> {
+        let prefix = prefix.to_owned();
+        self.reader.run(move |connection| mirror::kept(connection, &prefix)).await
+    }
+
+    async fn forget(&self, sync: &str) -> Result<()> {
+        let sync = sync.to_owned();
+        self.writer.run(move |connection| mirror::forget(connection, &sync)).await
     }
 }
 

@@ -131,6 +131,15 @@ impl Shape {
     }
 }
 
-fn by_key(table: &Table) -> String {
+/// What to store in a column for a value; the error names the column, never the value.
+pub(super) fn cell(table: &Table, column: &Column, value: &Value) -> Result<Cell> {
+    column.ty.encode(value).map_err(|misfit| {
+        let message = format!("{}.{} ({}): {}", table.name, column.name, column.ty.declared, misfit.0);
+        Error::new(Code::ValueDoesNotFit, message)
+    })
+}
+
+/// The condition that finds one row of a table by its key, its parameters in the key's order.
+pub(super) fn by_key(table: &Table) -> String {
     table.key_columns().map(|column| format!("{} = ?", quoted(&column.name))).collect::<Vec<_>>().join(" AND ")
 }

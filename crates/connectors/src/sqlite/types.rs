@@ -167,12 +167,41 @@ impl ColumnType {
 
     /// What to store for a value: something that comes back as an equivalent value, or nothing.
     pub fn encode(&self, value: &Value) -> std::result::Result<Cell, Misfit> {
+        if let Some(stored) = self.as_it_is(value) {
+            return Ok(Cell::of(stored));
+        }
         let given = self.represent(value)?;
         let stored = self.as_stored(given)?;
-        if self.decode(&stored).equivalent(value) {
+        if self.comes_back(value, &stored) || self.decode(&stored).equivalent(value) {
             Ok(stored)
         } else {
             Err(Misfit("the column's declared type would turn the value into another one"))
+        }
+    }
+
+    /// The value itself, where the column stores it as it is.
+    pub fn as_it_is<'v>(&self, value: &'v Value) -> Option<ValueRef<'v>> {
+        match (value, self.meaning, self.affinity) {
+            (Value::Null, ..) => Some(ValueRef::Null),
+            (Value::Int(number), Meaning::Integer, Affinity::Numeric) => Some(ValueRef::Integer(*number)),
+            (Value::Text(text), Meaning::Text { .. }, Affinity::Text) => Some(ValueRef::Text(text.as_bytes())),
+            (Value::Bytes(bytes), Meaning::Bytes, Affinity::None) => Some(ValueRef::Blob(bytes)),
+            _ => None,
+        }
+    }
+
+    /// Whether it is known without a look that what is stored is read as the value again. A decimal of so few digits comes
+    /// back from a float that is neither very large nor very small.
+    fn comes_back(&self, value: &Value, stored: &Cell) -> bool {
+        match (self.meaning, value, stored) {
+            (Meaning::Bool, Value::Bool(_), Cell::Integer(_))
+            | (Meaning::Uuid, Value::Uuid(_), Cell::Text(_))
+            | (Meaning::Decimal { .. }, Value::Decimal(_), Cell::Integer(_)) => true,
+            (Meaning::Decimal { .. }, Value::Decimal(_), Cell::Real(bits)) => {
+                let size = f64::from_bits(*bits).abs();
+                size > 1e-200 && size < 1e200
+            }
+            _ => false,
         }
     }
 
@@ -189,10 +218,10 @@ impl ColumnType {
             Value::Bytes(bytes) => Cell::Blob(bytes.clone()),
             Value::Date(date) => Cell::text(date.to_string()),
             Value::Time(time) => Cell::text(time.to_string()),
-            Value::Timestamp(timestamp) => Cell::text(with_blank(&timestamp.to_string())),
-            Value::TimestampTz(timestamp) => Cell::text(with_blank(&timestamp.to_string())),
+            Value::Timestamp(timestamp) => Cell::text(with_blank(timestamp.to_string())),
+            Value::TimestampTz(timestamp) => Cell::text(with_blank(timestamp.to_string())),
             Value::Interval(interval) => Cell::text(interval.to_string()),
-            Value::Uuid(uuid) => Cell::text(uuid.hyphenated().to_string()),
+            Value::Uuid(uuid) => Cell::text(&*uuid.hyphenated().encode_lower(&mut uuid::Uuid::encode_buffer())),
             Value::Json(json) => Cell::text(json.as_str()),
             Value::Array(_) => return Err(Misfit("SQLite has no arrays")),
         })
@@ -343,8 +372,11 @@ fn shortest(number: f64) -> String {
 }
 
 /// SQLite's own functions write a blank between day and time.
-fn with_blank(iso: &str) -> String {
-    iso.replacen('T', " ", 1)
+fn with_blank(mut iso: String) -> String {
+    if let Some(at) = iso.find('T') {
+        iso.replace_range(at..=at, " ");
+    }
+    iso
 }
 
 fn timestamp(text: &str) -> Option<Value> {

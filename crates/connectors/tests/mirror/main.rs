@@ -1,5 +1,5 @@
 //! Mirror syncs between real servers: loaded, streamed, killed at any moment, asked about. Each story has two databases, a
-//! store and a fleet of its own.
+//! store and a fleet of its own; what is told of every target has a file as target besides.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -7,6 +7,7 @@
     clippy::indexing_slicing,
     reason = "a test that meets the unexpected fails"
 )]
+#![allow(clippy::duplicate_mod, reason = "stories that are told of every target")]
 
 #[path = "../engine/support/rules.rs"]
 #[allow(dead_code, reason = "not every helper is used here")]
@@ -15,11 +16,39 @@ mod rules;
 mod server;
 mod support;
 
-mod asking;
 mod copying;
 mod crashing;
 mod indexes;
 mod lanes;
+mod lite;
 mod loading;
-mod streaming;
-mod unique;
+
+/// What is told of every target, with a database of a server.
+#[path = "."]
+mod into_postgres {
+    use crate::support::World;
+
+    #[path = "asking.rs"]
+    mod asking;
+    #[path = "killing.rs"]
+    mod killing;
+    #[path = "streaming.rs"]
+    mod streaming;
+    #[path = "unique.rs"]
+    mod unique;
+}
+
+/// The same with a file.
+#[path = "."]
+mod into_sqlite {
+    type World = crate::support::WorldOf<crate::support::File>;
+
+    #[path = "asking.rs"]
+    mod asking;
+    #[path = "killing.rs"]
+    mod killing;
+    #[path = "streaming.rs"]
+    mod streaming;
+    #[path = "unique.rs"]
+    mod unique;
+}

@@ -1,6 +1,6 @@
 //! What follows: every kind of change, carried in the source's order.
 
-use crate::support::World;
+use super::World;
 use concord_engine::runtime::command::Request;
 
 const TABLE: &str = "CREATE TABLE t (id int PRIMARY KEY, name text UNIQUE, note text)";

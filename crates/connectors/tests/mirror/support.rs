@@ -1,8 +1,10 @@
-//! The world of a mirror story: two databases, the rules between them, and a fleet that is started, stopped and killed.
+//! The world of a mirror story: two databases, the rules between them, and a fleet that is started, stopped and killed. The
+//! target is a database of a server, or a file.
 
 use crate::rules;
 use crate::server::{Database, Server};
 use concord_connectors::postgres::{Config, open};
+use concord_connectors::sqlite::{self, SqliteSettings};
 use concord_engine::clock::SystemClock;
 use concord_engine::connector::Connector;
 use concord_engine::error::Result;
@@ -24,9 +26,12 @@ use tokio_util::sync::CancellationToken;
 /// How long a condition may take on a machine that has other things to do.
 const DEADLINE: Duration = Duration::from_secs(60);
 
-pub struct World {
+/// Into a database of a server.
+pub type World = WorldOf<Database>;
+
+pub struct WorldOf<Right> {
     pub left: Database,
-    pub right: Database,
+    pub right: Right,
     pub rules: SyncRules,
     /// Syncs that are reconciled in the same process.
     pub beside: Vec<SyncRules>,
@@ -35,6 +40,137 @@ pub struct World {
     running: Option<Running>,
     // After everything that has files in it.
     _folder: tempfile::TempDir,
+}
+
+/// What a story carries records into.
+pub trait Target: Send + Sync {
+    /// An empty one.
+    fn make() -> Self;
+
+    /// A connector of its own for it.
+    fn connector(&self) -> Arc<dyn Connector>;
+
+    /// Runs statements; rows come back as `psql` shows them, unaligned.
+    fn psql(&self, sql: &str) -> String;
+
+    /// Takes away what Concord keeps there.
+    fn forget_us(&self);
+
+    /// A table is to be without a constraint from now on, and like this.
+    fn lift(&self, table: &str, constraint: &str, without: &str);
+
+    /// The type of a column that fills itself with another number for each record.
+    const NUMBER: &'static str;
+}
+
+impl Target for Database {
+    fn make() -> Database {
+        Server::shared().database()
+    }
+
+    fn connector(&self) -> Arc<dyn Connector> {
+        connector(self, "right")
+    }
+
+    fn psql(&self, sql: &str) -> String {
+        Database::psql(self, sql)
+    }
+
+    fn forget_us(&self) {
+        self.psql("DROP SCHEMA concord CASCADE");
+    }
+
+    fn lift(&self, table: &str, constraint: &str, _without: &str) {
+        self.psql(&format!("ALTER TABLE {table} DROP CONSTRAINT {constraint}"));
+    }
+
+    const NUMBER: &'static str = "int GENERATED ALWAYS AS IDENTITY";
+}
+
+/// A SQLite file, as somebody made it who knows what other programs need.
+pub struct File {
+    folder: tempfile::TempDir,
+}
+
+impl File {
+    /// With a journal of this mode.
+    pub fn of(journal: &str) -> File {
+        let file = File { folder: tempfile::tempdir().unwrap() };
+        file.connect().pragma_update(None, "journal_mode", journal).unwrap();
+        file
+    }
+
+    pub fn path(&self) -> std::path::PathBuf {
+        self.folder.path().join("target.db")
+    }
+
+    pub fn connect(&self) -> rusqlite::Connection {
+        let connection = rusqlite::Connection::open(self.path()).unwrap();
+        connection.busy_timeout(DEADLINE).unwrap();
+        connection
+    }
+
+    /// Puts another file in its place.
+    pub fn replace(&self, bytes: &[u8]) {
+        let other = self.folder.path().join("other.db");
+        std::fs::write(&other, bytes).unwrap();
+        for journal in ["target.db-wal", "target.db-shm"] {
+            let _ = std::fs::remove_file(self.folder.path().join(journal));
+        }
+        std::fs::rename(other, self.path()).unwrap();
+    }
+
+    /// Runs statements; of a single one the rows come back.
+    pub fn psql(&self, sql: &str) -> String {
+        let connection = self.connect();
+        if sql.contains(';') {
+            connection.execute_batch(sql).unwrap_or_else(|error| panic!("{sql}: {error}"));
+            return String::new();
+        }
+        let mut statement = connection.prepare(sql).unwrap_or_else(|error| panic!("{sql}: {error}"));
+        let width = statement.column_count();
+        let mut rows = statement.raw_query();
+        let mut lines = Vec::new();
+        while let Some(row) = rows.next().unwrap_or_else(|error| panic!("{sql}: {error}")) {
+            let shown = |at| match row.get_ref(at).unwrap() {
+                rusqlite::types::ValueRef::Null => String::new(),
+                rusqlite::types::ValueRef::Integer(number) => number.to_string(),
+                rusqlite::types::ValueRef::Real(number) => number.to_string(),
+                rusqlite::types::ValueRef::Text(text) => String::from_utf8_lossy(text).into_owned(),
+                rusqlite::types::ValueRef::Blob(bytes) => format!("{bytes:?}"),
+            };
+            lines.push((0..width).map(shown).collect::<Vec<_>>().join("|"));
+        }
+        lines.join("\n")
+    }
+}
+
+impl Target for File {
+    fn make() -> File {
+        File::of("wal")
+    }
+
+    fn connector(&self) -> Arc<dyn Connector> {
+        let settings = SqliteSettings { busy_timeout: Duration::from_millis(200), ..SqliteSettings::new(self.path()) };
+        Arc::new(sqlite::open(settings).unwrap())
+    }
+
+    fn psql(&self, sql: &str) -> String {
+        File::psql(self, sql)
+    }
+
+    fn forget_us(&self) {
+        self.psql("DROP TABLE _concord_mirrors; DROP TABLE _concord_loaded; DROP TABLE _concord_indexes");
+    }
+
+    fn lift(&self, table: &str, _constraint: &str, without: &str) {
+        let before = format!("ALTER TABLE {table} RENAME TO earlier");
+        self.psql(&format!(
+            "BEGIN IMMEDIATE; {before}; {without}; INSERT INTO {table} SELECT * FROM earlier; DROP TABLE earlier; COMMIT"
+        ));
+    }
+
+    const NUMBER: &'static str = "int DEFAULT (random())";
 }
 
 struct Running {
@@ -51,26 +187,28 @@ fn connector(database: &Database, name: &str) -> Arc<dyn Connector> {
     Arc::new(open(config).unwrap())
 }
 
-impl World {
+impl<Right: Target> WorldOf<Right> {
+    /// The type of a column of the target that fills itself.
+    pub const NUMBER: &'static str = Right::NUMBER;
+
     /// The same table `t` in two databases, filled on the left; every field of `fields` is carried.
-    pub async fn new(table: &str, filled: &str, fields: &[&str]) -> World {
-        World::of(table, table, filled, fields).await
+    pub async fn new(table: &str, filled: &str, fields: &[&str]) -> WorldOf<Right> {
+        WorldOf::of(table, table, filled, fields).await
     }
 
-    pub async fn of(left_table: &str, right_table: &str, filled: &str, fields: &[&str]) -> World {
-        let server = Server::shared();
-        World::between(server.database(), server.database(), left_table, right_table, filled, fields).await
+    pub async fn of(left_table: &str, right_table: &str, filled: &str, fields: &[&str]) -> WorldOf<Right> {
+        WorldOf::between(Server::shared().database(), Right::make(), left_table, right_table, filled, fields).await
     }
 
     /// The same in databases that the story has made.
     pub async fn between(
         left: Database,
-        right: Database,
+        right: Right,
         left_table: &str,
         right_table: &str,
         filled: &str,
         fields: &[&str],
-    ) -> World {
+    ) -> WorldOf<Right> {
         left.psql(&format!("{left_table}; {filled}"));
         right.psql(right_table);
         let folder = tempfile::tempdir().unwrap();
@@ -78,7 +216,7 @@ impl World {
         let pairs: Vec<(&str, &str)> = fields.iter().map(|name| (*name, *name)).collect();
         let id = store.sync_id("t").await.unwrap();
         let systems: Vec<(SystemName, Arc<dyn Connector>)> =
-            vec![("left".into(), connector(&left, "left")), ("right".into(), connector(&right, "right"))];
+            vec![("left".into(), connector(&left, "left")), ("right".into(), right.connector())];
         let mut rules = rules::pair(id, &systems, "t", &pairs).await;
         // One way, as a configuration says it.
         rules.members[0].inward = false;
@@ -93,13 +231,13 @@ impl World {
             health_interval: Duration::from_millis(100),
             ..Options::default()
         };
-        World { left, right, rules, beside: Vec::new(), options, store, running: None, _folder: folder }
+        WorldOf { left, right, rules, beside: Vec::new(), options, store, running: None, _folder: folder }
     }
 
     /// Adds a sync of another table, both ways, that is reconciled in the same process.
-    pub async fn beside(mut self, table: &str, object: &str, fields: &[&str]) -> World {
-        self.left.psql(table);
-        self.right.psql(table);
+    pub async fn beside(mut self, (left, right): (&str, &str), object: &str, fields: &[&str]) -> WorldOf<Right> {
+        self.left.psql(left);
+        self.right.psql(right);
         let id = self.store.sync_id(object).await.unwrap();
         let pairs: Vec<(&str, &str)> = fields.iter().map(|name| (*name, *name)).collect();
         let mut rules = rules::pair(id, &self.systems(), object, &pairs).await;
@@ -108,18 +246,18 @@ impl World {
         self
     }
 
-    pub fn with(mut self, change: impl FnOnce(&mut SyncRules)) -> World {
+    pub fn with(mut self, change: impl FnOnce(&mut SyncRules)) -> WorldOf<Right> {
         change(&mut self.rules);
         self
     }
 
     fn systems(&self) -> Vec<(SystemName, Arc<dyn Connector>)> {
-        vec![("left".into(), connector(&self.left, "left")), ("right".into(), connector(&self.right, "right"))]
+        vec![("left".into(), connector(&self.left, "left")), ("right".into(), self.right.connector())]
     }
 
     /// The target by itself.
     pub fn target(&self) -> Arc<dyn Connector> {
-        connector(&self.right, "right")
+        self.right.connector()
     }
 
     /// How the sync would run.
@@ -150,7 +288,7 @@ impl World {
         self.running = Some(Running { handle, stop, task });
     }
 
-    pub async fn started(mut self) -> World {
+    pub async fn started(mut self) -> WorldOf<Right> {
         self.start().await;
         self.until_equal().await;
         self
@@ -216,7 +354,7 @@ impl World {
 
     /// Both tables, row by row.
     pub fn sides(&self) -> (String, String) {
-        let columns: Vec<String> = self.rules.fields.iter().map(|field| format!("{}::text", field.name)).collect();
+        let columns: Vec<String> = self.rules.fields.iter().map(|field| format!("CAST({} AS text)", field.name)).collect();
         let sql = format!("SELECT {} FROM t ORDER BY 1, 2", columns.join(", "));
         (self.left.psql(&sql), self.right.psql(&sql))
     }

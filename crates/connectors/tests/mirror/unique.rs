@@ -1,17 +1,18 @@
 //! Unique values that change hands where nobody could watch: all at once, or while no feed was read.
 
-use crate::support::World;
+use super::World;
 use concord_engine::runtime::command::{Request, Resolution};
 
 const TABLE: &str = "CREATE TABLE t (id int PRIMARY KEY, name text NOT NULL UNIQUE, rank int UNIQUE)";
 const OWN: &str = "CREATE TABLE t (id int PRIMARY KEY, name text NOT NULL UNIQUE, rank int UNIQUE, \
-    own text NOT NULL DEFAULT 'mine', no int GENERATED ALWAYS AS IDENTITY, long int GENERATED ALWAYS AS (length(name)) STORED)";
+    own text NOT NULL DEFAULT 'mine', no NUMBER, long int GENERATED ALWAYS AS (length(name)) STORED)";
 const FILLED: &str = "INSERT INTO t SELECT n, 'name ' || n, n FROM generate_series(1, 4000) n; ANALYZE t";
 const FIELDS: &[&str] = &["id", "name", "rank"];
 
 /// Reads everything again after this was done while nobody read the feed.
 async fn after_a_gap(meanwhile: &str) -> World {
-    let mut world = World::of(TABLE, OWN, FILLED, FIELDS).await.with(|rules| rules.parallelism = 4).started().await;
+    let own = OWN.replace("NUMBER", World::NUMBER);
+    let mut world = World::of(TABLE, &own, FILLED, FIELDS).await.with(|rules| rules.parallelism = 4).started().await;
     world.right.psql("UPDATE t SET own = 'own ' || id");
     let feed = world.statuses().feeds[0].feed.clone();
     world.stop().await;
