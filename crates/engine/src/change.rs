@@ -67,7 +67,8 @@ impl Image {
 pub struct Observation {
     /// The object that holds the record.
     pub object: ObjectName,
-    /// The record's key after the change.
+    /// The record's key after the change. Of an object without a key: what the record shows, and the place where it was seen to do
+    /// so; that tells two records apart, but finds none.
     pub key: Key,
     /// The key before the change, when the change was one of the key.
     pub old_key: Option<Key>,

@@ -13,12 +13,13 @@
 
 use crate::change::{EditTime, Mark, Observation, Position, Version, stamp};
 use crate::clock::Moment;
-use crate::error::{Error, Result};
+use crate::error::{Code, Error, Result};
 use crate::mirror::bulk::{BulkSource, MirrorTarget};
 use crate::record::{FeedName, FieldName, Key, ObjectName, Record};
 use crate::schema::{Schema, Selection};
 use crate::value::Value;
 use async_trait::async_trait;
+use futures_util::stream::BoxStream;
 use serde::{Deserialize, Serialize};
 use std::cmp::Ordering;
 use std::sync::Arc;
@@ -400,6 +401,12 @@ pub trait Connector: Send + Sync {
         let mut chunk = self.snapshot(selection, from, limit).await?;
         chunk.records.retain(|observation| since.includes(observation));
         Ok(chunk)
+    }
+
+    /// Every record of an object as it is at one moment, some at a time and in no order: for objects without a key, of which
+    /// nothing else can be read.
+    async fn whole(&self, selection: &Selection) -> Result<BoxStream<'static, Result<Vec<Observation>>>> {
+        Err(Error::new(Code::Unsupported, format!("{} is not read as a whole", selection.object)))
     }
 
     /// Records by key; one answer per key, in the order asked.

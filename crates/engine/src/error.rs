@@ -161,6 +161,10 @@ codes! {
     FeedRewound = 2016, Stop, "Look whether the restore is meant. Then have both sides read again (`concord verify --repair`): what is lost is counted first, and where it is much you are asked which side is right.";
     /// A feed in a system belongs to no sync of the configuration, and may hold back the system's log.
     FeedLeftOver = 2017, Stop, "If the sync was renamed, give it its old name back. Else remove the feed with the statement named, or with `concord release --leftovers`, before the system's disk is full.";
+    /// A record of a table without a key was changed or deleted, and which one that is in the target cannot be told.
+    RecordUntold = 2018, Stop, "Have the table read again (`concord verify --repair`): the target's records are replaced by those that the source then holds. If it happens often, give the table a primary key.";
+    /// Records are there already, and nothing tells whether they are the source's.
+    TargetNotEmpty = 2019, Stop, "Empty the table in the target, then resume the sync: a table without a key is mirrored into an empty one only.";
 
     // 21xx: database servers.
     /// The server refused a statement for a reason that has no code of its own.

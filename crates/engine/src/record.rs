@@ -157,7 +157,7 @@ impl IntoIterator for Record {
 }
 
 /// The native primary key of a record: its columns' values in the order of the schema's `key`.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Key(pub Vec<Value>);
 
 impl Key {

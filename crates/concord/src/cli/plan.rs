@@ -45,7 +45,8 @@ pub async fn run(plan: &Plan, context: &Context) -> Result<Exit> {
     if let Some((_, error)) = prepared.refused.first().or(prepared.waiting.first()) {
         // Why, with the statement that puts it right where a system can tell.
         let mut notices = setup::ask_systems(&written.config, &systems).await;
-        notices.retain(|notice| notice.severity == "error");
+        let no_key = Code::KeyMissing.to_string();
+        notices.retain(|notice| notice.severity == "error" || notice.code == no_key);
         setup::add_unknown(&mut notices, prepared.notices.clone());
         context.complain_all(&notices);
         if context.terminal.json {
@@ -76,6 +77,12 @@ pub async fn run(plan: &Plan, context: &Context) -> Result<Exit> {
         context.terminal.line("");
         for (sync, spare) in prepared.syncs.iter().zip(&spare) {
             context.terminal.line(&format!("{} runs in mode {}", sync.rules.name, sync.mode.describe()));
+            if sync.rules.members.first().is_some_and(|source| source.schema.key.is_empty()) {
+                context.terminal.line(
+                    "  the source's table has no key: what is inserted is appended, each record once; while the sync is there, the source \
+                     refuses to change or delete its records, or, with REPLICA IDENTITY FULL, the first that is changed or deleted stops the sync",
+                );
+            }
             if !spare.is_empty() {
                 context
                     .terminal

@@ -80,6 +80,44 @@ fn the_configuration_chooses_it_and_every_command_speaks_of_it() {
     assert_eq!(world.erp.psql("SELECT to_regnamespace('concord') IS NULL"), "t");
 }
 
+/// A log of events: what is inserted is appended, and what the source then refuses is said before.
+#[test]
+fn a_table_without_a_key_is_mirrored_and_every_command_says_what_that_means() {
+    let world = World::new(&settings());
+    let table = "CREATE TABLE items (id int, name text, tally int)";
+    world.crm.psql(&format!("{table}; INSERT INTO items SELECT n % 100, 'item', 0 FROM generate_series(1, 2000) n"));
+    world.erp.psql(table);
+    let checked = world.json(&["check", "--connect", "FILE"]);
+    let findings = checked["findings"].as_array().unwrap();
+    let said = findings.iter().find(|finding| finding["code"] == "CON-2006").unwrap_or_else(|| panic!("{checked:#}"));
+    assert!(said["severity"] == "warning" && said["message"].as_str().unwrap().contains("UPDATE and DELETE"), "{said}");
+    let plan = world.json(&["plan", "FILE"]);
+    assert_eq!((&plan["modes"][0]["mode"], &plan["plan"]["runs"][0]["members"][1]["creates"]), (&json!("mirror"), &json!(2000)));
+    assert!(world.concord(&["plan", "FILE"]).out.contains("has no key"));
+    let running = world.run(&[]);
+    until_level(&world, &running);
+    world.crm.psql("INSERT INTO items VALUES (1, 'item', 0), (1, 'item', 0)");
+    until_level(&world, &running);
+    assert_eq!(world.concord(&["verify", "FILE"]).exit, 0);
+    // Something that nobody can tell from the rest.
+    world.erp.psql("INSERT INTO items VALUES (1, 'item', 0)");
+    let verified = world.json(&["verify", "FILE"]);
+    assert_eq!(verified["syncs"][0]["differing"], 1, "{verified}");
+    assert_eq!(world.concord(&["verify", "FILE", "--repair"]).exit, 0);
+    until_level(&world, &running);
+    running.stop();
+    assert_eq!(world.concord(&["release", "FILE"]).exit, 0);
+    world.crm.psql("DELETE FROM items");
+
+    let mut both_ways = settings();
+    both_ways["sync_type"] = json!("bidirectional");
+    let world = World::new(&both_ways);
+    world.crm.psql(table);
+    world.erp.psql(table);
+    let refused = world.concord(&["plan", "FILE"]);
+    assert!(refused.exit != 0 && refused.err.contains("CON-2006") && refused.err.contains("ADD COLUMN id"), "{refused:?}");
+}
+
 /// A renamed sync is another one. What was made for it before would keep the source's log until its disk is full.
 #[test]
 fn what_was_made_for_a_sync_that_was_renamed_is_found_and_named_and_released() {

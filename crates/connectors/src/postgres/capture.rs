@@ -5,6 +5,7 @@
 use super::names::TableName;
 use super::pgoutput::{self, Message, Relation, Tuple};
 use super::position::{self, ServerIdentity, SlotPosition};
+use super::read::placed;
 use super::relation::{Decoder, Row};
 use super::session::Session;
 use super::stream::{self, Replication, Step};
@@ -15,7 +16,7 @@ use concord_engine::change::{EditTime, Image, Mark, Observation, Position, Versi
 use concord_engine::clock::Moment;
 use concord_engine::connector::{Batch, Changes, Event, Feed, Limits};
 use concord_engine::error::{Code, Error, Result};
-use concord_engine::record::ObjectName;
+use concord_engine::record::{Key, ObjectName};
 use concord_engine::schema::{Schema, Type};
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -315,25 +316,31 @@ impl SlotChanges {
         let Some((_, decoder)) = self.known_relation(relation)? else {
             return Ok(());
         };
-        if !decoder.has_key() {
+        let object = decoder.object.clone();
+        if decoder.has_key() {
+            let row = decoder.row(&new, old.as_ref());
+            let row = row.ok_or_else(|| errors::unexpected(format!("a change of {object} does not show its key")))?;
+            return self.observe(object, row, made);
+        }
+        if !self.shared.config.one_sync {
             // The key is gone, which the schema has told: such a row is nobody's.
             return Ok(());
         }
-        let object = decoder.object.clone();
-        let row = decoder.row(&new, old.as_ref());
-        let row = row.ok_or_else(|| errors::unexpected(format!("a change of {object} does not show its key")))?;
-        self.observe(object, row, made)
+        let image = decoder.image(&new, old.as_ref());
+        let image = image.ok_or_else(|| errors::unexpected(format!("a change of {object} shows nothing")))?;
+        self.observe(object, Row { key: Key::default(), old_key: None, image }, made)
     }
 
     fn deleted(&mut self, relation: u32, old: &Tuple) -> Result<()> {
         let Some((_, decoder)) = self.known_relation(relation)? else {
             return Ok(());
         };
-        if !decoder.has_key() {
-            return Ok(());
-        }
         let object = decoder.object.clone();
-        let key = decoder.deleted_key(old);
+        let key = match (decoder.has_key(), self.shared.config.one_sync) {
+            (true, _) => decoder.deleted_key(old),
+            (false, true) => Some(Key::default()),
+            (false, false) => return Ok(()),
+        };
         let key = key.ok_or_else(|| errors::unexpected(format!("a delete from {object} does not show its key")))?;
         self.observe(object, Row { key, old_key: None, image: Image::Deleted }, false)
     }
@@ -358,6 +365,8 @@ impl SlotChanges {
     }
 
     fn observe(&mut self, object: ObjectName, Row { key, old_key, image }: Row, made: bool) -> Result<()> {
+        let place = self.transaction.as_ref().map(|at| format!("{}/{}", lsn_text(at.commit_lsn), at.ordinal)).unwrap_or_default();
+        let key = if key.0.is_empty() { placed(&image, place) } else { key };
         let (version, time, mark) = self.stamp()?;
         let observation = Observation { object, key, old_key, image, made, version, time, mark };
         self.batch.events.push(Event::Observed(observation));

@@ -118,6 +118,8 @@ pub struct Config {
     /// Whether Concord may create and change its publication. When not, `prepare` names the statement that an
     /// administrator must run.
     pub allow_ddl: bool,
+    /// Whether one sync has this connection's feed for itself: only such a one may be told of tables without a key.
+    pub one_sync: bool,
 }
 
 impl Config {
@@ -140,6 +142,7 @@ impl Config {
             installation: String::new(),
             connection: String::new(),
             allow_ddl: true,
+            one_sync: false,
         }
     }
 

@@ -43,7 +43,7 @@ impl Copying {
 
     /// Whether records of these steps may be written so. To be asked for each batch: the rest is counted by it.
     pub fn may(&self, steps: &[Step]) -> bool {
-        let is_new = |step: &&Step| matches!(step, Step::Put { made: true, .. });
+        let is_new = |step: &&Step| matches!(step, Step::Put { made: true, .. } | Step::Append { .. });
         self.is_the_same
             && steps.iter().filter(is_new).nth(ROWS_FROM.saturating_sub(1)).is_some()
             && self.rest.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |rest| rest.checked_sub(1)).is_err()

@@ -3,7 +3,7 @@
 
 use super::client::{Lease, column};
 use super::names::literal;
-use super::read::record;
+use super::read::{placed, record};
 use super::schema::{Column, Table};
 use super::session::Session;
 use super::version::{RowVersion, Snapshot, parse_lsn};
@@ -66,7 +66,7 @@ pub async fn freeze(shared: &Arc<Shared>, selection: &Selection) -> Result<Arc<d
     let lsn = text(1).and_then(parse_lsn).ok_or_else(malformed)?;
     let snapshot = text(2).ok_or_else(malformed)?.to_owned();
     let mut lease = shared.readers.lease().await?;
-    enter(&mut lease, &snapshot).await?;
+    enter(&mut lease, Some(&snapshot)).await?;
     let row = lease.query_one("SELECT pg_catalog.pg_current_snapshot()::text", &[], "looking at a view").await?;
     let seen: String = column(&row, 0)?;
     leave(lease).await?;
@@ -83,11 +83,11 @@ pub async fn freeze(shared: &Arc<Shared>, selection: &Selection) -> Result<Arc<d
     }))
 }
 
-/// Begins to read under a snapshot.
-async fn enter(lease: &mut Lease<'_>, snapshot: &str) -> Result<()> {
-    let snapshot = literal(snapshot);
+/// Begins to read under a snapshot; `None`: of one's own.
+async fn enter(lease: &mut Lease<'_>, snapshot: Option<&str>) -> Result<()> {
+    let snapshot = snapshot.map(|name| format!("SET TRANSACTION SNAPSHOT {}; ", literal(name))).unwrap_or_default();
     let sql = format!(
-        "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; SET TRANSACTION SNAPSHOT {snapshot}; \
+        "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; {snapshot}\
          SET LOCAL statement_timeout = 0; SET LOCAL idle_in_transaction_session_timeout = 0"
     );
     lease.execute(&sql, "reading under a frozen view").await
@@ -115,29 +115,29 @@ impl View {
 
     /// A record of the view.
     fn shows(&self, record: Record) -> Result<Observation> {
-        observation(&self.table, &self.selection.object, record, &self.version)
+        observation(&self.table, &self.selection.object, record, String::new(), &self.version)
     }
 
     fn condition(&self, range: &Range) -> Result<String> {
-        let key = &self.key_column()?.sql;
         let mut conditions = Vec::new();
-        if let Some(from) = &range.from {
-            conditions.push(format!("t.{key} >= {}", bound(from)?));
-        }
-        if let Some(below) = &range.below {
-            conditions.push(format!("t.{key} < {}", bound(below)?));
+        for (value, sign) in [(&range.from, ">="), (&range.below, "<")] {
+            if let Some(value) = value {
+                conditions.push(format!("t.{} {sign} {}", self.key_column()?.sql, bound(value)?));
+            }
         }
         Ok(if conditions.is_empty() { String::new() } else { format!(" WHERE {}", conditions.join(" AND ")) })
     }
 }
 
 /// A record of a view. When it was last edited is not known.
-fn observation(table: &Table, object: &ObjectName, record: Record, version: &Version) -> Result<Observation> {
+fn observation(table: &Table, object: &ObjectName, record: Record, place: String, version: &Version) -> Result<Observation> {
+    let keyed = (!table.key.is_empty()).then(|| super::read::key_of(table, &record)).transpose()?;
+    let image = Image::Full(record);
     Ok(Observation {
         object: object.clone(),
-        key: super::read::key_of(table, &record)?,
+        key: keyed.unwrap_or_else(|| placed(&image, place)),
         old_key: None,
-        image: Image::Full(record),
+        image,
         made: false,
         version: version.clone(),
         time: EditTime { at: Moment::default(), granularity_micros: 1, estimated: true },
@@ -179,10 +179,10 @@ impl Frozen for View {
     }
 
     async fn ranges(&self, count: usize) -> Result<Vec<Range>> {
-        let key = self.key_column()?;
-        if count <= 1 || !matches!(key.field.ty, Type::Int { .. }) {
+        let first = self.table.key_columns().ok().and_then(|key| key.into_iter().next());
+        let Some(key) = first.filter(|key| count > 1 && matches!(key.field.ty, Type::Int { .. })) else {
             return Ok(vec![Range::default()]);
-        }
+        };
         let rows = super::read::count(&self.shared, &self.object).await?;
         #[allow(clippy::cast_precision_loss, reason = "a share of a sample")]
         let percent = (SAMPLE_RECORDS * 100.0 / rows.max(1) as f64).clamp(0.01, 100.0);
@@ -216,7 +216,7 @@ impl Frozen for View {
         let (snapshot, doing) = (self.snapshot.clone(), format!("copying {}", self.object));
         Ok(piped(&self.shared, |shared, pieces| async move {
             let mut lease = shared.readers.lease().await?;
-            enter(&mut lease, &snapshot).await?;
+            enter(&mut lease, Some(&snapshot)).await?;
             let rows = lease.client()?.copy_out(&sql).await.map_err(|error| errors::statement(&error, &doing))?;
             futures_util::pin_mut!(rows);
             let mut piece = BytesMut::with_capacity(PIECE_BYTES * 2);
@@ -252,41 +252,61 @@ impl Frozen for View {
         let arrays = super::read::columns_of(&key, &rows)?;
         let parameters: Vec<&(dyn ToSql + Sync)> = arrays.iter().map(|array| array as _).collect();
         let mut lease = self.shared.readers.lease().await?;
-        enter(&mut lease, &self.snapshot).await?;
+        enter(&mut lease, Some(&self.snapshot)).await?;
         let rows = lease.query(&sql, &parameters, &format!("reading {}", self.object)).await?;
         leave(lease).await?;
         rows.iter().map(|row| self.shows(record(&shown, row, 0)?)).collect()
     }
 
     async fn records(&self, range: &Range) -> Result<BoxStream<'static, Result<Vec<Observation>>>> {
-        let shown = self.table.selected(&self.selection)?;
-        let printed: Vec<String> = shown.iter().map(|column| column.printed("t")).collect();
-        let sql = format!("SELECT {} FROM {} AS t{}", printed.join(", "), self.table.name.sql(), self.condition(range)?);
-        let (snapshot, doing) = (self.snapshot.clone(), format!("reading {}", self.object));
-        let (table, selection, version) = (Arc::clone(&self.table), self.selection.clone(), self.version.clone());
-        Ok(piped(&self.shared, |shared, pieces| async move {
-            let shown = table.selected(&selection)?;
-            let mut lease = shared.readers.lease().await?;
-            enter(&mut lease, &snapshot).await?;
-            let none: [&(dyn ToSql + Sync); 0] = [];
-            let rows = lease.client()?.query_raw(&sql, none).await.map_err(|error| errors::statement(&error, &doing))?;
-            futures_util::pin_mut!(rows);
-            let mut some = Vec::with_capacity(RECORDS_AT_ONCE);
-            while let Some(row) = rows.next().await {
-                let row = row.map_err(|error| errors::statement(&error, &doing))?;
-                some.push(observation(&table, &selection.object, record(&shown, &row, 0)?, &version)?);
-                if some.len() >= RECORDS_AT_ONCE {
-                    let full = std::mem::replace(&mut some, Vec::with_capacity(RECORDS_AT_ONCE));
-                    if pieces.send(Ok(full)).await.is_err() {
-                        return Ok(());
-                    }
+        let (table, condition) = (Arc::clone(&self.table), self.condition(range)?);
+        Ok(records(&self.shared, table, &self.selection, condition, Some(self.snapshot.clone()), self.version.clone()))
+    }
+}
+
+/// Every record of a table as it is at one moment.
+pub async fn whole(shared: &Arc<Shared>, selection: &Selection) -> Result<BoxStream<'static, Result<Vec<Observation>>>> {
+    let table = shared.table(&selection.object).await?;
+    table.selected(selection)?;
+    Ok(records(shared, table, selection, String::new(), None, Version::default()))
+}
+
+/// Records of a table, some at a time; `snapshot`: as they are in it.
+fn records(
+    shared: &Arc<Shared>,
+    table: Arc<Table>,
+    selection: &Selection,
+    condition: String,
+    snapshot: Option<String>,
+    version: Version,
+) -> BoxStream<'static, Result<Vec<Observation>>> {
+    let (selection, doing) = (selection.clone(), format!("reading {}", selection.object));
+    piped(shared, |shared, pieces| async move {
+        let shown = table.selected(&selection)?;
+        let printed: String = shown.iter().map(|column| format!("{}, ", column.printed("t"))).collect();
+        let sql = format!("SELECT {printed}t.tableoid::text || t.ctid::text FROM {} AS t{condition}", table.name.sql());
+        let mut lease = shared.readers.lease().await?;
+        enter(&mut lease, snapshot.as_deref()).await?;
+        let none: [&(dyn ToSql + Sync); 0] = [];
+        let rows = lease.client()?.query_raw(&sql, none).await.map_err(|error| errors::statement(&error, &doing))?;
+        futures_util::pin_mut!(rows);
+        let mut some = Vec::with_capacity(RECORDS_AT_ONCE);
+        while let Some(row) = rows.next().await {
+            let row = row.map_err(|error| errors::statement(&error, &doing))?;
+            let place = column(&row, shown.len())?;
+            some.push(observation(&table, &selection.object, record(&shown, &row, 0)?, place, &version)?);
+            if some.len() >= RECORDS_AT_ONCE {
+                let full = std::mem::replace(&mut some, Vec::with_capacity(RECORDS_AT_ONCE));
+                if pieces.send(Ok(full)).await.is_err() {
+                    return Ok(());
                 }
             }
-            leave(lease).await?;
-            let _ = pieces.send(Ok(some)).await;
-            Ok(())
-        }))
-    }
+        }
+        leave(lease).await?;
+        // Whoever listened may have gone.
+        let _ = pieces.send(Ok(some)).await;
+        Ok(())
+    })
 }
 
 /// Whether a type's binary form means the same in every database: nothing in it names types by number.

@@ -57,6 +57,7 @@ use concord_engine::mirror::bulk::{BulkSource, Frozen, MirrorTarget, Taken};
 use concord_engine::record::{FeedName, FieldName, Key, ObjectName};
 use concord_engine::schema::{Schema, Selection};
 use concord_engine::value::Value;
+use futures_util::stream::BoxStream;
 use names::{OwnNames, TableName};
 use schema::Table;
 use std::cmp::Ordering;
@@ -266,6 +267,11 @@ impl Connector for PostgresConnector {
         chunk.inspect_err(|error| self.shared.forget_if_stale(&selection.object, error))
     }
 
+    async fn whole(&self, selection: &Selection) -> Result<BoxStream<'static, Result<Vec<Observation>>>> {
+        let whole = freeze::whole(&self.shared, selection).await;
+        whole.inspect_err(|error| self.shared.forget_if_stale(&selection.object, error))
+    }
+
     async fn read(&self, selection: &Selection, keys: &[Key]) -> Result<Vec<Presence>> {
         let presences = read::by_key(&self.shared, selection, keys).await;
         presences.inspect_err(|error| self.shared.forget_if_stale(&selection.object, error))
@@ -297,7 +303,8 @@ impl Connector for PostgresConnector {
             return None;
         }
         let connection = format!("{}_{feed}", self.shared.config.connection);
-        let config = Config { connection, pool_size: ONE_SYNC_SESSIONS_MAX, ..Config::clone(&self.shared.config) };
+        let config =
+            Config { connection, pool_size: ONE_SYNC_SESSIONS_MAX, one_sync: true, ..Config::clone(&self.shared.config) };
         let own = open(config).ok()?;
         Some(Arc::new(own))
     }
@@ -342,6 +349,10 @@ impl BulkSource for PostgresConnector {
 impl MirrorTarget for PostgresConnector {
     async fn objection(&self, object: &ObjectName) -> Result<Option<String>> {
         mirror::objection(&self.shared, object).await
+    }
+
+    fn appends(&self) -> bool {
+        true
     }
 
     async fn take_over(&self, sync: &str, object: &ObjectName) -> Result<Taken> {

@@ -25,7 +25,7 @@ pub async fn prepare(shared: &Shared, selections: &[Selection], known: &[Feed]) 
     let mut tables = Vec::with_capacity(selections.len());
     for selection in selections {
         let table = shared.table_now(&selection.object).await?;
-        publishable(&table, selection)?;
+        publishable(shared, &table, selection)?;
         tables.push(table);
     }
     remember(shared, selections);
@@ -51,10 +51,12 @@ fn known_feed<'a>(shared: &Shared, known: &'a [Feed]) -> Result<Option<&'a Feed>
 }
 
 /// Refuses a table whose changes the feed could not tell apart. Publishing it would even make the server refuse the
-/// application's own updates.
-fn publishable(table: &Table, selection: &Selection) -> Result<()> {
+/// application's own updates, which a sync has to be ready for that has the feed for itself and appends what has no key.
+fn publishable(shared: &Shared, table: &Table, selection: &Selection) -> Result<()> {
     table.selected(selection)?;
-    table.key_columns()?;
+    if !shared.config.one_sync {
+        table.key_columns()?;
+    }
     let object = &table.schema.object;
     let own = &table.name.sql();
     if table.storage.kind == 'r' && table.storage.inherited {
@@ -79,6 +81,8 @@ fn publishable(table: &Table, selection: &Selection) -> Result<()> {
 pub fn identity_problem(table: &Table) -> Option<String> {
     let key: Vec<&str> = table.schema.key.iter().map(|name| name.as_str()).collect();
     match table.storage.replica_identity {
+        // Without a key nothing is asked of it.
+        _ if key.is_empty() => None,
         'n' => Some("its replica identity is NOTHING, so updates and deletes do not show which record they are of".to_owned()),
         'i' => {
             let index = table.storage.identity_index.as_ref()?;

@@ -60,6 +60,12 @@ pub fn key_of(table: &Table, record: &Record) -> Result<Key> {
     Ok(Key(table.key_columns()?.into_iter().map(part).collect::<Result<Vec<Value>>>()?))
 }
 
+/// What tells a record without a key from others that show the same: what it shows, and where that was seen.
+pub fn placed(image: &Image, place: String) -> Key {
+    let shown = image.record().into_iter().flat_map(Record::iter).map(|(_, value)| value.clone());
+    Key(shown.chain(std::iter::once(Value::Text(place))).collect())
+}
+
 /// A record as an observation.
 pub fn observation(table: &Table, object: &ObjectName, record: Record, seen: &Seen) -> Result<Observation> {
     Ok(Observation {

@@ -100,6 +100,11 @@ impl Decoder {
     pub fn row(&self, new: &Tuple, old: Option<&Tuple>) -> Option<Row> {
         let key = self.key_of(new, old)?;
         let old_key = old.and_then(|old| self.key_of(old, None)).filter(|old| *old != key);
+        Some(Row { key, old_key, image: self.image(new, old)? })
+    }
+
+    /// What a row that was inserted or updated shows.
+    pub fn image(&self, new: &Tuple, old: Option<&Tuple>) -> Option<Image> {
         let mut complete = !self.not_carried;
         let mut fields = Vec::with_capacity(self.selected.len());
         for (place, column) in self.selected.iter().filter_map(|&place| Some((place, self.columns.get(place)?))) {
@@ -115,8 +120,7 @@ impl Decoder {
             }
         }
         let record: Record = fields.into_iter().collect();
-        let image = if complete { Image::Full(record) } else { Image::Partial(record) };
-        Some(Row { key, old_key, image })
+        Some(if complete { Image::Full(record) } else { Image::Partial(record) })
     }
 
     /// The key of a deleted row.

@@ -26,6 +26,7 @@ enum Kind {
     Remove,
     Change,
     Put,
+    Append,
     /// Behind what others let go of, for these are hardly in anybody's way.
     Copy,
     Empty,
@@ -47,7 +48,7 @@ pub struct Statement {
 /// Takes out the steps that cannot even be put into words.
 pub fn sayable<'a>(table: &Table, steps: &'a [Step]) -> (Cow<'a, [Step]>, Vec<(Step, Error)>) {
     let unsayable = |step: &Step| match step {
-        Step::Put { record, .. } => can_be_said(table, record).err(),
+        Step::Put { record, .. } | Step::Append { record, .. } => can_be_said(table, record).err(),
         Step::Change { set, .. } | Step::Rekey { set, .. } => can_be_said(table, set).err(),
         Step::Remove { .. } | Step::Empty => None,
     };
@@ -74,11 +75,13 @@ pub fn statements(table: &Table, steps: &[Step], copies: bool) -> Result<Vec<Sta
         // Few are put as others are, behind them.
         let few: Vec<_> = groups.extract_if(.., |(kind, _), some| *kind == Kind::Copy && some.len() < copy::ROWS_FROM).collect();
         for ((_, fields), some) in few {
-            groups.entry((Kind::Put, fields)).or_default().extend(some);
+            let is_keyless = matches!(some.first(), Some(Step::Append { .. }));
+            groups.entry((if is_keyless { Kind::Append } else { Kind::Put }, fields)).or_default().extend(some);
         }
         for ((kind, fields), steps) in groups {
             all.push(match kind {
                 Kind::Put => put(table, &fields, &steps)?,
+                Kind::Append => append(table, &fields, &steps)?,
                 Kind::Copy => copied(table, &fields, &steps)?,
                 Kind::Change => change(table, &fields, &steps)?,
                 Kind::Remove => remove(table, &steps)?,
@@ -93,7 +96,10 @@ pub fn statements(table: &Table, steps: &[Step], copies: bool) -> Result<Vec<Sta
 /// What a step does, and to which fields.
 fn shape(step: &Step, copies: bool) -> (Kind, Vec<&FieldName>) {
     match step {
-        Step::Put { record, made: true, .. } if copies => (Kind::Copy, record.iter().map(|(name, _)| name).collect()),
+        Step::Put { record, made: true, .. } | Step::Append { record, .. } if copies => {
+            (Kind::Copy, record.iter().map(|(name, _)| name).collect())
+        }
+        Step::Append { record, .. } => (Kind::Append, record.iter().map(|(name, _)| name).collect()),
         Step::Put { record, .. } => (Kind::Put, record.iter().map(|(name, _)| name).collect()),
         Step::Change { set, .. } | Step::Rekey { set, .. } => (Kind::Change, set.iter().map(|(name, _)| name).collect()),
         Step::Remove { .. } => (Kind::Remove, Vec::new()),
@@ -106,6 +112,7 @@ fn is_alike(one: &Step, next: &Step) -> bool {
     let same = |one: &Record, next: &Record| one.iter().map(|(name, _)| name).eq(next.iter().map(|(name, _)| name));
     match (one, next) {
         (Step::Put { record: one, made, .. }, Step::Put { record: next, made: also, .. }) => made == also && same(one, next),
+        (Step::Append { record: one, .. }, Step::Append { record: next, .. }) => same(one, next),
         (
             Step::Change { set: one, .. } | Step::Rekey { set: one, .. },
             Step::Change { set: next, .. } | Step::Rekey { set: next, .. },
@@ -125,11 +132,8 @@ pub fn unnest(count: usize) -> String {
 
 pub fn put(table: &Table, fields: &[&FieldName], steps: &[&Step]) -> Result<Statement> {
     let columns = fields.iter().map(|field| table.require(field)).collect::<Result<Vec<&Column>>>()?;
-    let records = steps.iter().filter_map(|step| if let Step::Put { record, .. } = step { Some(record) } else { None });
-    let rows: Vec<Vec<&Value>> = records.map(|record| record.iter().map(|(_, value)| value).collect()).collect();
+    let rows = rows(steps);
     let rows: Vec<&[&Value]> = rows.iter().map(Vec::as_slice).collect();
-    let names: Vec<&str> = columns.iter().map(|column| column.sql.as_str()).collect();
-    let values: Vec<String> = columns.iter().enumerate().map(|(place, column)| given(column, place)).collect();
     let key = table.key_columns()?;
     let set: Vec<String> = columns
         .iter()
@@ -137,21 +141,38 @@ pub fn put(table: &Table, fields: &[&FieldName], steps: &[&Step]) -> Result<Stat
         .map(|column| format!("{0} = excluded.{0}", column.sql))
         .collect();
     let action = if set.is_empty() { "NOTHING".to_owned() } else { format!("UPDATE SET {}", set.join(", ")) };
-    let sql = format!(
-        "INSERT INTO {} ({}) SELECT {} FROM {} ON CONFLICT ({}) DO {action}",
-        table.name.sql(),
-        names.join(", "),
-        values.join(", "),
-        unnest(columns.len()),
-        key.iter().map(|column| column.sql.as_str()).collect::<Vec<_>>().join(", "),
-    );
+    let conflict = key.iter().map(|column| column.sql.as_str()).collect::<Vec<_>>().join(", ");
+    let sql = format!("{} ON CONFLICT ({conflict}) DO {action}", inserts(table, &columns));
     Ok(Statement { arrays: columns_of(&columns, &rows)?, ..Statement::of(Kind::Put, sql) })
+}
+
+/// What records show that are to be there.
+fn rows<'a>(steps: &[&'a Step]) -> Vec<Vec<&'a Value>> {
+    let record = |step: &&'a Step| match step {
+        Step::Put { record, .. } | Step::Append { record, .. } => Some(record),
+        _ => None,
+    };
+    steps.iter().filter_map(record).map(|record| record.iter().map(|(_, value)| value).collect()).collect()
+}
+
+fn append(table: &Table, fields: &[&FieldName], steps: &[&Step]) -> Result<Statement> {
+    let columns = fields.iter().map(|field| table.require(field)).collect::<Result<Vec<&Column>>>()?;
+    let rows = rows(steps);
+    let rows: Vec<&[&Value]> = rows.iter().map(Vec::as_slice).collect();
+    let sql = inserts(table, &columns);
+    Ok(Statement { arrays: columns_of(&columns, &rows)?, ..Statement::of(Kind::Append, sql) })
+}
+
+fn inserts(table: &Table, columns: &[&Column]) -> String {
+    let names: Vec<&str> = columns.iter().map(|column| column.sql.as_str()).collect();
+    let values: Vec<String> = columns.iter().enumerate().map(|(place, column)| given(column, place)).collect();
+    let (table, names, values) = (table.name.sql(), names.join(", "), values.join(", "));
+    format!("INSERT INTO {table} ({names}) SELECT {values} FROM {}", unnest(columns.len()))
 }
 
 fn copied(table: &Table, fields: &[&FieldName], steps: &[&Step]) -> Result<Statement> {
     let columns = fields.iter().map(|field| table.require(field)).collect::<Result<Vec<&Column>>>()?;
-    let records = steps.iter().filter_map(|step| if let Step::Put { record, .. } = step { Some(record) } else { None });
-    let rows: Vec<Vec<&Value>> = records.map(|record| record.iter().map(|(_, value)| value).collect()).collect();
+    let rows = rows(steps);
     let pieces = copy::rows(&columns, rows.iter().map(Vec::as_slice))?;
     Ok(Statement { pieces, ..Statement::of(Kind::Copy, copy::sql(table, &columns)) })
 }

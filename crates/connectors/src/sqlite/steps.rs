@@ -119,6 +119,8 @@ impl<'c> Writer<'c> {
             },
             Step::Remove { key } => self.remove(key).map(|()| Met::Yes),
             Step::Empty => self.run(Kind::Empty, &Record::new(), &[]).map(|_| Met::Yes),
+            // Not asked for where nothing is appended (`MirrorTarget::appends`).
+            Step::Append { .. } => Err(Error::new(Code::Unsupported, "records without a key are not written into a file").into()),
         }
     }
 

@@ -19,6 +19,7 @@ mod support;
 mod copying;
 mod crashing;
 mod indexes;
+mod keyless;
 mod lanes;
 mod lite;
 mod loading;

@@ -251,8 +251,12 @@ impl<Right: Target> WorldOf<Right> {
         self
     }
 
-    fn systems(&self) -> Vec<(SystemName, Arc<dyn Connector>)> {
+    pub fn systems(&self) -> Vec<(SystemName, Arc<dyn Connector>)> {
         vec![("left".into(), connector(&self.left, "left")), ("right".into(), self.right.connector())]
+    }
+
+    pub fn store(&self) -> &Arc<dyn Store> {
+        &self.store
     }
 
     /// The target by itself.

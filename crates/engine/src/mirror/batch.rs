@@ -18,6 +18,13 @@ pub enum Step {
         /// Whether it has only just been made, so that it is hardly there yet: says how to carry it out best, never what comes of it.
         made: bool,
     },
+    /// One more record, of which nothing tells whether it is there: one that has no key. It is never left out and never doubled.
+    Append {
+        /// Its key at the source, by which it is told from others that show the same.
+        at_source: Key,
+        /// Every mapped field.
+        record: Record,
+    },
     /// Some fields of a record that is there.
     Change {
         /// Its key.
@@ -49,17 +56,17 @@ impl Step {
     /// Whether it says all that there is to say of its record.
     pub fn is_whole(&self) -> bool {
         match self {
-            Step::Put { .. } | Step::Remove { .. } | Step::Empty => true,
+            Step::Put { .. } | Step::Append { .. } | Step::Remove { .. } | Step::Empty => true,
             Step::Rekey { whole, .. } => *whole,
             Step::Change { .. } => false,
         }
     }
 
-    /// The record that it is of; `None`: all of them.
+    /// The record that it is of; `None`: all of them, or one that has no key.
     pub fn key(&self) -> Option<&Key> {
         match self {
             Step::Put { key, .. } | Step::Change { key, .. } | Step::Rekey { to: key, .. } | Step::Remove { key } => Some(key),
-            Step::Empty => None,
+            Step::Empty | Step::Append { .. } => None,
         }
     }
 }
@@ -74,6 +81,10 @@ pub fn segments(steps: &[Step]) -> Vec<Segment<'_>> {
     for step in steps {
         let key = match step {
             Step::Put { key, .. } | Step::Change { key, .. } | Step::Remove { key } => key.encode(),
+            Step::Append { .. } => {
+                present.steps.push(Cow::Borrowed(step));
+                continue;
+            }
             Step::Rekey { .. } | Step::Empty => {
                 present.close(&mut all);
                 all.push(vec![Cow::Borrowed(step)]);
@@ -135,7 +146,8 @@ impl<'a> Open<'a> {
                 *present = Cow::Borrowed(step);
                 true
             }
-            (Step::Remove { .. } | Step::Rekey { .. } | Step::Empty, _) | (_, Step::Rekey { .. } | Step::Empty) => false,
+            (Step::Remove { .. } | Step::Rekey { .. } | Step::Append { .. } | Step::Empty, _)
+            | (_, Step::Rekey { .. } | Step::Append { .. } | Step::Empty) => false,
         }
     }
 }
@@ -148,9 +160,9 @@ mod tests {
     use proptest::prelude::*;
     use std::collections::BTreeMap;
 
-    /// A target in memory: mapped fields `a` and `b`, and `own`, which no mapping names.
+    /// A target in memory: mapped fields `a` and `b`, and `own`, which no mapping names; and how many records without a key show what.
     #[derive(Clone, Debug, Default, PartialEq)]
-    struct Model(BTreeMap<i64, BTreeMap<String, i64>>);
+    struct Model(BTreeMap<i64, BTreeMap<String, i64>>, BTreeMap<i64, usize>);
 
     fn number(value: &Value) -> i64 {
         match value {
@@ -185,7 +197,11 @@ mod tests {
                 Step::Remove { key } => {
                     self.0.remove(&of(key));
                 }
-                Step::Empty => self.0.clear(),
+                Step::Append { record, .. } => {
+                    let shown = record.get("a").map(number).unwrap();
+                    *self.1.entry(shown).or_default() += 1;
+                }
+                Step::Empty => *self = Model::default(),
             }
         }
     }
@@ -212,6 +228,7 @@ mod tests {
             1 => (keys.clone(), keys, 0i64..9, any::<bool>()).prop_map(|(from, to, b, whole)| Step::Rekey {
                 from: key(from), to: key(to), set: fields(&[("b", b)]), whole,
             }),
+            3 => (0i64..4).prop_map(|a| Step::Append { at_source: Key::default(), record: fields(&[("a", a)]) }),
             1 => Just(Step::Empty),
         ]
     }
@@ -223,7 +240,8 @@ mod tests {
             cuts in proptest::collection::vec(0usize..40, 0..4),
             backwards in any::<bool>(),
         ) {
-            let start = Model(BTreeMap::from([(0, BTreeMap::from([("own".to_owned(), 7), ("a".to_owned(), 1), ("b".to_owned(), 1)]))]));
+            let shown = BTreeMap::from([("own".to_owned(), 7), ("a".to_owned(), 1), ("b".to_owned(), 1)]);
+            let start = Model(BTreeMap::from([(0, shown)]), BTreeMap::new());
             let mut expected = start.clone();
             steps.iter().for_each(|step| expected.carry_out(step));
             // Cut anywhere, as batches are by what happens to have arrived.

@@ -73,6 +73,11 @@ pub trait MirrorTarget: Send + Sync {
     /// Why an object cannot be mirrored into, if it cannot. Changes nothing.
     async fn objection(&self, object: &ObjectName) -> Result<Option<String>>;
 
+    /// Whether records without a key can be appended here, and all of an object be read as a whole.
+    fn appends(&self) -> bool {
+        false
+    }
+
     /// Takes a sync over.
     async fn take_over(&self, sync: &str, object: &ObjectName) -> Result<Taken>;
 

@@ -24,6 +24,8 @@ pub(super) struct Carrier {
     flowing: Vec<usize>,
     /// For each field of the target's key: its place in the source's key, and what it is at the target.
     key: Vec<(usize, usize)>,
+    /// Whether the source's records have no key: they are appended, and nothing tells one from another that shows the same.
+    is_keyless: bool,
     /// Whether a transformation or a rule looks at other fields than its own.
     looks_around: bool,
     /// Whether every value is carried as it is.
@@ -57,33 +59,11 @@ pub(super) enum Carried {
 impl Carrier {
     /// How a sync is carried, or why it cannot be carried without a memory of its records.
     pub(super) fn new(rules: &Arc<SyncRules>) -> std::result::Result<Carrier, String> {
-        let [source, target] = rules.members.as_slice() else { return Err("it has more than two members".to_owned()) };
+        let [source, _] = rules.members.as_slice() else { return Err("it has more than two members".to_owned()) };
         let mut flowing: Vec<usize> = (0..rules.fields.len()).filter(|field| flows(rules, *field)).collect();
         flowing.sort_by(|a, b| name_at(rules, *a, TARGET).cmp(&name_at(rules, *b, TARGET)));
-        if target.schema.key.is_empty() || source.schema.key.is_empty() {
-            return Err("a table without a key is not mirrored yet".to_owned());
-        }
-        let mut key = Vec::new();
-        for name in &target.schema.key {
-            let field = flowing.iter().copied().find(|field| name_at(rules, *field, TARGET).is_some_and(|at| at == name));
-            let own = field.and_then(|field| Some((field, rules.at(SOURCE, field)?, rules.at(TARGET, field)?)));
-            let Some((field, from, to)) = own else {
-                return Err(format!(
-                    "the key field `{name}` of the target is mapped from nothing: the target gives its own keys"
-                ));
-            };
-            let place = source.schema.key.iter().position(|own| *own == from.name);
-            let Some(place) = place.filter(|_| is_plain(from, to)) else {
-                return Err(format!("the key field `{name}` of the target is not the source's key as it is"));
-            };
-            if !to.creatable {
-                return Err(format!("the key field `{name}` of the target cannot be given"));
-            }
-            key.push((place, field));
-        }
-        if key.len() != source.schema.key.len() {
-            return Err("the keys of source and target have different fields".to_owned());
-        }
+        let is_keyless = source.schema.key.is_empty();
+        let key = if is_keyless { no_key(rules, &flowing)? } else { key(rules, &flowing)? };
         let ends = |field: &usize| Some((rules.at(SOURCE, *field)?, rules.at(TARGET, *field)?));
         let half = flowing.iter().filter_map(ends).find(|(_, to)| !to.creatable || !to.updatable);
         if let Some((_, to)) = half {
@@ -105,7 +85,7 @@ impl Carrier {
         let sources: std::collections::BTreeSet<&FieldName> =
             flowing.iter().filter_map(ends).map(|(from, _)| &from.name).collect();
         let each_once = sources.len() == flowing.len();
-        Ok(Carrier { rules: Arc::clone(rules), flowing, key, looks_around, plain, each_once })
+        Ok(Carrier { rules: Arc::clone(rules), flowing, key, is_keyless, looks_around, plain, each_once })
     }
 
     /// Whether every value is carried as it is, so that the records may be handed over in bulk: source's and target's names,
@@ -154,6 +134,9 @@ impl Carrier {
                 _ => Err(Error::new(Code::ValueDoesNotFit, format!("the key does not fit {} ({})", at.name, at.native()))),
             }
         };
+        if self.rules.members.get(SOURCE).is_none_or(|source| source.schema.key.len() != key.0.len()) {
+            return Err(malformed());
+        }
         self.key.iter().map(part).collect::<Result<Vec<Value>>>().map(Key)
     }
 
@@ -171,6 +154,13 @@ impl Carrier {
     pub(super) fn carry(&self, observation: Observation) -> (Carried, Vec<Reject>) {
         let Observation { key, old_key, image, made, .. } = observation;
         let mut warnings = Vec::new();
+        if self.is_keyless {
+            let carried = match self.appended(image, &mut warnings) {
+                Ok(record) => Carried::Step(Step::Append { at_source: key, record }),
+                Err(error) => Carried::Refused { key, error, moved: None },
+            };
+            return (carried, warnings);
+        }
         let carried = self.try_to((&key, old_key.as_ref()), (image, made), &mut warnings).unwrap_or_else(|error| {
             let moved = |from: &Key| self.moved(from, &self.key(&key).ok()?).ok();
             let moved = old_key.as_ref().and_then(moved);
@@ -217,6 +207,50 @@ impl Carrier {
                 Step::Change { key, set }
             }
         }))
+    }
+
+    fn appended(&self, image: Image, warnings: &mut Vec<Reject>) -> Result<Record> {
+        match image {
+            Image::Full(record) if self.plain => self.plainly(record),
+            Image::Full(record) => self.mapped(&record, warnings),
+            Image::Partial(_) | Image::Deleted => Err(Error::new(Code::Internal, "a record without a key is not shown in full")),
+        }
+    }
+
+    /// A record of the source without a key as it is to be shown at the target.
+    pub(super) fn as_appended(&self, record: Record) -> Result<Record> {
+        self.appended(Image::Full(record), &mut Vec::new())
+    }
+
+    /// Whether the source's records have no key.
+    pub(super) fn is_keyless(&self) -> bool {
+        self.is_keyless
+    }
+
+    /// The fields of the target that are carried, in the order of their names.
+    pub(super) fn names(&self) -> impl Iterator<Item = &FieldName> {
+        self.flowing.iter().filter_map(|field| name_at(&self.rules, *field, TARGET))
+    }
+
+    /// A record without a key as the source showed it, by what it was told from others by.
+    pub(super) fn shown(&self, key: &Key) -> Option<Record> {
+        let source = self.rules.members.get(SOURCE)?;
+        let mut names: Vec<&FieldName> = source.selection.fields.iter().collect();
+        if names.is_empty() {
+            names.extend(source.schema.fields.iter().map(|field| &field.name));
+        }
+        names.sort_unstable();
+        // Behind its values stands the place.
+        let (_, values) = key.0.split_last().filter(|(_, values)| values.len() == names.len())?;
+        Some(names.into_iter().cloned().zip(values.iter().cloned()).collect())
+    }
+
+    /// The key at the source of what a step is of.
+    pub(super) fn at_source(&self, step: &Step) -> Option<Key> {
+        match step {
+            Step::Append { at_source, .. } => Some(at_source.clone()),
+            _ => self.back(step.key()?),
+        }
     }
 
     fn moved(&self, from: &Key, to: &Key) -> Result<Step> {
@@ -281,6 +315,51 @@ impl Carrier {
 
     fn ends(&self, field: usize) -> Option<(&MemberField, &MemberField)> {
         Some((self.rules.at(SOURCE, field)?, self.rules.at(TARGET, field)?))
+    }
+}
+
+/// For each field of the target's key, which is the source's: its place there, and what it is at the target.
+fn key(rules: &SyncRules, flowing: &[usize]) -> std::result::Result<Vec<(usize, usize)>, String> {
+    let [source, target] = rules.members.as_slice() else { return Ok(Vec::new()) };
+    if target.schema.key.is_empty() {
+        return Err(format!("`{}` has no key to keep the source's records apart by", target.object));
+    }
+    let mut key = Vec::new();
+    for name in &target.schema.key {
+        let field = flowing.iter().copied().find(|field| name_at(rules, *field, TARGET).is_some_and(|at| at == name));
+        let own = field.and_then(|field| Some((field, rules.at(SOURCE, field)?, rules.at(TARGET, field)?)));
+        let Some((field, from, to)) = own else {
+            return Err(format!("the key field `{name}` of the target is mapped from nothing: the target gives its own keys"));
+        };
+        let place = source.schema.key.iter().position(|own| *own == from.name);
+        let Some(place) = place.filter(|_| is_plain(from, to)) else {
+            return Err(format!("the key field `{name}` of the target is not the source's key as it is"));
+        };
+        if !to.creatable {
+            return Err(format!("the key field `{name}` of the target cannot be given"));
+        }
+        key.push((place, field));
+    }
+    match key.len() == source.schema.key.len() {
+        true => Ok(key),
+        false => Err("the keys of source and target have different fields".to_owned()),
+    }
+}
+
+/// The same where the source has no key: a key that the target has is its own.
+fn no_key(rules: &SyncRules, flowing: &[usize]) -> std::result::Result<Vec<(usize, usize)>, String> {
+    let Some(target) = rules.members.get(TARGET) else { return Ok(Vec::new()) };
+    let is_given = |name: &&FieldName| flowing.iter().any(|field| name_at(rules, *field, TARGET) == Some(name));
+    match target
+        .schema
+        .key
+        .iter()
+        .find(|name| is_given(name) || target.schema.field(name.as_str()).is_none_or(|own| !own.has_default))
+    {
+        None => Ok(Vec::new()),
+        Some(name) => {
+            Err(format!("the target's key field `{name}` is not made by the target itself, and the source has no key to give"))
+        }
     }
 }
 

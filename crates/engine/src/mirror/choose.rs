@@ -98,8 +98,26 @@ pub struct Neighbour {
 /// Chooses. `all` are the syncs of the configuration, this one too; `ends` the connectors of source and target.
 ///
 /// # Errors
-/// What the store and the target say; `PlanStale` where a sync that was mirrored cannot be mirrored any more.
+/// What the store and the target say; `PlanStale` where a sync that was mirrored cannot be mirrored any more; `KeyMissing` where
+/// records without a key are not mirrored.
 pub async fn choose(
+    rules: &Arc<SyncRules>,
+    all: &[Neighbour],
+    store: &dyn Store,
+    ends: (&dyn Connector, &dyn Connector),
+) -> Result<Mode> {
+    let mode = chosen(rules, all, store, ends).await?;
+    let keyless = rules.members.iter().find(|member| member.schema.key.is_empty());
+    match (mode, keyless) {
+        (Mode::Reconcile(why), Some(member)) => {
+            let why = why.map(|why| format!(", and cannot be mirrored: {why}")).unwrap_or_default();
+            Err(Error::new(Code::KeyMissing, format!("`{}` of `{}` has no key{why}", member.object, member.system)))
+        }
+        (mode, _) => Ok(mode),
+    }
+}
+
+async fn chosen(
     rules: &Arc<SyncRules>,
     all: &[Neighbour],
     store: &dyn Store,
@@ -175,6 +193,9 @@ async fn of_the_systems(rules: &SyncRules, (source, target): (&dyn Connector, &d
         return Ok(Some(format!("`{}` has no feed that one sync could have for itself", from.system)));
     }
     match target.mirror_target() {
+        Some(mirror) if from.schema.key.is_empty() && !mirror.appends() => {
+            Ok(Some(format!("`{}` does not take records without a key", to.system)))
+        }
         Some(mirror) => mirror.objection(&to.object).await,
         None => Ok(Some(format!("`{}` cannot keep the progress beside the data yet", to.system))),
     }

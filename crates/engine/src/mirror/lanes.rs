@@ -99,7 +99,7 @@ fn numbers(steps: &[Step], of: u32, unique: &[Vec<FieldName>]) -> Option<Vec<u32
             Step::Put { key, record, .. } => (key, Some(record)),
             Step::Change { key, set } => (key, Some(set)),
             Step::Remove { key } => (key, None),
-            Step::Rekey { .. } | Step::Empty => return None,
+            Step::Append { .. } | Step::Rekey { .. } | Step::Empty => return None,
         };
         let number = number_of(key, of);
         for (place, fields) in unique.iter().enumerate() {

@@ -91,11 +91,16 @@ impl Mirror {
     }
 
     /// The ranges that are loaded.
-    async fn loaded(&self, work: &Work) -> Result<std::collections::BTreeSet<u32>> {
+    pub(super) async fn loaded(&self, work: &Work) -> Result<std::collections::BTreeSet<u32>> {
         work.session.loaded().await.map_err(self.of(TARGET))
     }
 
-    async fn load_ranges(&self, work: &Work, frozen: &Arc<dyn Frozen>, loaded: &std::collections::BTreeSet<u32>) -> Result<()> {
+    pub(super) async fn load_ranges(
+        &self,
+        work: &Work,
+        frozen: &Arc<dyn Frozen>,
+        loaded: &std::collections::BTreeSet<u32>,
+    ) -> Result<()> {
         let way = self.way(work).await?;
         let places = (0_u32..).zip(&work.progress.ranges).filter(|(place, _)| !loaded.contains(place));
         let waiting: Vec<(u32, &Range)> = places.collect();

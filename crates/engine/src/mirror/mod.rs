@@ -3,7 +3,7 @@
 //!
 //! [`choose`] says which syncs are mirrored. [`run`] is the life of one, [`load`] its first read, [`stream`] all that
 //! follows; [`carry`] turns what was seen into steps, [`batch`] many steps into few statements, [`lanes`] carries
-//! many out side by side; [`people`] is what waits
+//! many out side by side; [`keyless`] is what is different where records have no key; [`people`] is what waits
 //! for a person and what people ask, [`sweep`] what only the target has; [`bulk`] is the seam to the systems.
 
 pub mod batch;
@@ -11,6 +11,7 @@ pub mod bulk;
 mod carry;
 mod choose;
 mod fleet;
+mod keyless;
 mod lanes;
 mod load;
 mod people;
@@ -19,6 +20,7 @@ mod run;
 mod settle;
 mod stream;
 mod sweep;
+mod totals;
 mod verify;
 mod view;
 

@@ -16,6 +16,7 @@ use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use xxhash_rust::xxh3::xxh3_128;
 
 /// The most refused records that wait at once: beyond, the sync stops, for it is not the records that are wrong.
 const REFUSED_MAX: usize = 20_000;
@@ -34,6 +35,14 @@ pub(super) fn setting(sync: SyncId, name: &str) -> String {
     format!("mirror_{name}/{}", sync.0)
 }
 
+/// What a record is remembered by: its key, or a print of one that finds nothing and holds all that the record shows.
+fn entry(key: &Key, finds: bool) -> Vec<u8> {
+    match finds {
+        true => key.encode(),
+        false => xxh3_128(&key.encode()).to_be_bytes().to_vec(),
+    }
+}
+
 /// A refused record.
 struct Waiting {
     id: ReviewId,
@@ -42,8 +51,9 @@ struct Waiting {
 }
 
 impl Waiting {
-    fn new(id: ReviewId, code: &str, key: &Key) -> Waiting {
-        Waiting { id, taken: (code == Code::ValueTaken.to_string()).then(|| key.clone()) }
+    /// `finds`: whether its key finds a record at the source.
+    fn new(id: ReviewId, code: &str, key: &Key, finds: bool) -> Waiting {
+        Waiting { id, taken: (finds && code == Code::ValueTaken.to_string()).then(|| key.clone()) }
     }
 }
 
@@ -81,10 +91,11 @@ impl Desk {
     /// Items that were open when the process ended.
     pub async fn restore(&self) -> Result<()> {
         let open = self.store.reviews(Some(self.rules.id), true, REFUSED_MAX).await?;
+        let finds = self.keys_find();
         let mut refused = self.refused();
         refused.clear();
         refused.extend(open.into_iter().filter_map(|review| match review.subject {
-            Subject::Refused { key, .. } => Some((key.encode(), Waiting::new(review.id, &review.code, &key))),
+            Subject::Refused { key, .. } => Some((entry(&key, finds), Waiting::new(review.id, &review.code, &key, finds))),
             _ => None,
         }));
         // Those that had the values may have let go of them since.
@@ -102,6 +113,20 @@ impl Desk {
         self.commit(Transaction { settings, ..Transaction::default() }).await
     }
 
+    /// Whether the source's records are found by their keys; else they have none.
+    fn keys_find(&self) -> bool {
+        self.rules.members.get(SOURCE).is_some_and(|source| !source.schema.key.is_empty())
+    }
+
+    /// Everything is read again: what was refused will be refused again, or not.
+    pub async fn begins_to_read(&self) -> Result<()> {
+        let now = self.clock.now();
+        let closed = self.refused().values().map(|waiting| (waiting.id, now, "everything is read again".to_owned())).collect();
+        self.commit(Transaction { closed_reviews: closed, ..Transaction::default() }).await?;
+        self.refused().clear();
+        Ok(())
+    }
+
     /// Whether anything was refused.
     pub fn has_refused(&self) -> bool {
         !self.refused().is_empty()
@@ -113,14 +138,14 @@ impl Desk {
         let mut noted: BTreeMap<Vec<u8>, Waiting> = BTreeMap::new();
         let now = self.clock.now();
         for (key, error) in refused {
-            let encoded = key.encode();
+            let encoded = entry(&key, self.keys_find());
             let known = noted.get(&encoded).map(|waiting| waiting.id);
             let known = known.or_else(|| self.refused().get(&encoded).map(|waiting| waiting.id));
             let id = known.unwrap_or_else(|| self.numbers.next());
             // Where a value was refused by the rules it is the source's record that is wrong.
             let member = if error.code == Code::ValidationFailed { SOURCE } else { TARGET };
             transaction.ledger.push(self.row(now, &key, Entry::Rejected(error.code.to_string())));
-            noted.insert(encoded, Waiting::new(id, &error.code.to_string(), &key));
+            noted.insert(encoded, Waiting::new(id, &error.code.to_string(), &key, self.keys_find()));
             transaction.reviews.retain(|review: &Review| review.id != id);
             transaction.reviews.push(Review {
                 id,
@@ -184,7 +209,8 @@ impl Desk {
     pub async fn carried(&self, keys: impl Iterator<Item = &Key>, how: &str) -> Result<()> {
         let closed: BTreeMap<Vec<u8>, ReviewId> = {
             let refused = self.refused();
-            let found = keys.filter_map(|key| refused.get_key_value(&key.encode()));
+            let finds = self.keys_find();
+            let found = keys.filter_map(|key| refused.get_key_value(&entry(key, finds)));
             found.map(|(key, waiting)| (key.clone(), waiting.id)).collect()
         };
         if closed.is_empty() {
@@ -200,7 +226,8 @@ impl Desk {
     /// A batch of records, by their keys at the source, is written: closes the items of those that were not refused again.
     pub async fn carried_but_refused(&self, keys: &[Key]) -> Result<()> {
         let lately = std::mem::take(&mut *self.lately.lock().unwrap_or_else(PoisonError::into_inner));
-        self.carried(keys.iter().filter(|key| !lately.contains(&key.encode())), "carried over since").await
+        let finds = self.keys_find();
+        self.carried(keys.iter().filter(|key| !lately.contains(&entry(key, finds))), "carried over since").await
     }
 
     /// Asks about a mass delete, once.

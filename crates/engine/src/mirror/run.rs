@@ -9,6 +9,7 @@ use super::lanes::Ahead;
 use super::people::{Desk, Verdict};
 use super::progress::Progress;
 use super::view::{Shown, Stage, may_pass};
+use crate::capture::drift;
 use crate::change::Version;
 use crate::clock::{Clock, Moment};
 use crate::connector::{Connector, Feed, Presence};
@@ -205,7 +206,10 @@ impl Mirror {
     /// One life: from taking the sync over until something breaks. Ends well only when `once` was asked for.
     async fn live(&self) -> Result<()> {
         let mut work = self.begin().await?;
-        self.load(&mut work).await?;
+        match self.carrier.is_keyless() {
+            true => self.load_whole(&mut work).await?,
+            false => self.load(&mut work).await?,
+        }
         self.look_for_strangers(&mut work).await?;
         self.stream(&mut work, None).await
     }
@@ -228,7 +232,17 @@ impl Mirror {
                 "the target knows nothing of this sync any more: it is another database, or was restored from before it";
             return Err(Error::new(Code::FeedGap, message).at(target.system.to_string()));
         }
+        // What was never begun has put nothing there.
+        let replaces = anew && was_begun;
+        if self.carrier.is_keyless() && kept.is_none() && !replaces {
+            // Before anything is made in the source.
+            self.require_empty(&*session).await?;
+        }
         let known = self.known(kept.as_ref(), anew);
+        let schema = self.source.schema(&source.object).await.map_err(self.of(SOURCE))?;
+        if let Some(what) = drift(&self.rules, SOURCE, &schema) {
+            return Err(Error::new(Code::SchemaDrift, what).at(source.system.to_string()));
+        }
         let selections = std::slice::from_ref(&source.selection);
         let feeds = self.source.prepare(selections, &known).await.map_err(self.of(SOURCE))?;
         let feed = feeds.into_iter().next().ok_or_else(|| Error::new(Code::Internal, "the source prepared no feed"))?;
@@ -237,7 +251,7 @@ impl Mirror {
         let is_kept = kept.is_some();
         let mut progress = match kept {
             Some(progress) => progress,
-            None => self.begin_progress(&session, &feed, anew || leftover).await?,
+            None => self.begin_progress(&session, &feed, (anew || leftover, replaces)).await?,
         };
         if progress.mapping != self.carrier.print() {
             // What is there was carried in another way: all of it is carried again.
@@ -278,13 +292,20 @@ impl Mirror {
         }
     }
 
-    async fn begin_progress(&self, session: &Arc<dyn MirrorSession>, feed: &Feed, again: bool) -> Result<Progress> {
+    async fn begin_progress(
+        &self,
+        session: &Arc<dyn MirrorSession>,
+        feed: &Feed,
+        (again, replaces): (bool, bool),
+    ) -> Result<Progress> {
         let into_empty = session.is_empty().await.map_err(self.of(TARGET))?;
         let progress = Progress {
             position: feed.position.clone(),
             into_empty,
             mapping: self.carrier.print(),
-            sweep: again && !into_empty,
+            // What there is of records without a key is replaced, and no stranger is looked for by one.
+            sweep: again && !into_empty && !self.carrier.is_keyless(),
+            again: replaces && self.carrier.is_keyless(),
             ..Progress::default()
         };
         session.keep(&progress.encode(), true).await.map_err(self.of(TARGET))?;
@@ -381,6 +402,11 @@ impl Mirror {
                 self.desk.decide(id, &Verdict { let_through: *resolution == Resolution::Retry, upto }).await?;
                 Ok(format!("review item {} is decided", id.0))
             }
+            (Subject::Refused { .. }, Resolution::Retry) if self.carrier.is_keyless() => Err(Error::new(
+                Code::BadResolution,
+                "nothing tells whether a record without a key is there already: put right what refuses it and have everything read \
+                 again (`concord verify --repair`), or ignore it",
+            )),
             (Subject::Refused { key, .. }, Resolution::Retry) => {
                 self.carry_again(key).await?;
                 Ok(format!("review item {}: {key} has been carried over", id.0))
@@ -457,7 +483,7 @@ impl Mirror {
 
     /// The keys at the source of steps.
     pub(super) fn source_keys<'a>(&self, steps: impl IntoIterator<Item = &'a Step>) -> Vec<Key> {
-        steps.into_iter().filter_map(Step::key).filter_map(|key| self.carrier.back(key)).collect()
+        steps.into_iter().filter_map(|step| self.carrier.at_source(step)).collect()
     }
 
     pub(super) fn now(&self) -> Moment {
@@ -474,11 +500,11 @@ impl Helper for Mirror {
 
     async fn refused(&self, refused: Vec<(Step, Error)>) -> Result<()> {
         for (step, error) in &refused {
-            let key = step.key().map(Key::to_string).unwrap_or_default();
+            let key = self.carrier.at_source(step).as_ref().map(Key::to_string).unwrap_or_default();
             tracing::warn!(sync = self.rules.name.as_str(), key, error = error.chain(), "the target refuses a record");
             self.shown.lock().meters.failed(self.clock.now());
         }
-        let keyed = refused.into_iter().filter_map(|(step, error)| Some((self.carrier.back(step.key()?)?, error)));
+        let keyed = refused.into_iter().filter_map(|(step, error)| Some((self.carrier.at_source(&step)?, error)));
         self.desk.refuse(keyed.collect()).await
     }
 }

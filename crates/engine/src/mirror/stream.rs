@@ -28,7 +28,7 @@ const LIMITS: Limits = Limits { max_events: 2_000, max_bytes: 2 << 20, max_wait:
 /// How often a position that only other traffic has moved is kept.
 const IDLE_KEEP_INTERVAL: Duration = Duration::from_secs(10);
 /// Percentages of deletes mean little of a handful: they count from so many records on.
-const PERCENT_FROM: u64 = 20;
+pub(super) const PERCENT_FROM: u64 = 20;
 
 /// What the feed is held against while a load that was cut short is brought to a later view.
 pub(super) type Drain<'a> = Option<(&'a dyn Frozen, &'a [Range])>;
@@ -316,7 +316,7 @@ impl Mirror {
     }
 
     /// What a person said about deletes, while it holds.
-    fn verdict<'a>(&self, work: &'a Work) -> Option<&'a Verdict> {
+    pub(super) fn verdict<'a>(&self, work: &'a Work) -> Option<&'a Verdict> {
         work.verdict.as_ref().filter(|verdict| !self.source.reached(&work.progress.position, &verdict.upto))
     }
 
@@ -327,6 +327,9 @@ impl Mirror {
         gathered: &mut Gathered,
         drain: Drain<'_>,
     ) -> std::result::Result<(), End> {
+        if self.carrier.is_keyless() && !observation.made {
+            return Err(End::Stop(self.untold()));
+        }
         let (time, is_delete) = (observation.time, matches!(observation.image, Image::Deleted));
         let is_ahead = self.is_ahead(&work.ahead, &observation);
         // Copied only where somebody looks at them.
@@ -435,7 +438,7 @@ impl Mirror {
         }
     }
 
-    fn source_object(&self) -> String {
+    pub(super) fn source_object(&self) -> String {
         self.member(SOURCE).map(|member| format!("{} {}", member.system, member.object)).unwrap_or_default()
     }
 }

@@ -10,7 +10,7 @@ use crate::connector::Capabilities;
 use crate::error::Code;
 use crate::link::SyncId;
 use crate::record::{FieldName, SyncName, SystemName};
-use crate::rules::{MemberRules, SyncRules};
+use crate::rules::{MemberRules, SyncRules, TargetEdits};
 use crate::schema::{Schema, Selection};
 use std::time::Duration;
 
@@ -117,8 +117,10 @@ fn rules(subject: &Subject<'_>, notes: &mut Notes<'_>) -> Option<SyncRules> {
         notes.error("", Code::PlanNotAPair, message, "Write one sync per pair of systems, each with `source` and `target`.");
         return None;
     }
+    let appends = appends(subject);
     for member in 0..2 {
-        if subject.schema(member).key.is_empty() {
+        // Whether it can be mirrored is seen when the mode is chosen.
+        if subject.schema(member).key.is_empty() && !appends {
             let path = if member == 0 { "/source/object" } else { "/target/object" };
             let message = format!("`{}` of `{}` has no key", subject.schema(member).object, subject.system_name(member));
             notes.error(path, Code::KeyMissing, message, Code::KeyMissing.remedy());
@@ -127,7 +129,7 @@ fn rules(subject: &Subject<'_>, notes: &mut Notes<'_>) -> Option<SyncRules> {
     let pairs = pairing::pairs(subject, notes);
     let drafts = fields::draft(subject, &pairs, notes);
     let groups = policies::groups(subject, &drafts, notes);
-    let match_on = policies::match_on(subject, &drafts, notes);
+    let match_on = if appends { Vec::new() } else { policies::match_on(subject, &drafts, notes) };
     let validation = policies::validation(subject, &drafts, notes);
     let members: Vec<MemberRules> = (0..2).map(|member| member_rules(subject, member, &drafts, notes)).collect();
     policies::tells_since(subject, &members, notes);
@@ -164,6 +166,12 @@ fn batch_size(subject: &Subject<'_>) -> usize {
     let asked = usize::try_from(subject.sync.performance_settings.batch_size).unwrap_or(1);
     let (source, target) = subject.facts;
     asked.min(source.capabilities.max_batch.max(target.capabilities.max_batch)).max(1)
+}
+
+/// Whether records without a key are only ever appended: one way, and the source owns the fields.
+fn appends(subject: &Subject<'_>) -> bool {
+    let one_way = fields::flows(subject.sync) == (true, false);
+    subject.schema(0).key.is_empty() && one_way && policies::target_edits(subject.sync) == TargetEdits::Overwrite
 }
 
 fn member_rules(subject: &Subject<'_>, member: usize, drafts: &Drafts, notes: &mut Notes<'_>) -> MemberRules {

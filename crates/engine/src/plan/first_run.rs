@@ -119,6 +119,9 @@ pub async fn first_run(rules: &SyncRules, config: &ConfigHash, connectors: &[Arc
         return Err(Error::new(Code::PlanNotAPair, format!("the sync `{}` does not have two members", rules.name)));
     };
     let (count_left, count_right) = (left.count(&object(rules, 0)?).await?, right.count(&object(rules, 1)?).await?);
+    if rules.members.iter().any(|member| member.schema.key.is_empty()) {
+        return Ok(appended(rules, config, (count_left, count_right)));
+    }
     // The smaller side is held, the larger one streams past it.
     let held: MemberIndex = usize::from(count_right < count_left);
     let passes = count_left.min(count_right).div_ceil(RECORDS_HELD_MAX).max(1);
@@ -138,6 +141,18 @@ pub async fn first_run(rules: &SyncRules, config: &ConfigHash, connectors: &[Arc
         report.samples.push(shown(rules, sample, other).await?);
     }
     Ok(report)
+}
+
+/// Records without a key are not compared: all of them are appended.
+fn appended(rules: &SyncRules, config: &ConfigHash, (here, there): (u64, u64)) -> FirstRun {
+    let plan = |member: MemberIndex, records: u64| {
+        let rules = rules.members.get(member);
+        let (system, object) = (rules.map(|rules| rules.system.to_string()), rules.map(|rules| rules.object.to_string()));
+        MemberPlan { system: system.unwrap_or_default(), object: object.unwrap_or_default(), records, ..MemberPlan::default() }
+    };
+    let source = MemberPlan { only_here: here, ..plan(0, here) };
+    let target = MemberPlan { creates: here, only_here: there, ..plan(1, there) };
+    FirstRun { sync: rules.name.to_string(), config: config.to_string(), members: vec![source, target], ..FirstRun::default() }
 }
 
 fn object(rules: &SyncRules, member: MemberIndex) -> Result<crate::record::ObjectName> {

@@ -393,6 +393,20 @@ fn an_object_without_a_key_is_refused() {
 }
 
 #[test]
+fn an_object_without_a_key_may_be_appended_from_where_the_source_owns_the_fields() {
+    let (mut source, mut target) = (crm(), erp());
+    source.key.clear();
+    target.key.clear();
+    let mapped = MAPPED.replacen(r#""match_on": ["email"], "#, "", 1);
+    let one_way = compiled(&format!(r#"{mapped}, "sync_type": "one_way""#), source.clone(), target.clone());
+    assert!(one_way.rules.is_some_and(|rules| rules.match_on.is_empty()), "{:#?}", one_way.findings);
+    for otherwise in [mapped.clone(), format!(r#"{mapped}, "sync_type": "one_way", "target_edits": "keep""#)] {
+        let found = found(&compiled(&otherwise, source.clone(), target.clone()), Severity::Error);
+        assert!(found.contains(&(Code::KeyMissing, "/syncs/0/source/object".into())), "{found:?}");
+    }
+}
+
+#[test]
 fn a_one_way_sync_writes_to_its_target_alone() {
     let compiled = compiled(&(MAPPED.to_string() + r#", "sync_type": "one_way""#), crm(), erp());
     let rules = compiled.rules.unwrap_or_else(|| panic!("{:#?}", compiled.findings));
