@@ -1,13 +1,13 @@
 //! Who is measured one way: Concord's mirror mode, what a bulk loader does by hand, PostgreSQL's own logical replication, pglogical, and
-//! `pg_dump` into `pg_restore`. Each knows how to load, to be away, to come back and to leave nothing behind.
+//! programs that only load (`programs.rs`). Each knows how to load, to be away, to come back and to leave nothing behind.
 
+use super::programs::{self, is_installed};
 use super::{BARE, DATABASE, INDEXES, Size, wait};
 use crate::Result;
 use crate::measure::Places;
 use crate::process::{Kept, Start};
-use crate::server::{Server, binaries, has_pglogical};
+use crate::server::{Server, has_pglogical};
 use futures_util::{SinkExt as _, StreamExt as _};
-use std::process::{Command, Stdio};
 use tokio_postgres::Client;
 
 /// Who is measured.
@@ -23,6 +23,8 @@ pub enum Contender {
     /// Two ranges into a table without indexes, then both indexes side by side.
     CopyThenIndexes,
     Restore,
+    PgCopyDb,
+    Sling,
 }
 
 impl Contender {
@@ -31,9 +33,17 @@ impl Contender {
 
     /// All that are installed here.
     pub fn here() -> Vec<Contender> {
-        use Contender::{CopyOne, CopyThenIndexes, CopyTwo, Mirror, MirrorThenIndex, Native, Pglogical, Restore};
-        let mut all = vec![Mirror, CopyOne, CopyTwo, Native, Pglogical, MirrorThenIndex, CopyThenIndexes, Restore];
-        all.retain(|contender| *contender != Pglogical || has_pglogical());
+        use Contender::{
+            CopyOne, CopyThenIndexes, CopyTwo, Mirror, MirrorThenIndex, Native, PgCopyDb, Pglogical, Restore, Sling,
+        };
+        let mut all =
+            vec![Mirror, CopyOne, CopyTwo, Native, Pglogical, Sling, MirrorThenIndex, CopyThenIndexes, Restore, PgCopyDb];
+        all.retain(|contender| match contender {
+            Pglogical => has_pglogical(),
+            PgCopyDb => is_installed(programs::PGCOPYDB),
+            Sling => is_installed(programs::SLING),
+            _ => true,
+        });
         all
     }
 
@@ -47,13 +57,17 @@ impl Contender {
             Contender::MirrorThenIndex => "Concord, `rebuild_indexes`",
             Contender::CopyThenIndexes => "COPY pipe, two ranges, then two indexes",
             Contender::Restore => "pg_dump, pg_restore",
+            Contender::PgCopyDb => "pgcopydb, two jobs",
+            Contender::Sling => "sling",
         }
     }
 
     /// The load that it does: into a table that has its indexes, or into one that gets them afterwards.
     pub fn load(self) -> &'static str {
         match self {
-            Contender::MirrorThenIndex | Contender::CopyThenIndexes | Contender::Restore => "full load, indexes afterwards",
+            Contender::MirrorThenIndex | Contender::CopyThenIndexes | Contender::Restore | Contender::PgCopyDb => {
+                "full load, indexes afterwards"
+            }
             _ => "full load",
         }
     }
@@ -81,7 +95,7 @@ impl Running {
         let [left, right] = servers;
         let (source, target) = (left.session().await?, right.session().await?);
         match contender {
-            Contender::Restore => {}
+            Contender::Restore | Contender::PgCopyDb => {}
             Contender::CopyThenIndexes => target.batch_execute(BARE).await?,
             _ => target.batch_execute(&format!("{BARE}; {}", INDEXES.join("; "))).await?,
         }
@@ -126,9 +140,14 @@ impl Running {
                 );
                 Ok(right.session().await?.batch_execute(&sql).await?)
             }
-            Contender::Restore => {
-                let (from, into) = (address(left), address(right));
-                tokio::task::spawn_blocking(move || restore(&from, &into)).await?
+            Contender::Restore | Contender::PgCopyDb | Contender::Sling => {
+                let work = match self.contender {
+                    Contender::Restore => programs::restore,
+                    Contender::PgCopyDb => programs::pgcopydb,
+                    _ => programs::sling,
+                };
+                let (from, into, folder) = (url(left), url(right), self.folder.path().to_owned());
+                tokio::task::spawn_blocking(move || work(&from, &into, &folder)).await?
             }
             Contender::Mirror | Contender::MirrorThenIndex => {
                 let file = self.folder.path().join("sync.json");
@@ -234,21 +253,12 @@ async fn copy([left, right]: [&Server; 2], from: Option<i32>, below: Option<i32>
     Ok(())
 }
 
-fn address(server: &Server) -> String {
-    format!("host=127.0.0.1 port={} dbname={DATABASE} user=postgres", server.port())
+fn url(server: &Server) -> String {
+    format!("postgres://postgres@127.0.0.1:{}/{DATABASE}?sslmode=disable", server.port())
 }
 
-/// One program's archive into the other, as it comes.
-fn restore(from: &str, into: &str) -> Result<()> {
-    let programs = binaries();
-    let mut dump = Command::new(programs.join("pg_dump"))
-        .args(["--format=custom", "--compress=0", "--table=items", "--no-publications", "--dbname", from])
-        .stdout(Stdio::piped())
-        .spawn()?;
-    let archive = dump.stdout.take().ok_or("pg_dump has no output")?;
-    let restored = Command::new(programs.join("pg_restore")).args(["--dbname", into]).stdin(archive).status()?;
-    let dumped = dump.wait()?;
-    if dumped.success() && restored.success() { Ok(()) } else { Err("pg_dump or pg_restore failed".into()) }
+fn address(server: &Server) -> String {
+    format!("host=127.0.0.1 port={} dbname={DATABASE} user=postgres", server.port())
 }
 
 /// One one-way sync of the table; everything else stays as it is out of the box.

@@ -3,6 +3,7 @@
 //! record of its own, and the work is over when the target shows it.
 
 mod contender;
+mod programs;
 
 use crate::latency::percentile;
 use crate::measure::Places;

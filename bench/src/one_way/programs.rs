@@ -1,0 +1,61 @@
+//! Programs that only load, as their users call them; each reads and writes the databases at two addresses, and leaves what it
+//! notes down in a folder.
+
+use crate::Result;
+use crate::server::binaries;
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+/// From Debian's package of that name.
+pub const PGCOPYDB: &str = "pgcopydb";
+/// From PyPI's package `sling-linux-amd64`.
+pub const SLING: &str = "sling-linux-amd64";
+
+/// Whether a program is found in the path.
+pub fn is_installed(program: &str) -> bool {
+    std::env::var_os("PATH").is_some_and(|path| std::env::split_paths(&path).any(|folder| folder.join(program).is_file()))
+}
+
+/// One program's archive into the other, as it comes.
+pub fn restore(from: &str, into: &str, _folder: &Path) -> Result<()> {
+    let programs = binaries();
+    let mut dump = Command::new(programs.join("pg_dump"))
+        .args(["--format=custom", "--compress=0", "--table=items", "--no-publications", "--dbname", from])
+        .stdout(Stdio::piped())
+        .spawn()?;
+    let archive = dump.stdout.take().ok_or("pg_dump has no output")?;
+    let restored = Command::new(programs.join("pg_restore")).args(["--dbname", into]).stdin(archive).status()?;
+    let dumped = dump.wait()?;
+    if dumped.success() && restored.success() { Ok(()) } else { Err("pg_dump or pg_restore failed".into()) }
+}
+
+/// The whole database, which holds that one table; two jobs copy, and two build indexes.
+pub fn pgcopydb(from: &str, into: &str, folder: &Path) -> Result<()> {
+    let mut clone = Command::new(PGCOPYDB);
+    clone.args(["clone", "--table-jobs", "2", "--index-jobs", "2", "--split-tables-larger-than", "64MB", "--no-owner"]);
+    clone.args(["--source", from, "--target", into, "--dir"]).arg(folder.join("pgcopydb"));
+    // It calls PostgreSQL's own programs.
+    let mut path = binaries().into_os_string();
+    path.push(":");
+    path.push(std::env::var_os("PATH").unwrap_or_default());
+    quietly(clone.env("PATH", path), folder)
+}
+
+/// Into the table as it is, with its indexes.
+pub fn sling(from: &str, into: &str, folder: &Path) -> Result<()> {
+    let mut run = Command::new(SLING);
+    run.args(["run", "--src-conn", from, "--src-stream", "public.items", "--tgt-conn", into, "--tgt-object", "public.items"]);
+    run.args(["--mode", "truncate"]).env("SLING_HOME_DIR", folder).env("SLING_DISABLE_TELEMETRY", "true");
+    quietly(&mut run, folder)
+}
+
+/// Runs a program; what it says is shown where it fails.
+fn quietly(command: &mut Command, folder: &Path) -> Result<()> {
+    let output = command.env("HOME", folder).stdin(Stdio::null()).output()?;
+    if output.status.success() {
+        return Ok(());
+    }
+    let name = command.get_program().to_string_lossy().into_owned();
+    let said = [output.stdout, output.stderr].concat();
+    Err(format!("{name} failed: {}", String::from_utf8_lossy(&said)).into())
+}
