@@ -5,6 +5,7 @@ use crate::answers::description::commit;
 use crate::setup::{Prepared, PreparedSync};
 use concord_engine::clock::{Clock, Moment};
 use concord_engine::error::{Code, Error, Result};
+use concord_engine::mirror;
 use concord_engine::plan::first_run::{FirstRun, first_run};
 use concord_engine::plan::remapping;
 use concord_engine::record::SyncName;
@@ -121,8 +122,29 @@ pub async fn accepts_gap(prepared: &Prepared, store: &dyn Store, plan: &str, syn
     Ok(true)
 }
 
+/// The records of a sync are known by the keys of the objects in which they were linked. In another object those keys are
+/// nobody's, or somebody else's: every record would be taken for deleted.
+pub async fn has_not_moved(store: &dyn Store, sync: &PreparedSync) -> Result<()> {
+    let (id, name) = (sync.rules.id, &sync.rules.name);
+    let setting = format!("objects-of/{}", id.0);
+    let objects: Vec<&str> = sync.rules.members.iter().map(|member| member.object.as_str()).collect();
+    let kept = store.setting(&setting).await?.and_then(|bytes| serde_json::from_slice::<Vec<String>>(&bytes).ok());
+    let knows_records = store.counts(id).await?.links > 0 || mirror::has_begun(store, id).await?;
+    let moved = kept.as_ref().and_then(|kept| kept.iter().zip(&objects).find(|(kept, now)| kept.as_str() != **now));
+    if let Some((kept, now)) = moved.filter(|_| knows_records) {
+        let message = format!("the records of `{name}` were linked in `{kept}`, and now it names `{now}`");
+        return Err(Error::new(Code::SyncMoved, message));
+    }
+    if kept.is_some_and(|kept| kept == objects) {
+        return Ok(());
+    }
+    let bytes =
+        serde_json::to_vec(&objects).map_err(|error| Error::new(Code::Internal, "names cannot be written").because(error))?;
+    commit(store, Transaction { settings: vec![(setting, Some(bytes))], ..Transaction::default() }).await
+}
+
 /// A changed mapping that writes more than the guard lets through in one go needs the approval of a plan that says so.
-async fn may_be_remapped(store: &dyn Store, sync: &PreparedSync, planned: Option<&FirstRun>, now: Moment) -> Result<()> {
+pub async fn may_be_remapped(store: &dyn Store, sync: &PreparedSync, planned: Option<&FirstRun>, now: Moment) -> Result<()> {
     let Some(counted) = remapping(store, &sync.rules, now).await? else { return Ok(()) };
     let approved =
         planned.filter(|planned| planned.config == sync.hash.to_string()).and_then(|planned| planned.remapping.as_ref());

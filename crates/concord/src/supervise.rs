@@ -173,6 +173,9 @@ async fn run_engine(
     shutdown: &CancellationToken,
 ) -> Result<Ended> {
     let store = Arc::clone(&supervision.store);
+    for sync in &prepared.syncs {
+        approval::has_not_moved(&*store, sync).await?;
+    }
     let approvals = if supervision.approve_all {
         Approvals::All
     } else {

@@ -332,6 +332,10 @@ codes! {
     ArgumentWrong = 5010, BadInput, "Correct the argument named; --help shows an example.";
     /// The program that simulates a system for the demo is not there.
     DemoSimulatorMissing = 5011, Stop, "Build it beside `concord`: cargo build --package concord-simulators. Or show two databases instead: `concord demo --help` says how.";
+    /// What would be released serves syncs that were not named.
+    ReleaseShared = 5012, BadInput, "Name every file whose syncs run there, or stop the process first: the syncs that are left then read both sides again when they next start.";
+    /// A sync names another object than the one that its records were linked in.
+    SyncMoved = 5013, BadInput, "Give the sync another name: it then begins with a plan of its own. Or put the object back that the message names.";
     /// The person did not consent that we act in their name.
     ConsentDenied = 5020, Stop, "Ask somebody who may consent, then run `concord connect` again.";
     /// Nobody answered in the browser in time.

@@ -33,6 +33,8 @@ pub(crate) struct Guard {
     pub tripped: Option<ReviewId>,
     /// What a person said about it, until that has been carried out.
     pub verdict: Option<Verdict>,
+    /// How many records went away since then.
+    since_verdict: u64,
 }
 
 /// Deletes within a window: when a part of it began, and how many fell into it; no more entries than parts, and two.
@@ -141,6 +143,34 @@ impl Core {
         if too_many {
             self.trip(sync, member, deletes);
         }
+        self.outgrow_verdict(sync, member, &limits);
+    }
+
+    /// What a person let through were the deletes of then. When as many more have come before it was carried out as trip the guard by
+    /// themselves, it is asked anew: nobody has seen those.
+    fn outgrow_verdict(&mut self, sync: usize, member: MemberIndex, limits: &crate::rules::GuardRules) {
+        let Some(guard) = self.member(sync, member).map(|state| &mut state.guard) else { return };
+        let (Some(review), Some(Verdict::LetThrough)) = (guard.tripped, guard.verdict) else { return };
+        guard.since_verdict = guard.since_verdict.saturating_add(1);
+        let (more, known) = (guard.since_verdict, guard.known);
+        #[allow(clippy::cast_precision_loss, reason = "a percentage of a count is compared, nothing is carried")]
+        let share = more as f64 * 100.0 / known.max(1) as f64;
+        let too_many = more > limits.max_deletes || (known >= PERCENT_FROM && share > limits.max_deletes_percent);
+        if !too_many || crate::mutants::active("verdict_without_end") {
+            return;
+        }
+        tracing::warn!(review = review.0, more, "more records went away than were let through: the answer no longer holds");
+        self.ask_anew(sync, member);
+    }
+
+    /// The guard's question has been answered, and not for what has come since: it stays open.
+    fn ask_anew(&mut self, sync: usize, member: MemberIndex) {
+        let Some(id) = self.rules(sync).map(|rules| rules.id) else { return };
+        self.transaction.settings.push((verdict_setting(id.0, member), None));
+        if let Some(state) = self.member(sync, member) {
+            state.guard.verdict = None;
+            state.guard.since_verdict = 0;
+        }
     }
 
     /// Makes durable what the guards have counted, in the transaction of the deletes.
@@ -192,6 +222,7 @@ impl Core {
         self.transaction.settings.push((verdict_setting(id, member), Some(name.to_vec())));
         if let Some(state) = self.member(sync, member) {
             state.guard.verdict = Some(verdict);
+            state.guard.since_verdict = 0;
         }
     }
 
@@ -320,6 +351,7 @@ impl Core {
                 .map(|(one, _)| one)
                 .collect();
             if !gone.is_empty() {
+                self.ask_anew(sync, member);
                 self.trip(sync, member, u64::try_from(gone.len()).unwrap_or(u64::MAX));
             }
             self.take_in_all(&mut desk, gone).await?;

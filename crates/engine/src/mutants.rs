@@ -44,6 +44,8 @@ pub const ALL: &[(&str, &str)] = &[
 /// Bugs that only an interleaving written by hand brings to light, each found by the test that plants it.
 pub const SCRIPTED: &[(&str, &str)] = &[
     ("ruling_forgotten", "what a person decided about a busy record does not outlive a crash"),
+    ("anew_unnoticed", "a feed that begins anew without a gap that anybody was asked about has nothing read again"),
+    ("verdict_without_end", "what a person let through also lets through what goes away before it is carried out"),
     ("gap_proves_absence", "a feed that began anew is taken to prove that a write before its gap never happened"),
     ("old_life_versions_kept", "versions of a system's life before an accepted gap are compared with those after it"),
     ("old_life_strangers_kept", "a record that nobody knew before an accepted gap is made elsewhere, though it went in the gap"),

@@ -8,11 +8,12 @@ use crate::link::{FieldIndex, Life, Link, LinkId, MemberIndex, Standing};
 use crate::map;
 use crate::record::{Key, Record};
 use crate::references::{Meaning, Reference, References};
+use crate::review::Subject;
 use crate::rules::SyncRules;
 use crate::store::{self, Address, LinkState, Store};
 use crate::value::Value;
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -227,7 +228,11 @@ impl Run<'_> {
                         differences.push(Difference { kind: "differs".into(), system: self.system(member), key, fields });
                     }
                 }
-                (_, None) if !is_meant && self.flows(first, member) => {
+                // Also gone at a source without anybody having heard of it: its delete has not been followed.
+                (_, None)
+                    if !is_meant
+                        && (self.flows(first, member) || (side.standing == Standing::Present && self.flows(member, first))) =>
+                {
                     let key = link.sides.get(first).and_then(|side| side.key.as_ref()).map_or(String::new(), ToString::to_string);
                     differences.push(Difference { kind: "missing".into(), system: self.system(member), key, fields: Vec::new() });
                 }
@@ -264,8 +269,13 @@ impl Run<'_> {
                 }
             }
             let strangers = self.still_strangers(member, strangers, connector.as_ref()).await?;
+            let strangers = self.without_those_in_review(member, strangers).await?;
             if let Some(count) = self.found.unlinked.get_mut(member) {
                 *count = u64::try_from(strangers.len()).unwrap_or(u64::MAX);
+            }
+            // Of a sync that begins with what both sides have in common the others are meant to be alone.
+            if self.rules.initial.strategy.makes_nothing() {
+                continue;
             }
             let system = self.system(member);
             for key in strangers {
@@ -299,6 +309,30 @@ impl Run<'_> {
             );
         }
         Ok(there)
+    }
+
+    /// A person is asked about some of them, as about a link.
+    async fn without_those_in_review(&mut self, member: MemberIndex, mut strangers: Vec<Key>) -> Result<Vec<Key>> {
+        if strangers.is_empty() {
+            return Ok(strangers);
+        }
+        let asked: HashSet<Vec<u8>> = self
+            .store
+            .reviews(Some(self.rules.id), true, usize::MAX)
+            .await?
+            .into_iter()
+            .filter_map(|review| match review.subject {
+                Subject::Ambiguous { member: of, key, .. } | Subject::Duplicate { member: of, key, .. } if of == member => {
+                    Some(key.encode())
+                }
+                Subject::Unreadable { member: of, key } if of == member => Some(key.encode()),
+                _ => None,
+            })
+            .collect();
+        let before = strangers.len();
+        strangers.retain(|key| !asked.contains(&key.encode()));
+        self.found.in_review += u64::try_from(before.saturating_sub(strangers.len())).unwrap_or(u64::MAX);
+        Ok(strangers)
     }
 
     async fn without_link(&self, member: MemberIndex, keys: Vec<Key>) -> Result<Vec<Key>> {

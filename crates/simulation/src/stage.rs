@@ -13,6 +13,7 @@ use crate::system::System;
 use crate::trace::Trace;
 use crate::users::{fresh, identity};
 use crate::world::{DeleteRule, Purpose, World};
+use concord_engine::change::Position;
 use concord_engine::clock::Clock;
 use concord_engine::connector::Connector;
 use concord_engine::error::{Code, Error, Result};
@@ -306,6 +307,15 @@ impl Stage {
             gaps: self.systems.iter().map(|system| system.gaps()).collect(),
             links: self.store.scan_links(sync, LinkId(0), usize::MAX).await?,
         })
+    }
+
+    /// A member's feed is let go of while nothing runs, and the store keeps no place in it: as when the system was released for
+    /// another sync, or has another name now.
+    pub fn forget_feed(&self, member: usize) {
+        if let Some(system) = self.system(member) {
+            system.lose_feed();
+            self.store.rewind(&system.name, &FeedName::from(FEED), &Position::default());
+        }
     }
 
     /// Invariant 6: gives every feed again from its beginning to an engine that starts anew; nothing may be written.

@@ -41,6 +41,14 @@ pub struct Running {
     pub releases: mpsc::Sender<Release>,
 }
 
+impl Running {
+    /// Whether it runs a sync of this name, or waits for its systems.
+    pub fn knows(&self, name: &str) -> bool {
+        self.prepared.syncs.iter().any(|sync| sync.rules.name.as_str() == name)
+            || self.prepared.waiting.iter().any(|(waiting, _)| waiting == name)
+    }
+}
+
 /// Asks the process that runs to let go of systems.
 pub struct Release {
     /// The systems.
@@ -87,8 +95,11 @@ impl Answerer {
                 plain(&Said { said: format!("`{name}` can be kept") })
             }
             Ask::Look { objects } => plain(&self.look(objects).await?),
-            Ask::Verify { sync, repair } => plain(&verified::while_running(self, sync.as_deref(), repair).await?),
-            Ask::Release { systems, leftovers } => plain(&self.release(systems, leftovers).await?),
+            Ask::Verify { sync, syncs, repair } => {
+                let wanted = sync.map_or(syncs, |sync| vec![sync]);
+                plain(&verified::while_running(self, &wanted, repair).await?)
+            }
+            Ask::Release { systems, syncs, leftovers } => plain(&self.release(systems, &syncs, leftovers).await?),
         }
     }
 
@@ -107,10 +118,27 @@ impl Answerer {
         Ok(looked)
     }
 
-    async fn release(&self, systems: Vec<String>, leftovers: bool) -> Result<Released> {
+    async fn release(&self, systems: Vec<String>, syncs: &[String], leftovers: bool) -> Result<Released> {
         let Some(running) = &self.running else {
             return Err(Error::new(Code::ControlFailed, "the process is starting and takes no requests yet; try again"));
         };
+        let is_other = |name: &String| !syncs.is_empty() && !syncs.contains(name);
+        let shares = |sync: &&Description| sync.members.iter().any(|member| systems.contains(&member.system));
+        let others: Vec<&str> = self
+            .syncs
+            .iter()
+            .filter(|sync| running.knows(&sync.name) && is_other(&sync.name))
+            .filter(shares)
+            .map(|sync| sync.name.as_str())
+            .collect();
+        if !others.is_empty() {
+            let message = format!(
+                "what is made in {} also serves {}, which these files do not have and which the running process runs",
+                systems.join(" and "),
+                others.join(", ")
+            );
+            return Err(Error::new(Code::ReleaseShared, message));
+        }
         let (answer, answered) = oneshot::channel();
         let systems = systems.into_iter().map(SystemName::from).collect();
         let gone = || Error::new(Code::ControlFailed, "the process is stopping and takes no requests");
@@ -130,6 +158,7 @@ impl Answerer {
     fn chosen(&self, name: Option<&str>) -> Result<Vec<&Description>> {
         match name {
             Some(name) => Ok(vec![self.sync(name)?]),
+            None if self.syncs.is_empty() => Err(Error::new(Code::UnknownSync, "no sync has run with this store yet")),
             None => Ok(self.syncs.iter().collect()),
         }
     }
@@ -152,17 +181,25 @@ impl Answerer {
     }
 
     async fn pause(&self, name: Option<&str>, pause: bool) -> Result<serde_json::Value> {
-        let mut said = Vec::new();
+        let (mut said, mut failed) = (Vec::new(), None);
         for sync in self.chosen(name)? {
-            let id = SyncId(sync.id);
-            match &self.running {
-                Some(running) => {
-                    said.push(self.request(running, if pause { Request::Pause(id) } else { Request::Resume(id) }).await?);
-                }
-                None => said.push(queue::pause(self, sync, pause).await?),
+            match self.pause_one(sync, pause).await {
+                Ok(one) => said.push(one),
+                // The others are paused all the same, or go on.
+                Err(error) => failed = failed.or(Some(error)),
             }
         }
-        plain(&Said { said: said.join("\n") })
+        failed.map_or_else(|| plain(&Said { said: said.join("\n") }), Err)
+    }
+
+    /// Also a sync that is known and does not run now (it waits for a system, say): it begins as it is said here.
+    async fn pause_one(&self, sync: &Description, pause: bool) -> Result<String> {
+        let id = SyncId(sync.id);
+        let Some(running) = &self.running else { return queue::pause(self, sync, pause).await };
+        match self.request(running, if pause { Request::Pause(id) } else { Request::Resume(id) }).await {
+            Err(error) if error.code == Code::UnknownSync => queue::pause(self, sync, pause).await,
+            answered => answered,
+        }
     }
 
     /// The engine's own status, or what the store tells while nothing runs; in both what the last verification found.

@@ -71,6 +71,11 @@ pub async fn deliver(answerer: &Answerer, running: &Running) -> Result<()> {
         match answerer.review_request(running, id, &decision).await {
             Ok(said) => tracing::info!(review = id, %said, "a decision made while nothing ran took effect"),
             Err(error) if error.code == Code::ControlFailed => return Err(error),
+            // Its sync does not run yet: it waits for a system, or comes with another file.
+            Err(error) if error.code == Code::UnknownSync => {
+                tracing::info!(review = id, "a decision made while nothing ran waits until its sync runs");
+                continue;
+            }
             Err(error) => tracing::warn!(review = id, error = %error.chain(), "a decision made while nothing ran no longer fits"),
         }
         commit(&*answerer.store, Transaction { settings: vec![(name, None)], ..Transaction::default() }).await?;

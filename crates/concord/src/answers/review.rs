@@ -106,6 +106,7 @@ impl Answerer {
             (Decision::Create, Subject::Ambiguous { .. } | Subject::Duplicate { .. }) => Ok(Resolution::Create),
             (Decision::Retry, Subject::Conflict { .. } | Subject::DeleteAgainstEdit { .. }) => Err(unfit()),
             (Decision::Retry, _) => Ok(Resolution::Retry),
+            (Decision::Ignore, Subject::DeleteAgainstEdit { .. }) => Err(unfit()),
             (Decision::Ignore, _) => Ok(Resolution::Ignore),
             _ => Err(unfit()),
         }
@@ -270,7 +271,10 @@ fn ways(sync: &Description, review: &Review) -> Vec<String> {
             ways.push(format!("resolve {id} {}", given.join(" ")));
             ways
         }
-        Subject::DeleteAgainstEdit { deleted_by, edited_by } => std::iter::once(deleted_by).chain(edited_by).map(take).collect(),
+        // Nothing is ignored here either: the record lives, or it does not.
+        Subject::DeleteAgainstEdit { deleted_by, edited_by } => {
+            return std::iter::once(deleted_by).chain(edited_by).map(take).collect();
+        }
         Subject::Ambiguous { candidates, .. } => {
             let mut ways: Vec<String> = (1..=candidates.len()).map(|number| format!("resolve {id} --bind {number}")).collect();
             ways.push(format!("resolve {id} --create"));

@@ -3,7 +3,7 @@
 
 use super::Answerer;
 use super::description::commit;
-use crate::setup::Prepared;
+use crate::setup::{Prepared, PreparedSync};
 use concord_engine::clock::Clock;
 use concord_engine::error::{Code, Error, Result};
 use concord_engine::mirror::{self, Mode};
@@ -26,24 +26,33 @@ pub struct Verified {
     pub syncs: Vec<SyncVerification>,
     /// What was done about what differed.
     pub repairs: Vec<String>,
+    /// Whether nothing ran: what is under way then arrives nowhere.
+    #[serde(skip)]
+    pub at_rest: bool,
 }
 
 impl Verified {
     /// Whether nothing differs.
     pub fn is_equal(&self) -> bool {
-        self.syncs.iter().all(SyncVerification::is_equal)
+        self.syncs.iter().all(|sync| self.is_level(sync))
     }
 
     /// The names of the syncs that differ.
     pub fn differing(&self) -> Vec<String> {
-        self.syncs.iter().filter(|sync| !sync.is_equal()).map(|sync| sync.name.clone()).collect()
+        self.syncs.iter().filter(|sync| !self.is_level(sync)).map(|sync| sync.name.clone()).collect()
+    }
+
+    /// Whether the members of a sync are equal, or will be without anybody's doing.
+    pub fn is_level(&self, sync: &SyncVerification) -> bool {
+        sync.is_equal() && !(self.at_rest && sync.under_way > 0)
     }
 }
 
-/// Verifies every sync, or the one of this name, and remembers what was found.
-pub async fn all(prepared: &Prepared, store: &dyn Store, clock: &dyn Clock, name: Option<&str>) -> Result<Verified> {
+/// Verifies the syncs of these names, or every one where none is named, and remembers what was found.
+pub async fn all(prepared: &Prepared, store: &dyn Store, clock: &dyn Clock, names: &[String]) -> Result<Verified> {
     let mut report = Verified::default();
-    for sync in prepared.syncs.iter().filter(|sync| name.is_none_or(|name| sync.rules.name.as_str() == name)) {
+    let is_wanted = |sync: &&PreparedSync| names.is_empty() || names.iter().any(|name| sync.rules.name.as_str() == name);
+    for sync in prepared.syncs.iter().filter(is_wanted) {
         let connectors = prepared.connectors_of(&sync.rules)?;
         report.syncs.push(match sync.mode {
             Mode::Mirror => mirror::verify(&Arc::new(sync.rules.clone()), store, &connectors, clock).await?,
@@ -55,14 +64,22 @@ pub async fn all(prepared: &Prepared, store: &dyn Store, clock: &dyn Clock, name
 }
 
 /// Verifies while the engine runs in this process. A repair is waited for, within bounds, and looked at again.
-pub(super) async fn while_running(answerer: &Answerer, name: Option<&str>, repair: bool) -> Result<Verified> {
+pub(super) async fn while_running(answerer: &Answerer, names: &[String], repair: bool) -> Result<Verified> {
     let Some(running) = &answerer.running else {
         return Err(Error::new(Code::ControlFailed, "the process is starting and has no systems yet; try again"));
     };
-    if let Some(name) = name {
-        answerer.sync(name)?;
+    for name in names {
+        // Nothing is said of a sync that could not be looked at.
+        if let Some((_, error)) = running.prepared.waiting.iter().find(|(waiting, _)| waiting == name) {
+            return Err(error.clone());
+        }
+        if !running.knows(name) {
+            answerer.sync(name)?;
+            let message = format!("the process that runs with this store does not run the sync `{name}`");
+            return Err(Error::new(Code::UnknownSync, message));
+        }
     }
-    let before = all(&running.prepared, &*answerer.store, &*answerer.clock, name).await?;
+    let before = all(&running.prepared, &*answerer.store, &*answerer.clock, names).await?;
     // A sync that stopped at a gap goes on by being read again, equal or not.
     let differing: Vec<String> = before
         .syncs
@@ -93,7 +110,7 @@ pub(super) async fn while_running(answerer: &Answerer, name: Option<&str>, repai
     if tokio::time::timeout(REPAIR_WAIT_MAX, levelled).await.is_err() {
         repairs.push("the repair is still under way: verify again later".into());
     }
-    let after = all(&running.prepared, &*answerer.store, &*answerer.clock, name).await?;
+    let after = all(&running.prepared, &*answerer.store, &*answerer.clock, names).await?;
     Ok(Verified { repairs, ..after })
 }
 

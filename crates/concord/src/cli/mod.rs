@@ -180,8 +180,15 @@ impl Context {
                     question,
                     Ask::Pause { .. } | Ask::Resume { .. } | Ask::ReviewDecide { .. } | Ask::KeepSecret { .. }
                 );
-                let store: Arc<dyn Store> =
-                    if changes { setup::open_store(&folder)? } else { Arc::new(SqliteStore::open_read_only(&folder)?) };
+                let looked_at = match question {
+                    // A first secret makes the store; whatever else is said is said about what is there.
+                    Ask::KeepSecret { .. } => None,
+                    _ => Some(SqliteStore::open_read_only(&folder)?),
+                };
+                let store: Arc<dyn Store> = match looked_at {
+                    Some(store) if !changes => Arc::new(store),
+                    _ => setup::open_store(&folder)?,
+                };
                 answerer(store, folder).await?.answer(question.clone()).await?
             }
         };

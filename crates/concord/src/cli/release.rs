@@ -34,7 +34,8 @@ pub async fn run(release: &Release, context: &Context) -> Result<Exit> {
     asked.sort();
     asked.dedup();
     let systems = asked.iter().map(ToString::to_string).collect();
-    let released: Released = match control::ask(&folder, &Ask::Release { systems, leftovers: release.leftovers }).await? {
+    let syncs = written.config.syncs.iter().map(|sync| sync.name.to_string()).collect();
+    let released: Released = match control::ask(&folder, &Ask::Release { systems, syncs, leftovers: release.leftovers }).await? {
         Some(answer) => serde_json::from_value(answer).map_err(|error| {
             Error::new(Code::ControlFailed, "the running process gave an answer that cannot be read").because(error)
         })?,

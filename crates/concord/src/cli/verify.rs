@@ -8,7 +8,7 @@ use crate::exit::Exit;
 use crate::setup::{self, Prepared};
 use crate::terminal::{Style, Terminal};
 use clap::Args;
-use concord_engine::clock::SystemClock;
+use concord_engine::clock::{Clock, SystemClock};
 use concord_engine::error::{Code, Error, Result};
 use concord_engine::mirror::{Mode, fleet};
 use concord_engine::record::SyncName;
@@ -25,7 +25,8 @@ use tokio_util::sync::CancellationToken;
 /// Compare both sides.
 #[derive(Debug, Args)]
 #[command(after_help = "Example:\n  concord verify accounts.json\n  concord verify accounts.json --repair\n\n\
-                        Exit codes: 0 both sides are equal, save for what waits in review; 1 they differ.")]
+                        Exit codes: 0 both sides are equal, save for what waits in review and, while `concord run` runs, \
+                        for what is under way; 1 they differ.")]
 pub struct Verify {
     /// Files, or folders of files; several merge in the order given.
     #[arg(required = true, value_name = "FILE")]
@@ -42,7 +43,8 @@ pub struct Verify {
 pub async fn run(verify: &Verify, context: &Context) -> Result<Exit> {
     let Some(written) = context.read(&verify.files) else { return Ok(Exit::BadInput) };
     let folder = context.folder(Some(&written.config));
-    let ask = Ask::Verify { sync: verify.sync.clone(), repair: verify.repair };
+    let syncs = written.config.syncs.iter().map(|sync| sync.name.to_string()).collect();
+    let ask = Ask::Verify { sync: verify.sync.clone(), syncs, repair: verify.repair };
     let report: Verified = match control::ask(&folder, &ask).await? {
         Some(answer) => serde_json::from_value(answer).map_err(|error| {
             Error::new(Code::ControlFailed, "the running process gave an answer that cannot be read").because(error)
@@ -72,8 +74,10 @@ pub async fn run(verify: &Verify, context: &Context) -> Result<Exit> {
 
 /// Verifies while nothing runs; a repair runs the engine until both sides are level, and looks again.
 async fn alone(prepared: &Prepared, store: Arc<dyn Store>, verify: &Verify) -> Result<Verified> {
-    let name = verify.sync.as_deref();
-    let before = verified::all(prepared, &*store, &SystemClock, name).await?;
+    let names: Vec<String> = verify.sync.iter().cloned().collect();
+    let look =
+        async || Ok::<_, Error>(Verified { at_rest: true, ..verified::all(prepared, &*store, &SystemClock, &names).await? });
+    let before = look().await?;
     let differing: BTreeSet<SyncName> = before.differing().into_iter().map(SyncName::from).collect();
     if !verify.repair || differing.is_empty() {
         return Ok(before);
@@ -83,10 +87,11 @@ async fn alone(prepared: &Prepared, store: Arc<dyn Store>, verify: &Verify) -> R
             let message = format!("`{}` has never run: a repair cannot begin it", sync.rules.name);
             return Err(Error::new(Code::PlanNotApproved, message));
         }
+        approval::has_not_moved(&*store, sync).await?;
+        approval::may_be_remapped(&*store, sync, None, SystemClock.now()).await?;
     }
     let repairs = repair(prepared, Arc::clone(&store), &differing).await?;
-    let after = verified::all(prepared, &*store, &SystemClock, name).await?;
-    Ok(Verified { repairs, ..after })
+    Ok(Verified { repairs, ..look().await? })
 }
 
 async fn repair(prepared: &Prepared, store: Arc<dyn Store>, differing: &BTreeSet<SyncName>) -> Result<Vec<String>> {
@@ -125,7 +130,8 @@ async fn repair(prepared: &Prepared, store: Arc<dyn Store>, differing: &BTreeSet
 fn render(report: &Verified, terminal: &Terminal) -> String {
     let mut lines = Vec::new();
     for sync in &report.syncs {
-        let verdict = if sync.is_equal() { terminal.paint(Style::Good, "equal") } else { terminal.paint(Style::Bad, "differs") };
+        let verdict =
+            if report.is_level(sync) { terminal.paint(Style::Good, "equal") } else { terminal.paint(Style::Bad, "differs") };
         let unlinked: u64 = sync.unlinked.iter().sum();
         lines.push(format!(
             "{} {verdict}: {} records, {} equal, {} differ, {unlinked} without a counterpart, {} in review, {} under way, as of {}",

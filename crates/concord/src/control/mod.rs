@@ -102,6 +102,9 @@ pub enum Ask {
     Verify {
         /// The sync; `None`: all of them.
         sync: Option<String>,
+        /// Those that are meant by all of them; empty: those that run.
+        #[serde(default)]
+        syncs: Vec<String>,
         /// Have what differs read and planned again.
         repair: bool,
     },
@@ -109,6 +112,9 @@ pub enum Ask {
     Release {
         /// The systems.
         systems: Vec<String>,
+        /// The syncs that whoever asks knows of: no other one may be touched. Empty: all.
+        #[serde(default)]
+        syncs: Vec<String>,
         /// Also what was made there for syncs that the process does not run.
         #[serde(default)]
         leftovers: bool,

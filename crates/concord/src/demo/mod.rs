@@ -320,5 +320,5 @@ async fn status(folder: &Path) -> Result<Status> {
 }
 
 async fn verify(folder: &Path) -> Result<Verified> {
-    ask(folder, &Ask::Verify { sync: None, repair: false }).await
+    ask(folder, &Ask::Verify { sync: None, syncs: Vec::new(), repair: false }).await
 }

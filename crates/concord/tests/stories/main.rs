@@ -27,6 +27,7 @@ mod outage;
 mod postgres;
 mod references;
 mod shapes;
+mod shared;
 mod tour;
 mod two_way;
 mod world;

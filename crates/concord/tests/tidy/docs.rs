@@ -209,7 +209,8 @@ fn in_quotes(text: &str) -> impl Iterator<Item = &str> {
 }
 
 /// The folder of each group of tests that docs/survives.md names.
-const TESTS: [(&str, &str); 6] = [
+const TESTS: [(&str, &str); 7] = [
+    ("interleavings", "crates/simulation/tests/interleavings"),
     ("engine", "crates/connectors/tests/engine"),
     ("stories", "crates/concord/tests/stories"),
     ("mirror", "crates/connectors/tests/mirror"),

@@ -31,6 +31,8 @@ pub(crate) struct FeedState {
     pub failures: u32,
     /// Whether a person has asked for both sides to be read again since it was last read: a gap is accepted by that.
     pub gap_accepted: bool,
+    /// Whether it begins anew behind a gap that was accepted: its syncs are being read again already.
+    pub is_made_up_for: bool,
     /// Since when it is not read, and why.
     pub lost: Option<(Moment, Error)>,
     pub retry_at: Option<Moment>,
@@ -224,9 +226,15 @@ impl Core {
                 {
                     tracing::info!(%system, %since, was = error.chain(), "system found again");
                 }
+                let mut anew = Vec::new();
                 for feed in feeds {
+                    let known = self.feeds.get(&(system.clone(), feed.name.clone()));
+                    if known.is_none_or(|known| known.position.0.is_empty() && !known.is_made_up_for) {
+                        anew.extend(feed.objects.iter().cloned());
+                    }
                     self.prepared(&system, feed);
                 }
+                self.begun_before(&system, &anew).await?;
                 self.mark_begun(&system);
             }
             FeedReport::Open(feed) => {
@@ -266,6 +274,7 @@ impl Core {
         state.objects = feed.objects;
         state.complete_from = feed.complete_from;
         state.idle = false;
+        state.is_made_up_for = false;
         state.retry_at = None;
         // Whatever was asked of the old connection is asked again.
         if state.fence == Fence::Asked {
@@ -404,6 +413,7 @@ pub(super) fn unprepared() -> FeedState {
         failures: 0,
         lost: None,
         gap_accepted: false,
+        is_made_up_for: false,
         retry_at: None,
         health: crate::connector::FeedHealth::default(),
         lag: None,

@@ -6,7 +6,8 @@
 use crate::change::Version;
 use crate::error::{Code, Result};
 use crate::link::{FlightId, LinkId, MemberIndex};
-use crate::record::SystemName;
+use crate::record::{ObjectName, SystemName};
+use crate::rules::MemberRules;
 use crate::runtime::bounds::STEP;
 use crate::runtime::core::{Core, SyncState};
 use std::collections::BTreeSet;
@@ -136,14 +137,41 @@ impl Core {
         }
     }
 
-    /// Whatever is remembered of a system's old life is let go of; its feeds begin anew.
-    fn begin_life(&mut self, system: &SystemName) {
-        let now = self.now();
+    /// A feed of these objects begins anew, and nobody was asked: it was let go of with another sync that shared it, or the system
+    /// is called otherwise now, and may be another one. Syncs that have begun do not know what came before it: they are read
+    /// again, in the transaction that makes its first position durable.
+    pub(super) async fn begun_before(&mut self, system: &SystemName, objects: &[ObjectName]) -> Result<()> {
+        let is_of_feed = |member: &MemberRules| member.system == *system && objects.contains(&member.object);
+        let concerned = |state: &SyncState| state.begun && state.rules.members.iter().any(is_of_feed);
+        let syncs: Vec<usize> = (0..self.syncs.len()).filter(|sync| self.syncs.get(*sync).is_some_and(concerned)).collect();
+        if syncs.is_empty() || crate::mutants::active("anew_unnoticed") {
+            return Ok(());
+        }
+        tracing::warn!(%system, "its feed begins anew, and what came before is not known: everything is read again");
+        self.enter_life(system);
+        for sync in &syncs {
+            self.reread(*sync);
+        }
+        self.commit();
+        for sync in syncs {
+            self.forget_versions(sync).await?;
+        }
+        Ok(())
+    }
+
+    /// What was known of a system before tells nothing about it from now on.
+    fn enter_life(&mut self, system: &SystemName) {
         let number = self.lives.get(system).map_or(1, |life| life.number.saturating_add(1));
         let life = Life { number, proven_from: self.next_flight, stale_to: self.orphans.generation() };
         self.lives.insert(system.clone(), life);
         let bytes = postcard::to_stdvec(&(life.number, life.proven_from)).ok();
         self.transaction.settings.push((life_setting(system), bytes));
+    }
+
+    /// Whatever is remembered of a system's old life is let go of; its feeds begin anew.
+    fn begin_life(&mut self, system: &SystemName) {
+        let now = self.now();
+        self.enter_life(system);
         for ((of, feed), state) in &mut self.feeds {
             if of != system {
                 continue;
@@ -153,6 +181,7 @@ impl Core {
             state.state = "connecting".to_owned();
             state.lost = None;
             state.gap_accepted = false;
+            state.is_made_up_for = true;
             state.retry_at = Some(now);
             for absence in state.absences.drain(..) {
                 self.reading.remove(&absence.link);

@@ -123,15 +123,17 @@ async fn chosen(
     store: &dyn Store,
     ends: (&dyn Connector, &dyn Connector),
 ) -> Result<Mode> {
-    if !is_asked_for(rules) {
+    let was_mirrored = has_begun(store, rules.id).await?;
+    if !is_asked_for(rules) && !was_mirrored {
         return Ok(Mode::Reconcile(None));
     }
-    let was_mirrored = store.setting(&begun_setting(rules.id)).await?.is_some();
-    let has_begun = store.setting(&format!("begun/{}", rules.id.0)).await?.is_some();
-    if has_begun && !was_mirrored {
+    let begun = store.setting(&format!("begun/{}", rules.id.0)).await?.is_some();
+    if begun && !was_mirrored {
         return Ok(Mode::Reconcile(Some("it began with a memory of its records and goes on so".to_owned())));
     }
-    let mut why = objection(rules, all).or_else(|| Carrier::new(rules).err());
+    let other_kind =
+        (!is_asked_for(rules)).then(|| "its records no longer flow one way, or are not to overwrite any more".to_owned());
+    let mut why = other_kind.or_else(|| objection(rules, all)).or_else(|| Carrier::new(rules).err());
     if why.is_none() {
         why = of_the_systems(rules, ends).await?;
     }

@@ -106,7 +106,8 @@ impl FirstRun {
             && self.members.iter().zip(&other.members).all(|(a, b)| {
                 a.system == b.system && a.object == b.object && near(a.creates, b.creates) && near(a.updates, b.updates)
             });
-        self.config == other.config && same_members
+        let decided = [(self.by_policy, other.by_policy), (self.review, other.review), (self.ambiguous, other.ambiguous)];
+        self.config == other.config && same_members && decided.into_iter().all(|(a, b)| near(a, b))
     }
 }
 

@@ -20,7 +20,8 @@ impl Core {
     /// Shuts syncs that have carried everything, and opens those that are due.
     pub(crate) async fn turn_the_hours(&mut self, now: Moment) -> Result<()> {
         for sync in 0..self.syncs.len() {
-            let is_level = self.is_level_now(sync);
+            // What ends when everything is carried waits for no hour.
+            let is_level = self.is_level_now(sync) && !self.options.once;
             let Some(state) = self.syncs.get_mut(sync) else { continue };
             if state.rules.carrying == Carrying::AtOnce {
                 continue;

@@ -3,7 +3,7 @@
 use super::{A, B, finds, gate, text, told, world};
 use concord_engine::link::SyncId;
 use concord_engine::review::Subject;
-use concord_engine::runtime::command::Request;
+use concord_engine::runtime::command::{Request, Resolution};
 use concord_engine::value::Value;
 use concord_simulation::checker::Violation;
 use concord_simulation::database::KeyKind;
@@ -50,6 +50,37 @@ fn a_mass_delete_that_a_crash_cuts_in_two_is_still_a_mass_delete() {
         })
     };
     finds("guard_forgets", test);
+}
+
+#[test]
+fn what_goes_away_after_a_mass_delete_was_let_through_is_asked_about_anew() {
+    let test = || {
+        let mut world = with_records(world(2));
+        world.max_deletes = 2;
+        told(world, async |stage| {
+            let steps = async {
+                stage.pause(1_000).await;
+                stage.ask(Request::Pause(PEOPLE)).await?;
+                RECORDS[..3].iter().for_each(|tag| assert!(stage.delete(A, tag)));
+                stage.pause(1_000).await;
+                stage.resolve(Resolution::Retry).await?;
+                RECORDS[3..].iter().for_each(|tag| assert!(stage.delete(A, tag)));
+                stage.pause(1_000).await;
+                stage.ask(Request::Resume(PEOPLE)).await?;
+                stage.pause(5_000).await;
+                Ok(())
+            };
+            let mut found = stage.while_it_lives(steps).await;
+            let asked = stage.reviews().await;
+            if !asked.iter().any(|review| matches!(review.subject, Subject::MassChange { .. })) {
+                found.push(wrong(format!("nobody is asked: {asked:?}")));
+            }
+            let gone = RECORDS.iter().filter(|tag| stage.count(B, tag) == 0);
+            found.extend(gone.map(|tag| wrong(format!("{tag} was deleted unasked"))));
+            found
+        })
+    };
+    finds("verdict_without_end", test);
 }
 
 /// What is wrong after a kill between the two halves of a swap of keys, the first of them being durable.

@@ -225,3 +225,17 @@ fn a_write_in_a_gap_of_which_a_trigger_made_something_else_is_no_edit() {
     };
     finds("half_a_write_is_none", test);
 }
+
+#[test]
+fn a_feed_that_begins_anew_and_nobody_was_asked_has_what_came_before_read() {
+    let test = || {
+        told(world(2), async |stage| {
+            stage.stage.forget_feed(B);
+            stage.edit(B, "r1", &[("name", text("unseen"))]);
+            let mut found = stage.while_it_lives(stage.stage.level()).await;
+            found.extend(stage.expect("r1", "name", Some(&text("unseen"))));
+            found
+        })
+    };
+    finds("anew_unnoticed", test);
+}
