@@ -3,9 +3,10 @@
 //! wherever the record stands. Everything here is decided from a snapshot that was taken before: nothing is looked up.
 
 use crate::error::{Code, Error, Result};
-use crate::link::{Life, Link, LinkId, MemberIndex, Side, Standing, SyncId};
+use crate::ledger::Rule;
+use crate::link::{FieldIndex, Life, Link, LinkId, MemberIndex, Side, Standing, SyncId};
 use crate::record::{Key, SyncName};
-use crate::rules::SyncRules;
+use crate::rules::{MemberField, SyncRules};
 use crate::schema::Type;
 use crate::store::Address;
 use crate::value::{Fit, Value, fit};
@@ -112,6 +113,7 @@ enum Place {
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct References {
     links: BTreeMap<Address, LinkId>,
+    left: BTreeSet<Address>,
     places: BTreeMap<LinkId, Vec<Place>>,
     deleted: BTreeSet<LinkId>,
     refused: BTreeSet<Address>,
@@ -122,6 +124,7 @@ pub struct References {
 /// Of a link that refers to nothing.
 pub static NONE: References = References {
     links: BTreeMap::new(),
+    left: BTreeSet::new(),
     places: BTreeMap::new(),
     deleted: BTreeSet::new(),
     refused: BTreeSet::new(),
@@ -175,6 +178,12 @@ impl References {
     /// Adds that the record at an address belongs to a link.
     pub fn learn(&mut self, address: Address, link: LinkId) {
         self.links.insert(address, link);
+    }
+
+    /// Adds that the link known under an address is of a record that was deleted, or has left that key: what is told of the
+    /// address from now on is about another one.
+    pub fn leave(&mut self, address: Address) {
+        self.left.insert(address);
     }
 
     /// Adds where the record of a link stands.
@@ -231,6 +240,19 @@ impl References {
         })
     }
 
+    /// What a member's value means that has only now been given: a record that stands under that key, or is to.
+    ///
+    /// # Errors
+    /// As [`References::meaning`].
+    pub fn meaning_of_news(&self, reference: &Reference, member: MemberIndex, value: &Value) -> Result<Meaning> {
+        let meaning = self.meaning(reference, member, value)?;
+        if !matches!(meaning, Meaning::Record(_)) {
+            return Ok(meaning);
+        }
+        let named = reference.named(member, value)?;
+        Ok(if self.left.contains(&named.address) { Meaning::Unknown(named) } else { meaning })
+    }
+
     /// The key under which a member refers to the record that a canonical value means.
     ///
     /// # Errors
@@ -275,11 +297,23 @@ fn place(link: &Link, side: &Side) -> Place {
         (Life::Live | Life::Detached { .. }, Standing::Present, Some(key)) => Place::There(key.clone()),
         (Life::Live, Standing::Marked, Some(key)) => Place::There(key.clone()),
         (Life::Live, Standing::LeftAlone, _) => Place::Never("that it refers to was deleted there, and is left so"),
+        (Life::Live, ..) if is_left_refused(link) => Place::Never("that it refers to was refused, and is left so"),
         (Life::Live, ..) if side.owes_life || !is_decided(link) => Place::Coming,
         (Life::Live, ..) => Place::Never("that it refers to is not kept there"),
         (Life::Deleted { .. }, ..) => Place::Never("that it refers to was deleted"),
         (Life::Detached { .. }, ..) => Place::Never("that it refers to is no longer kept equal"),
     }
+}
+
+/// Whether a record is made nowhere: something of it was refused, and a person left it at that.
+fn is_left_refused(link: &Link) -> bool {
+    link.groups.iter().any(|group| group.agreed.as_ref().is_some_and(|agreed| agreed.rule == Rule::LeftRefused))
+}
+
+/// Whether a member is given a field of a record: where it flows to, and where the record is made anew, which gets the member's
+/// own fields back.
+pub(crate) fn is_given(at: &MemberField, side: &Side) -> bool {
+    at.inward || (side.owes_life && side.standing == Standing::Gone && at.creatable)
 }
 
 /// Whether it has been decided where a record is to stand: not before anything is agreed about it, nor while it is held.
@@ -314,18 +348,22 @@ pub fn awaited(rules: &SyncRules, link: &Link, references: &References) -> Vec<A
         let Some(group) = rules.fields.get(field).map(|field| field.group) else { continue };
         for (member, side) in link.sides.iter().enumerate() {
             let owes = side.flight.is_none() && (side.owes_life || side.owes.contains(&group)) && link.life == Life::Live;
-            let is_written = rules.at(member, field).is_some_and(|at| at.inward);
+            let is_written = rules.at(member, field).is_some_and(|at| is_given(at, side));
             let Some(value) = rules.agreed(link, field).filter(|value| owes && is_written && !value.is_null()) else { continue };
             if let (Err(_), Some(record)) = (references.key_at(reference, member, value), referred(value)) {
                 awaited.insert(Awaited::Record(record));
+                // Where it was deleted, another one may come under its key.
+                let named = agreed_as(rules, link, field).filter(|_| references.deleted.contains(&record));
+                let named = named.and_then(|(from, shown)| reference.named(from, shown).ok());
+                awaited.extend(named.map(|named| Awaited::Key(named.address)));
             }
         }
-        awaited.extend(held(rules, link, field).filter_map(
-            |(member, value)| match references.meaning(reference, member, value) {
-                Ok(Meaning::Unknown(unknown)) => Some(Awaited::Key(unknown.address)),
-                _ => None,
-            },
-        ));
+        for (member, value) in held(rules, link, field) {
+            if let Ok(Meaning::Unknown(unknown)) = references.meaning_of_news(reference, member, value) {
+                awaited.extend(references.links.get(&unknown.address).copied().map(Awaited::Record));
+                awaited.insert(Awaited::Key(unknown.address));
+            }
+        }
     }
     awaited.into_iter().collect()
 }
@@ -335,8 +373,29 @@ pub fn frees_what_is_held(rules: &SyncRules, link: &Link, references: &Reference
     rules.references().any(|(field, reference)| {
         let mut values = held(rules, link, field).filter(|(_, value)| !value.is_null()).peekable();
         values.peek().is_some()
-            && values.all(|(member, value)| matches!(references.meaning(reference, member, value), Ok(Meaning::Record(_))))
+            && values
+                .all(|(member, value)| matches!(references.meaning_of_news(reference, member, value), Ok(Meaning::Record(_))))
     })
+}
+
+/// Whether a field was agreed to name a record that has been deleted since, and names another one by now, which came under its
+/// key.
+pub fn names_another(rules: &SyncRules, link: &Link, field: FieldIndex, references: &References) -> bool {
+    let reference = rules.fields.get(field).and_then(|field| field.reference.as_ref());
+    let agreed = rules.agreed(link, field).and_then(referred).filter(|record| references.deleted.contains(record));
+    let (Some(reference), Some(agreed), Some((from, shown))) = (reference, agreed, agreed_as(rules, link, field)) else {
+        return false;
+    };
+    let meaning = references.meaning_of_news(reference, from, shown);
+    link.life == Life::Live && matches!(meaning, Ok(Meaning::Record(record)) if record != agreed)
+}
+
+/// The member that the agreed value of a field came from, and what it shows; nothing where a person has the last word.
+fn agreed_as<'a>(rules: &SyncRules, link: &'a Link, field: FieldIndex) -> Option<(MemberIndex, &'a Value)> {
+    let group = link.groups.get(rules.fields.get(field)?.group).filter(|group| group.held.is_none())?;
+    let from = group.agreed.as_ref().filter(|agreed| !agreed.rule.is_left())?.from;
+    let shown = link.sides.get(from)?.base.get(field)?.as_ref()?;
+    rules.flows_from(from, field).then_some((from, shown))
 }
 
 /// What members show for a field whose group waits for a person because it cannot be carried.
@@ -352,7 +411,6 @@ fn held<'a>(rules: &'a SyncRules, link: &'a Link, field: usize) -> impl Iterator
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::ledger::Rule;
     use crate::link::Agreed;
 
     fn reference() -> Reference {
@@ -418,6 +476,10 @@ mod tests {
         anew.sides[0].owes_life = true;
         assert_eq!(code_at(&anew), Err(Code::ReferenceWaits));
         assert_eq!(code_at(&decided(new.clone())), Err(Code::ReferenceNotKept));
+        // Nor does one come that was refused, and that a person left at that, though a create of it is owed.
+        let mut refused = owed.clone();
+        refused.groups[0].agreed.as_mut().unwrap().rule = Rule::LeftRefused;
+        assert_eq!(code_at(&refused), Err(Code::ReferenceNotKept));
         assert_eq!(code_at(&standing(decided(new.clone()), Standing::LeftAlone, Some(5))), Err(Code::ReferenceNotKept));
         let mut deleted = standing(new.clone(), Standing::Present, Some(5));
         deleted.life = Life::Deleted { by: 1, at: crate::clock::Moment(1) };

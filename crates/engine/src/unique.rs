@@ -3,14 +3,14 @@
 //! at once, the one that is decided first has it. Decides nothing else, and says nothing of who is right.
 
 use crate::connector::Connector;
-use crate::error::{Error, Result};
+use crate::error::{Code, Error, Result};
 use crate::identify::FIND_LIMIT;
 use crate::link::{FieldIndex, Life, Link, LinkId, MemberIndex};
 use crate::map::{canonical_record, wanted};
 use crate::reconcile::Uniqueness;
 use crate::record::{FieldName, Key};
 use crate::rules::SyncRules;
-use crate::runtime::bounds::READING_MAX;
+use crate::runtime::bounds::{READING_MAX, UNREADABLE_MAX};
 use crate::runtime::core::{Core, Event};
 use crate::runtime::desk::{Desk, address};
 use crate::schema::Selection;
@@ -31,6 +31,10 @@ pub(crate) struct Looks {
     running: bool,
     retry_at: Option<crate::clock::Moment>,
     failures: u32,
+    /// How often the batch is halved, since one failed as a whole (invariant 7).
+    halvings: u32,
+    /// Values for which a member cannot be asked, and that member: a person is.
+    refused: BTreeMap<LinkId, (MemberIndex, Vec<(FieldIndex, Value)>)>,
 }
 
 /// A record and the values that it is about to have.
@@ -43,6 +47,9 @@ pub(crate) struct Look {
 /// For each record, for each value, the records that have it.
 pub(crate) type Holders = Vec<Vec<Vec<(MemberIndex, Key)>>>;
 
+/// The answer to a search, or why there is none and of which member.
+pub(crate) type Looked = std::result::Result<Holders, (MemberIndex, Error)>;
+
 impl Looks {
     pub fn is_idle(&self) -> bool {
         self.waiting.is_empty()
@@ -50,6 +57,17 @@ impl Looks {
 
     pub fn awaits(&self, link: LinkId) -> bool {
         self.waiting.contains(&link)
+    }
+
+    /// Whether a person is asked about a link because these values could not be looked for.
+    pub fn is_refused(&self, link: &Link, values: &[(FieldIndex, Value)]) -> bool {
+        let is_blocked = |member: MemberIndex| link.sides.get(member).is_some_and(|side| side.blocked.is_some());
+        self.refused.get(&link.id).is_some_and(|(member, refused)| refused == values && is_blocked(*member))
+    }
+
+    /// The link is decided about: the member that was kept from being written until that.
+    pub fn is_over(&mut self, link: LinkId) -> Option<MemberIndex> {
+        self.refused.remove(&link).map(|(member, _)| member)
     }
 }
 
@@ -75,7 +93,8 @@ impl Core {
                 continue;
             }
             state.looks.running = true;
-            let batch = state.looks.queue.len().min(LOOK_BATCH);
+            let most = (LOOK_BATCH >> state.looks.halvings.min(16)).max(1);
+            let batch = state.looks.queue.len().min(most);
             let asked: Vec<Look> = state.looks.queue.drain(..batch).collect();
             let rules = Arc::clone(&state.rules);
             let connectors: Vec<Option<Arc<dyn Connector>>> =
@@ -84,14 +103,14 @@ impl Core {
             self.jobs.spawn(async move {
                 let result = match tokio::time::timeout(timeout, look(&rules, &connectors, &asked)).await {
                     Ok(result) => result,
-                    Err(_) => Err(Error::new(crate::error::Code::Unreachable, "a search was not answered in time")),
+                    Err(_) => Err((0, Error::new(Code::Unreachable, "a search was not answered in time"))),
                 };
                 Event::Looked { sync, asked, result }
             });
         }
     }
 
-    pub(crate) async fn on_looked(&mut self, sync: usize, asked: Vec<Look>, result: Result<Holders>) -> Result<()> {
+    pub(crate) async fn on_looked(&mut self, sync: usize, asked: Vec<Look>, result: Looked) -> Result<()> {
         let now = self.now();
         let (min, max) = (self.options.reconnect_min, self.options.reconnect_max);
         let Some(state) = self.syncs.get_mut(sync) else { return Ok(()) };
@@ -99,7 +118,18 @@ impl Core {
         state.looks.running = false;
         let holders = match result {
             Ok(holders) => holders,
-            Err(error) => {
+            Err((member, error)) if error.may_be_one_records() && !crate::mutants::active("poison_stops_all") => {
+                if asked.len() <= 1 {
+                    return self.look_refused(sync, member, asked, &error).await;
+                }
+                // Asked again at once, in halves.
+                while LOOK_BATCH >> state.looks.halvings.min(16) >= asked.len() {
+                    state.looks.halvings = state.looks.halvings.saturating_add(1);
+                }
+                asked.into_iter().rev().for_each(|look| state.looks.queue.push_front(look));
+                return Ok(());
+            }
+            Err((_, error)) => {
                 tracing::warn!(error = error.chain(), "unique values cannot be looked for");
                 state.looks.failures = state.looks.failures.saturating_add(1);
                 let wait = min.saturating_mul(1 << state.looks.failures.min(16)).min(max);
@@ -109,6 +139,7 @@ impl Core {
             }
         };
         state.looks.failures = 0;
+        state.looks.halvings = state.looks.halvings.saturating_sub(1);
         state.looks.retry_at = None;
         // The store is read: it must know of every claim that was made so far.
         self.commit();
@@ -124,6 +155,30 @@ impl Core {
         desk.load_links(&self.store, links).await?;
         for (look, holders) in asked.into_iter().zip(holders) {
             self.decide_looked(&mut desk, &rules, sync, look, holders, &mut claimed).await?;
+        }
+        self.decide_touched(&mut desk, false).await?;
+        desk.flush(&mut self.transaction);
+        Ok(())
+    }
+
+    /// A record whose values alone cannot be looked for waits for a person; nothing else does.
+    async fn look_refused(&mut self, sync: usize, member: MemberIndex, asked: Vec<Look>, error: &Error) -> Result<()> {
+        let mut desk = self.desk();
+        desk.load_links(&self.store, asked.iter().map(|look| look.link).collect()).await?;
+        for look in asked {
+            if let Some(state) = self.syncs.get_mut(sync) {
+                state.looks.waiting.remove(&look.link);
+                if state.looks.refused.len() >= UNREADABLE_MAX {
+                    state.looks.refused.pop_first();
+                }
+                state.looks.refused.insert(look.link, (member, look.values));
+            }
+            if let Some(mut link) = desk.link(look.link).cloned() {
+                let refused = Error::new(Code::TargetRejected, "it cannot be looked whether another record has its values");
+                self.block(sync, &mut link, member, &refused.because(error.clone()));
+                desk.save(link);
+                desk.touch(look.link);
+            }
         }
         self.decide_touched(&mut desk, false).await?;
         desk.flush(&mut self.transaction);
@@ -207,7 +262,7 @@ fn claims(rules: &SyncRules, look: &Look) -> Vec<Vec<u8>> {
 }
 
 /// Asks every member that has a field for the records that have its values, each member and field in one call.
-async fn look(rules: &SyncRules, connectors: &[Option<Arc<dyn Connector>>], asked: &[Look]) -> Result<Holders> {
+async fn look(rules: &SyncRules, connectors: &[Option<Arc<dyn Connector>>], asked: &[Look]) -> Looked {
     let mut holders: Holders = asked.iter().map(|look| vec![Vec::new(); look.values.len()]).collect();
     for (member, connector) in connectors.iter().enumerate() {
         let (Some(connector), Some(of_member)) = (connector, rules.members.get(member)) else { continue };
@@ -228,7 +283,7 @@ async fn look(rules: &SyncRules, connectors: &[Option<Arc<dyn Connector>>], aske
             }
             let selection = Selection { object: of_member.object.clone(), fields: vec![at.name.clone()] };
             let by: [FieldName; 1] = [at.name.clone()];
-            let found = connector.find(&selection, &by, &rows, FIND_LIMIT).await?;
+            let found = connector.find(&selection, &by, &rows, FIND_LIMIT).await.map_err(|error| (member, error))?;
             for ((record, place), found) in places.into_iter().zip(found) {
                 let of_value = holders.get_mut(record).and_then(|of_record| of_record.get_mut(place));
                 of_value.into_iter().for_each(|known| known.extend(found.iter().map(|seen| (member, seen.key.clone()))));

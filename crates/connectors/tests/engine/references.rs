@@ -387,3 +387,110 @@ async fn records_that_cannot_be_made_without_each_other_are_shown_to_a_person() 
     story.settle().await;
     story.stop().await;
 }
+
+#[tokio::test]
+async fn a_child_of_a_record_that_was_deleted_and_made_anew_refers_to_the_new_one() {
+    let story = loose().await;
+    story.left.run("INSERT INTO accounts (id, name) VALUES (1, 'acme')").await;
+    let mut story = story.started().await;
+    let accounts = story.syncs[1].id;
+    story.left.run("DELETE FROM accounts WHERE id = 1").await;
+    story.right_shows("SELECT count(*) FROM accounts", "0").await;
+    story.settle().await;
+    // The new one is not known yet: its child waits, and is not taken for a child of the old one.
+    story.pause_sync(accounts).await;
+    story.left.run("INSERT INTO accounts (id, name) VALUES (1, 'acme again')").await;
+    story.left.run("INSERT INTO contacts (email, account_id) VALUES ('ann@x.org', 1)").await;
+    wait_until("one waits", || async { story.waiting(story.id()).await == 1 }).await;
+    assert!(story.reviews().await.is_empty(), "{:#?}", story.reviews().await);
+    story.crash_and_restart().await;
+    story.resume_sync(accounts).await;
+    story.settle().await;
+    story.both_show(CONTACTS, &["ann@x.org|NULL|acme again"]).await;
+    assert!(story.reviews().await.is_empty(), "{:#?}", story.reviews().await);
+    assert_eq!(story.waiting(story.id()).await, 0);
+    story.stop().await;
+}
+
+#[tokio::test]
+async fn two_references_that_lead_nowhere_and_are_looked_up_apart_are_shown_to_a_person() {
+    let mut story = loose().await;
+    let contacts = story.syncs[0].clone();
+    refer(&mut story.syncs[0], "phone", &contacts);
+    let mut story = story.started().await;
+    story.left.run("INSERT INTO contacts (email, phone, account_id) VALUES ('ann@x.org', '77', 9)").await;
+    let review = story.review().await;
+    assert_eq!(review.code, "CON-3026", "{review:#?}");
+    story.settle().await;
+    story.stop().await;
+}
+
+#[tokio::test]
+async fn a_reference_that_leads_nowhere_can_be_left_at_that_and_is_asked_about_when_the_record_changes() {
+    let mut story = loose().await.started().await;
+    story.left.run("INSERT INTO contacts (email, account_id) VALUES ('ann@x.org', 9)").await;
+    let review = story.review().await;
+    let taken = story.try_resolve(review.id, Resolution::Take(0)).await.unwrap_err();
+    assert_eq!(taken.code.to_string(), "CON-3020", "{taken:?}");
+    story.resolve(review.id, Resolution::Ignore).await;
+    story.settle().await;
+    assert!(story.reviews().await.is_empty(), "{:#?}", story.reviews().await);
+    assert_eq!(story.waiting(story.id()).await, 0);
+    story.left.run("INSERT INTO accounts (id, name) VALUES (9, 'nine')").await;
+    story.left.run("UPDATE contacts SET phone = '3'").await;
+    story.right_shows("SELECT count(*) FROM contacts", "1").await;
+    story.settle().await;
+    story.both_show(CONTACTS, &["ann@x.org|3|nine"]).await;
+    story.stop().await;
+}
+
+#[tokio::test]
+async fn a_child_of_a_parent_that_a_person_ignores_is_shown_to_a_person() {
+    let mut story = pair(&tables(1, ""), &tables(1000, "")).await;
+    story.right.run("ALTER TABLE accounts DROP CONSTRAINT accounts_name_key").await;
+    story.right.run("INSERT INTO accounts (name) VALUES ('twin'), ('twin')").await;
+    story.left.run("INSERT INTO accounts (id, name) VALUES (1, 'twin')").await;
+    story.left.run("INSERT INTO contacts (email, account_id) VALUES ('ann@x.org', 1)").await;
+    story.start().await;
+    let accounts = story.syncs[1].id;
+    wait_until("the parents' review", || async { !story.reviews_of(accounts).await.is_empty() }).await;
+    wait_until("one waits", || async { story.waiting(story.id()).await == 1 }).await;
+    for review in story.reviews_of(accounts).await {
+        let _ = story.try_resolve(review.id, Resolution::Ignore).await;
+    }
+    let review = story.review().await;
+    assert_eq!(review.code, "CON-3026", "{review:#?}");
+    story.stop().await;
+}
+
+#[tokio::test]
+async fn a_wide_circle_is_seen_and_broken_with_one_more_write() {
+    let mut story = story().await.started().await;
+    story
+        .left
+        .run("INSERT INTO accounts (id, name, parent_id) SELECT n, 'a' || n, n % 80 + 1 FROM generate_series(1, 80) n")
+        .await;
+    story.right_shows("SELECT count(*) FROM accounts WHERE parent_id IS NOT NULL", "80").await;
+    story.settle().await;
+    story.are_equal(ACCOUNTS).await;
+    let accounts = story.syncs[1].id;
+    assert!(story.reviews_of(accounts).await.is_empty(), "{:#?}", story.reviews_of(accounts).await);
+    assert_eq!(story.waiting(accounts).await, 0);
+    story.stop().await;
+}
+
+#[tokio::test]
+async fn what_waited_waits_for_nothing_when_its_field_names_no_record_any_more() {
+    let mut story = story().await.started().await;
+    let accounts = story.syncs[1].id;
+    story.pause_sync(accounts).await;
+    story.left.run("INSERT INTO accounts (id, name) VALUES (1, 'acme')").await;
+    story.left.run("INSERT INTO contacts (email, account_id) VALUES ('ann@x.org', 1)").await;
+    wait_until("one waits", || async { story.waiting(story.id()).await == 1 }).await;
+    story.stop().await;
+    let field = story.syncs[0].field("account_id").unwrap();
+    story.syncs[0].fields[field].reference = None;
+    story.start().await;
+    wait_until("nobody waits", || async { story.waiting(story.id()).await == 0 }).await;
+    story.stop().await;
+}

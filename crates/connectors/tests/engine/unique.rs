@@ -105,3 +105,25 @@ async fn the_first_run_lets_one_of_each_value_through() {
     story.right_shows("SELECT count(*) || ' ' || count(DISTINCT code) FROM accounts", "20 20").await;
     story.stop().await;
 }
+
+#[tokio::test]
+async fn a_value_that_a_system_cannot_look_for_keeps_no_other_record_waiting() {
+    let mut story = story(OnError::RejectRecord).await.started().await;
+    *story.taps[1].cannot_find.lock().unwrap() = Some(concord_engine::value::Value::text("BAD"));
+    story
+        .left
+        .run("INSERT INTO accounts (email, code) SELECT n || '@x.org', CASE n WHEN 7 THEN 'BAD' ELSE 'C' || n END FROM generate_series(1, 20) n")
+        .await;
+    story.right_shows("SELECT count(*) FROM accounts", "19").await;
+    let review = story.review().await;
+    assert!(review.message.contains("cannot be looked"), "{}", review.message);
+    story.settle().await;
+    assert_eq!(story.reviews().await.len(), 1, "{:#?}", story.reviews().await);
+    // It is looked at again when it has another value.
+    story.left.run("UPDATE accounts SET code = 'C7' WHERE email = '7@x.org'").await;
+    story.right_shows("SELECT count(*) FROM accounts", "20").await;
+    story.settle().await;
+    story.are_equal(ALL).await;
+    assert!(story.reviews().await.is_empty(), "{:#?}", story.reviews().await);
+    story.stop().await;
+}

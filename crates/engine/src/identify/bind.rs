@@ -82,6 +82,7 @@ impl Core {
                 let member = find.others.first().copied().unwrap_or_default();
                 let found: Vec<Observation> = candidates.into_iter().flatten().flatten().collect();
                 desk.load_links(&self.store, vec![link]).await?;
+                self.load_references(&mut desk, &[link]).await?;
                 self.bind_collided(&mut desk, &rules, sync, member, link, found).await?;
             }
         }
@@ -211,7 +212,7 @@ impl Core {
         }
         if into.is_none() && bound.is_empty() && self.is_only_to_be_matched(sync, &item.address) {
             desk.set_pending(&item.address, None);
-            self.will_not_come([item.address]);
+            self.is_left_out(item.address);
             return Ok(());
         }
         if let Some(state) = self.syncs.get_mut(sync) {

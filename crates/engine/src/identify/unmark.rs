@@ -5,8 +5,9 @@
 use crate::change::Observation;
 use crate::connector::Operation;
 use crate::link::{Life, Link, LinkId, MemberIndex, Standing};
-use crate::reconcile::{Patch, patch};
+use crate::reconcile::{Patch, patch_knowing};
 use crate::record::{FieldName, Key, Record};
+use crate::references::References;
 use crate::rules::SyncRules;
 use crate::runtime::core::{Core, SyncState};
 use crate::runtime::desk::{Desk, address};
@@ -54,8 +55,8 @@ fn beside_what_is_left(rules: &SyncRules, member: MemberIndex, image: &mut Recor
 }
 
 /// The key that a create would give, where it gives one.
-fn key_to_be(rules: &SyncRules, link: &Link, member: MemberIndex) -> Option<Key> {
-    let Patch::Write(Operation::Create { image, .. }) = patch(rules, link, member) else { return None };
+fn key_to_be(rules: &SyncRules, link: &Link, member: MemberIndex, references: &References) -> Option<Key> {
+    let Patch::Write(Operation::Create { image, .. }) = patch_knowing(rules, link, member, references) else { return None };
     let columns = &rules.members.get(member)?.schema.key;
     let values: Option<Vec<Value>> = columns.iter().map(|field| image.get(field.as_str()).cloned()).collect();
     values.filter(|values| !values.is_empty()).map(Key)
@@ -75,7 +76,7 @@ impl Core {
         let before = found.len();
         let unmarks = is_to_be_unmarked(link, member);
         let itself = link.sides.get(member).and_then(|side| side.key.clone()).filter(|_| unmarks);
-        let wanted = key_to_be(rules, link, member);
+        let wanted = key_to_be(rules, link, member, &self.references(desk, rules, link, &[]));
         found.retain(|other| {
             let of_the_key = wanted.as_ref() == Some(&other.key);
             Some(&other.key) != itself.as_ref() && (of_the_key || !is_left_over(desk, rules, member, other))

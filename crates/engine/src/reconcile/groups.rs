@@ -3,18 +3,18 @@
 use super::contend::{Contender, Verdict, judge};
 use super::verdict::Verification;
 use super::work::Work;
-use super::{Choice, Need, Ruling, Uniqueness};
+use super::{Need, Ruling, Uniqueness};
 use crate::change::EditTime;
 use crate::error::{Code, Error};
 use crate::ledger::Rule;
-use crate::link::{Agreed, Cells, GIVEN, GroupIndex, Held, Life, MemberIndex, Standing};
+use crate::link::{Agreed, Cells, GroupIndex, Held, Life, MemberIndex, Standing};
 use crate::map::{canonical_record, member_record, wanted_at};
 use crate::review::Subject;
 use crate::rules::{Authority, Policy, TargetEdits};
 use crate::value::Value;
 
 /// How a group came out of a look at it.
-enum Settled {
+pub(super) enum Settled {
     /// Nothing new.
     Unchanged,
     /// This value, by this rule; these lost.
@@ -195,7 +195,11 @@ impl Work<'_> {
                 {
                     (EditTime { at: self.now, granularity_micros: 1, estimated: true }, self.hops(member))
                 }
-                (Some(agreed), false, None) if agreed.from == member && self.is_asked_again(agreed) => (agreed.time, agreed.hops),
+                (Some(agreed), false, None)
+                    if agreed.from == member && (self.is_asked_again(agreed) || self.names_another(member, group)) =>
+                {
+                    (agreed.time, agreed.hops)
+                }
                 (Some(_), false, None) => continue,
             };
             match self.canonical(member, group) {
@@ -420,7 +424,7 @@ impl Work<'_> {
                 .is_some_and(|values| self.same(group, &values, &contender.values))
     }
 
-    fn same(&self, _group: GroupIndex, a: &[Value], b: &[Value]) -> bool {
+    pub(super) fn same(&self, _group: GroupIndex, a: &[Value], b: &[Value]) -> bool {
         a.len() == b.len() && a.iter().zip(b).all(|(a, b)| a.equivalent(b))
     }
 
@@ -508,60 +512,6 @@ impl Work<'_> {
                 && !self.rules.flows_from(member, field)
                 && self.field_changed(member, field)
         })
-    }
-
-    fn follow_ruling(&self, group: GroupIndex, choice: &Choice) -> Settled {
-        let agreed = self.before.groups.get(group).and_then(|state| state.agreed.clone());
-        let prior = agreed.as_ref().map(|agreed| agreed.rule);
-        let now = EditTime { at: self.now, granularity_micros: 1, estimated: false };
-        let winner = match choice {
-            Choice::Take(member) => self.shown_by(*member, group, now),
-            Choice::Give(values) => Some(Contender { member: GIVEN, values: values.clone(), time: now, hops: 0 }),
-            Choice::Leave => agreed
-                .map(|agreed| Contender { member: agreed.from, values: agreed.values, time: agreed.time, hops: agreed.hops })
-                .or_else(|| self.present().into_iter().find_map(|member| self.shown_by(member, group, now))),
-        };
-        match winner {
-            Some(winner) if matches!(choice, Choice::Leave) => {
-                let held = self.before.groups.get(group).and_then(|state| state.held.as_ref());
-                let never_sound = prior.is_none_or(|rule| rule == Rule::LeftRefused);
-                let refused = never_sound && held.is_some_and(|held| held.rejects);
-                let rule = if refused { Rule::LeftRefused } else { Rule::LeftAsItIs };
-                Settled::Agreed { winner, rule, losers: Vec::new() }
-            }
-            Some(winner) => {
-                let losers = self
-                    .present()
-                    .into_iter()
-                    .filter(|&member| member != winner.member)
-                    .filter_map(|member| {
-                        let values = self.canonical(member, group).ok().flatten()?;
-                        (!self.same(group, &values, &winner.values)).then_some(Contender { member, values, time: now, hops: 0 })
-                    })
-                    .collect();
-                Settled::Agreed { winner, rule: Rule::Manual, losers }
-            }
-            None => Settled::Unchanged,
-        }
-    }
-
-    /// Why a person cannot have a member's side as it is: that member shows what validation refuses, and that is not what they
-    /// were asked about.
-    fn takes_refused(&self, group: GroupIndex, choice: &Choice, verdicts: &[Verification]) -> Option<Settled> {
-        let Choice::Take(member) = *choice else { return None };
-        let held = self.before.groups.get(group).and_then(|state| state.held.as_ref())?;
-        let asked = held.rejects && held.contenders.iter().any(|(other, ..)| *other == member);
-        let (message, fields) = verdicts.get(member).filter(|_| !asked)?.reject.clone()?;
-        let time = self.edit_time(member, group);
-        let contender = self.shown_by(member, group, time)?;
-        let subject = Subject::Rejected { member, fields };
-        Some(Settled::Held { contenders: vec![contender], code: Code::ValidationFailed, message, subject })
-    }
-
-    /// What a member shows for a group, as a contender.
-    fn shown_by(&self, member: MemberIndex, group: GroupIndex, time: EditTime) -> Option<Contender> {
-        let values = self.canonical(member, group).ok().flatten()?;
-        Some(Contender { member, values, time, hops: 0 })
     }
 
     /// Members that were left to differ until the group should next change, which it does now: what they show is overwritten,

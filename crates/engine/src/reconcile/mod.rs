@@ -14,6 +14,7 @@ mod life;
 mod patch;
 mod refer;
 mod remap;
+mod ruled;
 mod settle;
 mod verdict;
 mod work;

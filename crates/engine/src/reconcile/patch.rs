@@ -6,7 +6,7 @@ use crate::ledger::Rule;
 use crate::link::{Agreed, Cells, FieldIndex, Group, Life, Link, MemberIndex, Side, Standing};
 use crate::map::{canonical_record, cell, wanted_at};
 use crate::record::Record;
-use crate::references::{self, Reference, References, referred};
+use crate::references::{self, Reference, References, is_given, referred};
 use crate::rules::{OnDelete, SyncRules};
 use crate::schema::Type;
 use crate::value::Value;
@@ -78,11 +78,12 @@ fn guard(rules: &SyncRules, side: &Side, member: MemberIndex) -> Record {
 }
 
 /// What is owed of the groups, besides what is to be set in any case. A reference to a record that is not there yet is left
-/// out, and stays owed.
+/// out, and stays owed; so is one that leads nowhere, and nothing is said of it while there is something else to be written.
 fn update(rules: &SyncRules, link: &Link, side: &Side, member: MemberIndex, references: &References, mut set: Record) -> Patch {
     let Some(key) = side.key.clone() else { return Patch::Nothing };
     let agreed = agreed_cells(rules, link);
     let mut waits = false;
+    let mut nowhere = None;
     for &group in &side.owes {
         let Some(state) = link.groups.get(group) else { continue };
         let (Some(decided), None) = (&state.agreed, &state.held) else { continue };
@@ -112,15 +113,22 @@ fn update(rules: &SyncRules, link: &Link, side: &Side, member: MemberIndex, refe
                 Ok(None) => {}
                 Err(error) if error.code == Code::ReferenceWaits => waits = true,
                 Err(error) => {
-                    return Patch::Rejected(
-                        error.at(rules.fields.get(field).map(|field| field.name.clone()).unwrap_or_default()),
-                    );
+                    let leads_nowhere = matches!(error.code, Code::ReferenceNotKept | Code::ReferenceKnot);
+                    let error = error.at(rules.fields.get(field).map(|field| field.name.clone()).unwrap_or_default());
+                    if !leads_nowhere {
+                        return Patch::Rejected(error);
+                    }
+                    nowhere.get_or_insert(error);
                 }
             }
         }
     }
     if set.is_empty() {
-        return if waits { Patch::Awaits } else { Patch::Nothing };
+        return match nowhere {
+            Some(error) => Patch::Rejected(error),
+            None if waits => Patch::Awaits,
+            None => Patch::Nothing,
+        };
     }
     Patch::Write(Operation::Update { key, set, guard: guard(rules, side, member) })
 }
@@ -143,8 +151,7 @@ fn create(rules: &SyncRules, link: &Link, side: &Side, member: MemberIndex, refe
     for (field, value) in agreed.iter().enumerate() {
         let (Some(at), Some(value)) = (rules.at(member, field), value) else { continue };
         // A record that is made anew gets the member's own fields back as well as those that flow to it.
-        let anew = side.standing == Standing::Gone;
-        if !at.creatable || !(at.inward || anew) {
+        if !at.creatable || !is_given(at, side) {
             continue;
         }
         match wanted_at(rules, references, member, field, value, || canonical_record(rules, &agreed)) {
@@ -186,7 +193,7 @@ fn goes_first(rules: &SyncRules, references: &References, member: MemberIndex, f
 
 /// Whether a member lets a field be empty when a record is made, and be filled afterwards.
 pub(crate) fn can_do_without(rules: &SyncRules, member: MemberIndex, field: FieldIndex) -> bool {
-    let Some(at) = rules.at(member, field).filter(|at| at.updatable) else { return false };
+    let Some(at) = rules.at(member, field).filter(|at| at.inward && at.updatable) else { return false };
     let schema = rules.members.get(member).map(|member| &member.schema);
     schema.and_then(|schema| schema.field(at.name.as_str())).is_some_and(|field| field.nullable)
 }

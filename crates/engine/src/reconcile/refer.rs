@@ -3,7 +3,7 @@
 use super::work::Work;
 use crate::error::{Code, Error};
 use crate::link::{FieldIndex, GroupIndex, MemberIndex};
-use crate::references::{Meaning, Reference, Unknown, canonical};
+use crate::references::{Meaning, Reference, Unknown, canonical, names_another};
 use crate::value::Value;
 
 impl Work<'_> {
@@ -14,7 +14,7 @@ impl Work<'_> {
         for (field, reference) in self.rules.references() {
             for member in self.present().into_iter().filter(|&member| self.is_news(member, field)) {
                 let Some(value) = self.value(member, field).filter(|_| self.rules.flows_from(member, field)) else { continue };
-                if let Ok(Meaning::Unknown(record)) = self.references.meaning(reference, member, value)
+                if let Ok(Meaning::Unknown(record)) = self.meaning(reference, member, field, value)
                     && !self.references.is_refused(&record.address)
                     && !unknown.contains(&record)
                 {
@@ -28,11 +28,38 @@ impl Work<'_> {
     /// Whether what a member shows for a field is yet to be decided about: it changed, or nothing was agreed so far.
     fn is_news(&self, member: MemberIndex, field: FieldIndex) -> bool {
         let Some(group) = self.rules.fields.get(field).map(|field| field.group) else { return false };
-        let state = self.before.groups.get(group);
-        let undecided = state.is_some_and(|state| state.agreed.is_none() && state.held.is_none());
-        let was_held = state.is_some_and(|state| state.held.is_some());
+        let was_held = self.before.groups.get(group).is_some_and(|state| state.held.is_some());
         let old = !was_held && self.is_of_old_mapping(group);
-        self.field_changed(member, field) || undecided || old
+        self.is_untold(member, field) || old
+    }
+
+    /// Whether nothing was agreed yet about what a member shows for a field, or it was left at that and is asked about again.
+    fn is_untold(&self, member: MemberIndex, field: FieldIndex) -> bool {
+        let group = self.rules.fields.get(field).and_then(|field| self.before.groups.get(field.group));
+        let undecided = group.is_some_and(|group| match &group.agreed {
+            None => group.held.is_none(),
+            Some(agreed) => agreed.from == member && self.is_asked_again(agreed),
+        });
+        self.field_changed(member, field) || undecided
+    }
+
+    /// What a member's value means: what it was agreed to, however its record stands by now; where nothing was agreed about it
+    /// yet, the record that stands under that key.
+    fn meaning(&self, reference: &Reference, member: MemberIndex, field: FieldIndex, value: &Value) -> Result<Meaning, Error> {
+        let named_another = self.rules.fields.get(field).is_some_and(|field| self.names_another(member, field.group));
+        if self.is_untold(member, field) || self.is_held_for(member, field) || named_another {
+            self.references.meaning_of_news(reference, member, value)
+        } else {
+            self.references.meaning(reference, member, value)
+        }
+    }
+
+    /// Whether a member's reference was agreed to name a record that was deleted, in whose place another one has come.
+    pub(super) fn names_another(&self, member: MemberIndex, group: GroupIndex) -> bool {
+        let state = self.before.groups.get(group);
+        let is_its_own = state.and_then(|state| state.agreed.as_ref()).is_some_and(|agreed| agreed.from == member);
+        let another = |&field: &FieldIndex| names_another(self.rules, self.before, field, self.references);
+        is_its_own && self.rules.group_fields(group).iter().any(another)
     }
 
     /// What a member's reference is in canonical terms; `None` where it says nothing new. A value that has not changed since it
@@ -45,7 +72,7 @@ impl Work<'_> {
         value: &Value,
     ) -> Result<Option<Value>, Error> {
         let at = |error: Error| error.at(self.rules.fields.get(field).map_or("", |field| field.name.as_str()));
-        match self.references.meaning(reference, member, value) {
+        match self.meaning(reference, member, field, value) {
             Ok(Meaning::Record(link)) => Ok(Some(canonical(link))),
             Ok(Meaning::Nothing) => Ok(Some(Value::Null)),
             Ok(Meaning::Unknown(record)) if self.is_news(member, field) || self.is_held_for(member, field) => {
@@ -80,7 +107,8 @@ impl Work<'_> {
 
     /// Whether what a member shows for a reference means what a canonical value does.
     pub(super) fn means(&self, member: MemberIndex, field: FieldIndex, shown: &Value, value: &Value) -> bool {
-        let reference = self.rules.fields.get(field).and_then(|field| field.reference.as_ref());
-        reference.is_some_and(|reference| self.references.means(reference, member, shown, value))
+        let Some(reference) = self.rules.fields.get(field).and_then(|field| field.reference.as_ref()) else { return false };
+        let is_left = || matches!(self.meaning(reference, member, field, shown), Ok(Meaning::Unknown(_)));
+        self.references.means(reference, member, shown, value) && !is_left()
     }
 }

@@ -106,9 +106,7 @@ impl Core {
     pub(crate) async fn restore_pending(&mut self, sync: usize) -> Result<()> {
         if let Some(state) = self.syncs.get_mut(sync) {
             state.spill = Spill { any: true, after: None };
-            if state.rules.refers() {
-                state.waiting.look_again();
-            }
+            state.waiting.look_again();
         }
         self.look_at_referrers(sync);
         self.take_up(sync).await

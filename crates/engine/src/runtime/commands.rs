@@ -4,10 +4,12 @@ use super::bounds::PARKED_STRANGERS_MAX;
 use super::command::{Command, Request, Resolution};
 use super::core::{Core, Effect};
 use super::desk::{Desk, address};
+use super::referring::is_about_references;
 use super::rulings::{how, rulings};
 use crate::error::{Code, Error, Result};
 use crate::identify::Join;
 use crate::link::{LinkId, MemberIndex, ReviewId, SyncId};
+use crate::reconcile::held_by;
 use crate::record::Key;
 use crate::review::{Review, Subject};
 use crate::store::Address;
@@ -154,6 +156,11 @@ impl Core {
         desk.touch(id);
         self.decide_touched(&mut desk, false).await?;
         desk.flush(&mut self.transaction);
+        let is_held = desk.link(id).is_some_and(|link| held_by(link).contains(&review.id));
+        if matches!(resolution, Resolution::Take(_)) && is_held && is_about_references(&review.code) {
+            let message = "nobody knows the record that it refers to: make that one, correct the reference, or ignore the item";
+            return Err(Error::new(Code::BadResolution, message));
+        }
         Ok(match self.is_noted(id, review.id) {
             false => closed(review.id, resolution),
             true => {
@@ -189,6 +196,7 @@ impl Core {
                 }
                 self.parked.remove(&there);
                 desk.flush(&mut self.transaction);
+                self.will_not_come([there]);
                 Ok(())
             }
             Resolution::Create => self.link_stranger(sync, member, key, None).await,

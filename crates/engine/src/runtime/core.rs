@@ -52,7 +52,7 @@ pub(crate) enum Event {
     /// Records of a member that may have gone back in time were read.
     Rewound { sync: usize, member: MemberIndex, asked: Vec<(LinkId, Key)>, result: Result<Vec<Presence>> },
     /// It was looked who has values that must be unique.
-    Looked { sync: usize, asked: Vec<crate::unique::Look>, result: Result<crate::unique::Holders> },
+    Looked { sync: usize, asked: Vec<crate::unique::Look>, result: crate::unique::Looked },
     /// The next records that were decided under an old mapping.
     Remap { sync: usize },
     /// A fence for flights of unknown outcome.

@@ -8,7 +8,7 @@ use crate::error::{Code, Error, Result};
 use crate::guard::Verdict;
 use crate::link::{Link, LinkId, MemberIndex, Pending, Shown, Standing};
 use crate::reconcile::{Decision, Known, Need, Outcome, Patch, Ruling, Uniqueness, decide_knowing, patch_knowing};
-use crate::references::{References, frees_what_is_held};
+use crate::references::{References, frees_what_is_held, names_another};
 use crate::review::{Review, Subject};
 use crate::rules::SyncRules;
 use crate::runtime::bounds::{READING_MAX, STEP, WAITS_MAX};
@@ -93,7 +93,9 @@ impl Core {
                 Some(Verdict::Undo) => ruling = Some(&Ruling::Life { keep: true }),
             }
         }
-        let is_freed = rules.refers() && frees_what_is_held(&rules, link, &references);
+        let is_freed = rules.refers()
+            && (frees_what_is_held(&rules, link, &references)
+                || rules.references().any(|(field, _)| names_another(&rules, link, field, &references)));
         if pending.iter().all(Option::is_none) && ruling.is_none() && !link.is_of_old_mapping() && !is_freed {
             return Ok(true);
         }
@@ -116,6 +118,9 @@ impl Core {
                     None if self.reading.len() >= READING_MAX => self.spill(sync),
                     None => members.into_iter().for_each(|member| self.want_read(sync, member, id)),
                 }
+            }
+            Need::Look(values) if self.syncs.get(sync).is_some_and(|state| state.looks.is_refused(link, &values)) => {
+                self.park(desk, sync, link, &pending);
             }
             Need::Look(values) => self.want_look(sync, id, values),
             Need::Wait(_) if self.waits.len() >= WAITS_MAX => self.spill(sync),
@@ -144,6 +149,12 @@ impl Core {
         let Decision { mut link, changed, substantive, ledger, reviews, mut closed } = decision;
         self.keep_in_doubt(before, &mut link, &mut closed);
         self.forget_what_was_sent(&link);
+        let mut freed = false;
+        if let Some(member) = self.syncs.get_mut(sync).and_then(|state| state.looks.is_over(before.id)) {
+            let blocked = link.sides.get_mut(member).and_then(|side| side.blocked.take());
+            freed = blocked.is_some();
+            closed.extend(blocked.map(|review| (review, "decided".to_owned())));
+        }
         let addresses = if self.parked.is_empty() { Vec::new() } else { self.addresses(before) };
         for (address, _) in addresses {
             // It was a stranger when a person was asked about it.
@@ -173,7 +184,7 @@ impl Core {
         }
         // The echo of our own write moves nothing but a version, and need not be written: invariant 5.
         let only_echo = !substantive && pending.iter().flatten().all(|pending| pending.echo);
-        if changed && !only_echo {
+        if freed || (changed && !only_echo) {
             desk.save(link);
         } else {
             desk.show(link);

@@ -4,6 +4,7 @@
 pub(crate) mod airborne;
 pub(crate) mod bounds;
 mod carrying;
+mod circles;
 pub mod command;
 pub(crate) mod commands;
 pub(crate) mod core;

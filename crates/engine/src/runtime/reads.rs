@@ -377,7 +377,7 @@ impl Core {
         for (wanted, presence) in asked.into_iter().zip(found) {
             let holds = |link: &LinkId| {
                 let side = desk.link(*link).and_then(|link| link.sides.get(member));
-                side.is_some_and(|side| side.standing != Standing::Gone)
+                side.is_some_and(|side| side.standing != Standing::Gone && side.key.as_ref() == Some(&wanted.key))
             };
             let linked_since =
                 desk.slot(&wanted.address).and_then(|slot| slot.link).filter(|link| wanted.link.is_none() && holds(link));

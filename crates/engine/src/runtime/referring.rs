@@ -3,11 +3,13 @@
 //! and a load that is done look at all of them again, so that no crash between the event and the waking loses one.
 
 use super::bounds::{STEP, WAITS_MAX};
+use super::circles::CIRCLE_MAX;
 use super::core::Core;
 use super::desk::Desk;
+use crate::clock::Moment;
 use crate::error::Result;
 use crate::link::{Life, Link, LinkId, MemberIndex, Pending, Shown, Side, Standing, SyncId};
-use crate::reconcile::{Patch, can_do_without, patch_knowing};
+use crate::reconcile::{Patch, patch_knowing};
 use crate::references::{Awaited, References, Unknown, awaited, referred};
 use crate::rules::SyncRules;
 use crate::store::Address;
@@ -19,8 +21,11 @@ use xxhash_rust::xxh3::xxh3_64;
 const PATIENCE: Duration = Duration::from_secs(5);
 /// The most links that are known to wait for others; of more it is asked in the store.
 const WAITING_MAX: usize = 500_000;
-/// How far a circle of records that refer to each other is followed.
-const CIRCLE_MAX: usize = 64;
+/// How long it is believed that a record which was looked for is not there: whoever refers to several such records, which are
+/// read one after the other, is decided about.
+const BELIEVED: Duration = Duration::from_secs(60);
+/// The most records of which that is believed; of others it is asked again.
+const REFUSED_MAX: usize = 10_000;
 /// The most links that are woken in one go.
 const WAKE_STEP: usize = 2_000;
 
@@ -53,15 +58,6 @@ impl Waiting {
     }
 }
 
-/// One step on the way along references: a record that is to be made at a member of its sync, and the field that names the
-/// next.
-#[derive(Clone, Copy)]
-struct Step {
-    link: LinkId,
-    member: MemberIndex,
-    field: usize,
-}
-
 /// Events that links may have waited for.
 #[derive(Default)]
 pub(crate) struct Woken {
@@ -69,11 +65,18 @@ pub(crate) struct Woken {
     queue: VecDeque<(Awaited, LinkId)>,
     /// Links that are to be looked at.
     links: BTreeSet<LinkId>,
-    /// Records of which it is known that they will get no link.
-    refused: BTreeSet<Address>,
+    /// Records of which it is known that they will get no link: since when, and until when that is believed.
+    refused: BTreeMap<Address, (Moment, Moment)>,
 }
 
 impl Woken {
+    /// Whether a record is known to get no link, as seen from one of which this is pending: what came later is news, and the record
+    /// may have come with it.
+    fn is_refused(&self, address: &Address, pending: &[Option<&Pending>]) -> bool {
+        let since = self.refused.get(address).map(|(since, _)| *since);
+        since.is_some_and(|since| pending.iter().flatten().all(|pending| pending.arrived <= since))
+    }
+
     /// Whether nobody is left to be woken.
     pub fn is_empty(&self) -> bool {
         self.queue.is_empty() && self.links.is_empty()
@@ -140,53 +143,6 @@ impl Core {
         missing.into_iter().collect()
     }
 
-    /// Follows what a record that is not there yet waits for at a member of its sync: whether the way leads back to `start`.
-    /// Gives what is on the way; what of it is not on the desk is added to `missing`.
-    fn follow(
-        &self,
-        desk: &Desk,
-        start: LinkId,
-        record: LinkId,
-        member: MemberIndex,
-        missing: &mut BTreeSet<LinkId>,
-    ) -> Option<Vec<Step>> {
-        if record == start {
-            return Some(Vec::new());
-        }
-        // How each record on the way was come to.
-        let mut come: BTreeMap<(LinkId, MemberIndex), Option<Step>> = BTreeMap::from([((record, member), None)]);
-        let mut queue = VecDeque::from([(record, member)]);
-        while let Some((id, member)) = queue.pop_front() {
-            let Some(link) = desk.link(id) else {
-                missing.insert(id);
-                continue;
-            };
-            let Some(rules) = self.sync_of(link.sync).and_then(|sync| self.rules(sync)) else { continue };
-            if come.len() > CIRCLE_MAX || !is_to_be_made(link, member) {
-                continue;
-            }
-            for (field, reference) in rules.references() {
-                let is_given = rules.at(member, field).is_some_and(|at| at.inward && at.creatable);
-                let there = reference.members.get(member).and_then(Option::as_ref).filter(|_| is_given);
-                let next = rules.agreed(link, field).and_then(referred);
-                let (Some(there), Some(next)) = (there, next) else { continue };
-                let step = Step { link: id, member, field };
-                if next == start {
-                    let mut way = vec![step];
-                    while let Some(Some(before)) = way.last().and_then(|step| come.get(&(step.link, step.member))) {
-                        way.push(*before);
-                    }
-                    return Some(way);
-                }
-                if let std::collections::btree_map::Entry::Vacant(new) = come.entry((next, there.member)) {
-                    new.insert(Some(step));
-                    queue.push_back((next, there.member));
-                }
-            }
-        }
-        None
-    }
-
     /// What is known of the records that a link refers to, as they stand on the desk.
     pub(crate) fn references(&self, desk: &Desk, rules: &SyncRules, link: &Link, pending: &[Option<&Pending>]) -> References {
         let mut known = References::default();
@@ -196,11 +152,14 @@ impl Core {
         for (field, reference) in rules.references() {
             let mut records: BTreeSet<LinkId> = rules.agreed(link, field).and_then(referred).into_iter().collect();
             for unknown in values(rules, link, pending, field).filter_map(|(member, value)| reference.named(member, value).ok()) {
-                if self.woken.refused.contains(&unknown.address) {
+                if self.woken.is_refused(&unknown.address, pending) {
                     known.refuse(unknown.address.clone());
                 }
                 if let Some(record) = desk.slot(&unknown.address).and_then(|slot| slot.link) {
                     records.insert(record);
+                    if record != link.id && !desk.link(record).is_some_and(|record| is_known_at(record, &unknown.address)) {
+                        known.leave(unknown.address.clone());
+                    }
                     known.learn(unknown.address, record);
                 }
             }
@@ -214,48 +173,9 @@ impl Core {
         known
     }
 
-    /// Whether a link waits for a record that waits for it, and who of them can be made first.
-    fn see_circles(
-        &self,
-        desk: &Desk,
-        rules: &SyncRules,
-        link: &Link,
-        (field, reference): (usize, &crate::references::Reference),
-        record: LinkId,
-        known: &mut References,
-    ) {
-        for (member, there) in reference.members.iter().enumerate() {
-            let Some(there) = there.as_ref().filter(|_| is_to_be_made(link, member)) else { continue };
-            let Some(way) = self.follow(desk, link.id, record, there.member, &mut BTreeSet::new()) else { continue };
-            known.close_circle(member, record);
-            let others = way.iter().any(|step| self.can_go_first(desk, step));
-            if !can_do_without(rules, member, field) && !others {
-                known.tie_knot(member, record);
-            }
-        }
-    }
-
-    /// Whether a record on a circle can be made without what it refers to.
-    fn can_go_first(&self, desk: &Desk, step: &Step) -> bool {
-        let rules = desk.link(step.link).and_then(|link| self.sync_of(link.sync)).and_then(|sync| self.rules(sync));
-        rules.is_some_and(|rules| can_do_without(&rules, step.member, step.field))
-    }
-
-    /// Those on a circle that can go first are looked at: what closed it may be news to them.
-    fn wake_circle(&mut self, desk: &Desk, rules: &SyncRules, link: &Link) {
-        let mut others = Vec::new();
-        for (field, reference) in rules.references() {
-            let Some(record) = rules.agreed(link, field).and_then(referred) else { continue };
-            for (member, there) in reference.members.iter().enumerate() {
-                let Some(there) = there.as_ref().filter(|_| is_to_be_made(link, member)) else { continue };
-                if can_do_without(rules, member, field) {
-                    continue;
-                }
-                let way = self.follow(desk, link.id, record, there.member, &mut BTreeSet::new());
-                others.extend(way.into_iter().flatten().filter(|step| self.can_go_first(desk, step)));
-            }
-        }
-        self.woken.links.extend(others.into_iter().map(|step| step.link));
+    /// Has these links looked at.
+    pub(super) fn wake(&mut self, links: impl IntoIterator<Item = LinkId>) {
+        self.woken.links.extend(links);
     }
 
     /// Keeps in the store what a link waits for, as it stands now.
@@ -305,7 +225,9 @@ impl Core {
         unknown: Vec<Unknown>,
     ) {
         self.park(desk, sync, link, pending);
-        let waits = unknown.iter().map(|record| Awaited::Key(record.address.clone())).collect();
+        let before = |record: &Unknown| desk.slot(&record.address).and_then(|slot| slot.link).map(Awaited::Record);
+        let mut waits: Vec<Awaited> = unknown.iter().filter_map(before).collect();
+        waits.extend(unknown.iter().map(|record| Awaited::Key(record.address.clone())));
         self.keep_waits(sync, link.sync, link.id, waits);
         let now = self.now();
         let since = pending.iter().flatten().map(|pending| pending.arrived).max().unwrap_or(now);
@@ -322,7 +244,9 @@ impl Core {
             if loads {
                 continue;
             }
-            if until <= now {
+            if until <= now && self.reads_are_full(other, record.address.member) {
+                self.spill(sync);
+            } else if until <= now {
                 self.want_stranger(other, record.address, record.key);
             } else {
                 asks = true;
@@ -337,6 +261,7 @@ impl Core {
 
     /// What of the present transaction others may have waited for.
     pub(crate) fn notice_arrivals(&mut self) {
+        self.believe_what_is_there();
         if !self.syncs.iter().any(|state| state.waiting.any()) {
             return;
         }
@@ -355,14 +280,49 @@ impl Core {
         self.woken.queue.extend(arrived.into_iter().map(|awaited| (awaited, LinkId(0))));
     }
 
+    /// A record that was not there when it was looked for has been seen since, or has a link.
+    fn believe_what_is_there(&mut self) {
+        if self.woken.refused.is_empty() {
+            return;
+        }
+        let is_shown = |pending: &Pending| matches!(pending.shown, Shown::Present { .. });
+        let seen = self.transaction.pending.iter().filter(|(_, pending)| pending.as_ref().is_some_and(is_shown));
+        // One that a person had ignored has a link of its own as well, which says that it is not to come.
+        let dead = self.transaction.links.iter().filter(|link| link.life != Life::Live).map(|link| link.id);
+        let dead: BTreeSet<LinkId> = dead.collect();
+        let linked = self.transaction.keys.iter().filter(|(_, link)| link.is_some_and(|link| !dead.contains(&link)));
+        for address in seen.map(|(address, _)| address).chain(linked.map(|(address, _)| address)) {
+            self.woken.refused.remove(address);
+        }
+    }
+
     /// These records were looked for and will get no link: whoever refers to them need not wait.
     pub(crate) fn will_not_come(&mut self, addresses: impl IntoIterator<Item = Address>) {
+        let until = self.now().plus(BELIEVED);
+        self.refuse(addresses, until);
+    }
+
+    /// This record is there and gets no link unless somebody asks for it: whoever waits for it now need not, whoever refers to it
+    /// later does ask.
+    pub(crate) fn is_left_out(&mut self, address: Address) {
+        let now = self.now();
+        self.refuse([address], now);
+    }
+
+    fn refuse(&mut self, addresses: impl IntoIterator<Item = Address>, until: Moment) {
         if !self.syncs.iter().any(|state| state.waiting.any()) {
             return;
         }
+        let now = self.now();
         for address in addresses {
             self.woken.queue.push_back((Awaited::Key(address.clone()), LinkId(0)));
-            self.woken.refused.insert(address);
+            if self.woken.refused.len() >= REFUSED_MAX {
+                self.woken.refused.retain(|_, (_, until)| *until > now);
+            }
+            if self.woken.refused.len() >= REFUSED_MAX {
+                self.woken.refused.pop_first();
+            }
+            self.woken.refused.insert(address, (now, until));
         }
     }
 
@@ -394,8 +354,9 @@ impl Core {
                 self.look_at_waiting(waiting).await?;
             }
         }
-        if self.woken.queue.is_empty() {
-            self.woken.refused.clear();
+        if self.woken.queue.is_empty() && !self.woken.refused.is_empty() {
+            let now = self.now();
+            self.woken.refused.retain(|_, (_, until)| *until > now);
         }
         Ok(())
     }
@@ -404,7 +365,7 @@ impl Core {
     pub(crate) async fn look_at_all_waiting(&mut self) -> Result<()> {
         for sync in 0..self.syncs.len() {
             let Some(state) = self.syncs.get(sync).filter(|state| state.active()) else { continue };
-            let (Some(after), id) = (state.waiting.look_from, state.rules.id) else { continue };
+            let (Some(after), id, refers) = (state.waiting.look_from, state.rules.id, state.rules.refers()) else { continue };
             let links = self.store.scan_waiting(id, after, STEP).await?;
             if let Some(state) = self.syncs.get_mut(sync) {
                 state.waiting.look_from = links.last().copied();
@@ -413,7 +374,10 @@ impl Core {
                     state.waiting.more = state.waiting.links.len() >= WAITING_MAX;
                 }
             }
-            if !links.is_empty() {
+            if !refers {
+                // Its fields named records before the configuration was changed, and do not any more.
+                self.transaction.waits.extend(links.into_iter().map(|link| (id, link, Vec::new())));
+            } else if !links.is_empty() {
                 self.look_at_waiting(links).await?;
             }
         }
@@ -518,7 +482,7 @@ impl Core {
 }
 
 /// Whether a review item is about a record that another one refers to.
-fn is_about_references(code: &str) -> bool {
+pub(super) fn is_about_references(code: &str) -> bool {
     use crate::error::Code;
     [Code::ReferenceNotKept, Code::ReferenceKnot, Code::ReferenceUnknown].iter().any(|about| about.to_string() == code)
 }
@@ -538,11 +502,18 @@ fn is_owing(link: &Link, member: MemberIndex) -> bool {
     link.sides.get(member).is_some_and(Side::is_owing)
 }
 
-/// Whether a record is owed to a member, and nothing is under way there.
-fn is_to_be_made(link: &Link, member: MemberIndex) -> bool {
-    let absent = |side: &Side| matches!(side.standing, Standing::Absent | Standing::Gone);
-    let side = link.sides.get(member);
-    link.life == Life::Live && side.is_some_and(|side| side.owes_life && absent(side) && side.flight.is_none())
+/// Whether the link that is known under an address is that of the record there, or of one that is to come back there: not where
+/// its record was deleted, or has left that key. A record deleted at one member is the same one while another still has it.
+fn is_known_at(link: &Link, address: &Address) -> bool {
+    let Some(side) = link.sides.get(address.member) else { return false };
+    let lives = match link.life {
+        Life::Live => true,
+        Life::Deleted { .. } => {
+            side.standing == Standing::Marked || link.sides.iter().any(|side| side.standing == Standing::Present)
+        }
+        Life::Detached { .. } => side.standing == Standing::Present,
+    };
+    lives && side.key.as_ref().is_none_or(|key| key.encode() == address.key)
 }
 
 /// What the members show for a field: last, and now.

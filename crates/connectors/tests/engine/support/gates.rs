@@ -5,7 +5,7 @@ use async_trait::async_trait;
 use concord_engine::change::{Mark, Observation, Position, Version};
 use concord_engine::clock::Moment;
 use concord_engine::connector::*;
-use concord_engine::error::Result;
+use concord_engine::error::{Code, Error, Result};
 use concord_engine::record::{FeedName, FieldName, Key, ObjectName};
 use concord_engine::schema::{Schema, Selection};
 use concord_engine::value::Value;
@@ -76,6 +76,8 @@ pub struct Tap {
     pub strips_marks: AtomicBool,
     /// Whether the answers of writes are lost: the outcome is unknown.
     pub loses_answers: AtomicBool,
+    /// A value that cannot be looked for: whatever search it is part of is refused as a whole.
+    pub cannot_find: std::sync::Mutex<Option<Value>>,
 }
 
 /// The real connector, behind gates. What keeps the beat of the feeds passes freely.
@@ -181,6 +183,10 @@ impl Connector for Gated {
         values: &[Vec<Value>],
         limit: usize,
     ) -> Result<Vec<Vec<Observation>>> {
+        let refused = self.tap.cannot_find.lock().unwrap().clone();
+        if refused.is_some_and(|refused| values.iter().flatten().any(|value| *value == refused)) {
+            return Err(Error::new(Code::TargetRejected, "such a value cannot be looked for"));
+        }
         self.inner.find(selection, by, values, limit).await
     }
 

@@ -5,10 +5,15 @@ use crate::change::{EditTime, Version};
 use crate::clock::Moment;
 use crate::connector::Operation;
 use crate::error::Code;
+use crate::ledger::Rule;
 use crate::link::{Cells, FlightId, Link, LinkId, MemberIndex, Pending, Shown, Standing, SyncId};
-use crate::reconcile::{Decision, Known, Need, Outcome, Patch, Uniqueness, Written, decide_knowing, patch_knowing, settle};
+use crate::reconcile::{
+    Choice, Decision, Known, Need, Outcome, Patch, Ruling, Uniqueness, Written, decide_knowing, patch_knowing, settle,
+};
 use crate::record::{Key, Record};
-use crate::references::{Awaited, Reference, References, ReferredMember, awaited, canonical, frees_what_is_held};
+use crate::references::{
+    Awaited, Reference, References, ReferredMember, Unknown, awaited, canonical, frees_what_is_held, names_another,
+};
 use crate::rules::SyncRules;
 use crate::value::Value;
 
@@ -301,4 +306,136 @@ fn a_reference_cleared_with_its_record_is_no_edit_that_stands_against_a_delete()
     assert_eq!(decided(&rules, &link, &cleared, &known(&rules, &account)).reviews.len(), 1);
     let edited = [gone, Some(seen(1, "c2", "Anna", None, 21))];
     assert_eq!(decided(&rules, &link, &edited, &known(&rules, &dead)).reviews.len(), 1);
+}
+
+fn named(rules: &SyncRules, member: MemberIndex, key: &str) -> Unknown {
+    rules.fields[1].reference.as_ref().unwrap().named(member, &Value::text(key)).unwrap()
+}
+
+fn deleted(mut account: Link) -> Link {
+    account.life = crate::link::Life::Deleted { by: 0, at: Moment(4) };
+    account.sides.iter_mut().for_each(|side| side.standing = Standing::Gone);
+    account
+}
+
+/// The account was deleted under the key a-left, and what is told of that key is about another record.
+fn known_after_delete(rules: &SyncRules) -> References {
+    let mut known = known(rules, &deleted(account([Some("a-left"), Some("a-right")])));
+    known.leave(named(rules, 0, "a-left").address);
+    known
+}
+
+/// Another account stands under that key.
+fn known_made_anew(rules: &SyncRules) -> References {
+    let mut made = account([Some("a-left"), Some("b-right")]);
+    made.id = LinkId(8);
+    let mut known = known(rules, &made);
+    known.meet(&deleted(account([None, Some("a-right")])));
+    known
+}
+
+#[test]
+fn a_new_reference_is_never_taken_for_a_record_that_was_deleted_under_that_key() {
+    let rules = contacts();
+    let after = known_after_delete(&rules);
+    let address = named(&rules, 0, "a-left").address;
+    let new = [Some(seen(0, "c1", "Ann", Some("a-left"), 1)), None];
+    match outcome(&rules, &contact(), &new, &after) {
+        Outcome::Needs(Need::Referred(unknown)) => assert_eq!(unknown, [named(&rules, 0, "a-left")]),
+        other => panic!("{other:?}"),
+    }
+    // Looked for and not there: a person is asked, and it goes on when another one comes under the key.
+    let mut refused = after.clone();
+    refused.refuse(address.clone());
+    let held = decided(&rules, &contact(), &new, &refused);
+    assert_eq!(held.reviews[0].code, Code::ReferenceUnknown.to_string());
+    assert_eq!(awaited(&rules, &held.link, &after), [Awaited::Key(address), Awaited::Record(PARENT)]);
+    assert!(!frees_what_is_held(&rules, &held.link, &after));
+    let anew = known_made_anew(&rules);
+    assert!(frees_what_is_held(&rules, &held.link, &anew));
+    let decision = decided(&rules, &held.link, &[None, None], &anew);
+    assert_eq!(decision.link.groups[1].agreed.as_ref().unwrap().values, [canonical(LinkId(8))]);
+    // What was agreed before is no news: it says what it said.
+    let link = pair(&rules, &known(&rules, &account([Some("a-left"), Some("a-right")])));
+    let other = decided(&rules, &link, &[Some(seen(0, "c1", "Anna", Some("a-left"), 20)), None], &after);
+    assert!(other.reviews.is_empty() && other.link.sides[1].owes == [0], "{other:#?}");
+}
+
+#[test]
+fn what_was_agreed_about_a_deleted_record_is_agreed_anew_when_another_one_comes_under_its_key() {
+    let rules = contacts();
+    let before = known(&rules, &account([Some("a-left"), None]));
+    let new = decided(&rules, &contact(), &[Some(seen(0, "c1", "Ann", Some("a-left"), 1)), None], &before).link;
+    let after = known_after_delete(&rules);
+    let Patch::Rejected(error) = patch_knowing(&rules, &new, 1, &after) else { panic!("not refused") };
+    assert_eq!(error.code, Code::ReferenceNotKept);
+    assert_eq!(awaited(&rules, &new, &after), [Awaited::Key(named(&rules, 0, "a-left").address), Awaited::Record(PARENT)]);
+    assert!(!names_another(&rules, &new, 1, &after));
+    let anew = known_made_anew(&rules);
+    assert!(names_another(&rules, &new, 1, &anew));
+    let decision = decided(&rules, &new, &[None, None], &anew);
+    assert_eq!(decision.link.groups[1].agreed.as_ref().unwrap().values, [canonical(LinkId(8))]);
+    assert!(!names_another(&rules, &decision.link, 1, &anew));
+    let Operation::Create { image, .. } = written(&rules, &decision.link, 1, &anew) else { panic!("no create") };
+    assert_eq!(image.get("account"), Some(&Value::text("b-right")));
+}
+
+#[test]
+fn a_record_that_is_made_anew_waits_for_what_its_own_fields_refer_to() {
+    let mut rules = contacts();
+    let references = known(&rules, &account([Some("a-left"), Some("a-right")]));
+    let mut link = pair(&rules, &references);
+    at(&mut rules, 1, "account").inward = false;
+    link.sides[1].standing = Standing::Gone;
+    link.sides[1].owes_life = true;
+    let mut waits = references.clone();
+    let mut coming = account([Some("a-left"), None]);
+    coming.sides[1].owes_life = true;
+    waits.meet(&coming);
+    assert!(matches!(patch_knowing(&rules, &link, 1, &waits), Patch::Awaits));
+    assert_eq!(awaited(&rules, &link, &waits), [Awaited::Record(PARENT)], "somebody wakes it");
+    assert!(matches!(patch_knowing(&rules, &link, 1, &references), Patch::Write(_)));
+}
+
+#[test]
+fn a_reference_to_what_is_not_kept_keeps_no_other_field_from_being_written() {
+    let rules = contacts();
+    let there = known(&rules, &account([Some("a-left"), Some("a-right")]));
+    let link = pair(&rules, &there);
+    let mut references = there.clone();
+    let mut lost = account([Some("b-left"), None]);
+    lost.id = LinkId(8);
+    lost.life = crate::link::Life::Detached { at: Moment(3) };
+    references.meet(&lost);
+    references.learn(named(&rules, 0, "b-left").address, LinkId(8));
+    let moved = decided(&rules, &link, &[Some(seen(0, "c1", "Anna", Some("b-left"), 20)), None], &references).link;
+    let update = written(&rules, &moved, 1, &references);
+    let Operation::Update { set, .. } = &update else { panic!("no update") };
+    assert_eq!(set, &Record::from_iter([("name".into(), Value::text("Anna"))]));
+    let settled = done(&rules, &moved, 1, "c2", &update);
+    assert_eq!(settled.sides[1].owes, [1], "what was left out is still owed, and said next");
+    let Patch::Rejected(error) = patch_knowing(&rules, &settled, 1, &references) else { panic!("not refused") };
+    assert_eq!((error.code, error.at.as_deref()), (Code::ReferenceNotKept, Some("account")));
+}
+
+#[test]
+fn a_reference_that_leads_nowhere_and_is_left_is_made_nowhere_until_the_record_changes() {
+    let rules = contacts();
+    let mut refused = References::default();
+    refused.refuse(named(&rules, 0, "nowhere").address);
+    let held = decided(&rules, &contact(), &[Some(seen(0, "c1", "Ann", Some("nowhere"), 1)), None], &refused).link;
+    let known = Known { unique: &Uniqueness::Waived, references: &refused };
+    let leave = Ruling::Group(1, Choice::Leave);
+    let left = match decide_knowing(&rules, &held, &[None, None], Some(&leave), known, Moment(1_000), &mut 5) {
+        Outcome::Decided(decision) => *decision,
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(left.closed.len(), 1, "the item is over");
+    assert_eq!(left.link.groups[1].agreed.as_ref().unwrap().rule, Rule::LeftRefused);
+    assert!(matches!(patch_knowing(&rules, &left.link, 1, &refused), Patch::Waits));
+    let mut came = account([Some("nowhere"), Some("a-right")]);
+    came.id = LinkId(8);
+    let came = self::known(&rules, &came);
+    let changed = decided(&rules, &left.link, &[Some(seen(0, "c1", "Anna", Some("nowhere"), 2)), None], &came).link;
+    assert!(matches!(patch_knowing(&rules, &changed, 1, &came), Patch::Write(_)), "{changed:#?}");
 }
