@@ -93,6 +93,23 @@ async fn enter(lease: &mut Lease<'_>, snapshot: Option<&str>) -> Result<()> {
     lease.execute(&sql, "reading under a frozen view").await
 }
 
+/// Refuses what was read under a view from a table that was rewritten since (`ALTER TABLE` that builds it anew): under the view such a
+/// table seems to be empty. While what was read is held on to nothing can rewrite it.
+/// <https://www.postgresql.org/docs/current/mvcc-caveats.html>
+async fn is_as_it_was(lease: &mut Lease<'_>, table: &Table) -> Result<()> {
+    // The one is read under the view, the other one tells of now.
+    const REWRITTEN: &str = "SELECT bool_or(c.relfilenode IS DISTINCT FROM pg_catalog.pg_relation_filenode(c.oid)) \
+        FROM pg_catalog.pg_class c WHERE c.relkind = 'r' AND (c.oid = $1 \
+        OR c.oid IN (SELECT relid FROM pg_catalog.pg_partition_tree($1) WHERE isleaf))";
+    let row = lease.query_one(REWRITTEN, &[&table.oid], "looking whether the table was rewritten").await?;
+    match column::<Option<bool>>(&row, 0)? {
+        Some(true) => {
+            Err(Error::new(Code::Busy, format!("{} was rewritten while it was read: it is read again", table.name.sql())))
+        }
+        _ => Ok(()),
+    }
+}
+
 async fn leave(mut lease: Lease<'_>) -> Result<()> {
     lease.execute("COMMIT", "leaving a frozen view").await?;
     lease.done();
@@ -213,7 +230,7 @@ impl Frozen for View {
             self.table.name.sql(),
             self.condition(range)?
         );
-        let (snapshot, doing) = (self.snapshot.clone(), format!("copying {}", self.object));
+        let (snapshot, table, doing) = (self.snapshot.clone(), Arc::clone(&self.table), format!("copying {}", self.object));
         Ok(piped(&self.shared, |shared, pieces| async move {
             let mut lease = shared.readers.lease().await?;
             enter(&mut lease, Some(&snapshot)).await?;
@@ -229,6 +246,7 @@ impl Frozen for View {
                     }
                 }
             }
+            is_as_it_was(&mut lease, &table).await?;
             leave(lease).await?;
             // Whoever listened may have gone.
             let _ = pieces.send(Ok(piece.freeze())).await;
@@ -254,8 +272,19 @@ impl Frozen for View {
         let mut lease = self.shared.readers.lease().await?;
         enter(&mut lease, Some(&self.snapshot)).await?;
         let rows = lease.query(&sql, &parameters, &format!("reading {}", self.object)).await?;
+        is_as_it_was(&mut lease, &self.table).await?;
         leave(lease).await?;
         rows.iter().map(|row| self.shows(record(&shown, row, 0)?)).collect()
+    }
+
+    async fn count(&self) -> Result<u64> {
+        let mut lease = self.shared.readers.lease().await?;
+        enter(&mut lease, Some(&self.snapshot)).await?;
+        let sql = format!("SELECT count(*) FROM {}", self.table.name.sql());
+        let row = lease.query_one(&sql, &[], &format!("counting {}", self.object)).await?;
+        is_as_it_was(&mut lease, &self.table).await?;
+        leave(lease).await?;
+        Ok(u64::try_from(column::<i64>(&row, 0)?).unwrap_or(0))
     }
 
     async fn records(&self, range: &Range) -> Result<BoxStream<'static, Result<Vec<Observation>>>> {
@@ -302,6 +331,7 @@ fn records(
                 }
             }
         }
+        is_as_it_was(&mut lease, &table).await?;
         leave(lease).await?;
         // Whoever listened may have gone.
         let _ = pieces.send(Ok(some)).await;

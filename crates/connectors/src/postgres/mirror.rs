@@ -268,6 +268,13 @@ impl MirrorSession for Session {
         column(&row, 0)
     }
 
+    async fn count(&self) -> Result<u64> {
+        let mut lease = self.shared.mirrors.lease().await?;
+        let row = lease.query_one(&format!("SELECT count(*) FROM {}", self.table.name.sql()), &[], &self.doing()).await?;
+        lease.done();
+        Ok(u64::try_from(column::<i64>(&row, 0)?).unwrap_or(0))
+    }
+
     async fn keep(&self, progress: &[u8], anew: bool) -> Result<()> {
         let doing = self.doing();
         let mut lease = self.shared.mirrors.lease().await?;

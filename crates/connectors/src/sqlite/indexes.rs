@@ -66,6 +66,14 @@ pub(super) fn is_empty(connection: &Connection, table: &Table) -> Result<bool> {
         .map_err(|error| classify(error, &format!("looking whether {} is empty", table.name)))
 }
 
+/// How many records a table holds.
+pub(super) fn count(connection: &Connection, table: &Table) -> Result<u64> {
+    connection
+        .query_row(&format!("SELECT count(*) FROM {}", quoted(&table.name)), [], |row| row.get::<_, i64>(0))
+        .map(|count| u64::try_from(count).unwrap_or(0))
+        .map_err(|error| classify(error, &format!("counting {}", table.name)))
+}
+
 /// The names of those of a table that holds no record.
 pub(super) fn names(connection: &Connection, table: &Table, unique: &[Vec<FieldName>]) -> Result<Vec<String>> {
     match is_empty(connection, table)? {

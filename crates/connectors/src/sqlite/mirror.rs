@@ -337,6 +337,10 @@ impl MirrorSession for Session {
         self.run(|connection, _, table| indexes::is_empty(connection, table)).await
     }
 
+    async fn count(&self) -> Result<u64> {
+        self.run(|connection, _, table| indexes::count(connection, table)).await
+    }
+
     async fn set_indexes_aside(&self, unique: &[Vec<FieldName>]) -> Result<()> {
         let unique = unique.to_vec();
         self.run(move |connection, whose, table| indexes::set_aside(connection, whose, table, &unique)).await

@@ -5,6 +5,7 @@ use crate::support::World;
 use concord_engine::error::Code;
 use concord_engine::mirror::choose;
 use concord_engine::runtime::command::{Request, Resolution};
+use concord_engine::transform::NullPolicy;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -92,6 +93,35 @@ async fn what_is_read_again_does_not_replace_many_by_few_unasked() {
     world.decide(&review, Resolution::Retry).await.unwrap();
     world.until_equal().await;
     assert_eq!(world.right.psql(COUNT), "1|0");
+}
+
+#[tokio::test]
+async fn what_replaces_much_is_counted_and_not_estimated() {
+    let filled = "INSERT INTO t SELECT 'line ' || n, n % 7 FROM generate_series(1, 60000) n; ANALYZE t";
+    let table = format!("{TABLE}; ALTER TABLE t REPLICA IDENTITY FULL");
+    let mut world = World::new(&table, filled, FIELDS).await.started().await;
+    world.ask(Request::Pause(world.rules.id)).await.unwrap();
+    world.stop().await;
+    // The server's statistics know nothing of it.
+    world.left.psql("DELETE FROM t");
+    world.start().await;
+    world.ask(Request::Reread(world.rules.id)).await.unwrap();
+    world.ask(Request::Resume(world.rules.id)).await.unwrap();
+    world.until_review().await;
+    world.until_stage("stopped: CON-3017").await;
+    assert_eq!(world.right.psql("SELECT count(*) FROM t"), "60000");
+}
+
+#[tokio::test]
+async fn what_is_left_to_the_target_hides_no_difference_in_the_rest() {
+    let world = World::new(TABLE, FILLED, FIELDS).await.with(|rules| {
+        rules.fields[1].members[0].as_mut().unwrap().mapping.nulls = NullPolicy::Skip;
+    });
+    let world = world.started().await;
+    assert!(world.verify().await.is_equal());
+    world.right.psql("UPDATE t SET line = 'other' WHERE ctid = (SELECT ctid FROM t WHERE number = 1 LIMIT 1)");
+    let found = world.verify().await;
+    assert!(!found.is_equal(), "{found:?}");
 }
 
 #[tokio::test]

@@ -2,7 +2,12 @@
 
 use crate::rules;
 use crate::support::World;
+use concord_engine::error::Code;
 use concord_engine::mirror::Mode;
+use concord_engine::mirror::bulk::Range;
+use concord_engine::record::{FieldName, Key};
+use concord_engine::value::Value;
+use futures_util::StreamExt;
 
 const TABLE: &str = "CREATE TABLE t (id int PRIMARY KEY, name text NOT NULL, note text, amount numeric(12,2), at timestamptz)";
 const FILLED: &str = "INSERT INTO t SELECT n, 'name ' || n, CASE WHEN n % 3 = 0 THEN NULL ELSE repeat('x', n % 50) END, n / 7.0, \
@@ -33,6 +38,26 @@ async fn writers_who_do_not_stop_while_it_is_loaded_lose_and_double_nothing() {
     }
     world.until_equal().await;
     assert!(world.verify().await.is_equal());
+}
+
+#[tokio::test]
+async fn a_table_that_is_rewritten_while_it_is_read_is_not_taken_for_empty() {
+    let world = World::new(TABLE, FILLED, FIELDS).await;
+    let source = world.systems()[0].1.for_one_sync("rewritten").unwrap();
+    let frozen = source.bulk_source().unwrap().freeze(&world.rules.members[0].selection).await.unwrap();
+    assert_eq!(frozen.count().await.unwrap(), 5000);
+    // Under the view that was frozen before the server shows a table without records now.
+    world.left.psql("ALTER TABLE t ADD COLUMN own uuid DEFAULT gen_random_uuid()");
+    let names: Vec<FieldName> = FIELDS.iter().map(|name| FieldName::from(*name)).collect();
+    let raw: Vec<_> = frozen.raw(&Range::default(), &names).await.unwrap().collect().await;
+    let records: Vec<_> = frozen.records(&Range::default()).await.unwrap().collect().await;
+    let errors = [
+        raw.into_iter().find_map(Result::err),
+        records.into_iter().find_map(Result::err),
+        frozen.read(&[Key(vec![Value::Int(1)])]).await.err(),
+        frozen.count().await.err(),
+    ];
+    assert_eq!(errors.map(|error| error.map(|error| error.code)), [Some(Code::Busy); 4]);
 }
 
 #[tokio::test]

@@ -39,6 +39,9 @@ pub trait Frozen: Send + Sync {
     /// Splits the view into about so many ranges of about the same size.
     async fn ranges(&self, count: usize) -> Result<Vec<Range>>;
 
+    /// How many records the view holds, counted one by one.
+    async fn count(&self) -> Result<u64>;
+
     /// The records of a range as the system's own bulk format, for a target that reads it.
     async fn raw(&self, range: &Range, fields: &[FieldName]) -> Result<BoxStream<'static, Result<bytes::Bytes>>>;
 
@@ -114,6 +117,9 @@ pub trait MirrorSession: Send + Sync {
 
     /// Whether the object holds no record.
     async fn is_empty(&self) -> Result<bool>;
+
+    /// How many records the object holds, counted one by one.
+    async fn count(&self) -> Result<u64>;
 
     /// Sets the spare indexes of an object without a record aside: nothing of them is lost, whatever happens.
     async fn set_indexes_aside(&self, unique: &[Vec<FieldName>]) -> Result<()> {

@@ -7,6 +7,7 @@ use crate::error::{Code, Error, Result};
 use crate::map;
 use crate::record::{FieldName, Key, Record};
 use crate::rules::{MemberField, SyncRules};
+use crate::transform::NullPolicy;
 use crate::validate::{Reject, validate};
 use crate::value::{Fit, Value, fit};
 use std::sync::Arc;
@@ -109,7 +110,8 @@ impl Carrier {
 
     /// A print of what is carried to where, and how: another one means that the records are to be carried again.
     pub(super) fn print(&self) -> u64 {
-        let mut text = String::new();
+        // What is carried with a key and without one is not carried alike.
+        let mut text = if self.is_keyless { "keyless\n".to_owned() } else { String::new() };
         for member in &self.rules.members {
             text.push_str(&format!("{} {}\n", member.system, member.object));
         }
@@ -227,9 +229,14 @@ impl Carrier {
         self.is_keyless
     }
 
-    /// The fields of the target that are carried, in the order of their names.
-    pub(super) fn names(&self) -> impl Iterator<Item = &FieldName> {
-        self.flowing.iter().filter_map(|field| name_at(&self.rules, *field, TARGET))
+    /// The fields of the target that every record is given, in the order of their names: those that are not left to the target where
+    /// there is no value.
+    pub(super) fn always_given(&self) -> impl Iterator<Item = &FieldName> {
+        let is_skipped = |policy: &NullPolicy| matches!(policy, NullPolicy::Skip);
+        let given = move |(from, to): &(&MemberField, &MemberField)| {
+            !is_skipped(&from.mapping.nulls) && !is_skipped(&to.mapping.nulls_from)
+        };
+        self.flowing.iter().filter_map(|field| self.ends(*field)).filter(given).map(|(_, to)| &to.name)
     }
 
     /// A record without a key as the source showed it, by what it was told from others by.

@@ -20,7 +20,9 @@ impl Mirror {
             return Ok(());
         }
         self.shown.stage(Stage::Loading);
-        let is_loaded = !work.progress.ranges.is_empty() && !self.loaded(work).await?.is_empty();
+        // Ranges are of an earlier load, when the records still had a key.
+        let is_whole = work.progress.ranges == [Range::default()];
+        let is_loaded = is_whole && !self.loaded(work).await?.is_empty();
         if !is_loaded {
             self.replace(work).await?;
         }
@@ -41,7 +43,12 @@ impl Mirror {
         }
         let source = self.source.bulk_source().ok_or_else(|| Error::new(Code::Unsupported, "the source is not read in bulk"))?;
         let frozen = source.freeze(&self.member(SOURCE)?.selection).await.map_err(self.of(SOURCE))?;
-        let records = self.source.count(&self.member(SOURCE)?.object).await.map_err(self.of(SOURCE))?;
+        let records = match work.progress.again {
+            // What is replaced is compared with what replaces it, to the last record.
+            true => frozen.count().await,
+            false => self.source.count(&self.member(SOURCE)?.object).await,
+        };
+        let records = records.map_err(self.of(SOURCE))?;
         self.ask_before_replacing(work, records).await?;
         let progress = &mut work.progress;
         progress.ranges = vec![Range::default()];
@@ -64,7 +71,10 @@ impl Mirror {
     /// Asks a person where what is read holds many records fewer than what it is to replace.
     async fn ask_before_replacing(&self, work: &Work, records: u64) -> Result<()> {
         let (target, limits) = (self.member(TARGET)?, &self.rules.guard);
-        let there = self.target.count(&target.object).await.map_err(self.of(TARGET))?;
+        if !work.progress.again {
+            return Ok(());
+        }
+        let there = work.session.count().await.map_err(self.of(TARGET))?;
         let fewer = there.saturating_sub(records);
         #[allow(clippy::cast_precision_loss, reason = "a percentage of a count is compared, nothing is carried")]
         let share = fewer as f64 * 100.0 / there.max(1) as f64;

@@ -116,8 +116,8 @@ impl Total {
     }
 }
 
-/// A print of what a record shows in the fields that are carried: equal for values that mean the same.
+/// A print of what a record shows in the fields that are carried and that every record is given: equal for values that mean the same.
 fn print(carrier: &Carrier, record: &Record) -> Option<u128> {
-    let values = carrier.names().map(|name| record.get(name.as_str()).cloned()).collect::<Option<Vec<Value>>>()?;
+    let values = carrier.always_given().map(|name| record.get(name.as_str()).cloned()).collect::<Option<Vec<Value>>>()?;
     Some(xxh3_128(&Key(values).encode()))
 }
