@@ -223,8 +223,11 @@ impl Running {
         wait(async || Ok(source.query_one(idle, &[]).await?.try_get(0)?), "the stream").await?;
         source.query(sql, &[]).await?;
         if self.contender == Contender::Pglogical {
-            source.batch_execute("SELECT pglogical.drop_node('source'); DROP EXTENSION pglogical CASCADE").await?;
-            right.session().await?.batch_execute("DROP EXTENSION pglogical CASCADE").await?;
+            source.batch_execute("SELECT pglogical.drop_node('source')").await?;
+            // Its schema outlives it, and would stand in the way of whoever copies the whole database.
+            let gone = "DROP EXTENSION pglogical CASCADE; DROP SCHEMA IF EXISTS pglogical CASCADE";
+            let target = right.session().await?;
+            tokio::try_join!(source.batch_execute(gone), target.batch_execute(gone))?;
         }
         let own = source.query("SELECT pubname::text FROM pg_publication WHERE pubname <> 'native'", &[]).await?;
         for row in own {
