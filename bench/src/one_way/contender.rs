@@ -213,6 +213,10 @@ impl Running {
         if self.contender == Contender::Native {
             right.session().await?.batch_execute("DROP SUBSCRIPTION native").await?;
         }
+        if self.contender == Contender::PgCopyDb {
+            // It copies the source's publication as well.
+            right.session().await?.batch_execute("DROP PUBLICATION IF EXISTS native").await?;
+        }
         if self.contender == Contender::Pglogical {
             let target = right.session().await?;
             target.batch_execute("SELECT pglogical.drop_subscription('bench'); SELECT pglogical.drop_node('target')").await?;

@@ -3,6 +3,7 @@
 
 use crate::Result;
 use crate::server::binaries;
+use std::os::unix::process::CommandExt as _;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
@@ -51,7 +52,8 @@ pub fn sling(from: &str, into: &str, folder: &Path) -> Result<()> {
 
 /// Runs a program; what it says is shown where it fails.
 fn quietly(command: &mut Command, folder: &Path) -> Result<()> {
-    let output = command.env("HOME", folder).stdin(Stdio::null()).output()?;
+    // A group of its own: one of them ends everything in its group when it fails.
+    let output = command.env("HOME", folder).stdin(Stdio::null()).process_group(0).output()?;
     if output.status.success() {
         return Ok(());
     }
