@@ -1,4 +1,4 @@
-//! Records that the source has just made, written by COPY: half the work for the server that a statement is which is ready to
+//! Records that the source has just made, written by COPY: a third less work for the server than a statement is which is ready to
 //! meet them. A record that is there already makes it fail; who called then carries them out as it carries out everything else.
 
 use super::client::{Lease, column};
