@@ -21,6 +21,10 @@ const TRUNCATE_BATCH: usize = 500;
 /// Deletes are counted in so many parts of the window.
 const PARTS: u32 = 60;
 
+/// How what a person says about a mass change is kept.
+const LET_THROUGH: &[u8] = b"let through";
+const UNDO: &[u8] = b"undo";
+
 /// Watches the deletes of one member. What it has counted is durable with the deletes: a crash in the middle of a mass
 /// delete lets none of it pass uncounted.
 #[derive(Default)]
@@ -96,6 +100,22 @@ fn verdict_setting(sync: u32, member: MemberIndex) -> String {
     format!("verdict/{sync}/{member}")
 }
 
+/// How a verdict is kept, with how many records went away since it was given.
+fn verdict_bytes(verdict: Verdict, since: u64) -> Vec<u8> {
+    match verdict {
+        Verdict::Undo => UNDO.to_vec(),
+        Verdict::LetThrough => [LET_THROUGH, &since.to_be_bytes()].concat(),
+    }
+}
+
+/// What was kept so; earlier versions did not count.
+fn verdict_of(bytes: &[u8]) -> (Option<Verdict>, u64) {
+    match bytes.strip_prefix(LET_THROUGH) {
+        Some(since) => (Some(Verdict::LetThrough), since.try_into().map_or(0, u64::from_be_bytes)),
+        None => ((bytes == UNDO).then_some(Verdict::Undo), 0),
+    }
+}
+
 impl Core {
     pub(crate) async fn restore_guards(&mut self, sync: usize) -> Result<()> {
         let Some(id) = self.rules(sync).map(|rules| rules.id) else { return Ok(()) };
@@ -115,11 +135,7 @@ impl Core {
             let counted: Vec<(i64, u64)> = counted.and_then(|bytes| postcard::from_bytes(&bytes).ok()).unwrap_or_default();
             if let Some(state) = self.member(sync, member) {
                 state.guard.deletes = Window::from_counts(&counted);
-                state.guard.verdict = match kept.as_deref() {
-                    Some(b"let through") => Some(Verdict::LetThrough),
-                    Some(b"undo") => Some(Verdict::Undo),
-                    _ => None,
-                };
+                (state.guard.verdict, state.guard.since_verdict) = kept.as_deref().map_or((None, 0), verdict_of);
             }
         }
         if let Some(state) = self.syncs.get_mut(sync) {
@@ -157,6 +173,8 @@ impl Core {
         let share = more as f64 * 100.0 / known.max(1) as f64;
         let too_many = more > limits.max_deletes || (known >= PERCENT_FROM && share > limits.max_deletes_percent);
         if !too_many || crate::mutants::active("verdict_without_end") {
+            let Some(id) = self.rules(sync).map(|rules| rules.id) else { return };
+            self.transaction.settings.push((verdict_setting(id.0, member), Some(verdict_bytes(Verdict::LetThrough, more))));
             return;
         }
         tracing::warn!(review = review.0, more, "more records went away than were let through: the answer no longer holds");
@@ -218,8 +236,7 @@ impl Core {
     /// Keeps what a person said until it has been carried out.
     pub(crate) fn keep_verdict(&mut self, sync: usize, member: MemberIndex, verdict: Verdict) {
         let Some(id) = self.rules(sync).map(|rules| rules.id.0) else { return };
-        let name: &[u8] = if verdict == Verdict::Undo { b"undo" } else { b"let through" };
-        self.transaction.settings.push((verdict_setting(id, member), Some(name.to_vec())));
+        self.transaction.settings.push((verdict_setting(id, member), Some(verdict_bytes(verdict, 0))));
         if let Some(state) = self.member(sync, member) {
             state.guard.verdict = Some(verdict);
             state.guard.since_verdict = 0;

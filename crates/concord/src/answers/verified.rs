@@ -48,9 +48,9 @@ impl Verified {
     }
 }
 
-/// Verifies the syncs of these names, or every one where none is named, and remembers what was found.
-pub async fn all(prepared: &Prepared, store: &dyn Store, clock: &dyn Clock, names: &[String]) -> Result<Verified> {
-    let mut report = Verified::default();
+/// Verifies the syncs of these names, or every one where none is named, and remembers what was found. `at_rest`: nothing runs.
+pub async fn all(prepared: &Prepared, store: &dyn Store, clock: &dyn Clock, names: &[String], at_rest: bool) -> Result<Verified> {
+    let mut report = Verified { at_rest, ..Verified::default() };
     let is_wanted = |sync: &&PreparedSync| names.is_empty() || names.iter().any(|name| sync.rules.name.as_str() == name);
     for sync in prepared.syncs.iter().filter(is_wanted) {
         let connectors = prepared.connectors_of(&sync.rules)?;
@@ -79,7 +79,7 @@ pub(super) async fn while_running(answerer: &Answerer, names: &[String], repair:
             return Err(Error::new(Code::UnknownSync, message));
         }
     }
-    let before = all(&running.prepared, &*answerer.store, &*answerer.clock, names).await?;
+    let before = all(&running.prepared, &*answerer.store, &*answerer.clock, names, false).await?;
     // A sync that stopped at a gap goes on by being read again, equal or not.
     let differing: Vec<String> = before
         .syncs
@@ -110,7 +110,7 @@ pub(super) async fn while_running(answerer: &Answerer, names: &[String], repair:
     if tokio::time::timeout(REPAIR_WAIT_MAX, levelled).await.is_err() {
         repairs.push("the repair is still under way: verify again later".into());
     }
-    let after = all(&running.prepared, &*answerer.store, &*answerer.clock, names).await?;
+    let after = all(&running.prepared, &*answerer.store, &*answerer.clock, names, false).await?;
     Ok(Verified { repairs, ..after })
 }
 
@@ -125,7 +125,7 @@ async fn remember(store: &dyn Store, report: &Verified) -> Result<()> {
     for sync in &report.syncs {
         let last = LastVerified {
             through: sync.through.clone(),
-            equal: sync.is_equal(),
+            equal: report.is_level(sync),
             records: sync.links,
             differing: sync.differing.saturating_add(sync.unlinked.iter().sum()),
         };

@@ -75,8 +75,7 @@ pub async fn run(verify: &Verify, context: &Context) -> Result<Exit> {
 /// Verifies while nothing runs; a repair runs the engine until both sides are level, and looks again.
 async fn alone(prepared: &Prepared, store: Arc<dyn Store>, verify: &Verify) -> Result<Verified> {
     let names: Vec<String> = verify.sync.iter().cloned().collect();
-    let look =
-        async || Ok::<_, Error>(Verified { at_rest: true, ..verified::all(prepared, &*store, &SystemClock, &names).await? });
+    let look = async || verified::all(prepared, &*store, &SystemClock, &names, true).await;
     let before = look().await?;
     let differing: BTreeSet<SyncName> = before.differing().into_iter().map(SyncName::from).collect();
     if !verify.repair || differing.is_empty() {

@@ -6,7 +6,7 @@ use super::asking::Asking;
 use super::steps::{Met, Trouble, Writer};
 use super::types::Cell;
 use concord_engine::error::{Code, Error, Result};
-use concord_engine::mirror::batch::Step;
+use concord_engine::mirror::batch::{Last, Step};
 use concord_engine::record::{Key, Record};
 use std::collections::{BTreeSet, HashMap};
 
@@ -143,44 +143,4 @@ fn exchange(writer: &mut Writer<'_>, group: &[Waiting], backwards: bool) -> Resu
         }
     }
     Ok(Tried { placed, stands })
-}
-
-/// Where each record is spoken of last.
-struct Last {
-    of: HashMap<Vec<u8>, usize>,
-    emptied: Option<usize>,
-}
-
-impl Last {
-    fn of(steps: &[Step]) -> Last {
-        let mut last = Last { of: HashMap::new(), emptied: None };
-        for (place, step) in steps.iter().enumerate() {
-            for key in keys(step) {
-                last.of.insert(key.encode(), place);
-            }
-            if matches!(step, Step::Empty) {
-                last.emptied = Some(place);
-            }
-        }
-        last
-    }
-
-    /// Whether no later step speaks of the record of this one.
-    fn is_last(&self, steps: &[Step], place: usize) -> bool {
-        let spoken_of = |key: &Key| self.of.get(&key.encode()).is_some_and(|last| *last > place);
-        steps.get(place).is_some_and(|step| !keys(step).any(spoken_of)) && self.emptied.is_none_or(|emptied| emptied < place)
-    }
-
-    /// Whether a later step says all that there is to say of the record, and was carried out.
-    fn replaced(&self, steps: &[Step], place: usize, failed: &BTreeSet<usize>) -> bool {
-        let Some(key) = steps.get(place).and_then(Step::key) else { return false };
-        let Some(last) = self.of.get(&key.encode()).filter(|last| **last > place && !failed.contains(last)) else { return false };
-        steps.get(*last).is_some_and(|step| step.is_whole() && step.key() == Some(key))
-    }
-}
-
-/// The keys that a step speaks of.
-fn keys(step: &Step) -> impl Iterator<Item = &Key> {
-    let from = if let Step::Rekey { from, .. } = step { Some(from) } else { None };
-    step.key().into_iter().chain(from)
 }

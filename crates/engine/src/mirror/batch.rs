@@ -4,7 +4,7 @@
 
 use crate::record::{Key, Record};
 use std::borrow::Cow;
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 
 /// One change as it is to be carried out, in the target's terms. Fields that no mapping names are left alone.
 #[derive(Clone, Debug, PartialEq)]
@@ -50,6 +50,47 @@ pub enum Step {
     },
     /// Every record is gone.
     Empty,
+}
+
+/// Where among some steps each record is spoken of last: for a target that looks again at steps which were refused.
+pub struct Last {
+    of: HashMap<Vec<u8>, usize>,
+    emptied: Option<usize>,
+}
+
+impl Last {
+    /// Of these steps.
+    pub fn of(steps: &[Step]) -> Last {
+        let mut last = Last { of: HashMap::new(), emptied: None };
+        for (place, step) in steps.iter().enumerate() {
+            for key in keys(step) {
+                last.of.insert(key.encode(), place);
+            }
+            if matches!(step, Step::Empty) {
+                last.emptied = Some(place);
+            }
+        }
+        last
+    }
+
+    /// Whether no later step speaks of the record of this one.
+    pub fn is_last(&self, steps: &[Step], place: usize) -> bool {
+        let spoken_of = |key: &Key| self.of.get(&key.encode()).is_some_and(|last| *last > place);
+        steps.get(place).is_some_and(|step| !keys(step).any(spoken_of)) && self.emptied.is_none_or(|emptied| emptied < place)
+    }
+
+    /// Whether a later step says all that there is to say of the record, and was carried out.
+    pub fn replaced(&self, steps: &[Step], place: usize, failed: &BTreeSet<usize>) -> bool {
+        let Some(key) = steps.get(place).and_then(Step::key) else { return false };
+        let Some(last) = self.of.get(&key.encode()).filter(|last| **last > place && !failed.contains(last)) else { return false };
+        steps.get(*last).is_some_and(|step| step.is_whole() && step.key() == Some(key))
+    }
+}
+
+/// The keys that a step speaks of.
+fn keys(step: &Step) -> impl Iterator<Item = &Key> {
+    let from = if let Step::Rekey { from, .. } = step { Some(from) } else { None };
+    step.key().into_iter().chain(from)
 }
 
 impl Step {
