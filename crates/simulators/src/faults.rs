@@ -113,6 +113,8 @@ pub enum Action {
     StreamEnd { status: i32, error_code: String, message: String },
     /// The stream's connection is cut, now or when it is opened.
     StreamCut,
+    /// The stream stays open and says nothing from now on: no event and no sign of life.
+    StreamSilent,
 }
 
 /// Something that a fault could befall.
@@ -185,7 +187,7 @@ impl Fault {
         let part = |wanted: &Option<String>, own: &str| wanted.as_deref().is_none_or(|wanted| own.contains(wanted));
         use Action::{
             Answer, AnswerLate, AnswerLost, Cut, Duplicate, Gap, Late, LockRow, Overflow, RecordError, RequestLimit,
-            SessionExpired, Slow, StreamCut, StreamEnd, Truncated, Unavailable, Wildcard,
+            SessionExpired, Slow, StreamCut, StreamEnd, StreamSilent, Truncated, Unavailable, Wildcard,
         };
         match (happening, &self.action) {
             (
@@ -206,7 +208,7 @@ impl Fault {
             (Happening::Event { object, change }, Duplicate | Late { .. } | Gap | Overflow | Wildcard) => {
                 same(&self.on.object, object) && same(&self.on.change, change)
             }
-            (Happening::Stream { topic }, StreamEnd { .. } | StreamCut) => part(&self.on.path, topic),
+            (Happening::Stream { topic }, StreamEnd { .. } | StreamCut | StreamSilent) => part(&self.on.path, topic),
             _ => false,
         }
     }

@@ -4,6 +4,8 @@
 use serde::Serialize;
 use serde_json::{Value as Json, json};
 
+const DUPLICATE_VALUE: &str = "DUPLICATE_VALUE";
+
 /// One error about one record. REST calls the code `errorCode`, Collections `statusCode`.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct RecordError {
@@ -66,7 +68,7 @@ impl ApiError {
         }
         let list = self.errors.iter().map(|error| {
             let mut entry = json!({"message": error.message, "errorCode": error.code});
-            if !error.fields.is_empty()
+            if (!error.fields.is_empty() || error.code == DUPLICATE_VALUE)
                 && let Some(entry) = entry.as_object_mut()
             {
                 entry.insert("fields".into(), json!(error.fields));
@@ -77,9 +79,13 @@ impl ApiError {
     }
 }
 
-/// What a record was refused for, as the answer to a request about that record alone.
+/// What a record was refused for, as the answer to a request about that record alone: there a value that is not unique is named in
+/// the words only.
 impl From<Vec<RecordError>> for ApiError {
-    fn from(errors: Vec<RecordError>) -> Self {
+    fn from(mut errors: Vec<RecordError>) -> Self {
+        for error in errors.iter_mut().filter(|error| error.code == DUPLICATE_VALUE) {
+            error.fields.clear();
+        }
         let status = match errors.first().map(|error| error.code.as_str()) {
             Some("ENTITY_IS_DELETED" | "NOT_FOUND") => 404,
             Some("INVALID_CROSS_REFERENCE_KEY") if errors.iter().all(|error| error.fields.is_empty()) => 404,

@@ -33,6 +33,8 @@ pub struct Options {
     pub apps: Vec<App>,
     /// Usernames of active users, besides the one that edits in the browser.
     pub users: Vec<String>,
+    /// Whether a stream's head is sent with its first message only, and not when it is opened.
+    pub late_heads: bool,
 }
 
 /// The user of integrations.
@@ -58,6 +60,7 @@ impl Default for Options {
                 callbacks: Vec::new(),
             }],
             users: vec![INTEGRATION_USER.to_string()],
+            late_heads: false,
         }
     }
 }

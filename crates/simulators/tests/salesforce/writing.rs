@@ -116,3 +116,19 @@ async fn a_job_that_is_held_waits_and_can_be_aborted() {
     assert_eq!(world.call("GET", &path, json!(null)).await.expect("an answer").json()["state"], "Aborted");
     assert_eq!(world.accounts().await, 0);
 }
+
+#[tokio::test]
+async fn a_value_that_is_not_unique_is_named_by_its_field_in_collections_alone() {
+    let world = World::new().await;
+    let schema = json!({"objects": [{"name": "Account", "fields": [{"name": "Ext__c", "type": "string", "externalId": true, "unique": true}]}]});
+    world.control("POST", "/schema", schema).await;
+    let record = json!({"Name": "A", "Ext__c": "E1"});
+    assert_eq!(world.call("POST", "/sobjects/Account", record.clone()).await.expect("an answer").status, 201);
+    let single = world.call("POST", "/sobjects/Account", record.clone()).await.expect("an answer").json();
+    assert_eq!((&single[0]["errorCode"], &single[0]["fields"]), (&json!("DUPLICATE_VALUE"), &json!([])), "{single}");
+    let words = single[0]["message"].as_str().expect("words");
+    assert!(words.starts_with("duplicate value found: Ext__c duplicates value on record with id: 001"), "{words}");
+    let records = json!({"records": [{"attributes": {"type": "Account"}, "Name": "A", "Ext__c": "E1"}]});
+    let several = world.call("POST", "/composite/sobjects", records).await.expect("an answer").json();
+    assert_eq!(several[0]["errors"][0]["fields"], json!(["Ext__c"]), "{several}");
+}

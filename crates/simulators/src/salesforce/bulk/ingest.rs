@@ -105,8 +105,8 @@ pub fn handle(call: &Call<'_>, state: &mut State, sub: &Sub<'_>) -> Result<Answe
         return match sub.method {
             "POST" => create(call, state, sub),
             "GET" => {
-                let records: Vec<Json> = state.jobs.ingest.values().map(|job| job.shown(false)).collect();
-                Ok(Answer::json(200, &json!({"done": true, "nextRecordsUrl": null, "records": records})))
+                let all = state.jobs.ingest.values().map(|job| job.shown(false)).collect();
+                Ok(Answer::json(200, &state.jobs.listed(call, sub, "ingest", all)))
             }
             _ => Err(ApiError::method()),
         };

@@ -70,6 +70,11 @@ impl EventLog {
         shape
     }
 
+    /// The org is moved to another database: commits are numbered from the beginning.
+    pub fn renumber(&mut self) {
+        self.commit_number = 0;
+    }
+
     /// Forgets the current shape of an object whose fields changed; events that exist keep theirs.
     pub fn reshape(&mut self, object: &str) {
         self.current.remove(object);

@@ -115,9 +115,14 @@ impl PubSub for Service {
                 let _ = answers.send(Err(status)).await;
             }
         });
-        let stream = futures_util::stream::unfold(receiver, |mut receiver| async move {
-            let next = receiver.recv().await?;
-            Some((next, receiver))
+        let mut receiver = receiver;
+        let first = if self.org.options.late_heads { Some(receiver.recv().await) } else { None };
+        let stream = futures_util::stream::unfold((first, receiver), |(first, mut receiver)| async move {
+            let next = match first {
+                Some(first) => first?,
+                None => receiver.recv().await?,
+            };
+            Some((next, (None, receiver)))
         });
         Ok(Response::new(Box::pin(stream)))
     }

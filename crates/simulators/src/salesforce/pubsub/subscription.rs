@@ -103,7 +103,13 @@ impl Subscription {
         let mut published = org.published.subscribe();
         loop {
             published.mark_unchanged();
-            self.suffer()?;
+            if self.suffer()? {
+                tokio::select! {
+                    () = self.answers.closed() => {}
+                    () = org.shutdown.cancelled() => {}
+                }
+                return Ok(());
+            }
             let late_ms = self.deliver().await?;
             let idle_ms = if self.pending == 0 { self.asked_ms + IDLE_MS } else { i64::MAX };
             let wake_ms = idle_ms.min(self.last_said_ms + KEEPALIVE_MS).min(late_ms.unwrap_or(i64::MAX));
@@ -132,8 +138,8 @@ impl Subscription {
         }
     }
 
-    /// What a test wants to go wrong with the stream.
-    fn suffer(&self) -> Result<(), Status> {
+    /// What a test wants to go wrong with the stream. True: it says nothing any more.
+    fn suffer(&self) -> Result<bool, Status> {
         match self.org.faults.befalls(&Happening::Stream { topic: &self.topic }) {
             Some(Action::StreamEnd { status: code, error_code, message }) => {
                 Err(status(Code::from_i32(code), &error_code, &message, &self.rpc_id))
@@ -142,9 +148,10 @@ impl Subscription {
                 if let Some(cut) = &self.cut {
                     cut.cancel();
                 }
-                Ok(())
+                Ok(false)
             }
-            _ => Ok(()),
+            Some(Action::StreamSilent) => Ok(true),
+            _ => Ok(false),
         }
     }
 
