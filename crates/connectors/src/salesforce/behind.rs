@@ -129,13 +129,7 @@ impl Pass {
     /// Of what is not in the bin any more no query tells.
     async fn deleted(&self, client: &Client, object: &Object) -> Result<Page> {
         let since = self.from.max(client.org_seconds().saturating_sub(DELETES_TOLD_SECONDS));
-        let mut gone: Vec<(i64, String)> =
-            sweep::deleted(client, object, since).await?.into_iter().map(|(id, second)| (second, id)).collect();
-        gone.sort();
-        gone.retain(|one| self.last.as_ref().is_none_or(|last| one > last));
-        let is_cut = gone.len() > PAGE_MAX;
-        gone.truncate(PAGE_MAX);
-        let next = gone.last().filter(|_| is_cut).cloned();
+        let (gone, next) = sweep::deleted(client, object, since, self.last.as_ref(), Need::Backfill).await?;
         Ok(Page { found: gone.into_iter().map(|(second, id)| (id, second)).collect(), next })
     }
 }

@@ -5,29 +5,27 @@ use super::avro::{Odd, Schema as EventSchema};
 use super::behind::Behind;
 use super::check::topic_schema;
 use super::client::Need;
-use super::event::{Change, ChangeEvent, Told};
+use super::event::{Change, ChangeEvent};
 use super::ids;
-use super::position::{Place, Seen, fingerprint, mark_of};
+use super::position::{Place, mark_of};
 use super::pubsub::error_of;
 use super::records::{Columns, Look, retrieve};
 use super::schema::{FieldInfo, ID, LAST_MODIFIED_DATE, Object};
-use super::shared::{Shared, topic_of};
+use super::shared::{Shared, ShownSince, topic_of};
 use super::stream::{Alive, Arrived, Payload, Subscription};
-use super::sweep::{OVERLAP_SECONDS, Sweep, marked};
+use super::sweep::{OVERLAP_SECONDS, Pause, Sweep, marked};
+use super::tells::{event_size, needs_sweep, time_of, told_of, version_of};
 use async_trait::async_trait;
-use concord_engine::change::{EditTime, Image, Mark, Observation};
-use concord_engine::clock::Moment;
+use concord_engine::change::{Image, Mark, Observation};
 use concord_engine::connector::{Batch, Changes, Event, Limits};
 use concord_engine::error::{Code, Error, Result};
-use concord_engine::record::{FeedName, FieldName, ObjectName, Record};
+use concord_engine::record::{FeedName, FieldName, ObjectName};
 use concord_engine::value::Value;
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::Instant;
 
-/// Commits are stamped in milliseconds.
-const MILLISECOND_MICROS: u32 = 1_000;
 /// The longest wait of one call.
 const WAIT_MAX: Duration = Duration::from_secs(3_600);
 /// What was published so long before nothing was on its way has come.
@@ -41,13 +39,6 @@ struct Piece {
     bytes: usize,
     shown: Vec<(String, i64)>,
     place: Option<Place>,
-}
-
-/// What one look at an event says about a record.
-struct TellsOf {
-    record: Record,
-    is_full: bool,
-    must_read: bool,
 }
 
 /// The open feed of one object.
@@ -64,6 +55,8 @@ pub(super) struct SalesforceChanges {
     /// Behind everything that stands in `pieces`.
     pub(super) ahead: Place,
     sweep: Option<(Sweep, Place)>,
+    /// Before its next page, where the last one could not be had.
+    pause: Pause,
     /// Whether the topic's end must be found first: then what was touched meanwhile is swept.
     unplaced: bool,
     /// Whether the stream was last open by long polling.
@@ -71,7 +64,7 @@ pub(super) struct SalesforceChanges {
     schemas: HashMap<String, Arc<EventSchema>>,
     last_schema: Option<String>,
     /// Records of pieces that were handed out since the last place.
-    since_place: Vec<(String, i64)>,
+    since_place: ShownSince,
     /// The consents that were given when we last looked.
     consents: u64,
 }
@@ -93,11 +86,12 @@ pub(super) async fn open(
     shared.forget_announced(&object);
     // By long polling a stream has begun for certain when it is open.
     let was_polled = subscription.is_polled();
-    let unplaced = starts_nowhere && !was_polled;
+    let unplaced = place.replay.is_empty() && !was_polled && (starts_nowhere || !subscription.has_begun());
     let consents = shared.client.auth.consents();
     let behind = Behind::from(&place, shared.client.org_seconds(), shared.client.settings.look_every);
     let mut changes = SalesforceChanges {
         sweep: starts_nowhere.then(|| (since_the_beginning(&place), place.clone())),
+        pause: Pause::default(),
         ahead: place.clone(),
         shared,
         object,
@@ -110,7 +104,7 @@ pub(super) async fn open(
         was_polled,
         schemas: HashMap::new(),
         last_schema: None,
-        since_place: Vec::new(),
+        since_place: ShownSince::default(),
         consents,
     };
     changes.look_at_schema().await?;
@@ -141,6 +135,14 @@ impl Changes for SalesforceChanges {
                 let batch = self.hand_out(limits);
                 if !batch.events.is_empty() {
                     return Ok(batch);
+                }
+                continue;
+            }
+            if let Some(until) = self.pause.until().filter(|_| self.sweep.is_some()) {
+                // The stream is left alone meanwhile: what it brings would have to be kept.
+                tokio::time::sleep_until(until.min(deadline)).await;
+                if Instant::now() >= deadline {
+                    return Ok(Batch { events: Vec::new(), position: Some(self.place.encode()) });
                 }
                 continue;
             }
@@ -198,7 +200,9 @@ impl SalesforceChanges {
     /// Turns what has come into pieces, up to about so many.
     async fn fill(&mut self, wanted: usize) -> Result<()> {
         while self.pieces.len() < wanted {
-            if let Some((sweep, behind)) = self.sweep.clone() {
+            if self.sweep.is_some() && self.pause.until().is_some() {
+                return Ok(());
+            } else if let Some((sweep, behind)) = self.sweep.clone() {
                 self.sweep_on(sweep, behind).await?;
             } else if self.unplaced && self.subscription.front().is_some() {
                 self.placed();
@@ -228,9 +232,9 @@ impl SalesforceChanges {
             }
             batch.events.extend(piece.event);
             batch.position = None;
-            self.since_place.extend(piece.shown);
+            self.since_place.add(piece.shown);
             if let Some(place) = piece.place {
-                self.place = self.shared.hand_out(&self.feed, place, self.since_place.drain(..));
+                self.place = self.shared.hand_out(&self.feed, place, std::mem::take(&mut self.since_place));
                 batch.position = Some(self.place.encode());
             }
         }
@@ -301,7 +305,19 @@ impl SalesforceChanges {
         }
     }
 
+    /// The next page of a sweep. Where that cannot be had for a while the sweep waits, where it is: the feed stays open.
     async fn sweep_on(&mut self, sweep: Sweep, behind: Place) -> Result<()> {
+        match self.sweep_step(sweep, behind).await {
+            Ok(()) => self.pause.over(),
+            Err(error) => {
+                tracing::warn!(feed = %self.feed, error = error.chain(), "a sweep waits");
+                self.pause.after(error)?;
+            }
+        }
+        Ok(())
+    }
+
+    async fn sweep_step(&mut self, sweep: Sweep, behind: Place) -> Result<()> {
         let object = self.shared.object(&self.object).await?;
         let fields = self.wanted(&object);
         let commit = self.shared.behind(&self.object);
@@ -347,6 +363,11 @@ impl SalesforceChanges {
         let event = event.map_err(|odd| {
             Error::new(Code::ProtocolViolation, format!("an event of {} cannot be read", self.feed)).because(odd)
         })?;
+        if self.ahead.is_of_another_numbering(event.commit, event.commit_ms) {
+            self.shared.numbered_anew(&self.feed);
+            let message = format!("{}: commits are numbered anew: the org was moved, and events may be missing", self.feed);
+            return Err(Error::new(Code::FeedGap, message));
+        }
         let object = self.shared.object(&self.object).await?;
         let mut told = Vec::new();
         if event.commit_ms >= self.ahead.floor_ms.saturating_sub(OVERLAP_SECONDS * 1_000) {
@@ -518,52 +539,5 @@ impl SalesforceChanges {
                 Event::Read(marked(observation, mark.clone()))
             })
             .collect())
-    }
-}
-
-/// A sweep for what an event does not name: everything since its commit, or everything at all.
-fn needs_sweep(event: &ChangeEvent) -> Option<Sweep> {
-    let since = event.commit_ms.div_euclid(1_000).saturating_sub(OVERLAP_SECONDS);
-    if event.change == Change::Overflow {
-        return Some(Sweep::since(Some(since), Some(since)));
-    }
-    event.ids.iter().any(|id| id.ends_with('*')).then(|| Sweep::since(None, Some(since)))
-}
-
-fn time_of(event: &ChangeEvent) -> EditTime {
-    EditTime { at: Moment(event.commit_ms.saturating_mul(1_000)), granularity_micros: MILLISECOND_MICROS, estimated: false }
-}
-
-fn version_of(event: &ChangeEvent, second: i64, mark: Option<&Mark>) -> concord_engine::change::Version {
-    let ours = mark.and_then(|_| event.client()).map(fingerprint);
-    Seen::Told { commit: event.commit, sequence: event.sequence, second, ours }.encode()
-}
-
-fn told_of(event: &ChangeEvent, wanted: &[&FieldInfo]) -> TellsOf {
-    let mut tells = TellsOf { record: Record::new(), is_full: true, must_read: false };
-    for field in wanted.iter().filter(|field| field.name != ID) {
-        match event.tells(field) {
-            Told::Value(value) => drop(tells.record.set(FieldName::from(field.name.as_str()), value)),
-            Told::Nothing => tells.is_full = false,
-            Told::Read => tells.must_read = true,
-        }
-    }
-    tells
-}
-
-/// About how many bytes an event takes.
-pub(super) fn event_size(event: &Event) -> usize {
-    match event {
-        Event::Observed(one) | Event::Read(one) => one.image.record().map_or(64, |record| {
-            record.iter().map(|(name, value)| name.as_str().len() + size(value)).sum::<usize>().saturating_add(64)
-        }),
-        _ => 64,
-    }
-}
-
-fn size(value: &Value) -> usize {
-    match value {
-        Value::Text(text) | Value::Reference(text) => text.len().saturating_add(16),
-        _ => 24,
     }
 }

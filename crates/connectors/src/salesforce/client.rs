@@ -26,7 +26,7 @@ const TOLD_WAIT_MAX: Duration = Duration::from_secs(86_400);
 pub(super) enum Need {
     /// Somebody waits for it.
     Now,
-    /// A first load, a sweep.
+    /// A first load, a look behind the events.
     Backfill,
 }
 

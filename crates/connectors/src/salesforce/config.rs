@@ -2,6 +2,7 @@
 //! OAuth flow is used from what is given, and asks nothing of the system.
 
 use super::behind::LOOK_EVERY;
+use super::stream::SILENT_MAX;
 use crate::keeping::Keep;
 use crate::settings::Asked;
 use concord_engine::config::{ChangeDetection, Secret, SecretText};
@@ -142,6 +143,8 @@ pub struct SalesforceSettings {
     pub change_detection: ChangeDetection,
     /// How often it is looked whether events have told of everything.
     pub look_every: Duration,
+    /// How long a stream of change events may say nothing before it is opened again.
+    pub silent_max: Duration,
     /// How often an object is asked for changes of which no change events come.
     pub poll_every: Duration,
     /// How long the org may still be at a call whose answer was lost.
@@ -246,6 +249,7 @@ impl SalesforceSettings {
             daily_quota_share: asked.connection.rate_limit.as_ref().and_then(|limit| limit.daily_quota_share),
             change_detection: asked.changes.how,
             look_every: asked.changes.every.unwrap_or(LOOK_EVERY),
+            silent_max: SILENT_MAX,
             poll_every: asked.changes.every.unwrap_or(POLL_EVERY_DEFAULT),
             settle: asked.milliseconds("settle_ms", 1..=3_600_000, SETTLE_DEFAULT)?,
             external_ids: names(asked, "external_ids")?,

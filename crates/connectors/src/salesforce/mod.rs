@@ -37,6 +37,7 @@ mod shared;
 mod soql;
 mod stream;
 mod sweep;
+mod tells;
 mod transport;
 mod types;
 mod usage;
@@ -130,6 +131,14 @@ impl SalesforceConnector {
         self.shared.begin(feed, Place { floor_ms: now_ms, begun_ms: now_ms, polled: true, ..Place::default() }, [])
     }
 
+    /// How an object's changes are learnt, and whether its fields are as they should be for a feed to begin.
+    async fn shape(&self, selection: &Selection, feed: &FeedName) -> Result<(Mode, Result<()>)> {
+        let object = self.shared.look_again(&selection.object).await?;
+        let mode = self.mode_for(&object, feed).await?;
+        let key = made::key_field(&self.shared.client.settings, &object);
+        Ok((mode, object.selected(selection).and(key).map(drop)))
+    }
+
     /// How an object's changes are learnt: by change events where they come, unless a sync wants otherwise.
     async fn mode_for(&self, object: &Object, feed: &FeedName) -> Result<Mode> {
         let asked = self.shared.client.settings.change_detection;
@@ -158,6 +167,12 @@ impl SalesforceConnector {
         let found = behind::touched(&self.shared.client, object, &rest, Need::Now).await?;
         Ok(found.into_iter().map(|one| (one.id, one.edited)).collect())
     }
+}
+
+/// Whether an error is about one object alone, and the others can be read.
+fn is_of_one_object(error: &Error) -> bool {
+    use Code::{FieldMissing, HostedEventsOff, ObjectMissing, PrivilegeMissing, Unsupported};
+    matches!(error.code, ObjectMissing | FieldMissing | HostedEventsOff | PrivilegeMissing | Unsupported)
 }
 
 /// The object whose changes a feed tells of.
@@ -197,14 +212,28 @@ impl Connector for SalesforceConnector {
     async fn prepare(&self, selections: &[Selection], known: &[Feed]) -> Result<Vec<Feed>> {
         let mut feeds = Vec::with_capacity(selections.len());
         for selection in selections {
-            let object = self.shared.look_again(&selection.object).await?;
-            object.selected(selection)?;
-            made::key_field(&self.shared.client.settings, &object)?;
             let name = feed_of(&selection.object);
-            let mode = self.mode_for(&object, &name).await?;
+            let stored = known.iter().find(|feed| feed.name == name).filter(|feed| !feed.position.0.is_empty());
+            let differs = |error: &Error| {
+                tracing::warn!(object = %selection.object, error = error.chain(), "an object looks otherwise than is wanted");
+            };
+            let mode = match (self.shape(selection, &name).await, stored) {
+                (Ok((mode, Ok(()))), _) => mode,
+                // It has been read before. Fields that are not there any more are left out by its feed, which announces how the
+                // object looks; the others are read.
+                (Ok((mode, Err(error))), Some(_)) if is_of_one_object(&error) => {
+                    differs(&error);
+                    mode
+                }
+                // It fails by itself when it is opened.
+                (Err(error), Some(feed)) if is_of_one_object(&error) => {
+                    differs(&error);
+                    if Place::decode(&feed.position)?.polled { Mode::Polling } else { Mode::Events }
+                }
+                (Ok((_, Err(error))) | Err(error), _) => return Err(error),
+            };
             self.shared.set_mode(&name, mode);
             self.shared.select(selection);
-            let stored = known.iter().find(|feed| feed.name == name).filter(|feed| !feed.position.0.is_empty());
             let position = match (stored, mode) {
                 (Some(feed), _) => {
                     let place = Place::decode(&feed.position)?.when_read(mode);
@@ -249,7 +278,7 @@ impl Connector for SalesforceConnector {
         let Ok(place) = Place::decode(position) else { return false };
         match (Fence::decode(goal), Place::decode(goal)) {
             (Some(fence), _) => self.shared.has_passed(&place, &fence),
-            (None, Ok(goal)) => place.commit >= goal.commit,
+            (None, Ok(goal)) => place.has_reached(&goal),
             _ => false,
         }
     }
@@ -258,7 +287,8 @@ impl Connector for SalesforceConnector {
     /// and the feed has passed the fence when it has shown them, by events or, where none come, by reading. That proves
     /// nothing of a call whose answer was lost: the org may still be at it.
     async fn fence(&self, feed: &FeedName) -> Result<Position> {
-        let quiet = self.shared.writes.write().await;
+        let writes = self.shared.writes(&object_of(feed));
+        let quiet = writes.write().await;
         let place = self.shared.place(feed).unwrap_or_default();
         let object = self.shared.object(&object_of(feed)).await?;
         let since = place.commit_ms.max(place.floor_ms).div_euclid(1_000);
@@ -329,7 +359,7 @@ impl Connector for SalesforceConnector {
 
     /// Runs to its end even where nobody waits for it any more: a fence waits for it, and then knows what has happened.
     async fn apply(&self, selection: &Selection, mark: &Mark, writes: &[Write]) -> Result<Vec<WriteResult>> {
-        let under_way = Arc::clone(&self.shared.writes).read_owned().await;
+        let under_way = self.shared.writes(&selection.object).read_owned().await;
         self.shared.write_for(&mark.store);
         let object = self.shared.object(&selection.object).await?;
         let (shared, name) = (Arc::clone(&self.shared), selection.object.clone());

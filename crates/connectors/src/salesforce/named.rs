@@ -102,7 +102,7 @@ impl Named {
 /// A number that may have more digits in the org than it shows is read.
 fn value(field: &FieldInfo, shown: &RawValue) -> Told {
     let value = match field.kind {
-        Kind::Decimal => shown.get().parse().ok().and_then(|number| types::from_double(field, number)),
+        Kind::Decimal => types::from_digits(field, shown.get()),
         _ => types::decode(field, shown).ok(),
     };
     value.map_or(Told::Read, Told::Value)

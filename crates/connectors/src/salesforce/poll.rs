@@ -5,8 +5,8 @@
 use super::ids;
 use super::position::Place;
 use super::schema::{ID, Object};
-use super::shared::Shared;
-use super::sweep::{OVERLAP_SECONDS, Sweep};
+use super::shared::{Shared, ShownSince};
+use super::sweep::{OVERLAP_SECONDS, Pause, Sweep};
 use async_trait::async_trait;
 use concord_engine::connector::{Batch, Changes, Event, Limits};
 use concord_engine::error::Result;
@@ -31,6 +31,8 @@ pub(super) struct PolledChanges {
     /// Behind everything that was handed out.
     place: Place,
     look: Option<Look>,
+    /// Before its next page, where the last one could not be had.
+    pause: Pause,
     next_at: Instant,
     /// When the next round is, and the org's time when the last one began.
     round_at: Instant,
@@ -39,7 +41,7 @@ pub(super) struct PolledChanges {
     given: HashMap<String, i64>,
     pieces: VecDeque<(Event, Option<(String, i64)>)>,
     /// Records of pieces that were handed out since the last place.
-    since_place: Vec<(String, i64)>,
+    since_place: ShownSince,
     /// The consents that were given when we last looked.
     consents: u64,
 }
@@ -64,12 +66,13 @@ pub(super) fn open(shared: Arc<Shared>, object: ObjectName, feed: FeedName, plac
         feed,
         place,
         look: None,
+        pause: Pause::default(),
         next_at: now,
         round_at: now,
         rounded: None,
         given: HashMap::new(),
         pieces: VecDeque::new(),
-        since_place: Vec::new(),
+        since_place: ShownSince::default(),
         consents,
     }
 }
@@ -82,13 +85,17 @@ impl Changes for PolledChanges {
         loop {
             let shared = Arc::clone(&self.shared);
             let fenced = shared.fenced.notified();
-            if self.look.is_none() && self.is_due() {
-                self.begin().await?;
+            if self.pause.until().is_none() {
+                match self.look_on().await {
+                    Ok(()) => self.pause.over(),
+                    Err(error) => {
+                        tracing::warn!(feed = %self.feed, error = error.chain(), "a look at what was touched waits");
+                        self.pause.after(error)?;
+                    }
+                }
             }
-            if self.pieces.is_empty() && self.look.is_some() {
-                self.go_on().await?;
-            }
-            if !self.pieces.is_empty() || self.look.is_some() {
+            let pause = self.pause.until();
+            if !self.pieces.is_empty() || (self.look.is_some() && pause.is_none()) {
                 let batch = self.hand_out(limits);
                 if !batch.events.is_empty() || batch.position.is_some() {
                     return Ok(batch);
@@ -99,7 +106,7 @@ impl Changes for PolledChanges {
                 return Ok(Batch { events: Vec::new(), position: Some(self.place.encode()) });
             }
             tokio::select! {
-                () = tokio::time::sleep_until(self.next_at.min(deadline)) => {}
+                () = tokio::time::sleep_until(pause.unwrap_or(self.next_at).min(deadline)) => {}
                 () = fenced => {}
                 taken_up = shared.client.auth.consented_anew(&mut self.consents) => taken_up?,
             }
@@ -116,6 +123,17 @@ impl PolledChanges {
 
     fn every(&self) -> Duration {
         self.shared.client.settings.poll_every
+    }
+
+    /// Begins a look when it is time, and asks for its next page when the one before has been handed out.
+    async fn look_on(&mut self) -> Result<()> {
+        if self.look.is_none() && self.is_due() {
+            self.begin().await?;
+        }
+        if self.pieces.is_empty() && self.look.is_some() {
+            self.go_on().await?;
+        }
+        Ok(())
     }
 
     async fn begin(&mut self) -> Result<()> {
@@ -142,7 +160,7 @@ impl PolledChanges {
         Ok(())
     }
 
-    /// Asks for the next page of a look. Where that fails, it is asked for again.
+    /// Asks for the next page of a look. Where that fails, that page is asked for again after a while.
     async fn go_on(&mut self) -> Result<()> {
         let Some(Look { sweep: Some(sweep), second, .. }) = &self.look else { return Ok(()) };
         let (sweep, second) = (sweep.clone(), *second);
@@ -154,7 +172,9 @@ impl PolledChanges {
             if self.given.get(&id) == Some(&stamp) {
                 continue;
             }
-            if stamp < second.saturating_sub(STAMP_SETTLES_SECONDS) {
+            // No later look reaches further back.
+            let oldest = second.saturating_sub(OVERLAP_SECONDS);
+            if (oldest..second.saturating_sub(STAMP_SETTLES_SECONDS)).contains(&stamp) {
                 self.given.insert(id.clone(), stamp);
             }
             self.pieces.push_back((Event::Observed(observation), Some((id, stamp))));
@@ -180,7 +200,7 @@ impl PolledChanges {
         let mut batch = Batch::default();
         let mut bytes = 0_usize;
         while let Some((event, _)) = self.pieces.front() {
-            let size = super::capture::event_size(event);
+            let size = super::tells::event_size(event);
             let is_full = batch.events.len() >= limits.max_events.max(1) || bytes.saturating_add(size) > limits.max_bytes;
             if is_full && !batch.events.is_empty() {
                 break;
@@ -191,7 +211,7 @@ impl PolledChanges {
                 self.shared.announce(&self.object, &self.feed, schema);
             }
             batch.events.push(event);
-            self.since_place.extend(record);
+            self.since_place.add(record);
         }
         let is_over = self.pieces.is_empty() && self.look.as_ref().is_some_and(|look| look.sweep.is_none());
         if is_over && let Some(look) = self.look.take() {
@@ -200,7 +220,8 @@ impl PolledChanges {
             self.given.retain(|_, stamp| *stamp >= oldest);
             // Whatever a fence waited for that was asked for before this look, the look would have shown.
             let waited_for = self.shared.waited_for(&self.feed, look.began);
-            self.place = self.shared.hand_out(&self.feed, place, self.since_place.drain(..).chain(waited_for));
+            self.since_place.add(waited_for);
+            self.place = self.shared.hand_out(&self.feed, place, std::mem::take(&mut self.since_place));
             batch.position = Some(self.place.encode());
         }
         batch

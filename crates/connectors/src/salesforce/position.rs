@@ -14,6 +14,13 @@ use std::cmp::Ordering;
 pub(super) const RECENT_MAX: usize = 16;
 /// A position whose last event was committed so much later than a change stands behind it.
 const SURELY_LATER_SECONDS: i64 = 2;
+/// Commits are numbered within one database: where the vendor moves an org to another one they may begin lower. What has a lower
+/// number and happened so much later does not stand before.
+const RENUMBERED_SECONDS: i64 = 10;
+/// By so much the org's clock and ours may differ.
+const CLOCKS_APART_SECONDS: i64 = 300;
+/// Commits that fall so long behind the last one are certainly numbered anew: the org was away for a while.
+const MOVED_MS: i64 = 3_600_000;
 
 /// The org tells for 30 days of what was deleted.
 const DELETES_TOLD_MS: i64 = 29 * 86_400_000;
@@ -172,10 +179,20 @@ impl Place {
         self.quiet_ms.saturating_sub(DELETES_TOLD_MS)
     }
 
+    /// Whether the org was moved between here and this commit, which has a lower number, and is much younger.
+    pub fn is_of_another_numbering(&self, commit: u64, commit_ms: i64) -> bool {
+        (1..self.commit).contains(&commit) && commit_ms > self.commit_ms.saturating_add(MOVED_MS)
+    }
+
+    /// Whether everything up to that place was told by here.
+    pub fn has_reached(&self, goal: &Place) -> bool {
+        self.commit >= goal.commit || is_renumbered((goal.commit, goal.commit_ms), (self.commit, self.commit_ms))
+    }
+
     /// An event was shown.
     pub fn pass(&mut self, replay: &[u8], commit: u64, commit_ms: i64, ids: &[String]) {
         self.replay = replay.to_vec();
-        self.commit = self.commit.max(commit);
+        self.commit = later((self.commit, self.commit_ms), (commit, commit_ms)).0;
         self.commit_ms = self.commit_ms.max(commit_ms);
         let second = commit_ms.div_euclid(1_000);
         for id in ids.iter().rev().take(RECENT_MAX) {
@@ -205,6 +222,16 @@ impl Fence {
             _ => None,
         }
     }
+}
+
+/// Whether the second of two commits (their numbers, and when they were, in milliseconds) has a lower number though it is later.
+fn is_renumbered(one: (u64, i64), other: (u64, i64)) -> bool {
+    (1..one.0).contains(&other.0) && other.1 > one.1.saturating_add(RENUMBERED_SECONDS * 1_000)
+}
+
+/// The later one of two commits that were shown one after the other.
+pub(super) fn later(one: (u64, i64), other: (u64, i64)) -> (u64, i64) {
+    if other.0 >= one.0 || is_renumbered(one, other) { other } else { one }
 }
 
 /// A version of a record.
@@ -246,8 +273,15 @@ pub(super) fn compare(a: &Version, b: &Version) -> Option<Ordering> {
     }
     let (a, b): (Seen, Seen) = (postcard::from_bytes(&a.0).ok()?, postcard::from_bytes(&b.0).ok()?);
     match (&a, &b) {
-        (Seen::Told { commit, sequence, .. }, Seen::Told { commit: other, sequence: after, .. }) => {
-            Some((commit, sequence).cmp(&(other, after)))
+        (Seen::Told { commit, sequence, second, .. }, Seen::Told { commit: other, sequence: after, second: then, .. }) => {
+            let order = (commit, sequence).cmp(&(other, after));
+            // Of one record both orders are the same, unless the org was moved between the two: then only a read can tell.
+            let contradicts = match order {
+                Ordering::Less => *second > then.saturating_add(RENUMBERED_SECONDS),
+                Ordering::Greater => *then > second.saturating_add(RENUMBERED_SECONDS),
+                Ordering::Equal => false,
+            };
+            (!contradicts).then_some(order)
         }
         (Seen::Told { .. }, Seen::Shown { .. }) => event_to_read(&a, &b),
         (Seen::Shown { .. }, Seen::Told { .. }) => event_to_read(&b, &a).map(Ordering::reverse),
@@ -265,11 +299,20 @@ pub(super) fn compare(a: &Version, b: &Version) -> Option<Ordering> {
 /// An event against a read. Changes of one record have ascending stamps, for each holds the record's lock while it is
 /// stamped; within one second only what the feed had shown before the read can tell.
 fn event_to_read(event: &Seen, read: &Seen) -> Option<Ordering> {
-    let (Seen::Told { commit, second, ours, .. }, Seen::Shown { second: stamp, behind, ours: before, .. }) = (event, read) else {
+    let (Seen::Told { commit, second, ours, .. }, Seen::Shown { second: stamp, behind, over, ours: before, .. }) = (event, read)
+    else {
         return None;
     };
-    if (ours.is_some() && ours == before) || commit <= behind {
+    if ours.is_some() && ours == before {
         return Some(Ordering::Less);
+    }
+    if commit <= behind {
+        // What the read did not see is no earlier commit, whatever its number says: that is of another numbering.
+        let seen_until = match stamp {
+            Some(stamp) => stamp.saturating_add(RENUMBERED_SECONDS),
+            None => over.div_euclid(1_000_000).saturating_add(CLOCKS_APART_SECONDS),
+        };
+        return (*second <= seen_until).then_some(Ordering::Less);
     }
     match stamp {
         Some(stamp) if second > stamp => Some(Ordering::Greater),
@@ -331,6 +374,33 @@ mod tests {
         assert_eq!(compare(&shown(101, 5, 0), &shown(101, 5, 50)), Some(Ordering::Less));
         assert_eq!(compare(&shown(101, 5, 0), &shown(101, 5, 3)), None);
         assert_eq!(compare(&told(5, 101), &told(6, 101)), Some(Ordering::Less));
+    }
+
+    #[test]
+    fn commits_that_are_numbered_anew_are_not_taken_for_old_ones() {
+        assert_eq!(compare(&told(1_000, 100), &told(5, 100 + 3_600)), None);
+        assert_eq!(compare(&told(5, 100 + 3_600), &told(1_000, 100)), None);
+        assert_eq!(compare(&told(5, 100), &told(1_000, 100 + 3_600)), Some(Ordering::Less));
+        assert_eq!(compare(&told(5, 103), &told(6, 100)), Some(Ordering::Less), "stamps are a little off");
+        assert_eq!(compare(&told(5, 100 + 3_600), &shown(100, 1_000, 0)), None, "the read did not see it");
+        assert_eq!(compare(&told(5, 100), &shown(100 + 3_600, 1_000, 0)), Some(Ordering::Less));
+        let absent = Seen::Shown { second: None, behind: 1_000, began: 0, over: 100_000_000, ours: None }.encode();
+        assert_eq!(compare(&told(5, 100), &absent), Some(Ordering::Less));
+        assert_eq!(compare(&told(5, 100 + 3_600), &absent), None, "it came back behind the read");
+    }
+
+    #[test]
+    fn a_place_follows_commits_that_are_numbered_anew() {
+        let mut place = Place::default();
+        place.pass(&[1], 1_000, 1_000_000, &[]);
+        place.pass(&[2], 990, 999_000, &[]);
+        assert_eq!((place.commit, place.commit_ms), (1_000, 1_000_000), "what comes late is no new beginning");
+        let before = place.clone();
+        assert!(!place.is_of_another_numbering(5, 1_060_000) && place.is_of_another_numbering(5, 5_000_000));
+        assert!(!place.is_of_another_numbering(0, 5_000_000), "an event that names no commit says nothing");
+        place.pass(&[3], 5, 1_060_000, &[]);
+        assert_eq!((place.commit, place.commit_ms), (5, 1_060_000));
+        assert!(place.has_reached(&before) && !before.has_reached(&Place { commit: 1_001, ..before.clone() }));
     }
 
     #[test]

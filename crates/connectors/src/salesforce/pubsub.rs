@@ -7,12 +7,14 @@ use super::config::SalesforceSettings;
 use super::http::tls;
 use concord_engine::error::{Code, Error, Result};
 use futures_util::Stream;
+use futures_util::future::BoxFuture;
 use http::Uri;
 use http::uri::PathAndQuery;
 use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
 use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 use tonic::client::Grpc;
 use tonic::metadata::MetadataValue;
@@ -24,6 +26,9 @@ const ANSWER_BYTES_MAX: usize = 128 * 1024 * 1024;
 /// A sign that the connection still stands, while no event comes.
 const PING_EVERY: Duration = Duration::from_secs(30);
 const PING_WAIT: Duration = Duration::from_secs(15);
+/// How long a subscription's head is waited for before it is asked whether the connection stands: the vendor may send it no
+/// sooner than the first event or sign of life.
+const HEAD_WAIT: Duration = Duration::from_secs(2);
 /// How long to wait where a delivery allowance is used up.
 const ALLOWANCE_WAIT: Duration = Duration::from_secs(900);
 
@@ -96,6 +101,31 @@ pub(super) struct ProducerEvent {
     pub payload: Vec<u8>,
 }
 
+/// A head under way; nobody ever waits for the lock.
+type Head = Mutex<BoxFuture<'static, std::result::Result<Streaming<FetchResponse>, Status>>>;
+
+/// The answers to a subscription.
+pub(super) enum Answers {
+    /// It was asked for, and nothing was said yet.
+    Awaited(Head),
+    /// It has begun.
+    Begun(Box<Streaming<FetchResponse>>),
+}
+
+impl Answers {
+    /// The next one; `None` at the end. Dropping the call loses nothing.
+    pub async fn next(&mut self) -> std::result::Result<Option<FetchResponse>, Status> {
+        if let Answers::Awaited(head) = self {
+            let begun = head.get_mut().unwrap_or_else(PoisonError::into_inner).await?;
+            *self = Answers::Begun(Box::new(begun));
+        }
+        match self {
+            Answers::Begun(answers) => answers.message().await,
+            Answers::Awaited(_) => Ok(None),
+        }
+    }
+}
+
 /// The service.
 pub(super) struct PubSub {
     client: Client<HttpsConnector<HttpConnector>, tonic::body::Body>,
@@ -135,20 +165,24 @@ impl PubSub {
         Ok(info.schema_json)
     }
 
-    /// Subscribes; events come as far as `requests` ask for them.
+    /// Subscribes to a topic; events come as far as `requests` ask for them. Where nothing is said of it the connection stands
+    /// all the same: the topic itself is asked about on it.
     pub async fn subscribe(
         &self,
         session: &Session,
+        topic: &str,
         requests: impl Stream<Item = FetchRequest> + Send + 'static,
-    ) -> std::result::Result<Streaming<FetchResponse>, Status> {
+    ) -> std::result::Result<Answers, Status> {
         let mut service = self.service().await?;
         let request = with_session(session, Request::new(requests))?;
-        let path = PathAndQuery::from_static("/eventbus.v1.PubSub/Subscribe");
-        let codec: ProstCodec<FetchRequest, FetchResponse> = ProstCodec::default();
-        let call = service.streaming(request, path, codec);
-        match tokio::time::timeout(self.timeout, call).await {
-            Ok(result) => result.map(tonic::Response::into_inner),
-            Err(_) => Err(Status::unavailable("no answer in time")),
+        let mut head: BoxFuture<'static, _> = Box::pin(async move {
+            let path = PathAndQuery::from_static("/eventbus.v1.PubSub/Subscribe");
+            let codec: ProstCodec<FetchRequest, FetchResponse> = ProstCodec::default();
+            service.streaming(request, path, codec).await.map(tonic::Response::into_inner)
+        });
+        match tokio::time::timeout(HEAD_WAIT, &mut head).await {
+            Ok(begun) => begun.map(|answers| Answers::Begun(Box::new(answers))),
+            Err(_) => self.topic(session, topic).await.map(|_| Answers::Awaited(Mutex::new(head))),
         }
     }
 

@@ -5,7 +5,7 @@ use super::client::Client;
 use super::cometd::HELD_MAX;
 use super::http::Http;
 use super::ids::{Short, short};
-use super::position::{Fence, Place};
+use super::position::{Fence, Place, later};
 use super::pubsub::PubSub;
 use super::schema::{Object, describe};
 use super::transport::Transport;
@@ -39,8 +39,8 @@ pub(super) struct Shared {
     pub held: Http,
     /// Which way change events take.
     pub transport: Transport,
-    /// Held for reading while a write is under way; a fence waits for all of them.
-    pub writes: Arc<RwLock<()>>,
+    /// Of each object: held for reading while a write is under way; a fence waits for all of them.
+    writes: Mutex<HashMap<ObjectName, Arc<RwLock<()>>>>,
     objects: Mutex<HashMap<ObjectName, Arc<Object>>>,
     selections: Mutex<HashMap<ObjectName, Selection>>,
     schemas: Mutex<HashMap<ObjectName, Known>>,
@@ -69,6 +69,8 @@ pub(super) enum Mode {
 #[derive(Default)]
 struct Progress {
     place: Place,
+    /// The last commit that any stream has shown, and when it was, in milliseconds since 1970.
+    committed: (u64, i64),
     /// The last change of each record that was handed out, by its second, with the step of the place behind it.
     shown: HashMap<Short, (i64, u64)>,
     order: VecDeque<Short>,
@@ -143,7 +145,7 @@ impl Shared {
             transport: Transport::new(client.settings.events),
             client,
             pubsub,
-            writes: Arc::default(),
+            writes: Mutex::default(),
             objects: Mutex::default(),
             selections: Mutex::default(),
             feeds: Mutex::default(),
@@ -155,6 +157,12 @@ impl Shared {
             store: OnceLock::new(),
             run: run(),
         })
+    }
+
+    /// What stands between writes to an object and fences in its feed. Those of other objects are not waited for: a job may
+    /// take half an hour.
+    pub fn writes(&self, object: &ObjectName) -> Arc<RwLock<()>> {
+        Arc::clone(locked(&self.writes).entry(object.clone()).or_default())
     }
 
     /// This process writes for this store.
@@ -222,22 +230,27 @@ impl Shared {
 
     /// The number of the last commit that the object's feed has shown.
     pub fn behind(&self, object: &ObjectName) -> u64 {
-        locked(&self.feeds).get(&feed_of(object)).map_or(0, |progress| progress.place.commit)
+        locked(&self.feeds).get(&feed_of(object)).map_or(0, |progress| progress.committed.0)
+    }
+
+    /// Commits are numbered anew: what was shown before says nothing of them.
+    pub fn numbered_anew(&self, feed: &FeedName) {
+        if let Some(progress) = locked(&self.feeds).get_mut(feed) {
+            progress.committed = (0, 0);
+        }
     }
 
     /// A feed begins here; `known` are records whose last change lies before it. The place is given back as handed out.
     pub fn begin(&self, feed: &FeedName, place: Place, known: impl IntoIterator<Item = (String, i64)>) -> Place {
         let mut feeds = locked(&self.feeds);
         let progress = feeds.entry(feed.clone()).or_default();
-        let commit = progress.place.commit;
         match place.run == self.run {
             true => progress.keep_upto(place.step),
             false => progress.forget_upto(place.commit_ms.max(place.looked_ms).div_euclid(1_000)),
         }
         let place = Place { run: self.run, step: progress.step, ..place };
         progress.place = place.clone();
-        // What any stream has shown was committed: reads that begin now see it.
-        progress.place.commit = place.commit.max(commit);
+        progress.commits_upto(&place);
         // Whoever waited for a fence in the stream before asks for another one.
         progress.fences.clear();
         progress.moved = false;
@@ -256,19 +269,19 @@ impl Shared {
     }
 
     /// Records are handed out, and the feed stands here behind them: the place as it is to be handed out.
-    pub fn hand_out(&self, feed: &FeedName, place: Place, shown: impl IntoIterator<Item = (String, i64)>) -> Place {
+    pub fn hand_out(&self, feed: &FeedName, place: Place, shown: ShownSince) -> Place {
         let mut feeds = locked(&self.feeds);
         let progress = feeds.entry(feed.clone()).or_default();
-        let commit = progress.place.commit;
         progress.step = progress.step.saturating_add(1);
         progress.moved = true;
         let step = progress.step;
         let place = Place { run: self.run, step, ..place };
         progress.place = place.clone();
-        progress.place.commit = place.commit.max(commit);
-        for (id, second) in shown {
-            progress.show(&id, second, step);
+        progress.commits_upto(&place);
+        for (id, second) in shown.records {
+            progress.show_short(id, second, step);
         }
+        progress.remembers_from = progress.remembers_from.max(shown.forgotten);
         place
     }
 
@@ -453,7 +466,34 @@ impl Shared {
     }
 }
 
+/// Records that were handed out since the last place, with the second of their change: the last of them, as many as are
+/// remembered behind it.
+#[derive(Default)]
+pub(super) struct ShownSince {
+    records: VecDeque<(Short, i64)>,
+    /// The last second of those that were dropped.
+    forgotten: i64,
+}
+
+impl ShownSince {
+    pub fn add(&mut self, shown: impl IntoIterator<Item = (String, i64)>) {
+        for (id, second) in shown {
+            let Some(id) = short(&id) else { continue };
+            self.records.push_back((id, second));
+            if self.records.len() > SHOWN_MAX {
+                let dropped = self.records.pop_front();
+                self.forgotten = dropped.map_or(self.forgotten, |(_, second)| second.max(self.forgotten));
+            }
+        }
+    }
+}
+
 impl Progress {
+    /// What any stream has shown was committed: reads that begin now see it.
+    fn commits_upto(&mut self, place: &Place) {
+        self.committed = later(self.committed, (place.commit, place.commit_ms));
+    }
+
     /// Whoever stands at a step has taken in what was handed out before it; what came behind it comes again.
     fn keep_upto(&mut self, step: u64) {
         self.shown.retain(|_, (_, shown)| *shown <= step);
@@ -480,7 +520,12 @@ impl Progress {
     }
 
     fn show(&mut self, id: &str, second: i64, step: u64) {
-        let Some(id) = short(id) else { return };
+        if let Some(id) = short(id) {
+            self.show_short(id, second, step);
+        }
+    }
+
+    fn show_short(&mut self, id: Short, second: i64, step: u64) {
         match self.shown.get_mut(&id) {
             Some(shown) if shown.0 < second => *shown = (second, step),
             Some(_) => {}
@@ -493,5 +538,30 @@ impl Progress {
             let oldest = self.order.pop_front().and_then(|oldest| self.shown.remove(&oldest));
             self.remembers_from = oldest.map_or(self.remembers_from, |(second, _)| second.max(self.remembers_from));
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn of_very_many_records_the_last_are_remembered_and_the_others_are_not_said_to_be_untold() {
+        let id = |number: usize| format!("001{number:012}");
+        let mut since = ShownSince::default();
+        since.add((0..SHOWN_MAX + 10).map(|number| (id(number), i64::try_from(number).unwrap_or(0))));
+        assert_eq!((since.records.len(), since.forgotten), (SHOWN_MAX, 9));
+        assert_eq!(since.records.front().map(|(_, second)| *second), Some(10));
+    }
+
+    #[test]
+    fn a_stream_that_begins_further_back_does_not_take_back_what_was_shown() {
+        let mut progress = Progress::default();
+        let at = |commit, commit_ms| Place { commit, commit_ms, ..Place::default() };
+        progress.commits_upto(&at(1_000, 1_000_000));
+        progress.commits_upto(&at(900, 900_000));
+        assert_eq!(progress.committed.0, 1_000);
+        progress.commits_upto(&at(5, 1_060_000));
+        assert_eq!(progress.committed.0, 5, "numbered anew");
     }
 }

@@ -4,15 +4,16 @@
 use super::auth::Session;
 use super::cometd::{Channel, From, Refused, Told};
 use super::position::Place;
-use super::pubsub::{ConsumerEvent, FetchRequest, FetchResponse, error_of, is_session_over};
+use super::pubsub::{Answers, ConsumerEvent, FetchRequest, error_of, is_session_over};
 use super::shared::Shared;
 use super::transport::Way;
 use concord_engine::error::{Code, Error, Result};
 use serde_json::value::RawValue;
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
+use std::time::Duration;
 use tokio::sync::mpsc;
-use tonic::Streaming;
+use tokio::time::Instant;
 
 /// Events that are asked for ahead: the most that the vendor allows.
 const AHEAD: i32 = 100;
@@ -25,6 +26,10 @@ const REQUESTS_MAX: usize = 8;
 const QUIET_POLLS: u32 = 2;
 /// Events are kept for 72 hours at least. What we know to be no older than this is among them.
 const SURELY_KEPT_MS: i64 = 71 * 3_600_000;
+
+/// A stream says something within 270 seconds, the vendor promises: one that is silent for longer is dead, whatever its connection
+/// says.
+pub(super) const SILENT_MAX: Duration = Duration::from_secs(300);
 
 const LATEST: i32 = 0;
 const CUSTOM: i32 = 2;
@@ -61,11 +66,13 @@ struct Open {
     session: Arc<Session>,
     /// Whether anything has come through it.
     proven: bool,
+    /// When it was opened, or something came last.
+    heard: Instant,
 }
 
 enum Source {
     Grpc {
-        answers: Box<Streaming<FetchResponse>>,
+        answers: Answers,
         requests: mpsc::Sender<FetchRequest>,
     },
     /// With the number of polls in a row that brought nothing.
@@ -90,6 +97,8 @@ pub(super) struct Subscription {
 enum Ended {
     /// The vendor closed it.
     Closed,
+    /// Nothing has come for longer than the vendor lets pass.
+    Silent,
     Status(tonic::Status),
     Refused(Refused),
 }
@@ -176,7 +185,12 @@ impl Subscription {
             _ => channel(&self.shared, &self.topic, from).await,
         };
         let (channel, session) = opened?;
-        Ok(Open { source: Source::Polled { channel: Box::new(channel), quiet: 0 }, session, proven: false })
+        Ok(Open {
+            source: Source::Polled { channel: Box::new(channel), quiet: 0 },
+            session,
+            proven: false,
+            heard: Instant::now(),
+        })
     }
 
     async fn subscribe(&self, session: &Arc<Session>, place: &Place) -> std::result::Result<Open, tonic::Status> {
@@ -193,8 +207,9 @@ impl Subscription {
                 None => receiver.recv().await.map(|next| (next, (None, receiver))),
             }
         });
-        let answers = self.shared.pubsub.subscribe(session, to_send).await?;
-        Ok(Open { source: Source::Grpc { answers: Box::new(answers), requests }, session: Arc::clone(session), proven: false })
+        let answers = self.shared.pubsub.subscribe(session, &self.topic, to_send).await?;
+        let session = Arc::clone(session);
+        Ok(Open { source: Source::Grpc { answers, requests }, session, proven: false, heard: Instant::now() })
     }
 
     /// Whether it is open, by long polling.
@@ -204,6 +219,11 @@ impl Subscription {
 
     pub fn is_open(&self) -> bool {
         self.open.is_some()
+    }
+
+    /// Whether it has certainly begun: what is published from now on comes through it.
+    pub fn has_begun(&self) -> bool {
+        self.open.as_ref().is_some_and(|open| !matches!(open.source, Source::Grpc { answers: Answers::Awaited(_), .. }))
     }
 
     /// The next event, left where it is until it is taken.
@@ -224,11 +244,14 @@ impl Subscription {
     /// Waits for the next answer. Opens the stream again where it has ended in the usual way; an error otherwise. Dropping
     /// the call loses nothing.
     pub async fn receive(&mut self, place: &Place) -> Result<()> {
+        let silent_max = self.shared.client.settings.silent_max;
         let Some(open) = &mut self.open else { return self.open_again(place).await };
         let ended = match &mut open.source {
-            Source::Grpc { answers, requests } => match answers.message().await {
-                Ok(Some(answer)) => {
+            Source::Grpc { answers, requests } => match tokio::time::timeout_at(open.heard + silent_max, answers.next()).await {
+                Err(_) => Ended::Silent,
+                Ok(Ok(Some(answer))) => {
                     open.proven = true;
+                    open.heard = Instant::now();
                     if answer.pending_num_requested <= ASK_AT {
                         let more = AHEAD.saturating_sub(answer.pending_num_requested.max(0));
                         let topic_name = self.topic.clone();
@@ -241,8 +264,8 @@ impl Subscription {
                     self.events.extend(answer.events.into_iter().filter_map(arrived));
                     return Ok(());
                 }
-                Ok(None) => Ended::Closed,
-                Err(status) => Ended::Status(status),
+                Ok(Ok(None)) => Ended::Closed,
+                Ok(Err(status)) => Ended::Status(status),
             },
             Source::Polled { channel, quiet } => match channel.poll().await {
                 Ok(events) => {
@@ -267,6 +290,10 @@ impl Subscription {
         self.alive = None;
         let (session_over, error) = match ended {
             Ended::Closed => (false, Error::new(Code::Unreachable, format!("the stream of {} ended", self.topic))),
+            Ended::Silent => {
+                tracing::warn!(topic = self.topic, "the stream of events has gone silent: it is opened again");
+                (false, Error::new(Code::Unreachable, format!("the stream of {} has gone silent", self.topic)))
+            }
             Ended::Status(status) => (is_session_over(&status), error_of(&format!("reading {}", self.topic), &status)),
             Ended::Refused(Refused { error, session_over }) => (session_over, error),
         };

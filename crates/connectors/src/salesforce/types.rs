@@ -7,6 +7,9 @@ use concord_engine::error::{Code, Error, Result};
 use concord_engine::value::{Date, Time, TimestampTz, Value};
 use serde_json::value::RawValue;
 
+/// The decimal digits that a number of 64 bits holds, whichever they are.
+const DOUBLE_DIGITS: usize = 15;
+
 /// A value as the API's JSON shows it.
 pub(super) fn decode(field: &FieldInfo, json: &RawValue) -> Result<Value> {
     let text = json.get();
@@ -147,17 +150,27 @@ pub(super) fn from_long(field: &FieldInfo, number: i64) -> Option<Value> {
     }
 }
 
-/// A number of a change event. `None` where more digits may stand in the org than the wire's 64 bits hold: read instead.
+/// A number of a change event that came in 64 bits. `None` where more digits may stand in the org than those hold: read instead.
 pub(super) fn from_double(field: &FieldInfo, number: f64) -> Option<Value> {
-    let text = number.to_string();
-    let significant = text.bytes().filter(u8::is_ascii_digit).skip_while(|digit| *digit == b'0').count();
-    let trailing = if text.contains('.') { 0 } else { text.bytes().rev().take_while(|digit| *digit == b'0').count() };
-    if !number.is_finite() || significant.saturating_sub(trailing) > 15 {
+    if number.is_finite() { from_digits(field, &number.to_string()) } else { None }
+}
+
+/// The digits of a number of a change event. `None` where more of them may stand in the org than 64 bits hold, through which they
+/// may have gone: 900000000000000001 comes out as 900000000000000000, and looks short.
+pub(super) fn from_digits(field: &FieldInfo, digits: &str) -> Option<Value> {
+    let value = Value::decimal(digits).ok()?;
+    let Value::Decimal(decimal) = &value else { return None };
+    let plain = decimal.to_plain();
+    let (whole, fraction) = plain.split_once('.').unwrap_or((&plain, ""));
+    let whole = whole.trim_start_matches('-').trim_start_matches('0').len();
+    let shown = fraction.trim_end_matches('0').len();
+    let scale = usize::try_from(field.scale).unwrap_or(usize::MAX);
+    if !decimal.is_finite() || whole.saturating_add(scale.max(shown)) > DOUBLE_DIGITS {
         return None;
     }
     match field.kind {
-        Kind::Decimal => Value::decimal(&text).ok(),
-        Kind::Int => text.parse().map(Value::Int).ok(),
+        Kind::Decimal => Some(value),
+        Kind::Int => plain.parse().map(Value::Int).ok(),
         _ => None,
     }
 }
@@ -165,4 +178,31 @@ pub(super) fn from_double(field: &FieldInfo, number: f64) -> Option<Value> {
 /// A text of a change event.
 pub(super) fn from_event_text(field: &FieldInfo, text: &str) -> Option<Value> {
     from_text(field, text.to_owned()).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn number(precision: u32, scale: u32) -> FieldInfo {
+        FieldInfo::described(&format!(r#"{{"name": "N__c", "type": "double", "precision": {precision}, "scale": {scale}}}"#))
+    }
+
+    #[test]
+    fn a_number_that_may_have_had_more_digits_than_64_bits_hold_is_read() {
+        let of = |field: &FieldInfo, number| from_double(field, number).map(|value| value.to_string());
+        assert_eq!(of(&number(18, 0), 900_000_000_000_000_001_f64), None, "it looks short");
+        assert_eq!(of(&number(18, 0), 900_000_000_000_000_f64).as_deref(), Some("900000000000000"));
+        assert_eq!(of(&number(18, 2), 12_345_678_901_234_f64), None, "cents may stand behind it");
+        assert_eq!(of(&number(18, 2), -1_234_567_890_123.45).as_deref(), Some("-1234567890123.45"));
+        assert_eq!(of(&number(18, 2), 0.1 + 0.2), None, "more digits than the field shows");
+        assert_eq!(of(&number(18, 15), 0.000_000_000_000_25).as_deref(), Some("0.00000000000025"));
+        assert_eq!(of(&number(18, 2), f64::NAN), None);
+        let digits = |digits: &str| from_digits(&number(18, 2), digits).map(|value| value.to_string());
+        assert!(
+            digits("3.5E8")
+                .is_some_and(|value| Value::decimal("350000000").unwrap().equivalent(&Value::decimal(&value).unwrap()))
+        );
+        assert_eq!(digits("9E17"), None);
+    }
 }

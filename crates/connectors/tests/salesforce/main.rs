@@ -10,6 +10,7 @@
 
 mod behind;
 mod capturing;
+mod enduring;
 mod long_polling;
 mod polling;
 mod reading;
