@@ -3,7 +3,7 @@
 //! rules, triggers and flows made of our write is known. Nothing here retries what the engine would not know of.
 
 use super::client::{Call, Client, Need, read};
-use super::errors::{Refusal, of_record};
+use super::errors::{Refusal, duplicated, of_record};
 use super::http::Failure;
 use super::ids;
 use super::ingest::{Body, Loaded, can_be_a_row, insert};
@@ -213,9 +213,11 @@ impl Job {
         let (creates, deletes): (Vec<_>, Vec<_>) = others.into_iter().partition(|(_, sent)| matches!(sent, Sent::Create(_)));
         let mut answered = Vec::new();
         let many = u64::try_from(creates.len()).unwrap_or(u64::MAX) > self.client.settings.bulk_above;
-        let (rows, creates): (Vec<_>, Vec<_>) =
+        let (rows, mut creates): (Vec<_>, Vec<_>) =
             creates.into_iter().partition(|(_, sent)| many && matches!(sent, Sent::Create(body) if can_be_a_row(body)));
-        answered.extend(self.by_job(&rows).await);
+        let (loaded, not_taken) = self.by_job(rows).await;
+        answered.extend(loaded);
+        creates.extend(not_taken);
         // In a call of several parts `@{` would begin a reference to another part.
         let (plain, odd): (Vec<_>, Vec<_>) = updates.into_iter().partition(|(_, sent)| !refers(sent));
         let (made, odd_made): (Vec<_>, Vec<_>) = creates.into_iter().partition(|(_, sent)| !refers(sent));
@@ -241,7 +243,9 @@ impl Job {
         for (place, answer, read) in answered {
             match answer {
                 Answered::Done(id) => done.push(Done { place, id, read }),
-                Answered::Refused(errors) if self.is_ours_already(writes.get(place), &errors) => made_before.push(place),
+                Answered::Refused(errors) if self.may_be_ours_already(writes.get(place), &errors) => {
+                    made_before.push((place, errors));
+                }
                 other => drop(outcomes.insert(place, self.refused(writes.get(place), other))),
             }
         }
@@ -249,45 +253,69 @@ impl Job {
         done
     }
 
-    /// Whether a create was refused because a record with our own key is there: an earlier try of the same has made it.
-    fn is_ours_already(&self, write: Option<&Write>, errors: &[Refusal]) -> bool {
+    /// Whether a create was refused because a record with our own key is there: an earlier try of the same has made it. Where the
+    /// vendor does not say which value was there it may be that one.
+    fn may_be_ours_already(&self, write: Option<&Write>, errors: &[Refusal]) -> bool {
         let Some(Operation::Create { image, .. }) = write.map(|write| &write.operation) else { return false };
         let key = key_field(&self.client.settings, &self.object).ok().flatten().filter(|field| !image.has(&field.name));
-        key.is_some_and(|key| errors.iter().any(|error| error.code == "DUPLICATE_VALUE" && error.fields.contains(&key.name)))
+        let named = duplicated(errors);
+        key.is_some_and(|key| named.is_some_and(|named| named.is_empty() || named.contains(&key.name.as_str())))
     }
 
     /// The records that earlier tries have made.
-    async fn find_ours(&self, writes: &[Write], places: Vec<usize>, done: &mut Vec<Done>, outcomes: &mut Outcomes) {
+    async fn find_ours(
+        &self,
+        writes: &[Write],
+        places: Vec<(usize, Vec<Refusal>)>,
+        done: &mut Vec<Done>,
+        outcomes: &mut Outcomes,
+    ) {
         let Ok(Some(key)) = key_field(&self.client.settings, &self.object) else { return };
-        let links = places.iter().filter_map(|place| writes.get(*place)).map(|write| write.id);
+        let links = places.iter().filter_map(|(place, _)| writes.get(*place)).map(|write| write.id);
         let values: Vec<Vec<Value>> = links.map(|link| vec![key_of(&self.mark, link)]).collect();
         if values.is_empty() {
             return;
         }
         let selection = Selection { object: self.selection.object.clone(), fields: vec![FieldName::from(super::schema::ID)] };
         let by = [FieldName::from(key.name.as_str())];
-        let found = find(&self.client, &self.object, &selection, &by, &values, 1, 0).await.unwrap_or_default();
-        let found = found.into_iter().chain(std::iter::repeat(Vec::new()));
-        for (place, found) in places.into_iter().zip(found) {
+        let found = find(&self.client, &self.object, &selection, &by, &values, 1, 0).await;
+        let was_asked = found.is_ok();
+        let found = found.unwrap_or_default().into_iter().chain(std::iter::repeat(Vec::new()));
+        for ((place, errors), found) in places.into_iter().zip(found) {
             match found.first().and_then(|one| ids::of(&one.key)) {
                 Some(id) => done.push(Done { place, id, read: None }),
+                // Another value was there, of which the vendor did not say which.
+                None if was_asked && duplicated(&errors).is_some_and(|named| named.is_empty()) => {
+                    outcomes.insert(place, self.refused(writes.get(place), Answered::Refused(errors)));
+                }
                 None => drop(outcomes.insert(place, Outcome::Unknown)),
             }
         }
     }
 
-    /// Makes very many records at once.
-    async fn by_job(&self, rows: &[(usize, Sent)]) -> Vec<(usize, Answered, Option<(Look, ShownRecord)>)> {
+    /// Makes very many records at once; and those that no job takes, of which nothing was done.
+    async fn by_job(
+        &self,
+        rows: Vec<(usize, Sent)>,
+    ) -> (Vec<(usize, Answered, Option<(Look, ShownRecord)>)>, Vec<(usize, Sent)>) {
         let bodies: Vec<&Body> =
             rows.iter().filter_map(|(_, sent)| if let Sent::Create(body) = sent { Some(body) } else { None }).collect();
         let loaded = insert(&self.client, &self.object.name, &client_name(&self.mark), &bodies).await;
-        let answer = |loaded| match loaded {
-            Loaded::Made(id) => Answered::Done(id),
-            Loaded::Refused(refusal) => Answered::Refused(vec![refusal]),
-            Loaded::Failed(error) => Answered::Failed(error),
-            Loaded::Unknown => Answered::Unknown,
-        };
-        rows.iter().zip(loaded).map(|((place, _), loaded)| (*place, answer(loaded), None)).collect()
+        let (mut answered, mut not_taken) = (Vec::with_capacity(rows.len()), Vec::new());
+        for ((place, sent), loaded) in rows.into_iter().zip(loaded) {
+            let answer = match loaded {
+                Loaded::Made(id) => Answered::Done(id),
+                Loaded::Refused(refusal) => Answered::Refused(vec![refusal]),
+                Loaded::Failed(error) => Answered::Failed(error),
+                Loaded::Unknown => Answered::Unknown,
+                Loaded::NotTaken => {
+                    not_taken.push((place, sent));
+                    continue;
+                }
+            };
+            answered.push((place, answer, None));
+        }
+        (answered, not_taken)
     }
 
     async fn one_call(&self, part: &[(usize, Sent)]) -> Vec<Answered> {
@@ -362,14 +390,7 @@ impl Job {
             ("UNABLE_TO_LOCK_ROW", _) => Outcome::Locked,
             ("ENTITY_IS_DELETED" | "NOT_FOUND", Some(Operation::Update { .. } | Operation::Delete { .. })) => Outcome::Missed,
             ("INVALID_CROSS_REFERENCE_KEY", Some(Operation::Delete { .. })) => Outcome::Missed,
-            ("DUPLICATE_VALUE", Some(Operation::Create { absent_by, .. }))
-                if errors
-                    .iter()
-                    .flat_map(|error| &error.fields)
-                    .any(|field| absent_by.iter().any(|name| name.as_str() == field)) =>
-            {
-                Outcome::Collision
-            }
+            ("DUPLICATE_VALUE", Some(Operation::Create { absent_by, .. })) if may_be_of(&errors, absent_by) => Outcome::Collision,
             _ => match of_record(&self.object.name, &errors) {
                 error if error.code == Code::OutcomeUnknown => Outcome::Unknown,
                 error => Outcome::Failed(error),
@@ -439,6 +460,12 @@ pub(super) fn calls_for(work: &Workload, bulk_above: u64) -> u64 {
 pub(super) fn unanswered(part: &[(usize, Sent)], failure: &Failure) -> Vec<Answered> {
     let each = || if failure.sent { Answered::Unknown } else { Answered::Failed(failure.error.clone()) };
     part.iter().map(|_| each()).collect()
+}
+
+/// Whether a record was refused for the values that none was to have, or may have been.
+fn may_be_of(errors: &[Refusal], absent_by: &[FieldName]) -> bool {
+    let named = duplicated(errors).unwrap_or_default();
+    !absent_by.is_empty() && (named.is_empty() || absent_by.iter().any(|name| named.contains(&name.as_str())))
 }
 
 fn guard_of(write: &Write) -> Option<&Record> {

@@ -48,6 +48,30 @@ pub(super) async fn go_on(client: &Client, columns: &Columns<'_>, from: &ChunkCu
 
 /// Makes a job for all of an object; the chunk brings no record yet, only the cursor.
 pub(super) async fn begin(client: &Client, columns: &Columns<'_>, behind: u64) -> Result<Chunk> {
+    match make(client, columns, behind).await {
+        // No job reads such objects, or such fields.
+        Err(error) if is_refused(&error) => {
+            tracing::info!(
+                object = columns.object.name,
+                error = error.chain(),
+                "no job reads this: it is read by ordinary queries"
+            );
+            Ok(ordinary())
+        }
+        made => made,
+    }
+}
+
+/// A chunk that says: by ordinary queries, from the beginning.
+fn ordinary() -> Chunk {
+    Chunk { records: Vec::new(), next: Some(ChunkCursor(ORDINARY.to_vec())) }
+}
+
+fn is_refused(error: &Error) -> bool {
+    matches!(error.code, Code::ObjectMissing | Code::StatementRefused)
+}
+
+async fn make(client: &Client, columns: &Columns<'_>, behind: u64) -> Result<Chunk> {
     let object = &columns.object.name;
     let look = Look::new(behind);
     let body = serde_json::json!({"operation": "query", "query": select(&columns.names(), object, ""), "contentType": "CSV"});
@@ -66,12 +90,11 @@ impl Reading {
 }
 
 async fn page(client: &Client, columns: &Columns<'_>, reading: Reading, limit: usize) -> Result<Chunk> {
-    let ordinary = || Chunk { records: Vec::new(), next: Some(ChunkCursor(ORDINARY.to_vec())) };
     if reading.locator.is_none() {
         match finished(client, &reading.job).await {
             Ok(true) => {}
             Ok(false) => return Ok(Chunk { records: Vec::new(), next: Some(reading.cursor()?) }),
-            Err(error) if matches!(error.code, Code::ObjectMissing | Code::StatementRefused) => return Ok(ordinary()),
+            Err(error) if is_refused(&error) => return Ok(ordinary()),
             Err(error) => return Err(error),
         }
     }

@@ -21,6 +21,21 @@ pub(super) struct Refusal {
     pub fields: Vec<String>,
 }
 
+/// The fields of whose values a record was refused because another one has the same. The vendor names them in the list or in the
+/// words alone; empty where it names none, `None` where that is not why it was refused.
+pub(super) fn duplicated(errors: &[Refusal]) -> Option<Vec<&str>> {
+    let mut duplicates = errors.iter().filter(|error| error.code == "DUPLICATE_VALUE").peekable();
+    duplicates.peek()?;
+    let named = duplicates.flat_map(|error| {
+        let told =
+            error.message.strip_prefix("duplicate value found: ").and_then(|rest| rest.split_once(" duplicates value on "));
+        // In a job's result the id of the other record may stand where the fields do.
+        let listed = error.fields.iter().map(String::as_str).filter(|name| !super::ids::is_id(name));
+        told.map(|(name, _)| name).filter(|name| super::schema::is_name(name)).into_iter().chain(listed)
+    });
+    Some(named.collect())
+}
+
 /// The errors of an answer's body: a list, or the object that OAuth and some edges send.
 pub(super) fn refusals(body: &[u8]) -> Vec<Refusal> {
     if let Ok(list) = serde_json::from_slice::<Vec<Refusal>>(body) {
@@ -150,6 +165,21 @@ mod tests {
         let long = record("STRING_TOO_LONG", "Name: data value too large: a secret of the customer (max length=255)");
         assert_eq!(long.code, Code::ValueDoesNotFit);
         assert!(!long.message.contains("customer"), "{}", long.message);
+    }
+
+    #[test]
+    fn the_field_of_a_duplicate_is_known_by_the_list_or_by_the_words() {
+        let of = |message: &str, fields: &[&str]| {
+            let fields = fields.iter().map(|name| (*name).to_owned()).collect();
+            let errors = [Refusal { code: "DUPLICATE_VALUE".into(), message: message.into(), fields }];
+            duplicated(&errors).unwrap().into_iter().map(str::to_owned).collect::<Vec<_>>()
+        };
+        let words = "duplicate value found: uuid__c duplicates value on record with id: 001xx000003DGb0";
+        assert_eq!(of(words, &[]), ["uuid__c"]);
+        assert_eq!(of("duplicate value found: <unknown> duplicates value on record with id: <unknown>", &[]), [""; 0]);
+        assert_eq!(of("Duplicate external id specified: X", &["Ext__c"]), ["Ext__c"]);
+        assert_eq!(of("", &["001xx000003DGb0"]), [""; 0]);
+        assert_eq!(duplicated(&[Refusal { code: "STRING_TOO_LONG".into(), ..Refusal::default() }]), None);
     }
 
     #[test]

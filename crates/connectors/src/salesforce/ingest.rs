@@ -21,6 +21,8 @@ const FIRST_LOOK: Duration = Duration::from_millis(50);
 const LOOK_EVERY: Duration = Duration::from_secs(5);
 /// How long a job is waited for; what becomes of it later is looked up.
 pub(super) const JOB_MAX: Duration = Duration::from_secs(1_800);
+/// The most pages of the list of jobs (invariant 10), of a thousand jobs each.
+const LIST_PAGES_MAX: usize = 50;
 /// Looks at a job that may fail in a row before it is given up.
 const FAILURES_MAX: u32 = 10;
 
@@ -33,6 +35,8 @@ pub(super) enum Loaded {
     Refused(Refusal),
     /// Nothing was done.
     Failed(Error),
+    /// Nothing was done, and no job ever does it: objects that the Bulk API does not support.
+    NotTaken,
     Unknown,
 }
 
@@ -100,6 +104,13 @@ impl Upload {
     }
 }
 
+/// Why a job did nothing.
+enum Unbegun {
+    /// There is none for such records.
+    NoJob(Error),
+    Failed(Error),
+}
+
 /// One job.
 struct Loading<'a> {
     client: &'a Client,
@@ -112,7 +123,11 @@ impl Loading<'_> {
     async fn run(&self) -> Vec<Loaded> {
         let job = match self.begin().await {
             Ok(job) => job,
-            Err(error) => return self.all(|| Loaded::Failed(error.clone())),
+            Err(Unbegun::NoJob(error)) => {
+                tracing::info!(object = self.object, error = error.chain(), "no job takes these records: they are made by calls");
+                return self.all(|| Loaded::NotTaken);
+            }
+            Err(Unbegun::Failed(error)) => return self.all(|| Loaded::Failed(error.clone())),
         };
         let state = match self.wait(&job).await {
             Some(state) => state,
@@ -138,24 +153,27 @@ impl Loading<'_> {
     }
 
     /// A job that has everything and was told so. An error: it does nothing, or has been stopped before it did.
-    async fn begin(&self) -> Result<String> {
+    async fn begin(&self) -> std::result::Result<String, Unbegun> {
         let doing = format!("beginning to load {}", self.object);
         let body = serde_json::json!({"object": self.object, "operation": "insert", "contentType": "CSV", "lineEnding": "LF"});
         let mut call = Call::with_body(Method::POST, self.path(""), body.to_string());
         call.headers.push(("sforce-call-options", format!("client={}", self.name)));
-        let job: Job = self.client.json(&doing, call).await?;
+        let job: Job = self.client.json(&doing, call).await.map_err(|error| match error.code {
+            Code::ObjectMissing | Code::StatementRefused => Unbegun::NoJob(error),
+            _ => Unbegun::Failed(error),
+        })?;
         let upload = Call {
             content_type: "text/csv",
             ..Call::with_body(Method::PUT, self.path(&format!("/{}/batches", job.id)), self.upload.bytes.clone())
         };
         if let Err(failure) = self.client.call(&doing, &upload).await {
             self.abort(&job.id).await;
-            return Err(failure.error);
+            return Err(Unbegun::Failed(failure.error));
         }
         match self.call(Method::PATCH, &job.id, Some(r#"{"state":"UploadComplete"}"#)).await {
             Err(failure) if !failure.sent => {
                 self.abort(&job.id).await;
-                Err(failure.error)
+                Err(Unbegun::Failed(failure.error))
             }
             // Whether it has heard, its state tells.
             _ => Ok(job.id),
@@ -249,11 +267,17 @@ fn refusal(text: &str) -> Refusal {
     Refusal { code: code.trim().to_owned(), message: message.trim().to_owned(), fields }
 }
 
-/// Whether jobs of ours that make records of an object may still be at it; those that have not begun are stopped.
+/// Whether jobs of ours that make records of an object may still be at it; those that have not begun are stopped. Where the org
+/// has more jobs than are looked at, one of them may.
 pub(super) async fn is_under_way(client: &Client, object: &str, users: &[String]) -> Result<bool> {
     #[derive(Deserialize)]
+    #[serde(rename_all = "camelCase")]
     struct Jobs {
         records: Vec<Listed>,
+        #[serde(default)]
+        done: Option<bool>,
+        #[serde(default)]
+        next_records_url: Option<String>,
     }
     #[derive(Deserialize)]
     #[serde(rename_all = "camelCase", default)]
@@ -265,23 +289,27 @@ pub(super) async fn is_under_way(client: &Client, object: &str, users: &[String]
         state: String,
         created_by_id: String,
     }
-    let call = Call::get(client.settings.path("jobs/ingest?jobType=V2Ingest")).needed(Need::Now);
-    let jobs: Jobs = client.json("looking for jobs of ours", call).await?;
     let ours =
         |job: &&Listed| job.object == object && job.operation == "insert" && users.contains(&ids::full(&job.created_by_id));
     let mut under_way = false;
-    for job in jobs.records.iter().filter(ours) {
-        match job.state.as_str() {
-            "Open" => {
-                let path = client.settings.path(&format!("jobs/ingest/{}", job.id));
-                let call = Call::with_body(Method::PATCH, path, r#"{"state":"Aborted"}"#);
-                under_way |= client.call("stopping a job", &call).await.is_err();
+    let mut next = Some(client.settings.path("jobs/ingest?jobType=V2Ingest"));
+    for _ in 0..LIST_PAGES_MAX {
+        let Some(path) = next else { return Ok(under_way) };
+        let jobs: Jobs = client.json("looking for jobs of ours", Call::get(path).needed(Need::Now)).await?;
+        for job in jobs.records.iter().filter(ours) {
+            match job.state.as_str() {
+                "Open" => {
+                    let path = client.settings.path(&format!("jobs/ingest/{}", job.id));
+                    let call = Call::with_body(Method::PATCH, path, r#"{"state":"Aborted"}"#);
+                    under_way |= client.call("stopping a job", &call).await.is_err();
+                }
+                "UploadComplete" | "InProgress" => under_way = true,
+                _ => {}
             }
-            "UploadComplete" | "InProgress" => under_way = true,
-            _ => {}
         }
+        next = jobs.next_records_url.filter(|_| jobs.done != Some(true));
     }
-    Ok(under_way)
+    Ok(under_way || next.is_some())
 }
 
 #[cfg(test)]

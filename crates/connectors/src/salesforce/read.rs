@@ -157,6 +157,22 @@ fn condition(by: &[FieldName], row: &[Value]) -> Result<Option<String>> {
     Ok(Some(format!("({})", terms.join(" AND "))))
 }
 
+/// Whether an object has so many records that a job reads them. What cannot be counted in the time of a call has.
+async fn is_large(client: &Client, object: &Object) -> Result<bool> {
+    match count(client, object).await {
+        Ok(records) => Ok(records > client.settings.bulk_above),
+        Err(error) if error.code == Code::Unreachable => {
+            tracing::info!(
+                object = object.name,
+                error = error.chain(),
+                "the records could not be counted: they are read by a job"
+            );
+            Ok(true)
+        }
+        Err(error) => Err(error),
+    }
+}
+
 /// A chunk behind the id in the cursor; large objects are read by a job.
 pub(super) async fn chunk(
     client: &Client,
@@ -171,7 +187,7 @@ pub(super) async fn chunk(
     if let Some(chunk) = bulk::go_on(client, &columns, from, limit).await {
         return chunk;
     }
-    if from.0.is_empty() && since.is_none() && count(client, object).await? > client.settings.bulk_above {
+    if from.0.is_empty() && since.is_none() && is_large(client, object).await? {
         return bulk::begin(client, &columns, behind).await;
     }
     let after = std::str::from_utf8(&from.0).ok().filter(|id| ids::is_id(id));

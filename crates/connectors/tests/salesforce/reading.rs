@@ -148,6 +148,34 @@ async fn a_job_that_comes_to_nothing_is_no_loss() {
 }
 
 #[tokio::test]
+async fn what_no_job_reads_is_read_by_queries_and_what_cannot_be_counted_in_time_by_a_job() {
+    let org = Org::new().await;
+    for number in 0..12 {
+        org.create("Account", json!({"Name": format!("n{number}")}));
+    }
+    let connector = org.connect_with(json!({"bulk_above": 10}));
+    let read_all = async || {
+        let (mut cursor, mut count) = (ChunkCursor::default(), 0);
+        loop {
+            let chunk = connector.snapshot(&accounts(&["Name"]), &cursor, 5).await.unwrap();
+            count += chunk.records.len();
+            match chunk.next {
+                Some(next) => cursor = next,
+                None => break count,
+            }
+        }
+    };
+    let refusal =
+        |code: &str| json!({"answer": {"status": 400, "body": json!([{"errorCode": code, "message": ""}]).to_string()}});
+    org.fault(json!({"on": {"method": "POST", "path": "/jobs/query"}, "do": refusal("INVALIDENTITY")}));
+    assert_eq!(read_all().await, 12);
+    assert_eq!(org.requests("/jobs/query/"), 0);
+    org.fault(json!({"on": {"path": "COUNT"}, "do": refusal("QUERY_TIMEOUT")}));
+    assert_eq!(read_all().await, 12);
+    assert!(org.requests("/jobs/query/") > 0);
+}
+
+#[tokio::test]
 async fn a_value_that_very_many_records_share_is_searched_in_bounded_pages() {
     let org = Org::new().await;
     let shared: Vec<_> = (0..2_300).map(|_| json!({"Name": "acme"}).as_object().unwrap().clone()).collect();

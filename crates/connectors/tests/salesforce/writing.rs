@@ -468,3 +468,98 @@ async fn what_a_job_may_still_make_is_not_counted_as_not_made() {
     let found = made(&connector, vec![named("n1")], since).await;
     assert!(matches!(found[0], Made::NotYet(_)), "{found:?}");
 }
+
+#[tokio::test]
+async fn a_job_on_a_later_page_of_the_list_counts() {
+    let (org, connector) = loading().await;
+    let since = SystemClock.now();
+    let selection = accounts(&["Name"]);
+    let operations = |name: &'static str| (0..400).map(move |n| create(named(&format!("{name}{n}")))).collect();
+    // A job that was not forgotten fills the first page.
+    org.simulator.org.state().jobs.page = 1;
+    org.fault(json!({"on": {"method": "DELETE", "path": "/jobs/ingest"}, "do": "unavailable"}));
+    apply(&connector, &selection, operations("n")).await;
+    org.simulator.org.state().jobs.held = true;
+    let under_way = apply(&connector, &selection, operations("m"));
+    tokio::pin!(under_way);
+    while org.simulator.org.state().jobs.waiting.is_empty() {
+        let step = tokio::time::timeout(std::time::Duration::from_millis(20), &mut under_way).await;
+        assert!(step.is_err(), "the job is held");
+    }
+    let found = made(&connector, vec![named("m1")], since).await;
+    assert!(matches!(found[0], Made::NotYet(_)), "{found:?}");
+}
+
+#[tokio::test]
+async fn a_fence_waits_for_the_writes_of_its_own_object_only() {
+    let (org, connector) = loading().await;
+    let contacts = concord_engine::schema::Selection { object: "Contact".into(), fields: vec!["LastName".into()] };
+    let feeds = connector.prepare(&[accounts(&["Name"]), contacts.clone()], &[]).await.unwrap();
+    org.simulator.org.state().jobs.held = true;
+    let selection = accounts(&["Name"]);
+    let under_way = apply(&connector, &selection, (0..400).map(|n| create(named(&format!("n{n}")))).collect());
+    tokio::pin!(under_way);
+    while org.simulator.org.state().jobs.waiting.is_empty() {
+        let step = tokio::time::timeout(std::time::Duration::from_millis(20), &mut under_way).await;
+        assert!(step.is_err(), "the job is held");
+    }
+    let waits = connector.fence(&feeds[0].name);
+    tokio::pin!(waits);
+    assert!(tokio::time::timeout(std::time::Duration::from_millis(100), &mut waits).await.is_err(), "a write is under way");
+    let passes = tokio::time::timeout(PATIENCE, connector.fence(&feeds[1].name)).await;
+    assert!(passes.is_ok(), "of another object");
+    let writes = apply(&connector, &contacts, vec![create(fields([("LastName", Value::text("Berg"))]))]);
+    let outcomes = tokio::time::timeout(PATIENCE, writes).await.expect("nor does a write wait behind that fence");
+    assert!(matches!(outcomes[0], Outcome::Written { .. }), "{outcomes:?}");
+}
+
+#[tokio::test]
+async fn records_that_no_job_takes_are_made_by_calls() {
+    let (org, connector) = loading().await;
+    let body = json!([{"errorCode": "INVALIDENTITY", "message": "Entity 'Account' is not supported by the Bulk API."}]);
+    let answer = json!({"answer": {"status": 400, "body": body.to_string()}});
+    org.fault(json!({"on": {"method": "POST", "path": "/jobs/ingest"}, "times": null, "do": answer}));
+    let operations = (0..400).map(|n| create(named(&format!("n{n}")))).collect();
+    let outcomes = apply(&connector, &accounts(&["Name"]), operations).await;
+    assert!(outcomes.iter().all(|outcome| matches!(outcome, Outcome::Written { .. })), "{:?}", outcomes[0]);
+    assert_eq!(org.records("Account").len(), 400);
+}
+
+#[tokio::test]
+async fn a_duplicate_of_which_no_field_is_named_is_looked_into() {
+    let (org, connector) = with_keys(json!({"external_ids": {"Account": "Concord_Key__c"}})).await;
+    let selection = accounts(&["Name"]);
+    apply(&connector, &selection, vec![create(named("Acme"))]).await;
+    let id = org.records("Account")[0]["Id"].as_str().unwrap().to_owned();
+    let words = |field: &str| format!("duplicate value found: {field} duplicates value on record with id: {id}");
+    let refuse = |field: &str| {
+        let error = json!({"record_error": {"code": "DUPLICATE_VALUE", "message": words(field)}});
+        org.fault(json!({"on": {"object": "Account"}, "do": error}));
+    };
+    for field in ["Concord_Key__c", "<unknown>"] {
+        refuse(field);
+        let outcomes = apply(&connector, &selection, vec![create(named("Acme"))]).await;
+        assert!(matches!(&outcomes[0], Outcome::Written { key: made, .. } if *made == key(&id)), "{field}: {outcomes:?}");
+    }
+    // Of the next write nothing was made before: another value was in its way.
+    let another = |absent_by: Vec<concord_engine::record::FieldName>| Write {
+        id: 77,
+        operation: Operation::Create { image: named("Bolt"), absent_by },
+    };
+    let outcome_of = async |write: Write| {
+        let results = connector.apply(&selection, &mark(7), &[write]).await.unwrap();
+        results.into_iter().next().unwrap().outcome
+    };
+    refuse("<unknown>");
+    let outcome = outcome_of(another(vec![])).await;
+    assert!(matches!(&outcome, Outcome::Failed(error) if error.class() == Class::Rejected), "{outcome:?}");
+    for field in ["<unknown>", "Name"] {
+        refuse(field);
+        let outcome = outcome_of(another(vec!["Name".into()])).await;
+        assert!(matches!(outcome, Outcome::Collision), "{field}: {outcome:?}");
+    }
+    refuse("Other__c");
+    let outcome = outcome_of(another(vec!["Name".into()])).await;
+    assert!(matches!(outcome, Outcome::Failed(_)), "{outcome:?}");
+    assert_eq!(org.records("Account").len(), 1);
+}
