@@ -5,7 +5,7 @@ use crate::answers::description::commit;
 use crate::setup::{Prepared, PreparedSync};
 use concord_engine::clock::{Clock, Moment};
 use concord_engine::error::{Code, Error, Result};
-use concord_engine::mirror;
+use concord_engine::mirror::{self, Mode};
 use concord_engine::plan::first_run::{FirstRun, first_run};
 use concord_engine::plan::remapping;
 use concord_engine::record::SyncName;
@@ -34,7 +34,7 @@ pub async fn make(prepared: &Prepared, store: &dyn Store, clock: &dyn Clock) -> 
     let made = clock.now();
     for sync in &prepared.syncs {
         let remapping = remapping(store, &sync.rules, made).await?;
-        runs.push(FirstRun { remapping, ..look(prepared, sync).await? });
+        runs.push(FirstRun { remapping, ..look(prepared, store, sync, made).await? });
     }
     let content = serde_json::to_vec(&(made, &runs))
         .map_err(|error| Error::new(Code::Internal, "a plan cannot be written").because(error))?;
@@ -44,8 +44,11 @@ pub async fn make(prepared: &Prepared, store: &dyn Store, clock: &dyn Clock) -> 
     Ok(KeptPlan { id: format!("{:08x}", hash >> 32), made, runs })
 }
 
-async fn look(prepared: &Prepared, sync: &PreparedSync) -> Result<FirstRun> {
-    first_run(&sync.rules, &sync.hash, &prepared.connectors_of(&sync.rules)?).await
+async fn look(prepared: &Prepared, store: &dyn Store, sync: &PreparedSync, now: Moment) -> Result<FirstRun> {
+    // A mirrored sync knows no records.
+    let known = (sync.mode != Mode::Mirror).then_some((store, now));
+    let found = first_run(&sync.rules, &sync.hash, &prepared.connectors_of(&sync.rules)?, known).await?;
+    Ok(FirstRun { begun: has_begun(store, sync).await?, ..found })
 }
 
 /// Keeps a plan.
@@ -95,7 +98,7 @@ pub async fn approved(
             may_be_remapped(store, sync, planned, clock.now()).await?;
             approved.insert(name.clone());
         } else if let Some(planned) = planned {
-            still_holds(prepared, sync, planned).await?;
+            still_holds(prepared, store, sync, planned, clock.now()).await?;
             approved.insert(name.clone());
         } else {
             missing.push(name.to_string());
@@ -113,34 +116,46 @@ pub async fn approved(
 
 /// Whether an approved plan lets a sync be read again that stopped at a gap: it speaks of the sync, and what it said would
 /// be done is what would be done now.
-pub async fn accepts_gap(prepared: &Prepared, store: &dyn Store, plan: &str, sync: &str) -> Result<bool> {
+pub async fn accepts_gap(prepared: &Prepared, store: &dyn Store, clock: &dyn Clock, plan: &str, sync: &str) -> Result<bool> {
     let kept = find(store, plan).await?;
     let planned = kept.runs.iter().find(|run| run.sync == sync);
     let running = prepared.syncs.iter().find(|running| running.rules.name.as_str() == sync);
     let (Some(planned), Some(running)) = (planned, running) else { return Ok(false) };
-    still_holds(prepared, running, planned).await?;
+    still_holds(prepared, store, running, planned, clock.now()).await?;
     Ok(true)
 }
 
 /// The records of a sync are known by the keys of the objects in which they were linked. In another object those keys are
-/// nobody's, or somebody else's: every record would be taken for deleted.
+/// nobody's, or somebody else's: every record would be taken for deleted. The objects are kept for the next time.
 pub async fn has_not_moved(store: &dyn Store, sync: &PreparedSync) -> Result<()> {
-    let (id, name) = (sync.rules.id, &sync.rules.name);
-    let setting = format!("objects-of/{}", id.0);
-    let objects: Vec<&str> = sync.rules.members.iter().map(|member| member.object.as_str()).collect();
-    let kept = store.setting(&setting).await?.and_then(|bytes| serde_json::from_slice::<Vec<String>>(&bytes).ok());
+    if is_where_it_was(store, sync).await? {
+        return Ok(());
+    }
+    let bytes = serde_json::to_vec(&objects_of(sync))
+        .map_err(|error| Error::new(Code::Internal, "names cannot be written").because(error))?;
+    commit(store, Transaction { settings: vec![(objects_setting(sync), Some(bytes))], ..Transaction::default() }).await
+}
+
+fn objects_setting(sync: &PreparedSync) -> String {
+    format!("objects-of/{}", sync.rules.id.0)
+}
+
+fn objects_of(sync: &PreparedSync) -> Vec<&str> {
+    sync.rules.members.iter().map(|member| member.object.as_str()).collect()
+}
+
+/// As [`has_not_moved`], and keeps nothing. Says whether these very objects are kept.
+pub async fn is_where_it_was(store: &dyn Store, sync: &PreparedSync) -> Result<bool> {
+    let (id, name, objects) = (sync.rules.id, &sync.rules.name, objects_of(sync));
+    let kept = store.setting(&objects_setting(sync)).await?;
+    let kept = kept.and_then(|bytes| serde_json::from_slice::<Vec<String>>(&bytes).ok());
     let knows_records = store.counts(id).await?.links > 0 || mirror::has_begun(store, id).await?;
     let moved = kept.as_ref().and_then(|kept| kept.iter().zip(&objects).find(|(kept, now)| kept.as_str() != **now));
     if let Some((kept, now)) = moved.filter(|_| knows_records) {
         let message = format!("the records of `{name}` were linked in `{kept}`, and now it names `{now}`");
         return Err(Error::new(Code::SyncMoved, message));
     }
-    if kept.is_some_and(|kept| kept == objects) {
-        return Ok(());
-    }
-    let bytes =
-        serde_json::to_vec(&objects).map_err(|error| Error::new(Code::Internal, "names cannot be written").because(error))?;
-    commit(store, Transaction { settings: vec![(setting, Some(bytes))], ..Transaction::default() }).await
+    Ok(kept.is_some_and(|kept| kept == objects))
 }
 
 /// A changed mapping that writes more than the guard lets through in one go needs the approval of a plan that says so.
@@ -162,18 +177,19 @@ pub async fn may_be_remapped(store: &dyn Store, sync: &PreparedSync, planned: Op
     Err(Error::new(if planned.is_some() { Code::PlanStale } else { Code::PlanNotApproved }, message))
 }
 
-async fn still_holds(prepared: &Prepared, sync: &PreparedSync, planned: &FirstRun) -> Result<()> {
+async fn still_holds(prepared: &Prepared, store: &dyn Store, sync: &PreparedSync, planned: &FirstRun, now: Moment) -> Result<()> {
     let name = &sync.rules.name;
     if planned.config != sync.hash.to_string() {
         return Err(Error::new(Code::PlanStale, format!("the configuration of `{name}` is not the one that was approved")));
     }
-    let now = look(prepared, sync).await?;
+    let now = look(prepared, store, sync, now).await?;
     if planned.is_like(&now) {
         return Ok(());
     }
     let counts = |run: &FirstRun| {
         let member = |member: &concord_engine::plan::first_run::MemberPlan| {
-            format!("{}: {} to create, {} to update", member.system, member.creates, member.updates)
+            let (creates, updates, deletes) = (member.creates, member.updates, member.deletes);
+            format!("{}: {creates} to create, {updates} to update, {deletes} to delete", member.system)
         };
         run.members.iter().map(member).collect::<Vec<_>>().join("; ")
     };

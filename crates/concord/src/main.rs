@@ -11,6 +11,7 @@ mod keeping;
 mod leftovers;
 mod logging;
 mod metrics;
+mod patience;
 mod redirect;
 mod release;
 mod secrets;
@@ -18,7 +19,6 @@ mod setup;
 mod supervise;
 mod terminal;
 
-use clap::Parser;
 use std::process::ExitCode;
 
 /// Records are many small pieces of memory, made on one thread and let go on another.
@@ -32,7 +32,10 @@ fn main() -> ExitCode {
         eprintln!("a TLS provider was installed before ours");
         return ExitCode::FAILURE;
     }
-    let cli = cli::Cli::parse();
+    let cli = match cli::parse() {
+        Ok(cli) => cli,
+        Err(exit) => return exit.into(),
+    };
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => {

@@ -1,7 +1,7 @@
 //! Lets go of systems: has their connectors remove what they made there, and forgets what a new beginning must not know.
 //! Used by the command where nothing runs and by the process that runs. What the store knows of records is kept.
 
-use crate::answers::description::commit;
+use crate::answers::description::{self, Description, commit};
 use crate::answers::{Failed, Released};
 use crate::leftovers;
 use crate::setup::Written;
@@ -27,13 +27,19 @@ pub async fn release(
     let mut failed = Vec::new();
     let mut leftovers = Vec::new();
     let known = leftovers::known(&written.config, store, systems).await;
+    let kept = kept_for_others(written, store).await?;
     for (name, connector) in systems.iter().filter(|(name, _)| asked.contains(name)) {
         let members = written.config.syncs.iter().flat_map(|sync| sync.source.iter().chain(&sync.target));
         let mut objects: Vec<_> = members.filter(|member| member.system == *name).map(|member| member.object_name()).collect();
         objects.sort();
         objects.dedup();
         let mut fails = |error: Error| failed.push(Failed { system: name.to_string(), code: error.code, message: error.message });
-        match let_go(written, store, name, connector, &objects, with_leftovers).await {
+        let let_go = async {
+            let_go(written, store, name, connector, &objects, with_leftovers).await?;
+            let serves_others = kept.iter().any(|(system, _)| system == name);
+            if serves_others { Ok(()) } else { leave_nothing(connector).await }
+        };
+        match let_go.await {
             // What is let go of is forgotten, whatever becomes of what was left over.
             Ok(()) => done.push(name.clone()),
             Err(error) => {
@@ -47,6 +53,31 @@ pub async fn release(
     }
     forget(store, written, &done).await?;
     Ok(Released { released: done.iter().map(ToString::to_string).collect(), failed, leftovers })
+}
+
+/// The objects of the syncs that the store knows and the configuration does not have, as far as those that it has do not share
+/// them: another file of the store may have them.
+async fn kept_for_others(written: &Written, store: &dyn Store) -> Result<Vec<(SystemName, ObjectName)>> {
+    let is_own = |name: &str| written.config.syncs.iter().any(|sync| sync.name.as_str() == name);
+    let (own, others): (Vec<_>, Vec<_>) = description::load(store).await?.into_iter().partition(|sync| is_own(&sync.name));
+    let named = |syncs: Vec<Description>| -> Vec<(SystemName, ObjectName)> {
+        let members = syncs.into_iter().flat_map(|sync| sync.members);
+        members.map(|member| (SystemName::from(member.system), ObjectName::from(member.object))).collect()
+    };
+    let (own, mut others) = (named(own), named(others));
+    others.retain(|other| !own.contains(other));
+    Ok(others)
+}
+
+/// Removes a feed that is still there although nobody has an object in it any more: of a table that was renamed or taken the place
+/// of, say, which is not known under the name that the configuration has for it.
+async fn leave_nothing(connector: &Arc<dyn Connector>) -> Result<()> {
+    let Some(own) = connector.own_feed() else { return Ok(()) };
+    let left = connector.leftovers(&[]).await?.into_iter().find(|left| left.feed == own);
+    match left {
+        Some(left) => connector.remove_leftover(&left).await,
+        None => Ok(()),
+    }
 }
 
 /// Removes what was made for syncs that the configuration has no more.
@@ -75,6 +106,7 @@ async fn let_go(
         of.push(mirror::name_of(store, id).await?);
         if let Some(own) = connector.for_one_sync(&mirror::feed_of(id)).filter(|_| source.system == *name) {
             own.release(&[source.object_name()]).await?;
+            leave_nothing(&own).await?;
         }
     }
     if let Some(target) = connector.mirror_target() {

@@ -81,18 +81,30 @@ pub enum Keeping {
     Nothing,
 }
 
+/// Connections that are open.
+pub type Systems = Vec<(SystemName, Arc<dyn Connector>)>;
+
 /// Opens every connection that the syncs use. Nothing is reached yet.
-pub async fn open_systems(
-    config: &Config,
-    store: Arc<dyn Store>,
-    folder: &Path,
-    keeping: Keeping,
-) -> Result<Vec<(SystemName, Arc<dyn Connector>)>> {
+pub async fn open_systems(config: &Config, store: Arc<dyn Store>, folder: &Path, keeping: Keeping) -> Result<Systems> {
+    let (systems, failed) = open_each(config, store, folder, keeping).await?;
+    match failed.as_slice() {
+        [] => Ok(systems),
+        [one] => Err(one.clone()),
+        [first, ..] => {
+            let told = |error: &Error| error.at.iter().chain([&error.message]).cloned().collect::<Vec<_>>().join(": ");
+            let all: Vec<String> = failed.iter().map(told).collect();
+            Err(Error::new(first.code, all.join("; ")))
+        }
+    }
+}
+
+/// As [`open_systems`]: those that could be opened, and why the others could not.
+pub async fn open_each(config: &Config, store: Arc<dyn Store>, folder: &Path, keeping: Keeping) -> Result<(Systems, Vec<Error>)> {
     let installation = store.identity().await?.store;
     let kept = secrets::load(&*store, folder).await?;
     let keep: Arc<dyn Keep> = Arc::new(Kept { store, folder: folder.to_path_buf(), is_ours: keeping == Keeping::Renewed });
     let stored = |name: &str| secrets::loaded(&kept, name);
-    let mut systems = Vec::new();
+    let (mut systems, mut failed) = (Vec::new(), Vec::new());
     for (name, connection) in &config.connections {
         if !config.syncs.iter().any(|sync| sync.systems().contains(&name)) {
             continue;
@@ -100,9 +112,12 @@ pub async fn open_systems(
         let changes = AskedChanges::of(config, name);
         let asked =
             Asked { name, connection, installation: &installation, stored: &stored, keep: Some(Arc::clone(&keep)), changes };
-        systems.push((name.clone(), concord_connectors::open(&asked)?));
+        match concord_connectors::open(&asked) {
+            Ok(connector) => systems.push((name.clone(), connector)),
+            Err(error) => failed.push(if error.at.is_some() { error } else { error.at(name.as_str()) }),
+        }
     }
-    Ok(systems)
+    Ok((systems, failed))
 }
 
 /// A sync ready to run.
@@ -210,7 +225,8 @@ pub async fn prepare(written: &Written, store: &dyn Store, systems: &[(SystemNam
         }
     }
     choose_modes(&mut prepared, written, store).await?;
-    let descriptions: Vec<Description> = prepared.syncs.iter().map(|sync| Description::of(&sync.rules)).collect();
+    let described = |sync: &PreparedSync| Description { mode: sync.mode.describe(), ..Description::of(&sync.rules) };
+    let descriptions: Vec<Description> = prepared.syncs.iter().map(described).collect();
     description::save(store, &descriptions).await?;
     Ok(prepared)
 }

@@ -8,6 +8,7 @@ use crate::approval;
 use crate::control::{self, Ask, Door};
 use crate::leftovers;
 use crate::metrics;
+use crate::patience;
 use crate::release;
 use crate::setup::{self, Prepared, Written};
 use concord_engine::clock::{Clock, Moment, SystemClock};
@@ -54,6 +55,8 @@ pub struct Supervision {
     pub plan: Option<String>,
     /// Stop when everything is level.
     pub once: bool,
+    /// How long systems that cannot be reached are waited for then.
+    pub patience: Duration,
     /// The control socket.
     pub door: Option<Door>,
     /// The port for metrics.
@@ -78,13 +81,31 @@ pub async fn run(mut supervision: Supervision, shutdown: CancellationToken) -> R
     let control = serve_control(supervision.door.take(), answerer, around.clone());
     let metrics = serve_metrics(supervision.metrics.take(), answerers.subscribe(), around.clone());
     let ageing = age(Arc::clone(&store), supervision.retention, around.clone());
+    let given_up = given_up(supervision.once.then_some(supervision.patience), statuses.subscribe());
     let engines = async {
-        let result = run_engines(supervision, &answerers, &statuses, &shutdown).await;
+        let engines = run_engines(supervision, &answerers, &statuses, &shutdown);
+        tokio::pin!(engines);
+        let result = tokio::select! {
+            result = &mut engines => result,
+            error = given_up => {
+                // What is under way is brought to its end.
+                shutdown.cancel();
+                engines.await.and(Err(error))
+            }
+        };
         around.cancel();
         result
     };
     let (result, (), (), ()) = tokio::join!(engines, control, metrics, ageing);
     result.map(|()| status.borrow().clone())
+}
+
+/// Why nothing is waited for any longer; never answers where nobody is in a hurry.
+async fn given_up(patience: Option<Duration>, status: watch::Receiver<Status>) -> Error {
+    match patience {
+        Some(longest) => patience::exhausted(status, longest).await,
+        None => std::future::pending().await,
+    }
 }
 
 async fn serve_control(door: Option<Door>, answerer: watch::Receiver<Answerer>, shutdown: CancellationToken) {
@@ -270,7 +291,7 @@ async fn accept_gaps(plan: Option<&str>, handle: &Handle, answerer: &Answerer, r
             if !looked_at.insert(sync.name.clone()) {
                 continue;
             }
-            let accepted = approval::accepts_gap(&running.prepared, &*answerer.store, plan, &sync.name).await;
+            let accepted = approval::accepts_gap(&running.prepared, &*answerer.store, &SystemClock, plan, &sync.name).await;
             let said = match accepted {
                 Ok(false) => continue,
                 Ok(true) => answerer.read_again(running, &sync.name).await,

@@ -88,7 +88,7 @@ codes! {
     /// The place that a secret refers to holds none.
     SecretMissing = 1018, Stop, "Set the environment variable, fill the file, run `concord secret set NAME`, or `concord connect` where a person has to consent.";
     /// The file that should hold a secret cannot be read.
-    SecretUnreadable = 1019, Stop, "Correct the path, or grant the right to read the file.";
+    SecretUnreadable = 1019, Stop, "Put right what the message names: the path, the right to read the file, or the form of the key.";
     /// A secret of the store was encrypted with another key than the one that is at hand.
     SecretKeyDiffers = 1020, Stop, "Use the key that the store's secrets were kept with: the same CONCORD_SECRET_KEY as `concord run`, or none where the key is the file `secret.key` beside the store. If that key is lost, give each secret again with `concord secret set NAME --new-key`, then the consents with `concord connect`.";
 
@@ -128,7 +128,7 @@ codes! {
 
     // 20xx: systems and connectors.
     /// The system could not be reached or dropped the connection.
-    Unreachable = 2001, Transient, "Nothing to do: it is tried again. If it lasts, check that the system runs and that host, port and network are right.";
+    Unreachable = 2001, Transient, "Check that the system runs and that host, port and network are right. `concord run` tries again by itself.";
     /// Authentication failed.
     AuthenticationFailed = 2002, Stop, "Check the user name and where its secret comes from.";
     /// A privilege is missing.
@@ -136,7 +136,7 @@ codes! {
     /// A server setting stands in the way.
     SettingWrong = 2004, Stop, "Change the setting named in the message and restart the server if it says so.";
     /// The object does not exist or cannot be seen.
-    ObjectMissing = 2005, Stop, "Correct the object's name, or grant the right to see it.";
+    ObjectMissing = 2005, Stop, "Correct the name that the message gives (of the object, or of the database in the connection), or grant the right to see it.";
     /// The object has no key.
     KeyMissing = 2006, Stop, "Give the table a primary key, or a unique index over columns that are NOT NULL.";
     /// A mapped field is not in the object.
@@ -144,7 +144,7 @@ codes! {
     /// The feed cannot be resumed at the stored position.
     FeedGap = 2008, Stop, "Changes may have been missed. `concord verify` lists what differs; `concord verify --repair` reads both sides again, merges what was missed, and lets the sync go on.";
     /// The schema of a mapped object changed in a way that the mapping does not survive.
-    SchemaDrift = 2009, Stop, "Adapt the mapping to the new schema, then resume the sync.";
+    SchemaDrift = 2009, Stop, "Adapt the mapping to the new schema, then resume the sync. A mirrored sync whose table can no longer be followed is read again with `concord verify --repair`.";
     /// The connector does not do this.
     Unsupported = 2010, Stop, "Use a way that the connector supports, as the message names it.";
     /// The system's answer does not follow its protocol.

@@ -62,12 +62,22 @@ impl SyncVerification {
 pub struct Difference {
     /// `differs`, `missing` or `unlinked`.
     pub kind: String,
-    /// The system whose record differs, is missing, or has no link.
+    /// The system of the record that differs, has no link, or is missing elsewhere.
     pub system: String,
-    /// The record's key there, or at the other side where it is missing.
+    /// The record's key there.
     pub key: String,
+    /// The system in which it is missing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub missing_in: Option<String>,
     /// The canonical field, what the first member shows and what this one shows.
     pub fields: Vec<(String, Option<String>, Option<String>)>,
+}
+
+impl Difference {
+    /// Of a record that is where the difference is seen.
+    pub fn new(kind: &str, system: String, key: String, fields: Vec<(String, Option<String>, Option<String>)>) -> Difference {
+        Difference { kind: kind.to_owned(), system, key, missing_in: None, fields }
+    }
 }
 
 /// Compares the members of one sync. `connectors` stand in the order of the members.
@@ -225,7 +235,7 @@ impl Run<'_> {
                     let fields = differing(self.rules, references, first, ours, member, theirs);
                     if !fields.is_empty() {
                         let key = side.key.as_ref().map_or(String::new(), ToString::to_string);
-                        differences.push(Difference { kind: "differs".into(), system: self.system(member), key, fields });
+                        differences.push(Difference::new("differs", self.system(member), key, fields));
                     }
                 }
                 // Also gone at a source without anybody having heard of it: its delete has not been followed.
@@ -234,7 +244,8 @@ impl Run<'_> {
                         && (self.flows(first, member) || (side.standing == Standing::Present && self.flows(member, first))) =>
                 {
                     let key = link.sides.get(first).and_then(|side| side.key.as_ref()).map_or(String::new(), ToString::to_string);
-                    differences.push(Difference { kind: "missing".into(), system: self.system(member), key, fields: Vec::new() });
+                    let there = Difference::new("missing", self.system(first), key, Vec::new());
+                    differences.push(Difference { missing_in: Some(self.system(member)), ..there });
                 }
                 _ => {}
             }
@@ -280,8 +291,7 @@ impl Run<'_> {
             let system = self.system(member);
             for key in strangers {
                 if self.found.differences.len() < LISTED_MAX {
-                    let (kind, key) = ("unlinked".to_string(), key.to_string());
-                    self.found.differences.push(Difference { kind, system: system.clone(), key, fields: Vec::new() });
+                    self.found.differences.push(Difference::new("unlinked", system.clone(), key.to_string(), Vec::new()));
                 }
             }
         }

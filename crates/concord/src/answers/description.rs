@@ -26,6 +26,9 @@ pub struct Description {
     /// Fields that name records of other syncs: the canonical field, and the number of the sync.
     #[serde(default)]
     pub references: Vec<(String, u32)>,
+    /// How it ran, or would have, when it was last looked at.
+    #[serde(default)]
+    pub mode: String,
 }
 
 /// A member in words.
@@ -62,13 +65,14 @@ impl Description {
                 .map(|group| (group.name.clone(), group.fields.iter().filter_map(name_of).collect()))
                 .collect(),
             references: rules.references().filter_map(|(field, to)| Some((name_of(&field)?, to.sync.0))).collect(),
+            mode: String::new(),
         }
     }
 
     /// Of a sync that nothing is remembered of.
     pub fn of_nothing(name: String) -> Description {
         let (members, fields, groups, references) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
-        Description { id: 0, name, members, fields, groups, references }
+        Description { id: 0, name, members, fields, groups, references, mode: String::new() }
     }
 
     /// The sync whose records a field names.
@@ -135,6 +139,7 @@ pub(crate) mod tests {
             fields: vec!["name".into(), "street".into(), "city".into()],
             groups: vec![("name".into(), vec!["name".into()]), ("address".into(), vec!["street".into(), "city".into()])],
             references: Vec::new(),
+            mode: String::new(),
         }
     }
 

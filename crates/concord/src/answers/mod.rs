@@ -16,7 +16,7 @@ use concord_engine::clock::Clock;
 use concord_engine::connector::{Finding, Severity};
 use concord_engine::error::{Code, Error, Result};
 use concord_engine::link::SyncId;
-use concord_engine::mirror;
+use concord_engine::mirror::{self, Mode};
 use concord_engine::record::{ObjectName, SystemName};
 use concord_engine::runtime::command::{Command, Request};
 use concord_engine::runtime::status::{MemberStatus, Status, SyncStatus};
@@ -221,7 +221,10 @@ impl Answerer {
             status.syncs.push(SyncStatus {
                 name: sync.name.clone(),
                 stage: if queue::is_paused(self, sync).await? { "not running (paused)".into() } else { "not running".into() },
-                mode: if mirror::has_begun(&*self.store, SyncId(sync.id)).await? { "mirror".into() } else { String::new() },
+                mode: match mirror::has_begun(&*self.store, SyncId(sync.id)).await? {
+                    true => Mode::Mirror.describe(),
+                    false => sync.mode.clone(),
+                },
                 links: counts.links,
                 review: counts.reviews,
                 members: sync

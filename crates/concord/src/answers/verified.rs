@@ -26,9 +26,9 @@ pub struct Verified {
     pub syncs: Vec<SyncVerification>,
     /// What was done about what differed.
     pub repairs: Vec<String>,
-    /// Whether nothing ran: what is under way then arrives nowhere.
-    #[serde(skip)]
-    pub at_rest: bool,
+    /// The syncs with changes under way that nothing carries over now, each with the reason: those arrive nowhere.
+    #[serde(default)]
+    pub not_carried: Vec<(String, String)>,
 }
 
 impl Verified {
@@ -44,13 +44,31 @@ impl Verified {
 
     /// Whether the members of a sync are equal, or will be without anybody's doing.
     pub fn is_level(&self, sync: &SyncVerification) -> bool {
-        sync.is_equal() && !(self.at_rest && sync.under_way > 0)
+        sync.is_equal() && self.why_not_carried(sync).is_none()
+    }
+
+    /// How many records of a sync differ, or stand on one side only: what is under way counts where nothing carries it over.
+    pub fn differing_of(&self, sync: &SyncVerification) -> u64 {
+        let stuck = self.why_not_carried(sync).map_or(0, |_| sync.under_way);
+        sync.differing.saturating_add(sync.unlinked.iter().sum()).saturating_add(stuck)
+    }
+
+    /// Why nothing carries over what is under way in a sync; `None` where it arrives, or nothing is.
+    pub fn why_not_carried(&self, sync: &SyncVerification) -> Option<&str> {
+        self.not_carried.iter().find(|(name, _)| *name == sync.name).map(|(_, why)| why.as_str())
     }
 }
 
-/// Verifies the syncs of these names, or every one where none is named, and remembers what was found. `at_rest`: nothing runs.
-pub async fn all(prepared: &Prepared, store: &dyn Store, clock: &dyn Clock, names: &[String], at_rest: bool) -> Result<Verified> {
-    let mut report = Verified { at_rest, ..Verified::default() };
+/// Verifies the syncs of these names, or every one where none is named, and remembers what was found. `idle` says of a sync
+/// why nothing is carried over in it now, where that is so.
+pub async fn all(
+    prepared: &Prepared,
+    store: &dyn Store,
+    clock: &dyn Clock,
+    names: &[String],
+    idle: impl Fn(&str) -> Option<String>,
+) -> Result<Verified> {
+    let mut report = Verified::default();
     let is_wanted = |sync: &&PreparedSync| names.is_empty() || names.iter().any(|name| sync.rules.name.as_str() == name);
     for sync in prepared.syncs.iter().filter(is_wanted) {
         let connectors = prepared.connectors_of(&sync.rules)?;
@@ -58,6 +76,10 @@ pub async fn all(prepared: &Prepared, store: &dyn Store, clock: &dyn Clock, name
             Mode::Mirror => mirror::verify(&Arc::new(sync.rules.clone()), store, &connectors, clock).await?,
             Mode::Reconcile(_) => verify::verify(&sync.rules, store, &connectors, clock).await?,
         });
+        let under_way = report.syncs.last().is_some_and(|sync| sync.under_way > 0);
+        if let Some(why) = idle(sync.rules.name.as_str()).filter(|_| under_way) {
+            report.not_carried.push((sync.rules.name.to_string(), why));
+        }
     }
     remember(store, &report).await?;
     Ok(report)
@@ -79,7 +101,8 @@ pub(super) async fn while_running(answerer: &Answerer, names: &[String], repair:
             return Err(Error::new(Code::UnknownSync, message));
         }
     }
-    let before = all(&running.prepared, &*answerer.store, &*answerer.clock, names, false).await?;
+    let idle = |name: &str| is_idle(&running.status.borrow(), name);
+    let before = all(&running.prepared, &*answerer.store, &*answerer.clock, names, idle).await?;
     // A sync that stopped at a gap goes on by being read again, equal or not.
     let differing: Vec<String> = before
         .syncs
@@ -110,12 +133,19 @@ pub(super) async fn while_running(answerer: &Answerer, names: &[String], repair:
     if tokio::time::timeout(REPAIR_WAIT_MAX, levelled).await.is_err() {
         repairs.push("the repair is still under way: verify again later".into());
     }
-    let after = all(&running.prepared, &*answerer.store, &*answerer.clock, names, false).await?;
+    let after = all(&running.prepared, &*answerer.store, &*answerer.clock, names, idle).await?;
     Ok(Verified { repairs, ..after })
 }
 
+/// Why nothing is carried over in a sync now, if that is so: it is paused, stopped, or waits for a person or for its hours.
+fn is_idle(status: &Status, name: &str) -> Option<String> {
+    let stage = &status.syncs.iter().find(|sync| sync.name == name)?.stage;
+    let idle = ["paused", "stopped", "waiting", "not running"].iter().any(|idle| stage.starts_with(idle));
+    idle.then(|| stage.clone())
+}
+
 /// Whether a sync stopped because changes may be missing from one of its feeds.
-fn is_at_a_gap(status: &Status, name: &str) -> bool {
+pub fn is_at_a_gap(status: &Status, name: &str) -> bool {
     let gaps = [Code::FeedGap, Code::FeedRewound].map(|code| format!("stopped: {code}"));
     status.syncs.iter().any(|sync| sync.name == name && gaps.iter().any(|gap| sync.stage.starts_with(gap.as_str())))
 }
@@ -127,7 +157,7 @@ async fn remember(store: &dyn Store, report: &Verified) -> Result<()> {
             through: sync.through.clone(),
             equal: report.is_level(sync),
             records: sync.links,
-            differing: sync.differing.saturating_add(sync.unlinked.iter().sum()),
+            differing: report.differing_of(sync),
         };
         let bytes = serde_json::to_vec(&last)
             .map_err(|error| Error::new(Code::Internal, "a verification cannot be written down").because(error))?;
@@ -137,7 +167,7 @@ async fn remember(store: &dyn Store, report: &Verified) -> Result<()> {
 }
 
 /// Adds what the last verifications found to a status.
-pub(super) async fn add_to(status: &mut Status, store: &dyn Store) -> Result<()> {
+pub async fn add_to(status: &mut Status, store: &dyn Store) -> Result<()> {
     for (name, bytes) in store.settings(PREFIX).await? {
         let name = name.strip_prefix(PREFIX).unwrap_or(&name);
         if let Some(sync) = status.syncs.iter_mut().find(|sync| sync.name == name) {
@@ -146,4 +176,32 @@ pub(super) async fn add_to(status: &mut Status, store: &dyn Store) -> Result<()>
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use concord_engine::runtime::status::SyncStatus;
+
+    fn status(stage: &str) -> Status {
+        let sync = SyncStatus { name: "accounts".into(), stage: stage.into(), ..SyncStatus::default() };
+        Status { syncs: vec![sync], ..Status::default() }
+    }
+
+    #[test]
+    fn what_is_under_way_arrives_only_where_something_carries_it_over() {
+        let of = |stage: &str| is_idle(&status(stage), "accounts");
+        for stage in ["paused", "stopped: CON-2008 the slot is gone", "waiting for approval", "waiting until 9:00", "waiting: x"]
+        {
+            assert_eq!(of(stage).as_deref(), Some(stage));
+        }
+        assert_eq!(["live", "loading", "preparing"].map(of), [const { None }; 3]);
+
+        let sync = SyncVerification { name: "accounts".into(), links: 3, equal: 1, under_way: 2, ..SyncVerification::default() };
+        let mut report = Verified { syncs: vec![sync.clone()], ..Verified::default() };
+        assert!(report.is_equal() && report.differing_of(&sync) == 0);
+        report.not_carried.push(("accounts".into(), "paused".into()));
+        assert!(!report.is_equal() && report.differing_of(&sync) == 2);
+        assert_eq!(report.differing(), ["accounts"]);
+    }
 }

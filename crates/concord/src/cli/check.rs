@@ -75,7 +75,13 @@ async fn ask_systems(written: &setup::Written, context: &Context) -> Result<(Vec
         true => ask_running(written, &folder).await,
         false => Looked::new(),
     };
-    let systems = setup::open_systems(&written.config, Arc::clone(&kept), &folder, keeping).await?;
+    let (systems, failed) = setup::open_each(&written.config, Arc::clone(&kept), &folder, keeping).await?;
+    if let Some(worst) = failed.iter().find(|error| error.class() != Class::BadInput).or(failed.first()) {
+        // Without them no sync can be proven; the others are asked all the same.
+        let mut notices: Vec<Notice> = failed.iter().map(Notice::of).collect();
+        notices.extend(setup::ask_systems(&written.config, &systems).await);
+        return Ok((notices, Exit::of(worst)));
+    }
     let own: Vec<_> = systems.iter().filter(|(name, _)| !looked.contains_key(name.as_str())).cloned().collect();
     let (mut notices, prepared) =
         tokio::join!(setup::ask_systems(&written.config, &own), setup::prepare(written, &scratch, &systems));

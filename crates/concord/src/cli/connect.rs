@@ -109,7 +109,7 @@ async fn ask(name: &SystemName, connection: &Connection, folder: &Path, redirect
 
 /// Whether something can be kept, before anybody is asked: the store, its key, the process that runs.
 async fn is_ready_to_keep(folder: &Path, name: &str) -> Result<()> {
-    std::fs::create_dir_all(folder).map_err(|error| {
+    concord_engine::store::sqlite::make_folder(folder).map_err(|error| {
         Error::new(Code::FileUnusable, "the store's folder cannot be made").at(folder.display().to_string()).because(error)
     })?;
     let sealed = secrets::seal_for(folder, name, &SecretText::new("nothing yet"))?;

@@ -109,6 +109,21 @@ pub struct Context {
     pub terminal: Terminal,
 }
 
+/// What the command line says. A program that asked for a document gets one also where it was called wrongly.
+pub fn parse() -> std::result::Result<Cli, Exit> {
+    Cli::try_parse().map_err(|error| {
+        // Help and the version come this way, too, and are no errors.
+        if error.use_stderr() && std::env::args_os().any(|argument| argument == "--json") {
+            let message = error.to_string();
+            let message = message.lines().next().unwrap_or_default();
+            let notice = Notice::of(&Error::new(Code::ArgumentWrong, message.strip_prefix("error: ").unwrap_or(message)));
+            Terminal::detect(true).document(&serde_json::json!({ "error": notice }));
+        }
+        let _ = error.print();
+        if error.use_stderr() { Exit::BadInput } else { Exit::Fine }
+    })
+}
+
 /// Runs a command to its end.
 pub async fn run(cli: Cli) -> Exit {
     let context = Context { terminal: Terminal::detect(cli.global.json), global: cli.global };
@@ -155,7 +170,7 @@ impl Context {
             }
             Err(notices) => {
                 if self.terminal.json {
-                    self.terminal.document(&serde_json::json!({ "findings": notices }));
+                    self.terminal.document(&serde_json::json!({ "ok": false, "findings": notices }));
                 }
                 self.complain_all(&notices);
                 None

@@ -1,6 +1,7 @@
 //! `concord plan`: what the first run would do. Reads both sides, writes to none, and keeps the plan under an id.
 
 use super::Context;
+use crate::answers::description;
 use crate::approval::{self, KeptPlan};
 use crate::exit::Exit;
 use crate::setup::{self, Prepared, PreparedSync};
@@ -11,8 +12,8 @@ use concord_engine::error::{Code, Result};
 use concord_engine::mirror::{self, Mode};
 use concord_engine::plan::Remapping;
 use concord_engine::plan::first_run::{FirstRun, Sample};
-use concord_engine::store::Store;
 use concord_engine::store::sqlite::{SqliteStore, StoreOptions};
+use concord_engine::store::{Store, Transaction};
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -40,7 +41,7 @@ pub async fn run(plan: &Plan, context: &Context) -> Result<Exit> {
     let prepared = if is_kept {
         setup::prepare(&written, &*store, &systems).await?
     } else {
-        setup::prepare(&written, &SqliteStore::in_memory(&StoreOptions::default())?, &systems).await?
+        setup::prepare(&written, &*numbered_as(&*store).await?, &systems).await?
     };
     if let Some((_, error)) = prepared.refused.first().or(prepared.waiting.first()) {
         // Why, with the statement that puts it right where a system can tell.
@@ -55,6 +56,9 @@ pub async fn run(plan: &Plan, context: &Context) -> Result<Exit> {
         return Ok(Exit::of(error));
     }
     context.complain_all(&prepared.notices);
+    for sync in &prepared.syncs {
+        approval::is_where_it_was(&*store, sync).await?;
+    }
     let made = approval::make(&prepared, &*store, &SystemClock).await?;
     if is_kept {
         approval::keep(&*store, &made).await?;
@@ -90,14 +94,49 @@ pub async fn run(plan: &Plan, context: &Context) -> Result<Exit> {
             }
         }
         let files: Vec<String> = plan.files.iter().map(|file| file.display().to_string()).collect();
+        context.terminal.line("");
         context.terminal.line(&match is_kept {
-            true => {
-                format!("\nNothing has been written. To carry it out:\n  concord run {} --approve {}", files.join(" "), made.id)
-            }
-            false => "\nNothing has been written. The plan is not kept: these syncs run already.".to_string(),
+            true => what_next(&made, &files.join(" ")),
+            false => "Nothing has been written. The plan is not kept: these syncs run already.".to_string(),
         });
     }
     Ok(Exit::Fine)
+}
+
+/// What a person does next with a plan that is kept.
+fn what_next(plan: &KeptPlan, files: &str) -> String {
+    let carry_out = format!("  concord run {files} --approve {}", plan.id);
+    match plan.runs.iter().all(|run| run.begun) {
+        false => format!("Nothing has been written. To carry it out:\n{carry_out}"),
+        true => format!(
+            "Nothing has been written. A sync that has begun goes on without an approval:\n  concord run {files}\n\
+             unless it stopped at a gap ({}) or its changed mapping rewrites much; then:\n{carry_out}",
+            Code::FeedGap
+        ),
+    }
+}
+
+/// A store in memory that gives the syncs the numbers that they have in this one, which may only be looked at, and that knows
+/// in which layouts their records are.
+async fn numbered_as(store: &dyn Store) -> Result<Arc<dyn Store>> {
+    let scratch = SqliteStore::in_memory(&StoreOptions::default())?;
+    let mut known = description::load(store).await?;
+    known.sort_by_key(|sync| sync.id);
+    let mut next = 1;
+    for sync in known {
+        // Numbers are given in turn: those of syncs that nothing is known of are passed over.
+        while next < sync.id {
+            scratch.sync_id(&format!("\0{next}")).await?;
+            next += 1;
+        }
+        next = scratch.sync_id(&sync.name).await?.0.saturating_add(1);
+    }
+    let mut settings = Vec::new();
+    for prefix in ["layout", "begun/", "mirror"] {
+        settings.extend(store.settings(prefix).await?.into_iter().map(|(name, bytes)| (name, Some(bytes))));
+    }
+    description::commit(&scratch, Transaction { settings, ..Transaction::default() }).await?;
+    Ok(Arc::new(scratch))
 }
 
 /// The indexes, for each sync, that its first load does without.
@@ -139,6 +178,18 @@ fn render_run(run: &FirstRun, terminal: &Terminal) -> Vec<String> {
         ]
     });
     lines.push(terminal.table(&["  system", "object", "records", "only here", "create", "update", "delete", "calls"], rows));
+    if run.begun {
+        let told = match run.linked {
+            0 => "what is listed is a comparison of both sides, and a run goes on where it stopped".to_owned(),
+            known => format!("what would become of the {known} records that it knows is counted from what was agreed on them"),
+        };
+        lines.push(format!("  it has begun: {told}"));
+    } else if run.linked > 0 {
+        let known = run.linked;
+        lines.push(format!(
+            "  {known} records are known from before it was released: they are not matched again, and deletes are followed"
+        ));
+    }
     lines.push(format!("  on both sides: {} matched, {} of them equal, {} ambiguous", run.matched, run.equal, run.ambiguous));
     for member in &run.members {
         if let Some(allowance) = &member.allowance {
@@ -159,6 +210,9 @@ fn render_run(run: &FirstRun, terminal: &Terminal) -> Vec<String> {
         if member.left_alone > 0 {
             let (system, count) = (&member.system, member.left_alone);
             lines.push(format!("  {system}: {count} records are left alone; each is linked when it is first seen to change"));
+        }
+        if member.gone > 0 {
+            lines.push(format!("  {}: {} of the records that are known are gone", member.system, member.gone));
         }
         if member.unmatchable > 0 {
             lines.push(format!("  {}: {} records have no value to be matched by", member.system, member.unmatchable));

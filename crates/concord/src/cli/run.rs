@@ -1,11 +1,13 @@
 //! `concord run`: reads, checks, asks for the approval of a first run, and keeps records equal until stopped.
 
 use super::Context;
+use crate::answers::verified;
 use crate::approval;
 use crate::control;
 use crate::exit::Exit;
 use crate::logging::{self, LogFormat, LogSettings};
 use crate::metrics;
+use crate::patience;
 use crate::setup;
 use crate::supervise::{self, Supervision};
 use clap::Args;
@@ -36,6 +38,9 @@ pub struct Run {
     /// Stop when both sides are level.
     #[arg(long)]
     once: bool,
+    /// With --once: how many seconds to wait for systems that cannot be reached while nothing else comes forward.
+    #[arg(long, value_name = "SECONDS", default_value_t = patience::USUAL_SECS, requires = "once")]
+    timeout: u64,
     /// Serve metrics for Prometheus on this port of the loopback interface; 0 takes a free one.
     #[arg(long, value_name = "PORT")]
     metrics_port: Option<u16>,
@@ -59,6 +64,9 @@ pub async fn run(run: &Run, context: &Context) -> Result<Exit> {
         return Ok(Exit::of(error));
     }
     // Refused before anything is made in any system.
+    for sync in &prepared.syncs {
+        approval::is_where_it_was(&*store, sync).await?;
+    }
     approval::approved(&prepared, &*store, &SystemClock, run.approve.as_deref(), run.auto_approve).await?;
     let metrics = match metrics_port(run, &written.config)? {
         Some(port) => {
@@ -82,15 +90,17 @@ pub async fn run(run: &Run, context: &Context) -> Result<Exit> {
         approve_all: run.auto_approve,
         plan: run.approve.clone(),
         once: run.once,
+        patience: Duration::from_secs(run.timeout),
         door: Some(door),
         metrics,
         retention,
     };
-    let status = tokio::select! {
+    let mut status = tokio::select! {
         status = supervise::run(supervision, shutdown.clone()) => status?,
         error = supervise::on_signal(shutdown.clone()) => return error.map(|()| Exit::Failure),
     };
     tracing::info!("stopped");
+    verified::add_to(&mut status, &*store).await?;
     if context.terminal.json {
         context.terminal.document(&status);
     } else if run.once {

@@ -41,7 +41,7 @@ pub async fn run(secret: &Secret, context: &Context) -> Result<Exit> {
     let SecretCommand::Set { name, new_key } = &secret.command;
     let value = read_value(name, context)?;
     let folder = context.folder(None);
-    std::fs::create_dir_all(&folder).map_err(|error| {
+    concord_engine::store::sqlite::make_folder(&folder).map_err(|error| {
         Error::new(Code::FileUnusable, "the store's folder cannot be made").at(folder.display().to_string()).because(error)
     })?;
     let sealed = secrets::seal_for(&folder, name, &value)?;

@@ -13,6 +13,7 @@ use concord_engine::error::{Code, Error, Result};
 use concord_engine::mirror::{Mode, fleet};
 use concord_engine::record::SyncName;
 use concord_engine::runtime::command::{Command, Request};
+use concord_engine::runtime::status::Status;
 use concord_engine::runtime::{Approvals, Options, ReviewNumbers, Setup};
 use concord_engine::store::Store;
 use concord_engine::verify::Difference;
@@ -22,11 +23,14 @@ use std::sync::Arc;
 use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 
+/// Characters of a value that a line shows.
+const VALUE_SHOWN_MAX: usize = 80;
+
 /// Compare both sides.
 #[derive(Debug, Args)]
 #[command(after_help = "Example:\n  concord verify accounts.json\n  concord verify accounts.json --repair\n\n\
                         Exit codes: 0 both sides are equal, save for what waits in review and, while `concord run` runs, \
-                        for what is under way; 1 they differ.")]
+                        for what is under way in a sync that carries it over; 1 they differ.")]
 pub struct Verify {
     /// Files, or folders of files; several merge in the order given.
     #[arg(required = true, value_name = "FILE")]
@@ -75,27 +79,59 @@ pub async fn run(verify: &Verify, context: &Context) -> Result<Exit> {
 /// Verifies while nothing runs; a repair runs the engine until both sides are level, and looks again.
 async fn alone(prepared: &Prepared, store: Arc<dyn Store>, verify: &Verify) -> Result<Verified> {
     let names: Vec<String> = verify.sync.iter().cloned().collect();
-    let look = async || verified::all(prepared, &*store, &SystemClock, &names, true).await;
+    let asked: Vec<_> = prepared
+        .syncs
+        .iter()
+        .filter(|sync| names.is_empty() || names.iter().any(|name| sync.rules.name.as_str() == name))
+        .collect();
+    for sync in &asked {
+        approval::is_where_it_was(&*store, sync).await?;
+    }
+    let look = async || verified::all(prepared, &*store, &SystemClock, &names, |_| Some("nothing runs".to_owned())).await;
     let before = look().await?;
-    let differing: BTreeSet<SyncName> = before.differing().into_iter().map(SyncName::from).collect();
-    if !verify.repair || differing.is_empty() {
+    if !verify.repair {
         return Ok(before);
     }
-    for sync in prepared.syncs.iter().filter(|sync| differing.contains(&sync.rules.name)) {
-        if !approval::has_begun(&*store, sync).await? {
-            let message = format!("`{}` has never run: a repair cannot begin it", sync.rules.name);
+    let mut differing: BTreeSet<SyncName> = before.differing().into_iter().map(SyncName::from).collect();
+    let mut equal = BTreeSet::new();
+    for sync in asked {
+        let name = &sync.rules.name;
+        let has_begun = approval::has_begun(&*store, sync).await?;
+        if !has_begun && differing.contains(name) {
+            let message = format!("`{name}` has not begun (it never ran, or it was released): a repair cannot begin it");
             return Err(Error::new(Code::PlanNotApproved, message));
+        }
+        if !has_begun {
+            continue;
         }
         approval::has_not_moved(&*store, sync).await?;
         approval::may_be_remapped(&*store, sync, None, SystemClock.now()).await?;
+        if !differing.contains(name) {
+            equal.insert(name.clone());
+        }
     }
-    let repairs = repair(prepared, Arc::clone(&store), &differing).await?;
+    // A sync that stopped at a gap goes on by being read again, equal or not; that it did shows when it runs.
+    if !equal.is_empty() {
+        let (_, status) = run_once(prepared, Arc::clone(&store), &equal, false).await?;
+        differing.extend(equal.into_iter().filter(|name| verified::is_at_a_gap(&status, name.as_str())));
+    }
+    if differing.is_empty() {
+        return Ok(before);
+    }
+    let (repairs, _) = run_once(prepared, Arc::clone(&store), &differing, true).await?;
     Ok(Verified { repairs, ..look().await? })
 }
 
-async fn repair(prepared: &Prepared, store: Arc<dyn Store>, differing: &BTreeSet<SyncName>) -> Result<Vec<String>> {
-    let concerned: Vec<_> = prepared.syncs.iter().filter(|sync| differing.contains(&sync.rules.name)).collect();
-    let ids: Vec<_> = concerned.iter().map(|sync| sync.rules.id).collect();
+/// Runs some syncs until they are level, having them read again where that is asked for. Gives back what was said about that, and
+/// how they did at the end.
+async fn run_once(
+    prepared: &Prepared,
+    store: Arc<dyn Store>,
+    concerned: &BTreeSet<SyncName>,
+    again: bool,
+) -> Result<(Vec<String>, Status)> {
+    let concerned: Vec<_> = prepared.syncs.iter().filter(|sync| concerned.contains(&sync.rules.name)).collect();
+    let ids: Vec<_> = concerned.iter().map(|sync| sync.rules.id).filter(|_| again).collect();
     let order = concerned.iter().map(|sync| sync.rules.name.clone()).collect();
     let (mirrored, reconciled): (Vec<_>, Vec<_>) = concerned.into_iter().partition(|sync| sync.mode == Mode::Mirror);
     let mirrored = mirrored.into_iter().map(|sync| Arc::new(sync.rules.clone())).collect();
@@ -117,12 +153,14 @@ async fn repair(prepared: &Prepared, store: Arc<dyn Store>, differing: &BTreeSet
         handle.commands.send(Command { request: Request::Reread(id), answer }).await.map_err(gone)?;
         answers.push(answered);
     }
+    let status = handle.status.clone();
     fleet.run(CancellationToken::new()).await?;
     let mut said = Vec::new();
     for answer in answers {
         said.push(answer.await.unwrap_or_else(|_| Err(Error::new(Code::Internal, "the engine did not answer")))?);
     }
-    Ok(said)
+    let status = status.borrow().clone();
+    Ok((said, status))
 }
 
 /// The report as text.
@@ -142,6 +180,7 @@ fn render(report: &Verified, terminal: &Terminal) -> String {
             sync.under_way,
             sync.through
         ));
+        lines.extend(report.why_not_carried(sync).map(|why| format!("  what is under way is not carried over now: {why}")));
         lines.extend(sync.differences.iter().map(difference));
     }
     lines.extend(report.repairs.iter().map(|said| format!("repair: {said}")));
@@ -149,9 +188,30 @@ fn render(report: &Verified, terminal: &Terminal) -> String {
 }
 
 fn difference(difference: &Difference) -> String {
-    let shown = |value: &Option<String>| value.clone().unwrap_or_else(|| "?".into());
+    let shown = |value: &Option<String>| value.as_deref().map_or_else(|| "?".to_owned(), short);
     let fields: Vec<String> =
         difference.fields.iter().map(|(field, first, other)| format!("{field}: {} ≠ {}", shown(first), shown(other))).collect();
     let fields = if fields.is_empty() { String::new() } else { format!(" ({})", fields.join(", ")) };
-    format!("  {} {} {}{fields}", difference.kind, difference.system, difference.key)
+    let missing = difference.missing_in.as_ref().map(|system| format!(" in {system}")).unwrap_or_default();
+    format!("  {}{missing} {} {}{fields}", difference.kind, difference.system, difference.key)
+}
+
+/// A value for a line of text; the JSON has all of it.
+fn short(value: &str) -> String {
+    match value.char_indices().nth(VALUE_SHOWN_MAX).and_then(|(end, _)| value.get(..end)) {
+        Some(begins) => format!("{begins}… ({} characters)", value.chars().count()),
+        None => value.to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_long_value_is_shown_by_its_beginning() {
+        assert_eq!(short("Leeds"), "Leeds");
+        assert_eq!(short(&"ü".repeat(80)), "ü".repeat(80));
+        assert_eq!(short(&"ü".repeat(1_000)), format!("{}… (1000 characters)", "ü".repeat(80)));
+    }
 }

@@ -1,7 +1,7 @@
 //! The side of a command: finds the process that runs and asks it one thing.
 
 use super::{ANSWER_WAIT_MAX, Ask, LINE_BYTES_MAX, Reply, failed, pointer};
-use concord_engine::error::Result;
+use concord_engine::error::{Code, Error, Result};
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
@@ -37,6 +37,9 @@ async fn converse(stream: UnixStream, ask: &Ask) -> Result<serde_json::Value> {
     let mut line = String::new();
     let limit = u64::try_from(LINE_BYTES_MAX).unwrap_or(u64::MAX);
     BufReader::new(reading).take(limit).read_line(&mut line).await.map_err(broken)?;
+    if !line.ends_with('\n') && line.len() < LINE_BYTES_MAX {
+        return Err(Error::new(Code::ControlFailed, "the running process stopped before it had answered"));
+    }
     let reply: Reply =
         serde_json::from_str(&line).map_err(|error| failed("the running process gave an answer that cannot be read", error))?;
     reply.into()
@@ -46,7 +49,6 @@ async fn converse(stream: UnixStream, ask: &Ask) -> Result<serde_json::Value> {
 mod tests {
     use super::super::{Decision, open, serve};
     use super::*;
-    use concord_engine::error::{Code, Error};
     use tokio_util::sync::CancellationToken;
 
     async fn with_server<T>(work: impl AsyncFnOnce(&Path) -> T) -> T {
@@ -81,6 +83,21 @@ mod tests {
         assert_eq!(error.code, Code::UnknownSync);
         assert_eq!(error.at.as_deref(), Some("here"));
         assert!(error.message.contains("crm"), "{error}");
+    }
+
+    #[tokio::test]
+    async fn a_process_that_stops_before_it_has_answered_is_said_to_have_stopped() {
+        let folder = tempfile::tempdir().unwrap();
+        let socket = folder.path().join("control.sock");
+        let listener = tokio::net::UnixListener::bind(&socket).unwrap();
+        std::fs::write(pointer(folder.path()), socket.as_os_str().as_encoded_bytes()).unwrap();
+        let stopping = async {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            let mut asked = String::new();
+            BufReader::new(&mut stream).read_line(&mut asked).await.unwrap();
+        };
+        let error = tokio::join!(stopping, ask(folder.path(), &Ask::Status)).1.unwrap_err();
+        assert!(error.code == Code::ControlFailed && error.message.contains("stopped before"), "{error}");
     }
 
     #[tokio::test]

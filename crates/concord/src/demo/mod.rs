@@ -17,6 +17,7 @@ use crate::approval;
 use crate::cli::Context;
 use crate::control::{self, Ask};
 use crate::exit::Exit;
+use crate::patience;
 use crate::setup;
 use crate::supervise::{self, Supervision};
 use concord_engine::clock::SystemClock;
@@ -202,6 +203,7 @@ async fn show(wanted: Wanted, context: &Context, folder: &Path, stop: &Stop) -> 
         approve_all: false,
         plan: Some(plan.id),
         once: false,
+        patience: Duration::from_secs(patience::USUAL_SECS),
         door: Some(control::open(&store_folder, None)?),
         metrics: None,
         retention: Duration::from_secs(24 * 3600),

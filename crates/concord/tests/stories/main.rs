@@ -26,6 +26,7 @@ mod outage;
 #[path = "../../../connectors/tests/contract/servers/postgres.rs"]
 mod postgres;
 mod references;
+mod said;
 mod shapes;
 mod shared;
 mod tour;

@@ -49,8 +49,17 @@ pub async fn remove(shared: &Shared, feed: &FeedName) -> Result<()> {
         return Err(Error::new(Code::Internal, format!("{name} is none of ours")));
     }
     let mut lease = shared.readers.lease().await?;
-    slot::drop_unread(&mut lease, name).await?;
+    match name == shared.names.slot {
+        // Our own reader may need a moment to let go of it.
+        true => slot::drop_if_exists(shared, &mut lease).await?,
+        false => slot::drop_unread(&mut lease, name).await?,
+    }
     let drop = format!("DROP PUBLICATION IF EXISTS {}", quote(name));
+    if !shared.config.allow_ddl {
+        // Whoever made the publication may want it for longer than the slot.
+        lease.done();
+        return Ok(());
+    }
     lease.execute(&drop, "removing what is left over").await?;
     lease.done();
     Ok(())

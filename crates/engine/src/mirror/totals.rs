@@ -52,8 +52,8 @@ pub(super) async fn verify(
             let print = |sum: Option<u128>| sum.map(|sum| format!("{sum:032x}"));
             let count = ("number of records".to_owned(), Some(records.0.to_string()), Some(records.1.to_string()));
             let sum = ("sum of their prints".to_owned(), print(sums.0), print(sums.1));
-            let (kind, system, key) = ("differs".to_owned(), to.system.to_string(), to.object.to_string());
-            found.differences.push(Difference { kind, system, key, fields: vec![count, sum] });
+            let (system, key) = (to.system.to_string(), to.object.to_string());
+            found.differences.push(Difference::new("differs", system, key, vec![count, sum]));
         }
     }
     Ok(found)

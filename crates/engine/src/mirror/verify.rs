@@ -178,7 +178,14 @@ impl<'a> Run<'a> {
         key: &Key,
         fields: Vec<(String, Option<String>, Option<String>)>,
     ) -> Difference {
-        Difference { kind: kind.to_owned(), system: member.system.to_string(), key: key.to_string(), fields }
+        let found = Difference::new(kind, member.system.to_string(), key.to_string(), fields);
+        match self.end(SOURCE) {
+            // What is missing is named where it is.
+            Ok((_, from)) if kind == "missing" => {
+                Difference { missing_in: Some(found.system), system: from.system.to_string(), ..found }
+            }
+            _ => found,
+        }
     }
 
     fn differ(&mut self, difference: Difference) {

@@ -1,15 +1,21 @@
 //! What the first run of a sync would do: both sides are read once, records are matched, and what differs is counted.
-//! Writes nothing anywhere. Holds fingerprints of the smaller side alone, never its values; what does not fit in memory
-//! at once is read in several passes.
+//! Of records that are known from an earlier run it says what would become of them, by the very decision that the engine
+//! makes. Writes nothing anywhere. Holds fingerprints of the smaller side alone, never its values; what does not fit in
+//! memory at once is read in several passes.
 
+mod linked;
 mod tally;
 
 use super::remapping::Remapping;
+use crate::change::Observation;
+use crate::clock::Moment;
 use crate::config::ConfigHash;
 use crate::connector::{Allowance, ChunkCursor, Connector};
 use crate::error::{Code, Error, Result};
 use crate::link::MemberIndex;
 use crate::rules::SyncRules;
+use crate::store::{Address, Store};
+use linked::Linked;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -29,6 +35,12 @@ pub struct FirstRun {
     pub sync: String,
     /// The fingerprint of its configuration.
     pub config: String,
+    /// Whether the sync has begun: then it goes on without an approval.
+    #[serde(default)]
+    pub begun: bool,
+    /// Records that are known to be the same from an earlier run: what becomes of them is counted from what was agreed then.
+    #[serde(default)]
+    pub linked: u64,
     /// One per member.
     pub members: Vec<MemberPlan>,
     /// Records that are on both sides.
@@ -75,7 +87,10 @@ pub struct MemberPlan {
     pub creates: u64,
     /// Records that would be changed here, those left to the conflict rules not counted.
     pub updates: u64,
-    /// Records that would be deleted here. A first run deletes nothing.
+    /// Linked records that are gone here.
+    #[serde(default)]
+    pub gone: u64,
+    /// Records that would be deleted here: the first run of a sync that knows no records deletes nothing.
     pub deletes: u64,
     /// Calls of the system that this takes.
     pub calls: u64,
@@ -87,7 +102,7 @@ pub struct MemberPlan {
 /// An example of what was found.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Sample {
-    /// `only_here`, `differs`, `ambiguous` or `unfit`.
+    /// `only_here`, `differs`, `deleted`, `ambiguous` or `unfit`.
     pub kind: String,
     /// The system whose record it is.
     pub system: String,
@@ -99,23 +114,32 @@ pub struct Sample {
 
 impl FirstRun {
     /// Whether another report says the same of everything that would be done. Records may have come and gone
-    /// meanwhile, within a tenth or fifty of each count: every record is planned again when it is applied.
+    /// meanwhile, within a tenth or fifty of each count: every record is planned again when it is applied. Of deletes a
+    /// tenth alone: one that nobody was shown cannot be taken back.
     pub fn is_like(&self, other: &FirstRun) -> bool {
         let near = |a: u64, b: u64| a.abs_diff(b) <= (a.max(b) / 10).max(50);
+        let as_many = |a: u64, b: u64| a.abs_diff(b) <= a.max(b) / 10;
         let same_members = self.members.len() == other.members.len()
             && self.members.iter().zip(&other.members).all(|(a, b)| {
-                a.system == b.system && a.object == b.object && near(a.creates, b.creates) && near(a.updates, b.updates)
+                let same = a.system == b.system && a.object == b.object;
+                same && near(a.creates, b.creates) && near(a.updates, b.updates) && as_many(a.deletes, b.deletes)
             });
         let decided = [(self.by_policy, other.by_policy), (self.review, other.review), (self.ambiguous, other.ambiguous)];
         self.config == other.config && same_members && decided.into_iter().all(|(a, b)| near(a, b))
     }
 }
 
-/// Reads both sides of a sync and tells what its first run would do. `connectors` stand in the order of the members.
+/// Reads both sides of a sync and tells what its first run would do. `connectors` stand in the order of the members. Of a
+/// sync that may know records from an earlier run, `known` has the store, which is read only, and the time.
 ///
 /// # Errors
-/// What the connectors say; nothing is kept of a run that fails.
-pub async fn first_run(rules: &SyncRules, config: &ConfigHash, connectors: &[Arc<dyn Connector>]) -> Result<FirstRun> {
+/// What the connectors and the store say; nothing is kept of a run that fails.
+pub async fn first_run(
+    rules: &SyncRules,
+    config: &ConfigHash,
+    connectors: &[Arc<dyn Connector>],
+    known: Option<(&dyn Store, Moment)>,
+) -> Result<FirstRun> {
     let [left, right] = connectors else {
         return Err(Error::new(Code::PlanNotAPair, format!("the sync `{}` does not have two members", rules.name)));
     };
@@ -123,6 +147,13 @@ pub async fn first_run(rules: &SyncRules, config: &ConfigHash, connectors: &[Arc
     if rules.members.iter().any(|member| member.schema.key.is_empty()) {
         return Ok(appended(rules, config, (count_left, count_right)));
     }
+    let mut linked = None;
+    if let Some((store, now)) = known
+        && store.counts(rules.id).await?.links > 0
+    {
+        linked = Some((linked::count(rules, store, connectors, now).await?, store));
+    }
+    let linked = linked.as_ref().map(|(linked, store)| (linked, *store));
     // The smaller side is held, the larger one streams past it.
     let held: MemberIndex = usize::from(count_right < count_left);
     let passes = count_left.min(count_right).div_ceil(RECORDS_HELD_MAX).max(1);
@@ -131,12 +162,14 @@ pub async fn first_run(rules: &SyncRules, config: &ConfigHash, connectors: &[Arc
         tally.begin(pass, passes);
         for member in [held, 1 - held] {
             let connector = if member == 0 { left } else { right };
-            read_all(rules, member, connector.as_ref(), &mut tally).await?;
+            read_all(rules, member, connector.as_ref(), linked, &mut tally).await?;
         }
         tally.end();
     }
     let sampled = std::mem::take(&mut tally.sampled);
-    let mut report = tally.report(connectors);
+    let linked = linked.map(|(linked, _)| linked);
+    let mut report = tally.report(connectors, linked);
+    report.samples.extend(linked.map(|linked| linked.samples.clone()).unwrap_or_default());
     for sample in sampled {
         let other = connectors.get(1 - sample.member).map(|connector| connector.as_ref());
         report.samples.push(shown(rules, sample, other).await?);
@@ -161,12 +194,22 @@ fn object(rules: &SyncRules, member: MemberIndex) -> Result<crate::record::Objec
     found.ok_or_else(|| Error::new(Code::PlanNotAPair, format!("the sync `{}` does not have two members", rules.name)))
 }
 
-async fn read_all(rules: &SyncRules, member: MemberIndex, connector: &dyn Connector, tally: &mut Tally<'_>) -> Result<()> {
+async fn read_all(
+    rules: &SyncRules,
+    member: MemberIndex,
+    connector: &dyn Connector,
+    known: Option<(&Linked, &dyn Store)>,
+    tally: &mut Tally<'_>,
+) -> Result<()> {
     let Some(selection) = rules.members.get(member).map(|member| &member.selection) else { return Ok(()) };
     let mut cursor = ChunkCursor::default();
     loop {
         let chunk = connector.snapshot(selection, &cursor, CHUNK).await?;
-        for observation in &chunk.records {
+        let records = match known {
+            Some(known) => strangers(rules, member, chunk.records, known).await?,
+            None => chunk.records,
+        };
+        for observation in &records {
             tally.see(member, observation);
         }
         match chunk.next {
@@ -174,6 +217,21 @@ async fn read_all(rules: &SyncRules, member: MemberIndex, connector: &dyn Connec
             None => return Ok(()),
         }
     }
+}
+
+/// Those that no link has, or will have once it is decided.
+async fn strangers(
+    rules: &SyncRules,
+    member: MemberIndex,
+    records: Vec<Observation>,
+    (linked, store): (&Linked, &dyn Store),
+) -> Result<Vec<Observation>> {
+    let address = |one: &Observation| Address { sync: rules.id, member, key: one.key.encode() };
+    let addresses: Vec<Address> = records.iter().map(address).collect();
+    let known = store.lookup(addresses.clone()).await?;
+    let is_stranger =
+        addresses.iter().zip(known).map(|(address, known)| known.link.is_none() || linked.parting.contains(address));
+    Ok(records.into_iter().zip(is_stranger.collect::<Vec<_>>()).filter(|(_, stranger)| *stranger).map(|(one, _)| one).collect())
 }
 
 /// A sample with the other side's values, where the other record can be found by its match fields as they are.
@@ -201,4 +259,23 @@ async fn shown(rules: &SyncRules, sampled: Sampled, other: Option<&dyn Connector
         key: sampled.key,
         fields: sampled.fields.into_iter().map(|(field, value)| (name(field), value, other_value(field))).collect(),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn run(updates: u64, deletes: u64) -> FirstRun {
+        let member = MemberPlan { updates, deletes, ..MemberPlan::default() };
+        FirstRun { members: vec![member], ..FirstRun::default() }
+    }
+
+    #[test]
+    fn an_approval_holds_while_about_as_much_is_written_and_no_more_is_deleted() {
+        assert!(run(100, 0).is_like(&run(150, 0)));
+        assert!(!run(100, 0).is_like(&run(151, 0)));
+        assert!(!run(0, 0).is_like(&run(0, 1)));
+        assert!(run(0, 100).is_like(&run(0, 110)));
+        assert!(!run(0, 100).is_like(&run(0, 112)));
+    }
 }

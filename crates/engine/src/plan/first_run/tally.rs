@@ -1,6 +1,7 @@
 //! Counts what two sides have in common, record by record, over fingerprints. Pure: whoever reads the sides hands the
 //! records in, the held side first.
 
+use super::linked::Linked;
 use super::{FirstRun, MemberPlan, SAMPLES_MAX};
 use crate::change::Observation;
 use crate::config::ConfigHash;
@@ -271,8 +272,8 @@ impl<'a> Tally<'a> {
         self.sampled.push(Sampled { kind, member, key: key.to_string(), fields, match_values: looked.match_values.clone() });
     }
 
-    /// The report, with what follows from the counts.
-    pub fn report(self, connectors: &[Arc<dyn Connector>]) -> FirstRun {
+    /// The report, with what becomes of the records that are known from before, and with what follows from the counts.
+    pub fn report(self, connectors: &[Arc<dyn Connector>], linked: Option<&Linked>) -> FirstRun {
         let mut report = self.report;
         let only: Vec<u64> = report.members.iter().map(|plan| plan.only_here).collect();
         report.review += report.members.iter().map(|plan| plan.unfit).sum::<u64>();
@@ -284,13 +285,20 @@ impl<'a> Tally<'a> {
             let makes = matches!(self.rules.initial.strategy, InitialStrategy::FullLoad | InitialStrategy::Since(_));
             let makes = makes && flows(1 - place, true) && flows(place, false);
             plan.creates = if makes { other } else { 0 };
+            if let Some(known) = linked.and_then(|linked| linked.members.get(place)) {
+                known.add_to(plan);
+            }
             let most = connectors.get(place).map_or(1, |connector| connector.capabilities().max_batch);
             let batch = u64::try_from(most.min(self.rules.batch_size)).unwrap_or(1).max(1);
             let chunk = u64::try_from(super::CHUNK).unwrap_or(u64::MAX);
-            let work = Workload { records: plan.records, chunk, creates: plan.creates, updates: plan.updates, batch };
+            let work =
+                Workload { records: plan.records, chunk, creates: plan.creates, updates: plan.updates + plan.deletes, batch };
             let connector = connectors.get(place);
             plan.calls = connector.map_or(0, |connector| connector.calls_for(&work));
             plan.allowance = connector.and_then(|connector| connector.allowance());
+        }
+        if let Some(linked) = linked {
+            linked.add_to(&mut report);
         }
         report
     }

@@ -20,8 +20,12 @@ impl Lock {
         let path = folder.join(FILE_NAME);
         let at = path.display().to_string();
         let denied = |error| Error::new(Code::StoreDenied, "the store's folder cannot be used").at(at.clone()).because(error);
-        std::fs::create_dir_all(folder).map_err(denied)?;
-        let mut file = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(&path).map_err(denied)?;
+        make_folder(folder).map_err(denied)?;
+        let mut options = OpenOptions::new();
+        options.read(true).write(true).create(true).truncate(false);
+        #[cfg(unix)]
+        std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+        let mut file = options.open(&path).map_err(denied)?;
         match file.try_lock() {
             Ok(()) => {}
             Err(TryLockError::WouldBlock) => return Err(in_use(&mut file).at(at)),
@@ -30,6 +34,18 @@ impl Lock {
         name_holder(&mut file).map_err(denied)?;
         Ok(Lock { _file: file })
     }
+}
+
+/// Makes a store's folder where there is none, open to its owner alone.
+///
+/// # Errors
+/// What the file system says.
+pub fn make_folder(folder: &Path) -> std::io::Result<()> {
+    let mut builder = std::fs::DirBuilder::new();
+    builder.recursive(true);
+    #[cfg(unix)]
+    std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
+    builder.create(folder)
 }
 
 fn name_holder(file: &mut File) -> std::io::Result<()> {

@@ -30,6 +30,7 @@ use apply::Encoded;
 use async_trait::async_trait;
 use database::Database;
 use lock::Lock;
+pub use lock::make_folder;
 use std::path::Path;
 use std::sync::{Mutex, PoisonError};
 use tokio::sync::oneshot;

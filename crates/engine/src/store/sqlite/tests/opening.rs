@@ -87,9 +87,10 @@ fn a_folder_that_cannot_be_made_is_refused_by_name() {
 fn the_stores_files_are_readable_by_their_owner_alone() {
     use std::os::unix::fs::PermissionsExt;
     let folder = tempfile::tempdir().unwrap();
-    let _store = open(&folder);
-    for name in ["concord.db", "concord.db-wal", "concord.db-shm"] {
-        let mode = std::fs::metadata(folder.path().join(name)).unwrap().permissions().mode();
+    let store = folder.path().join("store");
+    let _store = SqliteStore::open(&store, &StoreOptions::default()).unwrap();
+    for name in ["concord.db", "concord.db-wal", "concord.db-shm", "concord.lock", "."] {
+        let mode = std::fs::metadata(store.join(name)).unwrap().permissions().mode();
         assert_eq!(mode & 0o077, 0, "{name}");
     }
 }
