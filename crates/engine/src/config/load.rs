@@ -118,7 +118,7 @@ pub fn parse(documents: &[Document<'_>], kinds: &[ConnectorKind]) -> Loaded {
         let mut more = Findings::default();
         resolve::resolve(&mut config, kinds);
         check::check(&config, kinds, &places, &mut more);
-        more.all.retain(|(_, finding)| !is_consequence(finding, &checked.pruned));
+        more.all.retain(|(_, finding)| !is_consequence(finding, &checked.pruned) && is_apart(finding, &checked.shortened));
         findings.all.append(&mut more.all);
         config
     });
@@ -156,6 +156,24 @@ fn typed(value: serde_json::Value, findings: &mut Findings) -> Option<Config> {
 fn is_consequence(finding: &Diagnostic, pruned: &[String]) -> bool {
     let Some(pointer) = &finding.pointer else { return false };
     pruned.iter().any(|object| object.matches('/').count() > 2 && pointer.starts_with(object.as_str()))
+}
+
+/// Whether a finding has nothing to do with lists from which something was left out. What is said of a sync's members holds
+/// whatever became of its mappings.
+fn is_apart(finding: &Diagnostic, shortened: &[String]) -> bool {
+    let Some(pointer) = finding.pointer.as_deref().filter(|_| finding.severity == Severity::Error) else {
+        return shortened.is_empty();
+    };
+    shortened.iter().all(|list| {
+        let of_sync = list.strip_prefix("/syncs/").and_then(|rest| rest.split('/').next());
+        let scope = of_sync.map_or_else(|| list.clone(), |index| format!("/syncs/{index}"));
+        match pointer.strip_prefix(scope.as_str()).filter(|rest| rest.is_empty() || rest.starts_with('/')) {
+            None => true,
+            Some(within) => ["/source/", "/target/"]
+                .iter()
+                .any(|member| within.starts_with(member) && !list.starts_with(&format!("{scope}{member}"))),
+        }
+    })
 }
 
 fn finish(config: Option<Config>, findings: Findings, places: Places) -> Loaded {

@@ -19,20 +19,22 @@ pub(crate) struct Checked {
     pub(crate) value: Option<Value>,
     /// The objects from which something was left out, by pointer.
     pub(crate) pruned: Vec<String>,
+    /// The lists from which an element was left out, by pointer: the places of those behind it are no longer theirs.
+    pub(crate) shortened: Vec<String>,
 }
 
 /// Checks a canonical tree.
 pub(crate) fn check(root: &Node, findings: &mut Findings) -> Checked {
-    let mut checker = Checker { findings, pruned: Vec::new(), list_items_lost: false };
+    let mut checker = Checker { findings, pruned: Vec::new(), shortened: Vec::new() };
     let value = checker.value(root, &CANONICAL, "", "");
-    let Checker { pruned, list_items_lost, .. } = checker;
-    Checked { value: value.filter(|_| !list_items_lost), pruned }
+    let Checker { pruned, shortened, .. } = checker;
+    Checked { value, pruned, shortened }
 }
 
 struct Checker<'a> {
     findings: &'a mut Findings,
     pruned: Vec<String>,
-    list_items_lost: bool,
+    shortened: Vec<String>,
 }
 
 impl Checker<'_> {
@@ -118,7 +120,7 @@ impl Checker<'_> {
         for (index, item) in items.iter().enumerate() {
             match self.value(item, expected, &format!("{pointer}/{index}"), key) {
                 Some(value) => values.push(value),
-                None => self.list_items_lost = true,
+                None => self.shortened.push(pointer.to_owned()),
             }
         }
         Some(Value::Array(values))

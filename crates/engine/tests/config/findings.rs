@@ -34,6 +34,21 @@ fn an_unknown_key_is_named_with_the_nearest_one() {
 }
 
 #[test]
+fn a_mapping_that_cannot_be_used_hides_no_mistake_that_has_nothing_to_do_with_it() {
+    let text = r#"{
+"connections": { "crm": { "type": "postgrez", "credentials": { "host": "a", "database": "a", "username": "a" } } },
+"name": "accounts", "sync_type": "bidirectional", "match_on": ["email"],
+"source": { "system": "crm", "object": "a" }, "target": { "system": "epr", "object": "b" },
+"field_mappings": [{ "source": "email", "target": "email", "transformation": "upercase" }, { "source": "a", "target": "b" }]
+}"#;
+    let found = listed(&parse(text));
+    for mistake in ["no connector `postgrez`", "no connection `epr`", "not `upercase`"] {
+        assert!(found.contains(mistake), "{mistake}: {found}");
+    }
+    assert!(!found.contains("which no mapping names"), "what follows from the mapping that was left out: {found}");
+}
+
+#[test]
 fn an_unknown_key_that_is_like_none_lists_those_that_there_are() {
     says(r#""guards": {"colour": 1}"#, "a.json:4:12: error CON-1003: there is no key `colour` here");
     assert_eq!(
@@ -187,6 +202,7 @@ fn what_is_missing_is_said_and_proposed() {
         "a.json:1:1: error CON-1008: the sync has no `name`\n\
          a.json:1:1: error CON-1008: it is not said whether the sync flows one way or both: `sync_type` is missing\n\
          a.json:1:13: error CON-1008: the source does not say what it holds records in\n\
+         a.json:1:13: error CON-1008: the connection `server` does not say database, username\n\
          a.json:1:45: error CON-1008: the target does not say which system it is in",
     );
 }
