@@ -5,7 +5,7 @@
 use crate::terminal::Notice;
 use concord_engine::config::Config;
 use concord_engine::connector::{Connector, Leftover};
-use concord_engine::error::Code;
+use concord_engine::error::{Code, Result};
 use concord_engine::mirror;
 use concord_engine::record::{FeedName, SystemName};
 use concord_engine::runtime::status::FeedStatus;
@@ -44,6 +44,26 @@ pub async fn find(systems: &[(SystemName, Arc<dyn Connector>)], known: &[FeedNam
         }
     }
     found
+}
+
+/// Our own feeds in which the store knows no place, though they are there: left behind by a release that somebody was in the
+/// way of, or by a first run that was killed as it began. A publication without a slot keeps nothing, and may be somebody's who
+/// made it for us.
+pub async fn unused(store: &dyn Store, systems: &[(SystemName, Arc<dyn Connector>)]) -> Result<Vec<(SystemName, Leftover)>> {
+    let placed: BTreeSet<FeedName> =
+        store.positions().await?.into_iter().filter(|(_, _, place)| !place.0.is_empty()).map(|(_, feed, _)| feed).collect();
+    let own: BTreeSet<FeedName> = systems.iter().filter_map(|(_, connector)| connector.own_feed()).collect();
+    let mut found = find(systems, &placed.iter().cloned().collect::<Vec<_>>()).await;
+    found.retain(|(_, left)| own.contains(&left.feed) && left.retained_bytes.is_some() && !left.is_read);
+    Ok(found)
+}
+
+/// An unused feed as a finding.
+pub fn notice_unused(system: &SystemName, leftover: &Leftover) -> Notice {
+    let kept = leftover.retained_bytes.unwrap_or_default();
+    let message = format!("no sync has begun with the feed {}, and {kept} bytes of log are kept for it", leftover.feed);
+    let remedy = format!("Begin the sync with `concord run`, or remove the feed with the statement: {}", leftover.removal);
+    Notice { message, remedy, ..notice(system, leftover) }
 }
 
 /// In words.

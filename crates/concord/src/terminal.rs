@@ -83,6 +83,17 @@ impl Notice {
     }
 }
 
+/// Characters of a value that a line shows.
+const VALUE_SHOWN_MAX: usize = 80;
+
+/// A value for a line of text; the JSON has all of it.
+pub fn short(value: &str) -> String {
+    match value.char_indices().nth(VALUE_SHOWN_MAX).and_then(|(end, _)| value.get(..end)) {
+        Some(begins) => format!("{begins}… ({} characters)", value.chars().count()),
+        None => value.to_owned(),
+    }
+}
+
 impl Terminal {
     /// Looks at where standard output and standard error go. `NO_COLOR` is honoured.
     pub fn detect(json: bool) -> Terminal {
@@ -265,6 +276,13 @@ fn token_length(mut rest: impl Iterator<Item = char>) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_long_value_is_shown_by_its_beginning() {
+        assert_eq!(short("Leeds"), "Leeds");
+        assert_eq!(short(&"ü".repeat(80)), "ü".repeat(80));
+        assert_eq!(short(&"ü".repeat(1_000)), format!("{}… (1000 characters)", "ü".repeat(80)));
+    }
 
     #[test]
     fn a_notice_shows_the_line_and_points_at_the_word() {

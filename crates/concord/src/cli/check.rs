@@ -89,6 +89,8 @@ async fn ask_systems(written: &setup::Written, context: &Context) -> Result<(Vec
     let known = leftovers::known(&written.config, &*kept, &systems).await;
     let left = leftovers::find(&systems, &known).await;
     notices.extend(left.iter().map(|(system, leftover)| leftovers::notice(system, leftover)));
+    let unused = leftovers::unused(&*kept, &systems).await?;
+    notices.extend(unused.iter().map(|(system, leftover)| leftovers::notice_unused(system, leftover)));
     let prepared = prepared?;
     setup::add_unknown(&mut notices, prepared.notices);
     // What could not be asked because the process that runs has the token is not wrong; that it was not asked is said, once.

@@ -5,7 +5,7 @@ use crate::answers::description;
 use crate::approval::{self, KeptPlan};
 use crate::exit::Exit;
 use crate::setup::{self, Prepared, PreparedSync};
-use crate::terminal::{Style, Terminal};
+use crate::terminal::{Style, Terminal, short};
 use clap::Args;
 use concord_engine::clock::SystemClock;
 use concord_engine::error::{Code, Result};
@@ -251,7 +251,8 @@ fn render_remapping(remapping: &Remapping, terminal: &Terminal) -> Vec<String> {
         lines.push(terminal.paint(Style::Careful, &line));
     }
     lines.extend(remapping.samples.iter().map(|sample| {
-        let fields: Vec<String> = sample.fields.iter().map(|(field, now, then)| format!("{field}: {now} → {then}")).collect();
+        let fields: Vec<String> =
+            sample.fields.iter().map(|(field, now, then)| format!("{field}: {} → {}", short(now), short(then))).collect();
         format!("    for example, rewritten: {} {} ({})", sample.system, sample.key, fields.join(", "))
     }));
     lines
@@ -281,8 +282,8 @@ fn shown(sample: &Sample) -> String {
         .fields
         .iter()
         .map(|(field, here, there)| match there {
-            Some(there) => format!("{field}: {here} ≠ {there}"),
-            None => format!("{field}: {here}"),
+            Some(there) => format!("{field}: {} ≠ {}", short(here), short(there)),
+            None => format!("{field}: {}", short(here)),
         })
         .collect();
     let values = if values.is_empty() { String::new() } else { format!(" ({})", values.join(", ")) };

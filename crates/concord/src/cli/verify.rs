@@ -6,7 +6,7 @@ use crate::approval;
 use crate::control::{self, Ask};
 use crate::exit::Exit;
 use crate::setup::{self, Prepared};
-use crate::terminal::{Style, Terminal};
+use crate::terminal::{Style, Terminal, short};
 use clap::Args;
 use concord_engine::clock::{Clock, SystemClock};
 use concord_engine::error::{Code, Error, Result};
@@ -22,9 +22,6 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
-
-/// Characters of a value that a line shows.
-const VALUE_SHOWN_MAX: usize = 80;
 
 /// Compare both sides.
 #[derive(Debug, Args)]
@@ -194,24 +191,4 @@ fn difference(difference: &Difference) -> String {
     let fields = if fields.is_empty() { String::new() } else { format!(" ({})", fields.join(", ")) };
     let missing = difference.missing_in.as_ref().map(|system| format!(" in {system}")).unwrap_or_default();
     format!("  {}{missing} {} {}{fields}", difference.kind, difference.system, difference.key)
-}
-
-/// A value for a line of text; the JSON has all of it.
-fn short(value: &str) -> String {
-    match value.char_indices().nth(VALUE_SHOWN_MAX).and_then(|(end, _)| value.get(..end)) {
-        Some(begins) => format!("{begins}… ({} characters)", value.chars().count()),
-        None => value.to_owned(),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_long_value_is_shown_by_its_beginning() {
-        assert_eq!(short("Leeds"), "Leeds");
-        assert_eq!(short(&"ü".repeat(80)), "ü".repeat(80));
-        assert_eq!(short(&"ü".repeat(1_000)), format!("{}… (1000 characters)", "ü".repeat(80)));
-    }
 }

@@ -141,6 +141,20 @@ fn a_release_leaves_no_slot_behind_for_a_table_that_was_renamed() {
 }
 
 #[test]
+fn a_slot_that_no_sync_has_begun_with_is_named() {
+    let world = level_pair();
+    let slot = world.crm.psql("SELECT slot_name FROM pg_replication_slots WHERE database = current_database()");
+    let named = || world.json(&["check", "--connect", "FILE"])["findings"].to_string().contains("CON-2017");
+    assert!(!named(), "its sync has begun");
+    assert_eq!(world.concord(&["release", "FILE"]).exit, 0);
+    assert!(!named(), "it is gone");
+    world.crm.psql(&format!("SELECT pg_create_logical_replication_slot('{slot}', 'pgoutput')"));
+    let said = world.concord(&["check", "--connect", "FILE"]);
+    assert!(said.exit == 0 && said.err.contains(&format!("pg_drop_replication_slot('{slot}')")), "{said:?}");
+    assert!(said.err.contains("CON-2017") && said.err.contains("no sync has begun with the feed"), "{said:?}");
+}
+
+#[test]
 fn an_object_that_was_exchanged_is_refused_by_every_command_that_would_look_at_it() {
     let world = level_pair();
     world.erp.psql("CREATE TABLE clients (LIKE customers INCLUDING ALL)");
