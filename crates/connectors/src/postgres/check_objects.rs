@@ -84,6 +84,13 @@ fn storage(about: &str, table: &Table, role: &str, findings: &mut Findings) {
         let message = "row level security hides records from us; what we cannot see would look deleted";
         findings.add(Severity::Problem, Code::PrivilegeMissing, about, message, format!("ALTER ROLE {} BYPASSRLS;", quote(role)));
     }
+    if table.storage.kind == 'p' {
+        let message = "the table is partitioned, and its log does not tell what is done to partitions themselves: TRUNCATE, DROP or DETACH of \
+            one takes nothing away on the other side, ATTACH of a filled one brings nothing there";
+        let remedy = "Empty a partition by DELETE before it is dropped or detached, fill one after it is attached; or run \
+            `concord verify --repair` after such maintenance.";
+        findings.add(Severity::Warning, Code::Unsupported, about, message, remedy);
+    }
     if table.storage.kind == 'r' && table.storage.inherited {
         let message = "the table has child tables by inheritance, whose rows it shows but whose changes are theirs";
         findings.add(Severity::Problem, Code::Unsupported, about, message, "Sync the child tables instead.");

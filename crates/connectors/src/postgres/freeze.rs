@@ -26,6 +26,13 @@ use tokio::time::timeout;
 use tokio_postgres::types::ToSql;
 use tokio_util::task::AbortOnDropHandle;
 
+/// Takes every limit of time off a session that holds a view, whatever the server sets for a role: one has to hold it for as long as it
+/// is read. Not every version knows all of them.
+const WITHOUT_LIMITS: &str = "SELECT pg_catalog.set_config(name, '0', false) FROM pg_catalog.pg_settings \
+    WHERE name IN ('idle_in_transaction_session_timeout', 'idle_session_timeout', 'transaction_timeout')";
+/// The same for the transaction of a session that reads under it.
+const FOR_AS_LONG_AS_IT_TAKES: &str = "SET LOCAL statement_timeout = 0; SET LOCAL idle_in_transaction_session_timeout = 0; \
+    SELECT pg_catalog.set_config(name, '0', true) FROM pg_catalog.pg_settings WHERE name = 'transaction_timeout'";
 /// How long making the view may wait for the transactions that are open.
 const FREEZE_WAIT_MAX: Duration = Duration::from_secs(300);
 /// About how many bytes are handed over at once.
@@ -55,6 +62,7 @@ pub async fn freeze(shared: &Arc<Shared>, selection: &Selection) -> Result<Arc<d
     let table = shared.table_now(&selection.object).await?;
     table.selected(selection)?;
     let mut session = Session::connect(&shared.config, &shared.names.sessions).await?;
+    session.query(WITHOUT_LIMITS).await?;
     let name = format!("{}_{}", shared.names.slot.chars().take(40).collect::<String>(), uuid::Uuid::new_v4().simple());
     let name: String = name.chars().take(63).collect();
     let command = format!("CREATE_REPLICATION_SLOT \"{name}\" TEMPORARY LOGICAL pgoutput EXPORT_SNAPSHOT");
@@ -85,12 +93,16 @@ pub async fn freeze(shared: &Arc<Shared>, selection: &Selection) -> Result<Arc<d
 
 /// Begins to read under a snapshot; `None`: of one's own.
 async fn enter(lease: &mut Lease<'_>, snapshot: Option<&str>) -> Result<()> {
-    let snapshot = snapshot.map(|name| format!("SET TRANSACTION SNAPSHOT {}; ", literal(name))).unwrap_or_default();
-    let sql = format!(
-        "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; {snapshot}\
-         SET LOCAL statement_timeout = 0; SET LOCAL idle_in_transaction_session_timeout = 0"
-    );
-    lease.execute(&sql, "reading under a frozen view").await
+    let doing = "reading under a frozen view";
+    let shared = snapshot.map(|name| format!("SET TRANSACTION SNAPSHOT {}; ", literal(name))).unwrap_or_default();
+    let sql = format!("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; {shared}{FOR_AS_LONG_AS_IT_TAKES}");
+    lease.execute(&sql, doing).await.map_err(|error| match error.code {
+        // Its holder was ended: that is no record's fault, and another view can be made.
+        Code::ValueDoesNotFit | Code::StatementRefused if snapshot.is_some() => {
+            Error::new(Code::Busy, format!("{doing}: the view is gone, for its session was ended")).because(error)
+        }
+        _ => error,
+    })
 }
 
 /// Refuses what was read under a view from a table that was rewritten since (`ALTER TABLE` that builds it anew): under the view such a

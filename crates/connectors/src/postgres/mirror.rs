@@ -7,7 +7,7 @@ use super::copy::Copying;
 use super::freeze::is_binary_portable;
 use super::lanes::Lanes;
 use super::schema::Table;
-use super::steps::{carefully, concerns_records, in_one_go, need_no_answer, sayable, statements};
+use super::steps::{begin, carefully, concerns_records, in_one_go, need_no_answer, sayable, statements};
 use super::{Shared, errors, indexes};
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -269,8 +269,11 @@ impl MirrorSession for Session {
     }
 
     async fn count(&self) -> Result<u64> {
+        let doing = self.doing();
         let mut lease = self.shared.mirrors.lease().await?;
-        let row = lease.query_one(&format!("SELECT count(*) FROM {}", self.table.name.sql()), &[], &self.doing()).await?;
+        lease.execute(&format!("{BEGIN}; SET LOCAL statement_timeout = 0"), &doing).await?;
+        let row = lease.query_one(&format!("SELECT count(*) FROM {}", self.table.name.sql()), &[], &doing).await?;
+        lease.execute("COMMIT", &doing).await?;
         lease.done();
         Ok(u64::try_from(column::<i64>(&row, 0)?).unwrap_or(0))
     }
@@ -304,7 +307,7 @@ impl MirrorSession for Session {
         let (keep, written) = (keep.as_slice(), if lanes.is_some() { WRITTEN_BEHIND } else { WRITTEN });
         if refused.is_empty() && need_no_answer(&planned) {
             let mut lease = self.shared.mirrors.lease().await?;
-            match in_one_go(&mut lease, BEGIN, &planned, (written, keep), &doing).await {
+            match in_one_go(&mut lease, begin(&steps), &planned, (written, keep), &doing).await {
                 Ok(()) => {
                     self.wrote();
                     lease.done();
@@ -326,7 +329,7 @@ impl MirrorSession for Session {
         }
         drop(planned);
         let mut lease = self.shared.mirrors.lease().await?;
-        lease.execute(BEGIN, &doing).await?;
+        lease.execute(begin(&steps), &doing).await?;
         refused.extend(carefully(&mut lease, &self.table, (&steps, &self.copying), helper, &doing).await?);
         if !refused.is_empty() {
             helper.refused(refused).await?;
@@ -401,15 +404,14 @@ impl MirrorSession for Session {
         let doing = self.doing();
         let mut lease = self.shared.mirrors.lease().await?;
         lease.execute(BEGIN, &doing).await?;
-        let mut refused = Vec::new();
         while let Some(steps) = rows.next().await {
             let steps = steps?;
-            let (steps, unsayable) = sayable(&self.table, &steps);
-            refused.extend(unsayable);
+            let (steps, mut refused) = sayable(&self.table, &steps);
             refused.extend(carefully(&mut lease, &self.table, (&steps, &self.copying), helper, &doing).await?);
-        }
-        if !refused.is_empty() {
-            helper.refused(refused).await?;
+            // Told lot by lot, for a range may have any number of them.
+            if !refused.is_empty() {
+                helper.refused(refused).await?;
+            }
         }
         self.mark_loaded(&mut lease, range).await?;
         lease.done();

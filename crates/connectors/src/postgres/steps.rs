@@ -4,6 +4,7 @@
 use super::client::Lease;
 use super::copy::Copying;
 use super::freeze::can_be_said;
+use super::mirror::BEGIN;
 use super::read::columns_of;
 use super::schema::{Column, Table};
 use super::transaction::{Answer, Answered, pipelined, pipelined_before, plain, query};
@@ -226,6 +227,13 @@ fn remove(table: &Table, steps: &[&Step]) -> Result<Statement> {
 
 fn empty(table: &Table) -> Statement {
     Statement::of(Kind::Empty, format!("DELETE FROM {}", table.name.sql()))
+}
+
+/// How a transaction begins that carries steps out. Emptying a table takes as long as it takes, and is nothing that would be done
+/// by trying again.
+pub fn begin(steps: &[Step]) -> &'static str {
+    const EMPTIES: &str = "BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE; SET LOCAL statement_timeout = 0";
+    if steps.contains(&Step::Empty) { EMPTIES } else { BEGIN }
 }
 
 /// Whether nothing of what these statements answer must be seen before the commit.

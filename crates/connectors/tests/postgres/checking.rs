@@ -99,3 +99,16 @@ async fn without_leave_to_change_the_publication_the_statement_is_named_and_then
     assert!(problems(&connector.check(&["t".into()]).await.unwrap()).is_empty());
     prepare(&connector, &["t"], &[]).await;
 }
+
+#[tokio::test]
+async fn what_no_log_tells_of_partitions_is_said_before_it_matters() {
+    let system = system(
+        "CREATE TABLE parts (id int PRIMARY KEY) PARTITION BY RANGE (id); CREATE TABLE first PARTITION OF parts FOR VALUES FROM (0) TO (9); \
+         CREATE TABLE whole (id int PRIMARY KEY)",
+    );
+    let found = system.connector.check(&["parts".into(), "whole".into()]).await.unwrap();
+    let told =
+        |about: &str| found.iter().filter(|finding| finding.about == about && finding.message.contains("partition")).count();
+    assert_eq!((told("parts"), told("whole")), (1, 0), "{found:#?}");
+    assert!(found.iter().all(|finding| finding.severity != Severity::Problem), "{found:#?}");
+}
