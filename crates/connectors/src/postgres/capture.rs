@@ -292,7 +292,13 @@ impl SlotChanges {
         let mut lease = self.shared.readers.lease().await?;
         let types = schema::type_map(&mut lease, &oids).await?;
         lease.done();
-        Ok(Decoder::new(object, relation, &types, table.as_deref(), &self.shared.selected_fields(object)))
+        let selected = self.shared.selected_fields(object);
+        let decoder = Decoder::new(object, relation, &types, table.as_deref(), &selected);
+        Ok(match self.shared.config.one_sync {
+            true => decoder.showing_all_of(&selected),
+            // Of several syncs one may select what is gone, and the others go on.
+            false => decoder,
+        })
     }
 
     /// Tells of a schema if it has another shape than the one last known.

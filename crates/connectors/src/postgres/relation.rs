@@ -24,7 +24,7 @@ pub struct Decoder {
     selected: Vec<usize>,
     /// Places of the key's columns in a tuple, in the key's order.
     key: Vec<usize>,
-    /// Selected fields that the feed does not carry (generated columns before PostgreSQL 18).
+    /// Selected fields that the feed does not carry (generated columns before PostgreSQL 18), or did not yet.
     not_carried: bool,
 }
 
@@ -81,6 +81,12 @@ impl Decoder {
         let carried = |field: &Field| columns.iter().any(|column| column.name == field.name);
         let not_carried = schema.fields.iter().any(|field| matters(&field.name) && !carried(field));
         Decoder { object: object.clone(), schema: Arc::new(schema), columns, selected, key, not_carried }
+    }
+
+    /// Its rows are shown in part where a column of these names is not among theirs: it was made later, or is gone.
+    pub fn showing_all_of(mut self, fields: &[FieldName]) -> Decoder {
+        self.not_carried |= fields.iter().any(|name| !self.columns.iter().any(|column| column.name == *name));
+        self
     }
 
     /// Whether its rows can be told apart.
@@ -262,6 +268,18 @@ mod tests {
         let row = decoder(&["name"]).row(&vec![text("7"), text("b"), Cell::Unchanged], Some(&old)).unwrap();
         assert_eq!(row.old_key, Some(Key(vec![Value::Int(6)])));
         assert_eq!(row.image, Image::Full(record(&[("id", Value::Int(7)), ("name", Value::Text("b".into()))])));
+    }
+
+    #[test]
+    fn a_field_that_was_made_later_makes_what_is_shown_a_part() {
+        let decoder = decoder(&["name", "later"]);
+        let tuple = vec![text("7"), text("a"), text("long")];
+        assert!(matches!(decoder.row(&tuple, None).unwrap().image, Image::Full(_)));
+        let decoder = decoder.showing_all_of(&["name".into()]);
+        assert!(matches!(decoder.row(&tuple, None).unwrap().image, Image::Full(_)));
+        let decoder = decoder.showing_all_of(&["later".into()]);
+        let shown = record(&[("id", Value::Int(7)), ("name", Value::Text("a".into()))]);
+        assert_eq!(decoder.row(&tuple, None).unwrap().image, Image::Partial(shown));
     }
 
     #[test]

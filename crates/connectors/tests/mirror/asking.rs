@@ -137,6 +137,24 @@ async fn a_delete_of_most_records_waits_and_is_let_through_or_dropped() {
 }
 
 #[tokio::test]
+async fn a_share_of_the_records_is_one_of_those_that_there_are_by_now() {
+    let filled = "INSERT INTO t SELECT n, 'name ' || n, n FROM generate_series(1, 40) n";
+    let world = World::new(TABLE, filled, FIELDS).await.started().await;
+    world.left.psql("INSERT INTO t SELECT n, 'later', n FROM generate_series(41, 400) n");
+    world.until_equal().await;
+    world.until("they are counted", async || world.status().links == 400).await;
+    world.left.psql("DELETE FROM t WHERE id <= 30");
+    world.until_equal().await;
+    assert!(world.reviews().await.is_empty());
+    world.until("they are not counted any more", async || world.status().links == 370).await;
+    // With those before, more than half of the four hundred.
+    world.left.psql("DELETE FROM t WHERE id <= 210");
+    assert_eq!(world.until_review().await.code, "CON-3017");
+    world.until_stage("stopped: CON-3017").await;
+    assert!(world.right.psql("SELECT count(*) FROM t").parse::<u32>().unwrap() >= 200);
+}
+
+#[tokio::test]
 async fn once_many_deletes_were_let_through_the_next_one_is_not_asked_about() {
     let world = World::new(TABLE, FILLED, FIELDS).await.with(|rules| rules.guard.max_deletes = 20).started().await;
     for range in ["id <= 50", "id BETWEEN 61 AND 110"] {
@@ -176,6 +194,25 @@ async fn a_lost_slot_is_a_gap_that_a_person_accepts_by_reading_again() {
     world.ask(Request::Reread(world.rules.id)).await.unwrap();
     world.until_equal().await;
     assert!(world.verify().await.is_equal());
+}
+
+#[tokio::test]
+async fn what_is_fine_once_everything_is_read_again_waits_no_longer() {
+    let right = "CREATE TABLE t (id int PRIMARY KEY, name text, amount int CHECK (amount < 1000))";
+    let mut world = World::of(TABLE, right, FILLED, FIELDS).await.started().await;
+    world.left.psql("UPDATE t SET amount = 5000 WHERE id IN (7, 8)");
+    world.until("both wait", async || world.reviews().await.len() == 2).await;
+    let feed = world.statuses().feeds[0].feed.clone();
+    world.stop().await;
+    world.lose_slot(&feed).await;
+    world.left.psql("UPDATE t SET amount = 6 WHERE id = 7");
+    world.start().await;
+    world.until_stage("stopped: CON-2008").await;
+    world.ask(Request::Reread(world.rules.id)).await.unwrap();
+    world.until("it is carried", async || world.right.psql("SELECT amount FROM t WHERE id = 7") == "6").await;
+    world.until("it is level", async || world.status().level).await;
+    let waiting: Vec<String> = world.reviews().await.into_iter().map(|review| format!("{:?}", review.subject)).collect();
+    assert!(waiting.len() == 1 && waiting[0].contains("Int(8)"), "{waiting:?}");
 }
 
 #[tokio::test]

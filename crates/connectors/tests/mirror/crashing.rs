@@ -3,7 +3,7 @@
 use crate::server::{Options, Server};
 use crate::support::World;
 use concord_engine::rules::SyncRules;
-use concord_engine::runtime::command::Resolution;
+use concord_engine::runtime::command::{Request, Resolution};
 use std::sync::Arc;
 
 const TABLE: &str = "CREATE TABLE t (id int PRIMARY KEY, name text, tally int)";
@@ -57,6 +57,37 @@ async fn a_target_that_crashes_and_forgets_its_last_commits_gets_them_again() {
     world.until_equal().await;
     assert!(world.verify().await.is_equal());
     assert!(world.reviews().await.is_empty());
+}
+
+/// What was said holds up to a place of the log, and the log of a server that was put back begins before that again.
+#[tokio::test]
+async fn what_a_person_said_of_deletes_is_not_said_of_a_source_that_was_put_back() {
+    let server = Arc::new(Server::start(&Options::default()));
+    let filled = "INSERT INTO t SELECT n, 'name ' || n, 0 FROM generate_series(1, 200) n";
+    let mut world =
+        World::between(server.database(), Server::shared().database(), TABLE, TABLE, filled, FIELDS).await.started().await;
+    world.stop().await;
+    server.back_up();
+    world.start().await;
+    world.left.psql("CREATE TABLE other AS SELECT n, n::text AS text FROM generate_series(1, 100000) n");
+    world.left.psql("DELETE FROM t WHERE id <= 150");
+    let review = world.until_review().await;
+    world.until_stage("stopped: CON-3017").await;
+    world.decide(&review, Resolution::Ignore).await.unwrap();
+    world.left.psql("INSERT INTO t VALUES (500, 'behind', 0)");
+    world.until("what came behind is there", async || world.right.psql("SELECT count(*) FROM t WHERE id = 500") == "1").await;
+    world.stop().await;
+    server.restore();
+    world.start().await;
+    world.until_stage("stopped: CON-20").await;
+    world.ask(Request::Reread(world.rules.id)).await.unwrap();
+    // The one record that only the target has by now.
+    let review = world.until_review().await;
+    world.until_stage("live").await;
+    world.decide(&review, Resolution::Retry).await.unwrap();
+    world.until_equal().await;
+    world.left.psql("DELETE FROM t WHERE id <= 150");
+    assert_eq!(world.until_review().await.code, "CON-3017");
 }
 
 #[tokio::test]

@@ -16,11 +16,14 @@ mod rules;
 mod server;
 mod support;
 
+mod changing;
 mod copying;
 mod crashing;
 mod indexes;
 mod keyless;
+mod keys;
 mod lanes;
+mod limits;
 mod lite;
 mod loading;
 

@@ -8,6 +8,7 @@ use concord_connectors::sqlite::{self, SqliteSettings};
 use concord_engine::clock::SystemClock;
 use concord_engine::connector::Connector;
 use concord_engine::error::Result;
+use concord_engine::link::SyncId;
 use concord_engine::mirror::{Mode, choose, fleet, verify};
 use concord_engine::record::SystemName;
 use concord_engine::review::Review;
@@ -187,6 +188,19 @@ fn connector(database: &Database, name: &str) -> Arc<dyn Connector> {
     Arc::new(open(config).unwrap())
 }
 
+/// Rules as a configuration says them that carries one way.
+async fn one_way(id: SyncId, systems: &[(SystemName, Arc<dyn Connector>)], fields: &[&str]) -> SyncRules {
+    let pairs: Vec<(&str, &str)> = fields.iter().map(|name| (*name, *name)).collect();
+    let mut rules = rules::pair(id, systems, "t", &pairs).await;
+    rules.members[0].inward = false;
+    rules.members[1].outward = false;
+    for field in &mut rules.fields {
+        field.members[0].as_mut().unwrap().inward = false;
+        field.members[1].as_mut().unwrap().outward = false;
+    }
+    rules
+}
+
 impl<Right: Target> WorldOf<Right> {
     /// The type of a column of the target that fills itself.
     pub const NUMBER: &'static str = Right::NUMBER;
@@ -213,18 +227,9 @@ impl<Right: Target> WorldOf<Right> {
         right.psql(right_table);
         let folder = tempfile::tempdir().unwrap();
         let store: Arc<dyn Store> = Arc::new(SqliteStore::open(folder.path(), &StoreOptions::default()).unwrap());
-        let pairs: Vec<(&str, &str)> = fields.iter().map(|name| (*name, *name)).collect();
         let id = store.sync_id("t").await.unwrap();
-        let systems: Vec<(SystemName, Arc<dyn Connector>)> =
-            vec![("left".into(), connector(&left, "left")), ("right".into(), right.connector())];
-        let mut rules = rules::pair(id, &systems, "t", &pairs).await;
-        // One way, as a configuration says it.
-        rules.members[0].inward = false;
-        rules.members[1].outward = false;
-        for field in &mut rules.fields {
-            field.members[0].as_mut().unwrap().inward = false;
-            field.members[1].as_mut().unwrap().outward = false;
-        }
+        let systems = [("left".into(), connector(&left, "left")), ("right".into(), right.connector())];
+        let rules = one_way(id, &systems, fields).await;
         let options = Options {
             reconnect_min: Duration::from_millis(20),
             reconnect_max: Duration::from_millis(500),
@@ -249,6 +254,11 @@ impl<Right: Target> WorldOf<Right> {
     pub fn with(mut self, change: impl FnOnce(&mut SyncRules)) -> WorldOf<Right> {
         change(&mut self.rules);
         self
+    }
+
+    /// With rules that are made anew, for the tables as they are by now.
+    pub async fn remapped(&mut self, fields: &[&str]) {
+        self.rules = one_way(self.rules.id, &self.systems(), fields).await;
     }
 
     pub fn systems(&self) -> Vec<(SystemName, Arc<dyn Connector>)> {

@@ -142,14 +142,28 @@ impl Carrier {
         self.key.iter().map(part).collect::<Result<Vec<Value>>>().map(Key)
     }
 
-    /// The key of the source that a key of the target is.
+    /// The key of the source that a key of the target is; `None`: that of no record of the source, whatever there is.
     pub(super) fn back(&self, key: &Key) -> Option<Key> {
+        let (own, fits) = self.returned(key)?;
+        let is_same = || self.key(&own).is_ok_and(|there| there.encode() == key.encode());
+        (fits && is_same()).then_some(own)
+    }
+
+    /// The same of a key that was made of one of the source.
+    pub(super) fn source_key(&self, key: &Key) -> Option<Key> {
+        self.returned(key).map(|(own, _)| own)
+    }
+
+    /// A key of the target in the source's types, and whether all of it fits them.
+    fn returned(&self, key: &Key) -> Option<(Key, bool)> {
         let width = self.rules.members.get(SOURCE)?.schema.key.len();
-        let mut parts = vec![Value::Null; width];
-        for ((place, _), value) in self.key.iter().zip(&key.0) {
-            *parts.get_mut(*place)? = value.clone();
+        let (mut parts, mut fits) = (vec![Value::Null; width], true);
+        for ((place, field), value) in self.key.iter().zip(&key.0) {
+            let own = fit(value, &self.rules.at(SOURCE, *field)?.ty).without_loss(value);
+            fits &= own.is_some();
+            *parts.get_mut(*place)? = own.unwrap_or_else(|| value.clone());
         }
-        Some(Key(parts))
+        Some((Key(parts), fits))
     }
 
     /// What an observation of the source means to the target, and what is let through with a warning.
@@ -256,7 +270,7 @@ impl Carrier {
     pub(super) fn at_source(&self, step: &Step) -> Option<Key> {
         match step {
             Step::Append { at_source, .. } => Some(at_source.clone()),
-            _ => self.back(step.key()?),
+            _ => self.source_key(step.key()?),
         }
     }
 

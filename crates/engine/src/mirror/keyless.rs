@@ -60,7 +60,7 @@ impl Mirror {
             work.session.write(&[Step::Empty], &work.progress.encode(), self).await.map_err(self.of(TARGET))?;
             work.session.settle().await.map_err(self.of(TARGET))?;
         }
-        self.desk.begins_to_read().await?;
+        self.desk.begins_to_read(|_| false).await?;
         if self.rules.initial.rebuild_indexes {
             work.session.set_indexes_aside(&self.carrier.unique_at_source()).await.map_err(self.of(TARGET))?;
             failpoint::pass("mirror_indexes_aside");

@@ -45,6 +45,9 @@ impl Mirror {
             loaded.clear();
         }
         let begins = loaded.is_empty();
+        let ranges = &work.progress.ranges;
+        let there = |place: &u32| usize::try_from(*place).ok().and_then(|place| ranges.get(place)).cloned();
+        let done: Vec<Range> = loaded.iter().filter_map(there).collect();
         if begins {
             if !work.session.is_empty().await.map_err(self.of(TARGET))? {
                 // What an earlier load was to do without watches over what is there from now on.
@@ -64,15 +67,13 @@ impl Mirror {
             work.progress.again = false;
         } else {
             // What is loaded shows an earlier view: the feed brings it to this one.
-            let ranges = &work.progress.ranges;
-            let there = |place: &u32| usize::try_from(*place).ok().and_then(|place| ranges.get(place)).cloned();
-            let done: Vec<Range> = loaded.iter().filter_map(there).collect();
             self.stream(work, Some((frozen.as_ref(), &done))).await?;
         }
         work.progress.view = Some(frozen.version().clone());
         work.progress.view_at = Some(frozen.position().clone());
         work.session.keep(&work.progress.encode(), begins).await.map_err(self.of(TARGET))?;
         failpoint::pass("mirror_view_kept");
+        self.desk.begins_to_read(|key| done.iter().any(|range| range.contains(key))).await?;
         if begins && work.progress.into_empty && self.rules.initial.rebuild_indexes {
             work.session.set_indexes_aside(&self.carrier.unique_at_source()).await.map_err(self.of(TARGET))?;
             failpoint::pass("mirror_indexes_aside");

@@ -3,8 +3,9 @@
 //!
 //! [`choose`] says which syncs are mirrored. [`run`] is the life of one, [`load`] its first read, [`stream`] all that
 //! follows; [`carry`] turns what was seen into steps, [`batch`] many steps into few statements, [`lanes`] carries
-//! many out side by side; [`keyless`] is what is different where records have no key; [`people`] is what waits
-//! for a person and what people ask, [`sweep`] what only the target has; [`bulk`] is the seam to the systems.
+//! many out side by side; [`keyless`] is what is different where records have no key; [`shapes`] is what
+//! a feed tells that is older than its source is now; [`people`] is what waits for a person and what people ask, [`sweep`] what only
+//! the target has; [`bulk`] is the seam to the systems.
 
 pub mod batch;
 pub mod bulk;
@@ -18,6 +19,7 @@ mod people;
 mod progress;
 mod run;
 mod settle;
+mod shapes;
 mod stream;
 mod sweep;
 mod totals;

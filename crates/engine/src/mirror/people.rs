@@ -46,14 +46,16 @@ fn entry(key: &Key, finds: bool) -> Vec<u8> {
 /// A refused record.
 struct Waiting {
     id: ReviewId,
-    /// Its key at the source, where another record had a value of it: it may find its place once that one has moved.
-    taken: Option<Key>,
+    /// Its key at the source, where that finds it.
+    key: Option<Key>,
+    /// Whether another record had a value of it: it may find its place once that one has moved.
+    is_taken: bool,
 }
 
 impl Waiting {
     /// `finds`: whether its key finds a record at the source.
     fn new(id: ReviewId, code: &str, key: &Key, finds: bool) -> Waiting {
-        Waiting { id, taken: (finds && code == Code::ValueTaken.to_string()).then(|| key.clone()) }
+        Waiting { id, key: finds.then(|| key.clone()), is_taken: finds && code == Code::ValueTaken.to_string() }
     }
 }
 
@@ -99,7 +101,7 @@ impl Desk {
             _ => None,
         }));
         // Those that had the values may have let go of them since.
-        self.in_the_way.store(refused.values().any(|waiting| waiting.taken.is_some()), Ordering::SeqCst);
+        self.in_the_way.store(refused.values().any(|waiting| waiting.is_taken), Ordering::SeqCst);
         Ok(())
     }
 
@@ -118,12 +120,21 @@ impl Desk {
         self.rules.members.get(SOURCE).is_some_and(|source| !source.schema.key.is_empty())
     }
 
-    /// Everything is read again: what was refused will be refused again, or not.
-    pub async fn begins_to_read(&self) -> Result<()> {
+    /// The records are read, again where they were before: what was refused will be refused again, or not. Those that are not read,
+    /// by their keys at the source, wait on.
+    pub async fn begins_to_read(&self, but: impl Fn(&Key) -> bool) -> Result<()> {
         let now = self.clock.now();
-        let closed = self.refused().values().map(|waiting| (waiting.id, now, "everything is read again".to_owned())).collect();
+        let stays = |waiting: &Waiting| waiting.key.as_ref().is_some_and(&but);
+        let closed: Vec<_> = {
+            let refused = self.refused();
+            let read = refused.values().filter(|waiting| !stays(waiting));
+            read.map(|waiting| (waiting.id, now, "everything is read again".to_owned())).collect()
+        };
+        if closed.is_empty() {
+            return Ok(());
+        }
         self.commit(Transaction { closed_reviews: closed, ..Transaction::default() }).await?;
-        self.refused().clear();
+        self.refused().retain(|_, waiting| stays(waiting));
         Ok(())
     }
 
@@ -164,7 +175,7 @@ impl Desk {
         }
         self.commit(transaction).await?;
         self.lately.lock().unwrap_or_else(PoisonError::into_inner).extend(noted.keys().cloned());
-        if noted.values().any(|waiting| waiting.taken.is_some()) {
+        if noted.values().any(|waiting| waiting.is_taken) {
             self.in_the_way.store(true, Ordering::SeqCst);
         }
         self.refused().extend(noted);
@@ -178,7 +189,7 @@ impl Desk {
 
     /// The records, by their keys at the source, that were refused because another one had a value of theirs.
     pub fn taken(&self) -> Vec<Key> {
-        self.refused().values().filter_map(|waiting| waiting.taken.clone()).collect()
+        self.refused().values().filter(|waiting| waiting.is_taken).filter_map(|waiting| waiting.key.clone()).collect()
     }
 
     fn refused(&self) -> MutexGuard<'_, BTreeMap<Vec<u8>, Waiting>> {

@@ -6,7 +6,7 @@ use super::bulk::{Helper, MirrorSession, MirrorTarget, Taken};
 use super::carry::{Carried, Carrier, SOURCE, TARGET};
 use super::choose::{begun_setting, name_of};
 use super::lanes::Ahead;
-use super::people::{Desk, Verdict};
+use super::people::{Desk, Verdict, setting};
 use super::progress::Progress;
 use super::view::{Shown, Stage, may_pass};
 use crate::capture::drift;
@@ -22,6 +22,7 @@ use crate::rules::{MemberRules, SyncRules};
 use crate::runtime::command::{Command, Request, Resolution};
 use crate::runtime::status::{FeedStatus, SyncStatus};
 use crate::runtime::{Options, ReviewNumbers};
+use crate::schema::Schema;
 use crate::store::Store;
 use async_trait::async_trait;
 use std::cmp::Ordering;
@@ -59,6 +60,8 @@ pub(super) struct Work {
     /// Lanes that are ahead of the progress.
     pub ahead: Vec<Ahead>,
     pub verdict: Option<Verdict>,
+    /// The shape that the feed tells in, where it does not suit the rules and nothing was told in it yet.
+    pub unfit: Option<Schema>,
 }
 
 /// Whether the sync goes on.
@@ -272,7 +275,7 @@ impl Mirror {
             // A person has looked at what was counted: those to come are counted by themselves.
             progress.deletes.clear();
         }
-        Ok(Work { session, feed, progress, ahead, verdict })
+        Ok(Work { session, feed, progress, ahead, verdict, unfit: None })
     }
 
     /// Whether the progress has not passed what a lane has carried out.
@@ -312,7 +315,14 @@ impl Mirror {
         failpoint::pass("mirror_begun_in_target");
         let now = self.clock.now().micros().to_be_bytes().to_vec();
         let id = self.rules.id;
-        self.desk.keep(vec![(begun_setting(id), Some(b"1".to_vec())), (format!("begun/{}", id.0), Some(now))]).await?;
+        self.desk
+            .keep(vec![
+                (begun_setting(id), Some(b"1".to_vec())),
+                (format!("begun/{}", id.0), Some(now)),
+                // What was said of deletes was said of the feed as it was, and holds up to a place of that.
+                (setting(id, "verdict"), None),
+            ])
+            .await?;
         self.desk.begin_anew(false).await?;
         Ok(progress)
     }
@@ -494,7 +504,7 @@ impl Mirror {
 #[async_trait]
 impl Helper for Mirror {
     async fn whole(&self, keys: &[Key]) -> Result<Vec<Step>> {
-        let keys: Vec<Key> = keys.iter().filter_map(|key| self.carrier.back(key)).collect();
+        let keys: Vec<Key> = keys.iter().filter_map(|key| self.carrier.source_key(key)).collect();
         self.read_whole(&keys, false).await
     }
 

@@ -54,11 +54,13 @@ struct Gathered {
 }
 
 /// Why gathering ended.
-enum End {
+pub(super) enum End {
     /// The feed has passed the view.
     Drained,
     /// So many deletes that a person is asked.
     TooManyDeletes(u64, String),
+    /// What the feed tells does not say all that has happened: everything is carried again.
+    Again,
     /// Something that a person must put right.
     Stop(Error),
 }
@@ -79,6 +81,19 @@ impl Gathered {
         self.end.is_none() && self.taken < GATHERED_MAX
     }
 
+    /// Adds a step, and counts what becomes of the number of records.
+    fn push(&mut self, work: &mut Work, step: Step, time: EditTime) {
+        let records = &mut work.progress.records;
+        *records = match &step {
+            Step::Put { made: true, .. } | Step::Append { .. } => records.saturating_add(1),
+            Step::Remove { .. } => records.saturating_sub(1),
+            Step::Empty => 0,
+            Step::Put { .. } | Step::Change { .. } | Step::Rekey { .. } => *records,
+        };
+        self.times.push(time);
+        self.steps.push(step);
+    }
+
     fn is_empty(&self) -> bool {
         self.steps.is_empty()
             && self.unseen.is_empty()
@@ -94,6 +109,8 @@ impl Mirror {
     pub(super) async fn stream(&self, work: &mut Work, drain: Drain<'_>) -> Result<()> {
         let opened = self.source.capture(&work.feed, &work.progress.position).await;
         let mut changes = opened.map_err(self.of(SOURCE))?;
+        // A feed that is opened tells its shapes anew.
+        work.unfit = None;
         if drain.is_none() {
             let counted = self.target.count(&self.member(TARGET)?.object).await.map_err(self.of(TARGET))?;
             self.shown.lock().records = counted;
@@ -124,7 +141,7 @@ impl Mirror {
                 if quiet {
                     settling.begin();
                 }
-                self.take(work, batch, &mut gathered, drain);
+                self.take(work, batch, &mut gathered, drain).await;
                 if drain.is_none() && (!quiet || gathered.is_empty()) {
                     self.shown.lock().level = quiet && gathered.is_empty() && goal.is_none();
                 }
@@ -138,6 +155,7 @@ impl Mirror {
                 match end {
                     None => {}
                     Some(End::Drained) => return Ok(()),
+                    Some(End::Again) => return Err(self.carry_again_from_here(work).await?),
                     Some(End::Stop(error)) => return Err(error),
                     Some(End::TooManyDeletes(deletes, what)) => {
                         self.desk.ask_about_deletes(SOURCE, deletes, &what).await?;
@@ -175,6 +193,17 @@ impl Mirror {
                 }
             }
         }
+    }
+
+    /// What is there is to be carried again, whatever becomes of this life; gives back what ends it.
+    async fn carry_again_from_here(&self, work: &mut Work) -> Result<Error> {
+        let progress = &mut work.progress;
+        (progress.complete, progress.again) = (false, true);
+        progress.ranges.clear();
+        work.session.keep(&progress.encode(), false).await.map_err(self.of(TARGET))?;
+        let message =
+            format!("{} was changed in a way that its feed does not tell: all of it is read again", self.source_object());
+        Ok(Error::new(Code::Busy, message))
     }
 
     async fn keep_position(&self, work: &Work) -> Result<()> {
@@ -245,7 +274,7 @@ impl Mirror {
                     }
                     safe = settling.safe() => self.safe(work, safe).await?,
                     batch = changes.next(LIMITS), if next.has_room() => {
-                        self.take(work, batch.map_err(self.of(SOURCE))?, next, drain);
+                        self.take(work, batch.map_err(self.of(SOURCE))?, next, drain).await;
                     }
                 }
             }
@@ -254,6 +283,9 @@ impl Mirror {
         settling.wrote(work.progress.position.clone());
         work.ahead.retain(|lane| self.is_behind(work.progress.applied.as_ref(), &lane.applied));
         self.shown.written(self.now(), &ready.times);
+        if drain.is_none() {
+            self.shown.lock().records = work.progress.records;
+        }
         if self.desk.has_refused() {
             self.desk.carried_but_refused(&carried).await?;
         }
@@ -261,16 +293,20 @@ impl Mirror {
     }
 
     /// Takes a step of the feed in.
-    fn take(&self, work: &mut Work, batch: Batch, gathered: &mut Gathered, drain: Drain<'_>) {
+    async fn take(&self, work: &mut Work, batch: Batch, gathered: &mut Gathered, drain: Drain<'_>) {
         gathered.taken = gathered.taken.saturating_add(1);
         for event in batch.events {
             self.shown.lock().meters.observed();
             let version = match &event {
                 Event::Observed(observation) | Event::Read(observation) => &observation.version,
                 Event::Truncated { version, .. } => version,
-                Event::SchemaChanged(schema) => {
-                    if let Some(what) = drift(&self.rules, SOURCE, schema) {
-                        gathered.end = Some(End::Stop(Error::new(Code::SchemaDrift, what)));
+                Event::SchemaChanged(shape) => {
+                    // What is told in it may all have been carried out already. Without fields nothing is told in it at all.
+                    work.unfit = drift(&self.rules, SOURCE, shape).map(|_| shape.clone());
+                    if shape.fields.is_empty()
+                        && let Err(end) = self.judge(work, shape).await
+                    {
+                        gathered.end = Some(end);
                         return;
                     }
                     continue;
@@ -285,6 +321,12 @@ impl Mirror {
                 Place::Due => {}
             }
             let version = version.clone();
+            if let Some(shape) = work.unfit.take()
+                && let Err(end) = self.judge(work, &shape).await
+            {
+                gathered.end = Some(end);
+                return;
+            }
             let taken = match event {
                 Event::Observed(observation) | Event::Read(observation) => self.observe(work, observation, gathered, drain),
                 Event::Truncated { time, .. } => self.emptied(work, time, gathered),
@@ -399,8 +441,7 @@ impl Mirror {
         if is_ahead {
             return Ok(());
         }
-        gathered.times.push(time);
-        gathered.steps.push(step);
+        gathered.push(work, step, time);
         Ok(())
     }
 
@@ -412,9 +453,11 @@ impl Mirror {
         let limits = &self.rules.guard;
         let mut window = Window::from_counts(&work.progress.deletes);
         let deletes = window.count(self.now(), limits.window);
+        // As many as there were before the first of them.
+        let of = work.progress.records.saturating_add(deletes.saturating_sub(1));
         #[allow(clippy::cast_precision_loss, reason = "a percentage of a count is compared, nothing is carried")]
-        let share = deletes as f64 * 100.0 / work.progress.records.max(1) as f64;
-        let too_many = work.progress.records >= PERCENT_FROM && share > limits.max_deletes_percent;
+        let share = deletes as f64 * 100.0 / of.max(1) as f64;
+        let too_many = of >= PERCENT_FROM && share > limits.max_deletes_percent;
         if deletes > limits.max_deletes || too_many {
             let what = format!("at least {deletes} records of {} went away within {:?}", self.source_object(), limits.window);
             return Err(End::TooManyDeletes(deletes, what));
@@ -423,11 +466,10 @@ impl Mirror {
         Ok(())
     }
 
-    fn emptied(&self, work: &Work, time: EditTime, gathered: &mut Gathered) -> std::result::Result<(), End> {
+    fn emptied(&self, work: &mut Work, time: EditTime, gathered: &mut Gathered) -> std::result::Result<(), End> {
         match self.verdict(work) {
             Some(verdict) if verdict.let_through => {
-                gathered.steps.push(Step::Empty);
-                gathered.times.push(time);
+                gathered.push(work, Step::Empty, time);
                 Ok(())
             }
             Some(_) => Ok(()),

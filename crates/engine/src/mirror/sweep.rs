@@ -5,6 +5,7 @@
 use super::batch::Step;
 use super::carry::{SOURCE, TARGET};
 use super::run::{Mirror, Work};
+use crate::change::Observation;
 use crate::connector::{ChunkCursor, Presence};
 use crate::error::Result;
 use crate::record::Key;
@@ -41,15 +42,18 @@ impl Mirror {
         let mut count: u64 = 0;
         loop {
             let chunk = self.target.snapshot(&there, &cursor, CHUNK).await.map_err(self.of(TARGET))?;
-            let keys: Vec<(Key, Key)> = chunk
-                .records
-                .into_iter()
-                .filter_map(|observation| Some((self.carrier.back(&observation.key)?, observation.key)))
-                .collect();
+            let (mut keys, mut absent) = (Vec::new(), Vec::new());
+            for Observation { key, .. } in chunk.records {
+                match self.carrier.back(&key) {
+                    Some(at_source) => keys.push((at_source, key)),
+                    None => absent.push(key),
+                }
+            }
             let asked: Vec<Key> = keys.iter().map(|(at_source, _)| at_source.clone()).collect();
             let presences = self.source.read(&here, &asked).await.map_err(self.of(SOURCE))?;
-            let absent = keys.into_iter().zip(presences).filter(|(_, presence)| matches!(presence, Presence::Absent { .. }));
-            let steps: Vec<Step> = absent.map(|((_, key), _)| Step::Remove { key }).collect();
+            let gone = keys.into_iter().zip(presences).filter(|(_, presence)| matches!(presence, Presence::Absent { .. }));
+            absent.extend(gone.map(|((_, key), _)| key));
+            let steps: Vec<Step> = absent.into_iter().map(|key| Step::Remove { key }).collect();
             count = count.saturating_add(u64::try_from(steps.len()).unwrap_or(0));
             if remove && !steps.is_empty() {
                 work.session.write(&steps, &work.progress.encode(), self).await.map_err(self.of(TARGET))?;

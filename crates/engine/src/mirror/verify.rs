@@ -89,7 +89,7 @@ impl<'a> Run<'a> {
             let chunk = source.snapshot(&from.selection, &cursor, CHUNK).await?;
             let keys: Vec<Key> = chunk.records.iter().map(|observation| observation.key.clone()).collect();
             self.found.links = self.found.links.saturating_add(u64::try_from(keys.len()).unwrap_or(0));
-            let wanted: Vec<Carried> = chunk.records.into_iter().map(|observation| self.carrier.carry(observation).0).collect();
+            let wanted = chunk.records.into_iter().map(|observation| Some(self.carrier.carry(observation).0)).collect();
             for (key, difference) in keys.iter().zip(self.compare(&keys, wanted).await?) {
                 match difference {
                     None => self.found.equal += 1,
@@ -133,32 +133,27 @@ impl<'a> Run<'a> {
         let (source, from) = self.end(SOURCE)?;
         let shown = source.read(&from.selection, keys).await?;
         let wanted = keys.iter().zip(&shown).map(|(key, presence)| match presence {
-            Presence::Present(observation) => self.carrier.carry(observation.clone()).0,
-            Presence::Absent { .. } => match self.carrier.key(key) {
-                Ok(key) => Carried::Step(Step::Remove { key }),
-                Err(error) => Carried::Refused { key: key.clone(), error, moved: None },
-            },
-            Presence::Forbidden(error) => Carried::Refused { key: key.clone(), error: error.clone(), moved: None },
+            Presence::Present(observation) => Some(self.carrier.carry(observation.clone()).0),
+            Presence::Absent { .. } => self.carrier.key(key).ok().map(|key| Carried::Step(Step::Remove { key })),
+            Presence::Forbidden(error) => Some(Carried::Refused { key: key.clone(), error: error.clone(), moved: None }),
         });
         self.compare(keys, wanted.collect()).await
     }
 
-    /// Compares what records should be at the target with what is there.
-    async fn compare(&self, keys: &[Key], wanted: Vec<Carried>) -> Result<Vec<Option<Difference>>> {
+    /// Compares what records should be at the target with what is there. `None`: nothing, and nothing can be there.
+    async fn compare(&self, keys: &[Key], wanted: Vec<Option<Carried>>) -> Result<Vec<Option<Difference>>> {
         let (target, to) = self.end(TARGET)?;
-        let there: Vec<Key> = keys.iter().filter_map(|key| self.carrier.key(key).ok()).collect();
-        if there.len() < keys.len() {
-            // A key that does not fit: its record is found one by one.
-            let all = keys.iter().map(|key| Some(self.difference("missing", to, key, Vec::new())));
-            return Ok(all.collect());
-        }
-        let shown = target.read(&to.selection, &there).await?;
-        let compared = keys.iter().zip(wanted).zip(shown).map(|((key, wanted), shown)| {
+        // Under a key that does not fit there is no record.
+        let there: Vec<Option<Key>> = keys.iter().map(|key| self.carrier.key(key).ok()).collect();
+        let asked: Vec<Key> = there.iter().flatten().cloned().collect();
+        let mut shown = target.read(&to.selection, &asked).await?.into_iter();
+        let compared = keys.iter().zip(wanted).zip(there).map(|((key, wanted), there)| {
+            let shown = there.and_then(|_| shown.next());
             let record = match &shown {
-                Presence::Present(observation) => observation.image.record(),
+                Some(Presence::Present(observation)) => observation.image.record(),
                 _ => None,
             };
-            match (wanted, record) {
+            match (wanted?, record) {
                 (Carried::Step(Step::Remove { .. }), None) => None,
                 (Carried::Step(Step::Put { record: wanted, .. }), Some(shown)) => {
                     let fields = differing(&wanted, shown);
@@ -202,9 +197,16 @@ impl<'a> Run<'a> {
         let (here, there) = (keys_of(from), keys_of(to));
         let mut cursor = ChunkCursor::default();
         let mut strangers: Vec<Key> = Vec::new();
+        let before = self.found.differing;
         loop {
             let chunk = target.snapshot(&there, &cursor, CHUNK).await?;
-            let keys: Vec<Key> = chunk.records.iter().filter_map(|observation| self.carrier.back(&observation.key)).collect();
+            let mut keys = Vec::with_capacity(chunk.records.len());
+            for observation in &chunk.records {
+                match self.carrier.back(&observation.key) {
+                    Some(key) => keys.push(key),
+                    None => self.differ(self.difference("unlinked", to, &observation.key, Vec::new())),
+                }
+            }
             let presences = source.read(&here, &keys).await?;
             let absent = keys.into_iter().zip(presences).filter(|(_, presence)| matches!(presence, Presence::Absent { .. }));
             let room = SUSPECTS_MAX.saturating_sub(strangers.len());
@@ -214,7 +216,6 @@ impl<'a> Run<'a> {
                 None => break,
             }
         }
-        let before = self.found.differing;
         self.look_again_for_strangers(strangers).await?;
         if let Some(count) = self.found.unlinked.get_mut(TARGET) {
             *count = self.found.differing.saturating_sub(before);
