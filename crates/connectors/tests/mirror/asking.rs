@@ -3,6 +3,7 @@
 use super::World;
 use crate::support::Target;
 use concord_engine::error::Code;
+use concord_engine::review::Subject;
 use concord_engine::runtime::command::{Request, Resolution};
 use concord_engine::validate::{OnError, Rule, RuleSpec};
 
@@ -77,6 +78,18 @@ async fn a_refused_record_is_found_in_a_load_too_and_is_carried_when_a_person_sa
         world.decide(&review, Resolution::Retry).await.unwrap();
     }
     world.until_equal().await;
+}
+
+#[tokio::test]
+async fn a_record_that_was_refused_in_a_load_is_carried_by_its_next_change() {
+    let right = "CREATE TABLE t (id int PRIMARY KEY, name text, amount int CHECK (amount < 200))";
+    let mut world = World::of(TABLE, right, FILLED, FIELDS).await;
+    world.start().await;
+    world.until_review().await;
+    world.until("nothing is under way any more", async || world.status().level).await;
+    world.left.psql("UPDATE t SET amount = 5 WHERE id = 200");
+    world.until_equal().await;
+    world.until("nothing waits any more", async || world.reviews().await.is_empty()).await;
 }
 
 #[tokio::test]
@@ -213,6 +226,22 @@ async fn what_is_fine_once_everything_is_read_again_waits_no_longer() {
     world.until("it is level", async || world.status().level).await;
     let waiting: Vec<String> = world.reviews().await.into_iter().map(|review| format!("{:?}", review.subject)).collect();
     assert!(waiting.len() == 1 && waiting[0].contains("Int(8)"), "{waiting:?}");
+}
+
+#[tokio::test]
+async fn a_question_about_deletes_ends_with_the_feed_that_it_was_asked_of() {
+    let world = World::new(TABLE, FILLED, FIELDS).await.started().await;
+    world.left.psql("DELETE FROM t WHERE id <= 150");
+    let first = world.until_review().await;
+    world.until_stage("stopped: CON-3017").await;
+    world.ask(Request::Reread(world.rules.id)).await.unwrap();
+    let other = async || world.reviews().await.iter().any(|review| review.id != first.id);
+    world.until("it is asked of what only the target has", other).await;
+    let reviews = world.reviews().await;
+    assert!(reviews.len() == 1 && matches!(reviews[0].subject, Subject::MassChange { member: 1, .. }), "{reviews:?}");
+    world.until_stage("live").await;
+    world.decide(&reviews[0], Resolution::Retry).await.unwrap();
+    world.until_equal().await;
 }
 
 #[tokio::test]

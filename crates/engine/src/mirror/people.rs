@@ -67,7 +67,7 @@ pub(super) struct Desk {
     numbers: ReviewNumbers,
     /// Refused records by their key at the source.
     refused: Mutex<BTreeMap<Vec<u8>, Waiting>>,
-    /// Those refused since the last batch was written.
+    /// Those refused since a batch was begun with.
     lately: Mutex<BTreeSet<Vec<u8>>>,
     /// Whether a record was refused because of another one's value since that was asked.
     in_the_way: AtomicBool,
@@ -113,6 +113,17 @@ impl Desk {
     /// Keeps a setting of this sync.
     pub async fn keep(&self, settings: Vec<(String, Option<Vec<u8>>)>) -> Result<()> {
         self.commit(Transaction { settings, ..Transaction::default() }).await
+    }
+
+    /// Keeps the settings that say that a feed is begun with: what was asked and said of deletes was so of another one, and held up to
+    /// a place of that.
+    pub async fn begin(&self, mut settings: Vec<(String, Option<Vec<u8>>)>) -> Result<()> {
+        let now = self.clock.now();
+        let open = self.store.reviews(Some(self.rules.id), true, REFUSED_MAX).await?;
+        let asked = open.into_iter().filter(|review| matches!(review.subject, Subject::MassChange { .. }));
+        let closed_reviews = asked.map(|review| (review.id, now, "everything is read again".to_owned())).collect();
+        settings.push((self.setting("verdict"), None));
+        self.commit(Transaction { settings, closed_reviews, ..Transaction::default() }).await
     }
 
     /// Whether the source's records are found by their keys; else they have none.
@@ -232,6 +243,11 @@ impl Desk {
         self.commit(Transaction { closed_reviews, ..Transaction::default() }).await?;
         self.refused().retain(|key, _| !closed.contains_key(key));
         Ok(())
+    }
+
+    /// A batch is begun with: what was refused before says nothing of it, in a load or in a life that ended in the middle.
+    pub fn begins_to_write(&self) {
+        self.lately.lock().unwrap_or_else(PoisonError::into_inner).clear();
     }
 
     /// A batch of records, by their keys at the source, is written: closes the items of those that were not refused again.

@@ -6,7 +6,7 @@ use super::bulk::{Helper, MirrorSession, MirrorTarget, Taken};
 use super::carry::{Carried, Carrier, SOURCE, TARGET};
 use super::choose::{begun_setting, name_of};
 use super::lanes::Ahead;
-use super::people::{Desk, Verdict, setting};
+use super::people::{Desk, Verdict};
 use super::progress::Progress;
 use super::view::{Shown, Stage, may_pass};
 use crate::capture::drift;
@@ -315,14 +315,7 @@ impl Mirror {
         failpoint::pass("mirror_begun_in_target");
         let now = self.clock.now().micros().to_be_bytes().to_vec();
         let id = self.rules.id;
-        self.desk
-            .keep(vec![
-                (begun_setting(id), Some(b"1".to_vec())),
-                (format!("begun/{}", id.0), Some(now)),
-                // What was said of deletes was said of the feed as it was, and holds up to a place of that.
-                (setting(id, "verdict"), None),
-            ])
-            .await?;
+        self.desk.begin(vec![(begun_setting(id), Some(b"1".to_vec())), (format!("begun/{}", id.0), Some(now))]).await?;
         self.desk.begin_anew(false).await?;
         Ok(progress)
     }

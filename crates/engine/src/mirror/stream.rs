@@ -238,6 +238,7 @@ impl Mirror {
         drain: Drain<'_>,
         (settling, lanes): (&mut Settling, &mut Lanes),
     ) -> Result<Option<End>> {
+        self.desk.begins_to_write();
         if !ready.unseen.is_empty() {
             // As they are now, which is behind everything that is ready.
             ready.unseen.dedup();
