@@ -22,6 +22,9 @@ pub struct KeptPlan {
     pub made: Moment,
     /// What the first run of each sync would do.
     pub runs: Vec<FirstRun>,
+    /// The syncs that have been level since they were approved by it: it speaks of nothing that befalls them later.
+    #[serde(default)]
+    pub spent: BTreeSet<String>,
 }
 
 fn setting(id: &str) -> String {
@@ -41,7 +44,7 @@ pub async fn make(prepared: &Prepared, store: &dyn Store, clock: &dyn Clock) -> 
     // FNV-1a: an id that a person can type, different for plans that differ.
     let hash =
         content.iter().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3));
-    Ok(KeptPlan { id: format!("{:08x}", hash >> 32), made, runs })
+    Ok(KeptPlan { id: format!("{:08x}", hash >> 32), made, runs, spent: BTreeSet::new() })
 }
 
 async fn look(prepared: &Prepared, store: &dyn Store, sync: &PreparedSync, now: Moment) -> Result<FirstRun> {
@@ -75,7 +78,7 @@ pub async fn has_begun(store: &dyn Store, sync: &PreparedSync) -> Result<bool> {
 ///
 /// # Errors
 /// `PlanNotApproved` names every sync whose first run nobody has approved; `PlanUnknown`; `PlanStale` where the
-/// configuration or the records are not what was approved.
+/// configuration or the records are not what was approved; `SyncMoved` where a sync names other objects than before.
 pub async fn approved(
     prepared: &Prepared,
     store: &dyn Store,
@@ -83,35 +86,64 @@ pub async fn approved(
     plan: Option<&str>,
     all: bool,
 ) -> Result<BTreeSet<SyncName>> {
+    let (approved, held) = judge(prepared, store, clock, plan, all).await?;
+    let is_asked_for = |(name, error): &&(SyncName, Error)| error.message == not_approved(plan, name.as_str()).message;
+    let (missing, other): (Vec<_>, Vec<_>) = held.iter().partition(is_asked_for);
+    if let Some((_, error)) = other.first() {
+        return Err(error.clone());
+    }
+    let missing: Vec<&str> = missing.iter().map(|(name, _)| name.as_str()).collect();
+    if missing.is_empty() { Ok(approved) } else { Err(not_approved(plan, &missing.join(", "))) }
+}
+
+fn not_approved(plan: Option<&str>, names: &str) -> Error {
+    let message = match plan {
+        Some(id) => format!("the plan `{id}` does not speak of: {names}"),
+        None => format!("nobody has approved the first run of: {names}"),
+    };
+    Error::new(Code::PlanNotApproved, message)
+}
+
+/// The syncs that may begin, and those that may not, each with the reason.
+///
+/// # Errors
+/// `PlanUnknown`; what the store says.
+pub async fn judge(
+    prepared: &Prepared,
+    store: &dyn Store,
+    clock: &dyn Clock,
+    plan: Option<&str>,
+    all: bool,
+) -> Result<(BTreeSet<SyncName>, Vec<(SyncName, Error)>)> {
     let kept = match plan {
         Some(id) => Some(find(store, id).await?),
         None => None,
     };
     let mut approved = BTreeSet::new();
-    let mut missing = Vec::new();
+    let mut held = Vec::new();
     for sync in &prepared.syncs {
         let name = &sync.rules.name;
         let planned = kept.as_ref().and_then(|kept| kept.runs.iter().find(|run| run.sync == name.as_str()));
-        if all || sync.auto_approve {
-            approved.insert(name.clone());
+        let verdict = if let Err(error) = has_not_moved(store, sync).await {
+            Err(error)
+        } else if all || sync.auto_approve {
+            Ok(())
         } else if has_begun(store, sync).await? {
-            may_be_remapped(store, sync, planned, clock.now()).await?;
-            approved.insert(name.clone());
+            may_be_remapped(store, sync, planned, clock.now()).await
         } else if let Some(planned) = planned {
-            still_holds(prepared, store, sync, planned, clock.now()).await?;
-            approved.insert(name.clone());
+            still_holds(prepared, store, sync, planned, clock.now()).await
         } else {
-            missing.push(name.to_string());
+            Err(not_approved(plan, name.as_str()))
+        };
+        match verdict {
+            Ok(()) => {
+                approved.insert(name.clone());
+            }
+            Err(error) if error.code == Code::StoreFailed => return Err(error),
+            Err(error) => held.push((name.clone(), error)),
         }
     }
-    if missing.is_empty() {
-        return Ok(approved);
-    }
-    let message = match plan {
-        Some(id) => format!("the plan `{id}` does not speak of: {}", missing.join(", ")),
-        None => format!("nobody has approved the first run of: {}", missing.join(", ")),
-    };
-    Err(Error::new(Code::PlanNotApproved, message))
+    Ok((approved, held))
 }
 
 /// Whether an approved plan lets a sync be read again that stopped at a gap: it speaks of the sync, and what it said would
@@ -121,8 +153,19 @@ pub async fn accepts_gap(prepared: &Prepared, store: &dyn Store, clock: &dyn Clo
     let planned = kept.runs.iter().find(|run| run.sync == sync);
     let running = prepared.syncs.iter().find(|running| running.rules.name.as_str() == sync);
     let (Some(planned), Some(running)) = (planned, running) else { return Ok(false) };
+    if kept.spent.contains(sync) {
+        return Err(Error::new(Code::PlanStale, format!("the plan `{plan}` of `{sync}` was made before this gap")));
+    }
     still_holds(prepared, store, running, planned, clock.now()).await?;
     Ok(true)
+}
+
+/// Remembers that a sync has been level under a plan. What the same command line lets through when the process starts anew,
+/// or when a gap opens later, is not what a person looked at then.
+pub async fn spend(store: &dyn Store, plan: &str, sync: &str) -> Result<()> {
+    let mut kept = find(store, plan).await?;
+    let is_spoken_of = kept.runs.iter().any(|run| run.sync == sync);
+    if is_spoken_of && kept.spent.insert(sync.to_owned()) { keep(store, &kept).await } else { Ok(()) }
 }
 
 /// The records of a sync are known by the keys of the objects in which they were linked. In another object those keys are

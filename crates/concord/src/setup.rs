@@ -162,8 +162,17 @@ impl Prepared {
     }
 }
 
-/// Proves the syncs that are not yet among `known` against their systems. Everything is asked of the systems anew.
+/// Proves every sync as [`prove`] does, and keeps what the commands that work without the systems need to know of them.
 pub async fn prepare(written: &Written, store: &dyn Store, systems: &[(SystemName, Arc<dyn Connector>)]) -> Result<Prepared> {
+    let prepared = prove(written, store, systems).await?;
+    let described = |sync: &PreparedSync| Description { mode: sync.mode.describe(), ..Description::of(&sync.rules) };
+    let descriptions: Vec<Description> = prepared.syncs.iter().map(described).collect();
+    description::save(store, &descriptions).await?;
+    Ok(prepared)
+}
+
+/// Proves the syncs against their systems, all of which is asked anew. A store that can only be looked at will do.
+pub async fn prove(written: &Written, store: &dyn Store, systems: &[(SystemName, Arc<dyn Connector>)]) -> Result<Prepared> {
     let mut prepared = Prepared { systems: systems.to_vec(), ..Prepared::default() };
     for (index, sync) in written.config.syncs.iter().enumerate() {
         let name = sync.name.to_string();
@@ -225,9 +234,6 @@ pub async fn prepare(written: &Written, store: &dyn Store, systems: &[(SystemNam
         }
     }
     choose_modes(&mut prepared, written, store).await?;
-    let described = |sync: &PreparedSync| Description { mode: sync.mode.describe(), ..Description::of(&sync.rules) };
-    let descriptions: Vec<Description> = prepared.syncs.iter().map(described).collect();
-    description::save(store, &descriptions).await?;
     Ok(prepared)
 }
 

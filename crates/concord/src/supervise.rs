@@ -1,6 +1,7 @@
 //! Runs the engine until it is told to stop, with everything around it: commands, metrics, ageing of what is kept. Syncs
 //! whose systems could not be asked at the start are tried again; when one of them can run, the engine is stopped in
-//! good order and begins anew with all of them. Every task lives inside the one future.
+//! good order and begins anew with all of them. What is wrong with one of them by then ends none of the others. Every task
+//! lives inside the one future.
 
 use crate::answers::description::{self};
 use crate::answers::{Answerer, Release, Running, queue};
@@ -10,7 +11,7 @@ use crate::leftovers;
 use crate::metrics;
 use crate::patience;
 use crate::release;
-use crate::setup::{self, Prepared, Written};
+use crate::setup::{self, Prepared, PreparedSync, Written};
 use concord_engine::clock::{Clock, Moment, SystemClock};
 use concord_engine::error::{Code, Error, Result};
 use concord_engine::mirror::{Mode, fleet};
@@ -158,9 +159,10 @@ async fn run_engines(
     statuses: &watch::Sender<Status>,
     shutdown: &CancellationToken,
 ) -> Result<()> {
+    let mut held = Vec::new();
     loop {
         let prepared = std::mem::take(&mut supervision.prepared);
-        match run_engine(&supervision, prepared, answerers, statuses, shutdown).await? {
+        match run_engine(&supervision, prepared, &mut held, answerers, statuses, shutdown).await? {
             Ended::Done => return Ok(()),
             Ended::MoreToRun(prepared) => supervision.prepared = prepared,
             Ended::Release(release) => {
@@ -186,22 +188,37 @@ async fn let_go(supervision: &mut Supervision, asked: Release) -> Result<Prepare
     setup::prepare(&supervision.written, &*store, &open).await
 }
 
+/// Takes out the syncs that cannot run: those that are wrong now wait, as a person may put them right in their systems;
+/// those that a person has to approve are held until the next start.
+///
+/// # Errors
+/// Why the first is held, where none is left that runs or waits; what the store says.
+async fn admit(supervision: &Supervision, prepared: &mut Prepared, held: &mut Vec<(String, Error)>) -> Result<Approvals> {
+    let (store, plan) = (&*supervision.store, supervision.plan.as_deref());
+    prepared.waiting.append(&mut prepared.refused);
+    prepared.syncs.retain(|sync| !held.iter().any(|(name, _)| name == sync.rules.name.as_str()));
+    let (approved, refused) = approval::judge(prepared, store, &SystemClock, plan, supervision.approve_all).await?;
+    prepared.syncs.retain(|sync| approved.contains(&sync.rules.name));
+    for (name, error) in refused {
+        tracing::error!(sync = %name, error = %error.chain(), remedy = error.code.remedy(), "the sync does not run until the next start");
+        held.push((name.to_string(), error));
+    }
+    if let Some((name, error)) = held.first().filter(|_| prepared.syncs.is_empty() && prepared.waiting.is_empty()) {
+        return Err(error.clone().at(name.clone()));
+    }
+    Ok(if supervision.approve_all { Approvals::All } else { Approvals::Only(approved) })
+}
+
 async fn run_engine(
     supervision: &Supervision,
-    prepared: Prepared,
+    mut prepared: Prepared,
+    held: &mut Vec<(String, Error)>,
     answerers: &watch::Sender<Answerer>,
     statuses: &watch::Sender<Status>,
     shutdown: &CancellationToken,
 ) -> Result<Ended> {
     let store = Arc::clone(&supervision.store);
-    for sync in &prepared.syncs {
-        approval::has_not_moved(&*store, sync).await?;
-    }
-    let approvals = if supervision.approve_all {
-        Approvals::All
-    } else {
-        Approvals::Only(approval::approved(&prepared, &*store, &SystemClock, supervision.plan.as_deref(), false).await?)
-    };
+    let approvals = admit(supervision, &mut prepared, held).await?;
     let waiting: Vec<(String, Error)> = prepared.waiting.clone();
     let can_end = waiting.is_empty();
     let (mirrored, reconciled): (Vec<_>, Vec<_>) = prepared.syncs.iter().partition(|sync| sync.mode == Mode::Mirror);
@@ -239,7 +256,7 @@ async fn run_engine(
     };
     tokio::pin!(running_engine);
     let (found, left) = watch::channel(Vec::new());
-    let beside = Beside { waiting: &waiting, modes: &modes, left };
+    let beside = Beside { waiting: &waiting, held, modes: &modes, left };
     let around = async {
         let leftovers = look_for_leftovers(supervision, &systems, &found);
         let gaps = accept_gaps(supervision.plan.as_deref(), &handle, &answerer, &running);
@@ -256,7 +273,7 @@ async fn run_engine(
             return result.map(|()| Ended::Done);
         }
         result = around => result?,
-        more = more_to_run(supervision, &systems, &waiting) => {
+        more = more_to_run(supervision, &systems, &waiting, held) => {
             let more = more?;
             stop.cancel();
             running_engine.await?;
@@ -278,15 +295,26 @@ async fn deliver(answerer: &Answerer, running: &Running) {
     }
 }
 
-/// Has the syncs read again that stop at a gap and of which the approved plan speaks, each once in an engine's life. Ends
-/// with the engine.
+/// Has the syncs read again that stop at a gap and of which the approved plan speaks, each once in an engine's life, and
+/// none that has been level under this plan before. Ends with the engine.
 async fn accept_gaps(plan: Option<&str>, handle: &Handle, answerer: &Answerer, running: &Running) {
     let Some(plan) = plan else { return };
     let gap = format!("stopped: {}", Code::FeedGap);
     let mut status = handle.status.clone();
-    let mut looked_at: BTreeSet<String> = BTreeSet::new();
+    let (mut looked_at, mut spent): (BTreeSet<String>, BTreeSet<String>) = Default::default();
     loop {
         let present = status.borrow_and_update().clone();
+        for sync in present.syncs.iter().filter(|sync| sync.level) {
+            if !spent.insert(sync.name.clone()) {
+                continue;
+            }
+            match approval::spend(&*answerer.store, plan, &sync.name).await {
+                Ok(()) => {}
+                Err(error) => {
+                    tracing::warn!(sync = %sync.name, error = %error.chain(), "that the plan is spent could not be kept")
+                }
+            }
+        }
         for sync in present.syncs.into_iter().filter(|sync| sync.stage.starts_with(&gap)) {
             if !looked_at.insert(sync.name.clone()) {
                 continue;
@@ -325,6 +353,8 @@ async fn pass_on(handle: &Handle, statuses: &watch::Sender<Status>, beside: &Bes
 struct Beside<'a> {
     /// The syncs that wait for their systems.
     waiting: &'a [(String, Error)],
+    /// The syncs that do not run before the next start.
+    held: &'a [(String, Error)],
     /// How each sync runs.
     modes: &'a [(String, String)],
     /// Feeds that belong to no sync.
@@ -339,9 +369,11 @@ impl Beside<'_> {
                 sync.mode.clone_from(mode);
             }
         }
-        status.syncs.extend(self.waiting.iter().map(|(name, error)| SyncStatus {
+        let waiting = self.waiting.iter().map(|(name, error)| (name, format!("waiting: {error}")));
+        let held = self.held.iter().map(|(name, error)| (name, format!("stopped: {error}")));
+        status.syncs.extend(waiting.chain(held).map(|(name, stage)| SyncStatus {
             name: name.clone(),
-            stage: format!("waiting: {error}"),
+            stage,
             ..SyncStatus::default()
         }));
         status.feeds.extend(self.left.borrow().iter().cloned());
@@ -373,6 +405,7 @@ async fn more_to_run(
     supervision: &Supervision,
     systems: &[(SystemName, Arc<dyn concord_engine::connector::Connector>)],
     waiting: &[(String, Error)],
+    held: &[(String, Error)],
 ) -> Result<Prepared> {
     if waiting.is_empty() {
         return std::future::pending().await;
@@ -385,10 +418,8 @@ async fn more_to_run(
         tokio::time::sleep(wait).await;
         wait = (wait * 2).min(RETRY_LONGEST);
         let prepared = setup::prepare(&supervision.written, &*supervision.store, systems).await?;
-        if let Some((name, error)) = prepared.refused.first() {
-            return Err(error.clone().at(name.clone()));
-        }
-        if prepared.waiting.len() < waiting.len() {
+        let is_of = |list: &[(String, Error)], sync: &PreparedSync| list.iter().any(|(name, _)| name == sync.rules.name.as_str());
+        if prepared.syncs.iter().any(|sync| is_of(waiting, sync) && !is_of(held, sync)) {
             return Ok(prepared);
         }
     }

@@ -495,3 +495,18 @@ async fn an_emptied_change_table_is_a_gap_and_acknowledging_ends() {
     let code = connector.capture(&feed, &feed.position).await.err().unwrap().code;
     assert!(code.is_gap(), "{code}");
 }
+
+// Somebody sees a large table, and empties it: what is written then is numbered from the beginning.
+#[tokio::test]
+async fn a_change_table_that_is_emptied_under_an_open_feed_is_a_gap() {
+    let file = File::with("CREATE TABLE t (id INTEGER PRIMARY KEY, name TEXT)");
+    let connector = file.open();
+    let feed = prepare(&*connector, &[selection("t", &["name"])]).await;
+    let mut changes = connector.capture(&feed, &feed.position).await.unwrap();
+    file.run("INSERT INTO t VALUES (1, 'a')");
+    assert_eq!(drain(&*connector, &feed, &mut *changes).await.len(), 1);
+    file.run("DELETE FROM _concord_changes; INSERT INTO t VALUES (2, 'b')");
+    let limits = Limits { max_events: 10, max_bytes: 1 << 20, max_wait: Duration::from_millis(50) };
+    let code = changes.next(limits).await.unwrap_err().code;
+    assert!(code.is_gap(), "{code}");
+}

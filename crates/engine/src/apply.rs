@@ -33,6 +33,8 @@ const MEASURED_MICROS_MAX: u32 = 10_000;
 
 /// How long the debt of a link that is busy elsewhere is put off.
 const BUSY_PAUSE: std::time::Duration = std::time::Duration::from_millis(200);
+/// No debt is put off for longer, but where `max_delay` says so.
+pub(crate) const PUT_OFF_MAX: std::time::Duration = std::time::Duration::from_secs(3600);
 
 impl Core {
     /// Whether a write to this member may be put into a flight now.
@@ -168,7 +170,10 @@ impl Core {
         if !state.members.get(member).is_some_and(|member| member.maybe_owing) || !self.can_fly(sync, member) {
             return Ok(());
         }
-        let due: Vec<LinkId> = self.store.owed(id, member, now, batch).await?;
+        let mut due: Vec<LinkId> = self.store.owed(id, member, now, batch).await?;
+        if due.is_empty() {
+            due = self.bring_forward(sync, member, now).await?;
+        }
         if due.is_empty() {
             // Debts of the transaction at hand are not in the store yet.
             let mut at_hand = self.transaction.owed.iter();
@@ -185,6 +190,29 @@ impl Core {
         // The store must know of what was put off before it is read again.
         self.commit();
         self.look_again_at(&mut desk, free).await
+    }
+
+    /// Debts that are due later than anything is ever put off were dated by a clock that ran ahead: they are due now.
+    async fn bring_forward(&mut self, sync: usize, member: MemberIndex, now: Moment) -> Result<Vec<LinkId>> {
+        let Some(rules) = self.rules(sync) else { return Ok(Vec::new()) };
+        let latest = now.plus(rules.retry.max_delay.max(PUT_OFF_MAX));
+        let Some(next) = self.store.next_owed(rules.id, member).await?.filter(|next| *next > latest) else {
+            return Ok(Vec::new());
+        };
+        let links = self.store.owed(rules.id, member, next, rules.batch_size.max(1)).await?;
+        tracing::warn!(sync = %rules.name, member, debts = links.len(), until = %next, "debts were dated by a clock that ran ahead: they are due now");
+        let mut desk = self.desk();
+        desk.load_links(&self.store, links.clone()).await?;
+        for id in &links {
+            if let Some(mut link) = desk.link(*id).filter(|link| link.sides.get(member).is_some_and(|side| side.queued)).cloned()
+            {
+                self.owe_later(sync, &mut link, member, now);
+                desk.save(link);
+            }
+        }
+        desk.flush(&mut self.transaction);
+        self.commit();
+        Ok(links)
     }
 
     /// Debts of links that are being written or read elsewhere are put off, so that they do not stand in the way of those

@@ -59,6 +59,11 @@ impl Load {
         self.phase == Phase::Done
     }
 
+    /// The clock was put back: a sweep that waits looks again.
+    pub fn wait_no_longer_than(&mut self, now: crate::clock::Moment) {
+        self.resume_at = self.resume_at.map(|at| at.min(now));
+    }
+
     /// For the status.
     pub fn describe(&self) -> String {
         match &self.phase {
@@ -134,17 +139,6 @@ impl Core {
             // An engine that was given its rules by hand: it keeps one layout.
             _ => (true, false),
         }
-    }
-
-    /// Changes that went by while a key or a mapped field was gone could not be told: the records are read again before
-    /// the sync goes on (invariant 1), also where a restart lies between.
-    pub(crate) fn make_up_for_drift(&mut self, sync: usize, drifted: bool) {
-        let Some(id) = self.rules(sync).map(|rules| rules.id.0).filter(|_| drifted) else { return };
-        if let Some(state) = self.syncs.get_mut(sync) {
-            state.drifted = false;
-        }
-        self.transaction.settings.push((crate::capture::drift_setting(id), None));
-        self.reread(sync);
     }
 
     /// A sync that an engine before this one left out (its other system could not be reached, say) has not seen what the

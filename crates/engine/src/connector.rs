@@ -46,6 +46,9 @@ pub struct Capabilities {
     pub max_batch: usize,
     /// How long a call of `apply` may take, where that is longer than usual.
     pub writes_take: Option<Duration>,
+    /// How long after a call that was not answered the system may still carry it out; `None`: what a fence behind the call
+    /// does not show never happens.
+    pub writes_settle: Option<Duration>,
     /// Granularity of the feed's edit times, in microseconds.
     pub time_granularity_micros: u32,
 }

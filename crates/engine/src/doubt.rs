@@ -293,12 +293,16 @@ impl Core {
     }
 
     pub(crate) async fn on_verified(&mut self, id: FlightId, result: Result<LookedUp>) -> Result<()> {
+        let now = self.now();
         let Some(airborne) = self.flights.get_mut(&id).filter(|airborne| airborne.verifying) else { return Ok(()) };
         airborne.verifying = false;
+        let since = *airborne.read_since.get_or_insert(now);
         let (sync, member, hops) = (airborne.sync, airborne.flight.member, airborne.flight.hops);
         let intents = airborne.flight.intents.clone();
         let LookedUp { mut shown, mut made } = match result {
             Ok(looked_up) => looked_up,
+            // One of them cannot be read: each is read by itself, what was to be made is looked up by its match.
+            Err(error) if error.may_be_one_records() => return self.verify_one_by_one(id).await,
             Err(error) => {
                 // As doubtful as before: asked again behind another fence.
                 airborne.fenced = false;
@@ -306,6 +310,8 @@ impl Core {
                 return Ok(());
             }
         };
+        let settles = self.connector(sync, member).and_then(|connector| connector.capabilities().writes_settle);
+        let settles_in = settles.unwrap_or_default().saturating_sub(now.since(since));
         let Some(sync_id) = self.rules(sync).map(|rules| rules.id) else { return Ok(()) };
         let mut desk = self.desk();
         desk.load_links(&self.store, intents.iter().map(|intent| intent.link).collect()).await?;
@@ -338,6 +344,8 @@ impl Core {
                 (None, Operation::Create { image, absent_by }) => {
                     self.doubt_create(&mut desk, sync, member, intent.link, image, absent_by)?;
                 }
+                // It may still come, and would go over whatever was written there meanwhile.
+                (None, _) if !settles_in.is_zero() => again_in = Some(again_in.map_or(settles_in, |other| other.max(settles_in))),
                 (None, _) => self.try_again(&mut desk, sync, member, intent.link, None),
             }
         }
@@ -353,6 +361,27 @@ impl Core {
             }
             None => self.land(id),
         }
+        Ok(())
+    }
+
+    /// The records of a flight in doubt cannot be read together. The link of each is free again: what it owes is written once
+    /// it has been read, by a write that is guarded as ever, and one that cannot be read is for a person.
+    async fn verify_one_by_one(&mut self, id: FlightId) -> Result<()> {
+        let Some(airborne) = self.flights.get(&id) else { return Ok(()) };
+        let (sync, member, intents) = (airborne.sync, airborne.flight.member, airborne.flight.intents.clone());
+        let mut desk = self.desk();
+        desk.load_links(&self.store, intents.iter().map(|intent| intent.link).collect()).await?;
+        for intent in intents.into_iter().filter(|intent| is_open(&desk, intent.link, member, id)).collect::<Vec<_>>() {
+            match &intent.write.operation {
+                Operation::Create { image, absent_by } => {
+                    self.doubt_create(&mut desk, sync, member, intent.link, image, absent_by)?;
+                }
+                Operation::Update { .. } | Operation::Delete { .. } => self.missed(&mut desk, sync, member, intent.link),
+            }
+        }
+        self.decide_touched(&mut desk, false).await?;
+        desk.flush(&mut self.transaction);
+        self.land(id);
         Ok(())
     }
 

@@ -5,7 +5,7 @@
 
 use crate::connector::Presence;
 use crate::error::{Code, Error, Result};
-use crate::ledger::Rule;
+use crate::ledger::{Entry, FieldEntry, LedgerRow, Rule};
 use crate::link::{Cells, Life, Link, LinkId, MemberIndex, NO_LONGER_SHOWN, Pending, ReviewId, Shown, Standing};
 use crate::reconcile::{Known, Outcome, Uniqueness, decide_knowing};
 use crate::record::{Key, SystemName};
@@ -30,6 +30,9 @@ pub(crate) struct Rewound {
     step: Step,
     #[serde(skip)]
     running: bool,
+    /// How often the size of a step is to be halved, after a read that failed as a whole for one of its records.
+    #[serde(skip)]
+    halvings: u32,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -95,7 +98,11 @@ impl Core {
                 members.filter(|(_, member)| member.system == *system).map(|(member, _)| member).collect();
             for member in concerned {
                 let step = Step::Comparing { after: LinkId(0), records: 0, older: 0, some: Vec::new() };
-                self.set_rewound(sync, member, Some(Rewound { evidence: evidence.to_owned(), step, running: false }));
+                self.set_rewound(
+                    sync,
+                    member,
+                    Some(Rewound { evidence: evidence.to_owned(), step, running: false, halvings: 0 }),
+                );
             }
         }
     }
@@ -126,17 +133,24 @@ impl Core {
             else {
                 continue;
             };
-            if self.changes_are_complete(sync, member) {
+            // A record under way elsewhere could be neither compared nor written back.
+            if self.changes_are_complete(sync, member) && !self.flies(sync) {
                 self.read_rewound(sync, member, after).await?;
             }
         }
         Ok(())
     }
 
+    /// Whether any write of a sync has not come back, or is in doubt. None is begun while a member is being cleared up.
+    fn flies(&self, sync: usize) -> bool {
+        self.flights.values().any(|airborne| airborne.sync == sync)
+    }
+
     async fn read_rewound(&mut self, sync: usize, member: MemberIndex, after: LinkId) -> Result<()> {
         let (Some(rules), Some(connector)) = (self.rules(sync), self.connector(sync, member)) else { return Ok(()) };
         let Some(selection) = rules.members.get(member).map(|member| member.selection.clone()) else { return Ok(()) };
-        let links = self.store.scan_links(rules.id, after, STEP).await?;
+        let halvings = self.syncs.get(sync).and_then(|state| state.rewound.get(&member)).map_or(0, |rewound| rewound.halvings);
+        let links = self.store.scan_links(rules.id, after, (STEP >> halvings).max(1)).await?;
         let Some(last) = links.last().map(|link| link.id) else { return self.end_rewound(sync, member).await };
         // Records without a key there are only passed over.
         let asked: Vec<(LinkId, Key)> = links
@@ -174,8 +188,18 @@ impl Core {
         rewound.running = false;
         let found = match result {
             Ok(found) => found,
+            Err(error) if error.may_be_one_records() && asked.len() <= 1 => {
+                // It can be neither compared nor written back; whoever reads it next is told, and asks a person.
+                tracing::warn!(sync = %rules.name, error = error.chain(), "a record could not be compared with what was known of it");
+                rewound.halvings = rewound.halvings.saturating_sub(1);
+                self.set_rewound(sync, member, Some(rewound));
+                return Ok(());
+            }
             Err(error) => {
-                self.member_failed(sync, member, error);
+                match error.may_be_one_records() {
+                    true => rewound.halvings += 1,
+                    false => self.member_failed(sync, member, error),
+                }
                 // What was not read is asked for again.
                 if let Some(first) = asked.first() {
                     rewound.step.go_on_behind(LinkId(first.0.0.saturating_sub(1)));
@@ -239,13 +263,19 @@ impl Core {
         let pending = desk.lift_pending(&link);
         let seen: Vec<Option<&Pending>> = pending.iter().map(Option::as_ref).collect();
         let references = self.references(desk, rules, &link, &seen);
-        let known = Known { unique: &Uniqueness::Known(Vec::new()), references: &references };
+        // The edit is nowhere else any more: it is not put off until the system has been asked for others like it.
+        let known = Known { unique: &Uniqueness::Waived, references: &references };
         let decided = decide_knowing(rules, &link, &pending, None, known, self.now(), &mut self.reviews.lock());
         match decided {
             Outcome::Decided(decision) if pending.iter().any(Option::is_some) => {
                 self.take_decision(desk, sync, &link, &pending, *decision);
             }
-            _ => desk.lay_back(&link, pending),
+            _ => {
+                if let Some(seen) = pending.get(member).and_then(Option::as_ref) {
+                    self.note_lost_sight(rules, &link, member, seen);
+                }
+                desk.lay_back(&link, pending)
+            }
         }
         let Some(mut link) = desk.link(link.id).cloned() else { return Ok(()) };
         let inward = rules.members.get(member).is_some_and(|member| member.inward);
@@ -283,6 +313,28 @@ impl Core {
         Ok(())
     }
 
+    /// What a member had shown and nobody could decide about is gone with its old state.
+    fn note_lost_sight(&mut self, rules: &SyncRules, link: &Link, member: MemberIndex, seen: &Pending) {
+        let Shown::Present { cells, times, .. } = &seen.shown else { return };
+        let Some(side) = link.sides.get(member) else { return };
+        let changed = cells.iter().zip(&side.base).enumerate().filter(|(_, (now, before))| now.is_some() && now != before);
+        let fields = changed.map(|(field, (now, before))| FieldEntry {
+            field: rules.fields.get(field).map_or_else(String::new, |field| field.name.to_string()),
+            old: now.clone(),
+            new: before.clone(),
+            from: member,
+            edited: times.get(field).copied().flatten().map_or(seen.arrived, |time| time.at),
+            rule: Rule::Manual,
+        });
+        let fields: Vec<FieldEntry> = fields.collect();
+        if fields.is_empty() {
+            return;
+        }
+        let (at, key) = (self.now(), seen.key.to_string());
+        let row = LedgerRow { at, sync: link.sync, link: Some(link.id), member, key, entry: Entry::Lost, fields };
+        self.transaction.ledger.push(row);
+    }
+
     /// Every record has been looked at.
     async fn end_rewound(&mut self, sync: usize, member: MemberIndex) -> Result<()> {
         let Some(rules) = self.rules(sync) else { return Ok(()) };
@@ -315,6 +367,7 @@ impl Core {
                     state.maybe_owing = true;
                 }
             }
+            self.catch_up_with_people(sync).await?;
             self.restore_pending(sync).await?;
         }
         Ok(())
@@ -339,7 +392,7 @@ impl Core {
         };
         self.open_review(sync, review);
         let step = Step::Asking { review: id };
-        self.set_rewound(sync, member, Some(Rewound { evidence, step, running: false }));
+        self.set_rewound(sync, member, Some(Rewound { evidence, step, running: false, halvings: 0 }));
         if let Some(state) = self.syncs.get_mut(sync) {
             state.stopped = Some(asked());
         }
@@ -355,7 +408,7 @@ impl Core {
         };
         let known = self.syncs.get(sync).and_then(|state| state.rewound.get(&member)).cloned();
         let Some(rewound) = known else { return Ok(()) };
-        self.set_rewound(sync, member, Some(Rewound { step, running: false, ..rewound }));
+        self.set_rewound(sync, member, Some(Rewound { step, running: false, halvings: 0, ..rewound }));
         if let Some(state) = self.syncs.get_mut(sync) {
             let asks = state.rewound.values().any(|rewound| matches!(rewound.step, Step::Asking { .. }));
             if !asks && state.stopped.as_ref().is_some_and(|error| error.code == Code::WentBack) {

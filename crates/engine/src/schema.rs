@@ -109,6 +109,10 @@ pub struct Field {
     pub updatable: bool,
     /// Whether the system fills it when a create leaves it out (default, serial, identity).
     pub has_default: bool,
+    /// What tells the field from another one that had, or will have, its name: a field that is dropped and made anew holds
+    /// nothing of what the first one did. `None`: the system cannot tell.
+    #[serde(default)]
+    pub origin: Option<u32>,
 }
 
 /// An object's schema at one time.

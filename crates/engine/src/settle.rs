@@ -2,6 +2,7 @@
 
 mod unseen;
 
+use crate::apply::PUT_OFF_MAX;
 use crate::capture::Incoming;
 use crate::clock::Moment;
 use crate::connector::{Operation, Outcome, WriteResult};
@@ -394,7 +395,7 @@ impl Core {
         let Some(rules) = self.rules(sync) else { return };
         let wait =
             wait.unwrap_or_else(|| self.jitter.part_of(rules.retry.initial_delay.min(std::time::Duration::from_millis(200))));
-        let due = self.now().plus(wait);
+        let due = self.now().plus(wait.min(PUT_OFF_MAX.max(rules.retry.max_delay)));
         self.owe_later(sync, &mut link, member, due);
         desk.save(link);
         desk.touch(id);
@@ -415,6 +416,8 @@ impl Core {
             let due = self.now().plus(self.jitter.part_of(rules.retry.delay(attempts)));
             self.owe_later(sync, &mut link, member, due);
             desk.save(link);
+            // What came in meanwhile waits for no attempt.
+            desk.touch(id);
             return;
         }
         let exhausted =

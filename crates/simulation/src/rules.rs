@@ -37,6 +37,7 @@ pub fn schema(world: &World, member: usize) -> Schema {
             creatable: false,
             updatable: false,
             has_default: true,
+            origin: None,
         });
     }
     for place in 0..world.fields.len() {
@@ -50,6 +51,7 @@ pub fn schema(world: &World, member: usize) -> Schema {
                 creatable: true,
                 updatable: true,
                 has_default: false,
+                origin: None,
             });
         }
     }
@@ -62,6 +64,7 @@ pub fn schema(world: &World, member: usize) -> Schema {
             creatable: true,
             updatable: true,
             has_default: false,
+            origin: None,
         });
     }
     Schema { object: ObjectName::from(OBJECT), fields, key: vec![key], unique: Vec::new(), indexes: Vec::new() }

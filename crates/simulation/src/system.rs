@@ -180,6 +180,7 @@ impl System {
             keys_can_be_given: database.keys == crate::database::KeyKind::Natural,
             max_batch: 50,
             writes_take: None,
+            writes_settle: None,
             time_granularity_micros: profile.granularity_micros,
         };
         let now = clock.now();

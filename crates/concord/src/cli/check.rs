@@ -53,9 +53,10 @@ pub async fn run(check: &Check, context: &Context) -> Result<Exit> {
 /// What the systems say, and how bad it is.
 async fn ask_systems(written: &setup::Written, context: &Context) -> Result<(Vec<Notice>, Exit)> {
     let folder = context.folder(Some(&written.config));
-    // Numbers and layouts go to a store in memory, the installation's id and its secrets come from the real one, where there
-    // is one. Where a system may renew a secret that one is held meanwhile: whoever uses such a secret keeps its successor.
-    let scratch = SqliteStore::in_memory(&StoreOptions::default())?;
+    // What is known of the syncs, the installation's id and its secrets come from the store, where there is one; nothing is
+    // written to it. Where a system may renew a secret it is held meanwhile: whoever uses such a secret keeps its successor.
+    let nothing = || SqliteStore::in_memory(&StoreOptions::default());
+    let memory = SqliteStore::open_read_only(&folder).or_else(|_| nothing())?;
     let renews = written.config.connections.values().any(|connection| connection.credentials.refresh_token.is_some());
     let (kept, keeping): (Arc<dyn Store>, setup::Keeping) = match SqliteStore::open_read_only(&folder) {
         Ok(store) if renews => {
@@ -69,7 +70,7 @@ async fn ask_systems(written: &setup::Written, context: &Context) -> Result<(Vec
             }
         }
         Ok(store) => (Arc::new(store), setup::Keeping::Nothing),
-        Err(_) => (Arc::new(SqliteStore::in_memory(&StoreOptions::default())?), setup::Keeping::Nothing),
+        Err(_) => (Arc::new(nothing()?), setup::Keeping::Nothing),
     };
     let looked = match renews && keeping == setup::Keeping::Nothing {
         true => ask_running(written, &folder).await,
@@ -84,7 +85,7 @@ async fn ask_systems(written: &setup::Written, context: &Context) -> Result<(Vec
     }
     let own: Vec<_> = systems.iter().filter(|(name, _)| !looked.contains_key(name.as_str())).cloned().collect();
     let (mut notices, prepared) =
-        tokio::join!(setup::ask_systems(&written.config, &own), setup::prepare(written, &scratch, &systems));
+        tokio::join!(setup::ask_systems(&written.config, &own), setup::prove(written, &memory, &systems));
     notices.extend(looked.iter().flat_map(|(name, found)| found.iter().map(|one| setup::of_finding(name, one))));
     let known = leftovers::known(&written.config, &*kept, &systems).await;
     let left = leftovers::find(&systems, &known).await;

@@ -1,7 +1,6 @@
 //! `concord plan`: what the first run would do. Reads both sides, writes to none, and keeps the plan under an id.
 
 use super::Context;
-use crate::answers::description;
 use crate::approval::{self, KeptPlan};
 use crate::exit::Exit;
 use crate::setup::{self, Prepared, PreparedSync};
@@ -12,8 +11,8 @@ use concord_engine::error::{Code, Result};
 use concord_engine::mirror::{self, Mode};
 use concord_engine::plan::Remapping;
 use concord_engine::plan::first_run::{FirstRun, Sample};
-use concord_engine::store::sqlite::{SqliteStore, StoreOptions};
-use concord_engine::store::{Store, Transaction};
+use concord_engine::store::Store;
+use concord_engine::store::sqlite::SqliteStore;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -38,10 +37,9 @@ pub async fn run(plan: &Plan, context: &Context) -> Result<Exit> {
     };
     let keeping = if is_kept { setup::Keeping::Renewed } else { setup::Keeping::Nothing };
     let systems = setup::open_systems(&written.config, store.clone(), &folder, keeping).await?;
-    let prepared = if is_kept {
-        setup::prepare(&written, &*store, &systems).await?
-    } else {
-        setup::prepare(&written, &*numbered_as(&*store).await?, &systems).await?
+    let prepared = match is_kept {
+        true => setup::prepare(&written, &*store, &systems).await?,
+        false => setup::prove(&written, &*store, &systems).await?,
     };
     if let Some((_, error)) = prepared.refused.first().or(prepared.waiting.first()) {
         // Why, with the statement that puts it right where a system can tell.
@@ -114,29 +112,6 @@ fn what_next(plan: &KeptPlan, files: &str) -> String {
             Code::FeedGap
         ),
     }
-}
-
-/// A store in memory that gives the syncs the numbers that they have in this one, which may only be looked at, and that knows
-/// in which layouts their records are.
-async fn numbered_as(store: &dyn Store) -> Result<Arc<dyn Store>> {
-    let scratch = SqliteStore::in_memory(&StoreOptions::default())?;
-    let mut known = description::load(store).await?;
-    known.sort_by_key(|sync| sync.id);
-    let mut next = 1;
-    for sync in known {
-        // Numbers are given in turn: those of syncs that nothing is known of are passed over.
-        while next < sync.id {
-            scratch.sync_id(&format!("\0{next}")).await?;
-            next += 1;
-        }
-        next = scratch.sync_id(&sync.name).await?.0.saturating_add(1);
-    }
-    let mut settings = Vec::new();
-    for prefix in ["layout", "begun/", "mirror"] {
-        settings.extend(store.settings(prefix).await?.into_iter().map(|(name, bytes)| (name, Some(bytes))));
-    }
-    description::commit(&scratch, Transaction { settings, ..Transaction::default() }).await?;
-    Ok(Arc::new(scratch))
 }
 
 /// The indexes, for each sync, that its first load does without.

@@ -64,9 +64,6 @@ pub async fn run(run: &Run, context: &Context) -> Result<Exit> {
         return Ok(Exit::of(error));
     }
     // Refused before anything is made in any system.
-    for sync in &prepared.syncs {
-        approval::is_where_it_was(&*store, sync).await?;
-    }
     approval::approved(&prepared, &*store, &SystemClock, run.approve.as_deref(), run.auto_approve).await?;
     let metrics = match metrics_port(run, &written.config)? {
         Some(port) => {

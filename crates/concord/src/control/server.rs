@@ -4,7 +4,7 @@
 use super::{Ask, CONVERSATIONS_MAX, LINE_BYTES_MAX, Reply, SOCKET, SOCKET_PATH_BYTES_MAX, failed, pointer};
 use concord_engine::error::{Code, Error, Result};
 use std::future::Future;
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{FileTypeExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
@@ -34,7 +34,7 @@ pub fn open(folder: &Path, wanted: Option<&Path>) -> Result<Door> {
         socket = std::env::temp_dir().join(format!("concord-{}.sock", std::process::id()));
     }
     let at = socket.display().to_string();
-    let _ = std::fs::remove_file(&socket);
+    make_room(&socket).map_err(|error| error.at(&at))?;
     let listener = UnixListener::bind(&socket).map_err(|error| failed("the control socket cannot be opened", error).at(&at))?;
     let pointer = pointer(folder);
     let door = Door { listener, socket, pointer };
@@ -42,6 +42,21 @@ pub fn open(folder: &Path, wanted: Option<&Path>) -> Result<Door> {
         .and_then(|()| std::fs::write(&door.pointer, door.socket.as_os_str().as_encoded_bytes()))
         .map_err(|error| failed("the control socket cannot be opened", error).at(&at))?;
     Ok(door)
+}
+
+/// Removes the socket that a dead process left. A socket at which somebody answers is another installation's, and what is no
+/// socket is somebody's file: neither is ours to remove.
+fn make_room(socket: &Path) -> Result<()> {
+    let Ok(found) = std::fs::symlink_metadata(socket) else { return Ok(()) };
+    if !found.file_type().is_socket() {
+        return Err(Error::new(Code::ControlFailed, "the control socket cannot be opened: there is a file of that name"));
+    }
+    if std::os::unix::net::UnixStream::connect(socket).is_ok() {
+        let message =
+            "the control socket cannot be opened: another process answers there; give each `control_socket` its own path";
+        return Err(Error::new(Code::ControlFailed, message));
+    }
+    std::fs::remove_file(socket).map_err(|error| failed("the control socket of a process that ended cannot be removed", error))
 }
 
 /// How long answers that are under way may still take when the process stops: the answer to a release comes just then.

@@ -82,4 +82,15 @@ fn a_gap_is_accepted_by_the_plan_that_a_person_approves() {
     assert_eq!(world.erp.psql("SELECT town FROM customers WHERE mail = '3@x.example'"), "York");
     assert_eq!(world.erp.psql("SELECT count(*) FROM customers WHERE mail = '4@x.example'"), "0");
     running.stop();
+
+    // The same command line, started again behind another gap: what it would let through, nobody has looked at.
+    world.crm.psql(slots);
+    world
+        .crm
+        .psql("UPDATE accounts SET city = 'Lyon' WHERE email = '3@x.example'; DELETE FROM accounts WHERE email = '5@x.example'");
+    let stopped = world.start(&["--approve", &id], &[]);
+    stopped.until("the plan is too old", || stopped.said().contains("the gap is not accepted"));
+    assert!(stopped.said().contains("was made before this gap"), "{}", stopped.said());
+    assert_eq!(world.erp.psql("SELECT count(*) FROM customers WHERE mail = '5@x.example'"), "1");
+    stopped.stop();
 }

@@ -1,6 +1,7 @@
 //! Several files that share a store: what is said of one does not touch the other, or says that it would.
 
-use crate::world::World;
+use crate::gateway::Gateway;
+use crate::world::{World, connection};
 use serde_json::{Value, json};
 
 /// Two syncs between the same two databases, each in a file of its own; gives back the second file.
@@ -75,4 +76,40 @@ fn a_pause_where_nothing_has_run_says_so_and_makes_no_store() {
     let said = world.concord(&["pause"]);
     assert!(said.exit == 3 && said.err.contains("CON-4008"), "{said:?}");
     assert!(!world.store().exists());
+}
+
+#[test]
+fn what_is_wrong_with_a_sync_that_had_to_wait_ends_no_other() {
+    let world = World::new(&json!({}));
+    let other = two_files(&world);
+    assert_eq!(world.concord(&["run", "FILE", "--once", "--auto-approve"]).exit, 0);
+    let gateway = Gateway::to(world.erp.server.port());
+    let mut config: Value = serde_json::from_str(&std::fs::read_to_string(&other).unwrap()).unwrap();
+    config["connections"] = json!({
+        "crm": connection(&world.crm, world.crm.server.port()), "far": connection(&world.erp, gateway.port()) });
+    config["target"]["system"] = json!("far");
+    std::fs::write(&other, config.to_string()).unwrap();
+    world.erp.psql("ALTER TABLE people RENAME TO later");
+
+    gateway.close();
+    let mut running = world.run(&[&other]);
+    let contacts = || {
+        let told = world.json(&["status"]);
+        let found = told["syncs"].as_array().and_then(|all| all.iter().find(|sync| sync["name"] == "contacts").cloned());
+        found.map_or_else(String::new, |sync| sync["stage"].as_str().unwrap_or_default().to_string())
+    };
+    running.until("its system cannot be reached", || contacts().starts_with("waiting: CON-2001"));
+    gateway.open();
+    running.until("its table is not there", || contacts().starts_with("waiting: CON-20") && contacts().contains("people"));
+    let carried = |city: &str| {
+        world.crm.psql(&format!("UPDATE accounts SET city = '{city}'"));
+        running.until("the other flows", || world.erp.psql("SELECT town FROM customers") == city);
+    };
+    carried("Lyon");
+    world.erp.psql("ALTER TABLE later RENAME TO people");
+    running.until("nobody has approved it", || contacts().starts_with("stopped: CON-5002"));
+    carried("Graz");
+    assert!(!running.has_ended());
+    assert_eq!(world.erp.psql("SELECT count(*) FROM people"), "0");
+    running.stop();
 }

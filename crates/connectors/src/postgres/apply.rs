@@ -99,9 +99,10 @@ fn fail_rest(outcomes: &mut [Option<Outcome>], error: &Error) {
 }
 
 /// Whether an error is of the session or the table rather than of one record. Row level security refuses single
-/// records with the same code as a missing privilege.
+/// records with the same code as a missing privilege, and a function behind a trigger may be called for one record alone.
 fn is_of_everything(error: &Error, table: &Table) -> bool {
     match error.code {
+        Code::PrivilegeMissing | Code::ObjectMissing | Code::FieldMissing if errors::is_in_function(error) => false,
         Code::PrivilegeMissing => !table.storage.rows_hidden,
         Code::Unreachable | Code::ProtocolViolation => true,
         _ => error.class() == Class::Stop,
@@ -118,6 +119,9 @@ fn alone(write: Option<&Write>, error: Error) -> Outcome {
         Code::Busy => Outcome::Locked,
         Code::AlreadyThere if creates => Outcome::Collision,
         Code::AlreadyThere | Code::PrivilegeMissing => Outcome::Failed(Error { code: Code::TargetRejected, ..error }),
+        Code::ObjectMissing | Code::FieldMissing if errors::is_in_function(&error) => {
+            Outcome::Failed(Error { code: Code::TargetRejected, ..error })
+        }
         _ => Outcome::Failed(error),
     }
 }

@@ -9,7 +9,7 @@ use super::read::placed;
 use super::relation::{Decoder, Row};
 use super::session::Session;
 use super::stream::{self, Replication, Step};
-use super::version::{RowVersion, lsn_text};
+use super::version::{RowVersion, lsn_text, widen};
 use super::{MARK_PREFIX, MARKER_PREFIX, Shared, errors, schema, slot};
 use async_trait::async_trait;
 use concord_engine::change::{EditTime, Image, Mark, Observation, Position, Version};
@@ -17,7 +17,7 @@ use concord_engine::clock::Moment;
 use concord_engine::connector::{Batch, Changes, Event, Feed, Limits};
 use concord_engine::error::{Code, Error, Result};
 use concord_engine::record::{Key, ObjectName};
-use concord_engine::schema::{Schema, Type};
+use concord_engine::schema::Schema;
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
@@ -38,20 +38,29 @@ pub async fn open(shared: &Arc<Shared>, feed: &Feed, from: &Position) -> Result<
     let state = slot::state(shared).await?;
     from.verify(&server, state.as_ref())?;
     follow_promotion(&mut from, &server);
-    let mut known = HashMap::new();
+    let mut gone = Vec::new();
     let mut objects = HashMap::new();
     for object in &feed.objects {
-        let table = shared.table_now(object).await?;
-        known.insert(object.clone(), Arc::clone(&table.schema));
-        objects.insert(table.oid, object.clone());
+        match shared.table_now(object).await {
+            Ok(table) => {
+                shared.carried.meet(object, &table.schema);
+                objects.insert(table.oid, object.clone());
+            }
+            // Its own syncs stop, and the others' objects are carried.
+            Err(error) if error.code == Code::ObjectMissing => gone.push(object.clone()),
+            Err(error) => return Err(error),
+        }
     }
+    let near_xid = slot::next_transaction(shared).await?;
+    shared.carried.open(objects.iter().map(|(oid, object)| (*oid, object.clone())).collect());
     let acknowledged = shared.acknowledged.subscribe();
     let source = stream::start(session, &shared.names.slot, from.lsn, acknowledged, &shared.tasks).await?;
     Ok(Box::new(SlotChanges {
         shared: Arc::clone(shared),
         source,
         objects,
-        known,
+        gone,
+        near_xid,
         relations: HashMap::new(),
         transaction: None,
         handed_out: from,
@@ -73,8 +82,10 @@ struct SlotChanges {
     source: Box<dyn Replication>,
     /// The objects that the feed carries, by their tables' OIDs: the same through renames.
     objects: HashMap<u32, ObjectName>,
-    /// The schema that each object was last known to have.
-    known: HashMap<ObjectName, Arc<Schema>>,
+    /// Objects whose tables were not there when the feed was opened, or have gone since.
+    gone: Vec<ObjectName>,
+    /// The highest transaction known, with its epoch.
+    near_xid: u64,
     /// Tables as of the present place in the log; `None`: one that does not matter.
     relations: HashMap<u32, Option<(Relation, Decoder)>>,
     transaction: Option<Transaction>,
@@ -91,7 +102,7 @@ struct SlotChanges {
 /// The transaction whose changes are being handed out.
 struct Transaction {
     commit_lsn: u64,
-    xid: u32,
+    xid: u64,
     ordinal: u64,
     time: EditTime,
     mark: Option<Mark>,
@@ -108,6 +119,7 @@ enum Flow {
 impl Changes for SlotChanges {
     async fn next(&mut self, limits: Limits) -> Result<Batch> {
         let deadline = Instant::now() + limits.max_wait;
+        self.look_at_carried()?;
         loop {
             if self.is_full(&limits) {
                 break;
@@ -138,6 +150,19 @@ impl Changes for SlotChanges {
 }
 
 impl SlotChanges {
+    /// Tells of tables that are gone or are others now, which the log does not say.
+    fn look_at_carried(&mut self) -> Result<()> {
+        let shared = Arc::clone(&self.shared);
+        if let Some(torn) = shared.carried.torn() {
+            return Err(position::gap(torn));
+        }
+        self.gone.extend(shared.carried.take_gone());
+        for object in std::mem::take(&mut self.gone) {
+            self.learn(nothing(object));
+        }
+        Ok(())
+    }
+
     fn is_full(&self, limits: &Limits) -> bool {
         let events = self.batch.events.len();
         events > 0 && (events >= limits.max_events || self.batch_bytes >= limits.max_bytes)
@@ -211,6 +236,8 @@ impl SlotChanges {
     fn begin(&mut self, commit_lsn: u64, commit_time: i64, xid: u32) {
         let at = Moment(commit_time.saturating_add(POSTGRES_EPOCH_MICROS));
         let time = EditTime { at, granularity_micros: 1, estimated: false };
+        let xid = widen(xid, self.near_xid);
+        self.near_xid = self.near_xid.max(xid);
         self.transaction = Some(Transaction { commit_lsn, xid, ordinal: 0, time, mark: None });
     }
 
@@ -261,15 +288,19 @@ impl SlotChanges {
 
     /// A table is shown as of here: its rows are decoded with it from now on.
     async fn relation(&mut self, relation: Relation) -> Result<()> {
+        let shown = TableName { schema: relation.schema.clone(), table: relation.table.clone() };
         let Some(object) = self.objects.get(&relation.oid).cloned() else {
+            let is_named = |object: &&ObjectName| self.shared.name(object).is_ok_and(|name| name == shown);
+            if let Some(object) = self.objects.values().find(is_named) {
+                return Err(position::gap(format!("{object} is another table now than the one whose changes were followed")));
+            }
             self.relations.insert(relation.oid, None);
             return Ok(());
         };
-        let shown = TableName { schema: relation.schema.clone(), table: relation.table.clone() };
         if self.shared.name(&object)? != shown {
             // Renamed: under the old name there is nothing any more.
             self.relations.insert(relation.oid, None);
-            self.learn(Schema { object, fields: vec![], key: vec![], unique: vec![], indexes: vec![] });
+            self.learn(nothing(object));
             return Ok(());
         }
         let decoder = self.decoder(&object, &relation).await?;
@@ -301,11 +332,9 @@ impl SlotChanges {
         })
     }
 
-    /// Tells of a schema if it has another shape than the one last known.
+    /// Tells of a schema if it has another shape than the one last known, also by an earlier life of the feed.
     fn learn(&mut self, schema: Schema) {
-        let same = self.known.get(&schema.object).is_some_and(|known| shape(known) == shape(&schema));
-        if !same {
-            self.known.insert(schema.object.clone(), Arc::new(schema.clone()));
+        if self.shared.carried.learn(&schema) {
             self.batch.events.push(Event::SchemaChanged(schema));
         }
     }
@@ -383,17 +412,15 @@ impl SlotChanges {
     fn stamp(&mut self) -> Result<(Version, EditTime, Option<Mark>)> {
         let transaction = self.transaction.as_mut().ok_or_else(|| errors::unexpected("a change outside a transaction"))?;
         let version =
-            RowVersion::Stream { commit_lsn: transaction.commit_lsn, ordinal: transaction.ordinal, xid: transaction.xid };
+            RowVersion::Logged { commit_lsn: transaction.commit_lsn, ordinal: transaction.ordinal, xid: transaction.xid };
         transaction.ordinal += 1;
         Ok((version.encode(), transaction.time, transaction.mark.clone()))
     }
 }
 
-/// What makes two schemas the same for a mapping: names, types and the key.
-fn shape(schema: &Schema) -> (Vec<(&str, &Type)>, Vec<&str>) {
-    let mut fields: Vec<(&str, &Type)> = schema.fields.iter().map(|field| (field.name.as_str(), &field.ty)).collect();
-    fields.sort_by_key(|(name, _)| *name);
-    (fields, schema.key.iter().map(|name| name.as_str()).collect())
+/// The schema of a table that is not there.
+fn nothing(object: ObjectName) -> Schema {
+    Schema { object, fields: vec![], key: vec![], unique: vec![], indexes: vec![] }
 }
 
 #[cfg(test)]
@@ -444,7 +471,8 @@ mod tests {
             shared,
             source: Box::new(Script(steps.into())),
             objects: HashMap::from([(5, ObjectName::from("t"))]),
-            known: HashMap::new(),
+            gone: Vec::new(),
+            near_xid: 0,
             relations: HashMap::new(),
             transaction: None,
             handed_out: position(),

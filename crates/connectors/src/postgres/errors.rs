@@ -39,7 +39,28 @@ fn refusal(refused: &DbError, doing: &str) -> Error {
         message.push_str(refused.message());
         message.push_str(&format!(" (SQLSTATE {state})"));
     }
-    Error::new(code, message)
+    let error = Error::new(code, message);
+    match refused.where_().filter(|place| place.contains("function")) {
+        Some(place) => error.because(InFunction(place.lines().next().unwrap_or_default().to_owned())),
+        None => error,
+    }
+}
+
+/// Where in the database's own code a statement was refused.
+#[derive(Debug)]
+struct InFunction(String);
+
+impl std::fmt::Display for InFunction {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl StdError for InFunction {}
+
+/// Whether a function of the database's refused, which a trigger calls for some records, and not the statement as such.
+pub fn is_in_function(error: &Error) -> bool {
+    StdError::source(error).is_some_and(|source| source.is::<InFunction>())
 }
 
 /// The code of a SQLSTATE.

@@ -8,6 +8,7 @@
 mod apply;
 mod batch;
 mod capture;
+mod carried;
 mod check;
 mod check_objects;
 mod client;
@@ -100,6 +101,8 @@ pub(crate) struct Shared {
     tasks: TaskTracker,
     tables: Mutex<HashMap<ObjectName, Arc<Table>>>,
     selections: Mutex<HashMap<ObjectName, Vec<FieldName>>>,
+    /// What is known of the tables that the feed carries.
+    carried: carried::Carried,
     /// What the server may be told is durable; the open feed passes it on.
     acknowledged: watch::Sender<u64>,
     /// Held shared while a batch is written, alone while a fence is raised.
@@ -130,6 +133,7 @@ pub fn open(config: Config) -> Result<PostgresConnector> {
         tasks: TaskTracker::new(),
         tables: Mutex::default(),
         selections: Mutex::default(),
+        carried: carried::Carried::default(),
         acknowledged: watch::Sender::new(0),
         writing: RwLock::new(()),
     };
@@ -142,6 +146,7 @@ pub fn open(config: Config) -> Result<PostgresConnector> {
         keys_can_be_given: true,
         max_batch: BATCH_MAX,
         writes_take: None,
+        writes_settle: None,
         time_granularity_micros: 1,
     };
     Ok(PostgresConnector { shared: Arc::new(shared), capabilities })

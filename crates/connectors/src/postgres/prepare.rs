@@ -10,7 +10,7 @@ use super::session::Session;
 use super::stream;
 use super::{Shared, slot};
 use concord_engine::connector::Feed;
-use concord_engine::error::{Code, Error, Result};
+use concord_engine::error::{Class, Code, Error, Result};
 use concord_engine::record::ObjectName;
 use concord_engine::schema::Selection;
 use std::sync::{Arc, PoisonError};
@@ -22,10 +22,22 @@ pub async fn prepare(shared: &Shared, selections: &[Selection], known: &[Feed]) 
     if selections.is_empty() {
         return Ok(Vec::new());
     }
+    shared.carried.close();
+    let resumed = known.filter(|feed| !feed.position.0.is_empty());
     let mut tables = Vec::with_capacity(selections.len());
     for selection in selections {
-        let table = shared.table_now(&selection.object).await?;
-        publishable(shared, &table, selection)?;
+        // What became of a table that is carried already stops its own syncs, by what the feed tells, and no others.
+        let is_carried = resumed.is_some_and(|feed| feed.objects.contains(&selection.object));
+        let table = match shared.table_now(&selection.object).await {
+            Err(error) if is_carried && error.code == Code::ObjectMissing => continue,
+            table => table?,
+        };
+        match publishable(shared, &table, selection) {
+            Err(error) if is_carried && error.class() != Class::Transient => {
+                tracing::warn!(object = %selection.object, error = error.chain(), "a table that is followed has changed");
+            }
+            publishable => publishable?,
+        }
         tables.push(table);
     }
     remember(shared, selections);
@@ -33,7 +45,6 @@ pub async fn prepare(shared: &Shared, selections: &[Selection], known: &[Feed]) 
     require_settings(&mut lease).await?;
     let server = identity(shared).await?;
     let there = publication::read(&mut lease, &shared.names.slot).await?;
-    let resumed = known.filter(|feed| !feed.position.0.is_empty());
     let feed = match resumed {
         Some(feed) => resume(shared, &mut lease, &server, feed, there.as_ref(), &tables).await?,
         None => begin(shared, &mut lease, &server, there.as_ref(), &tables).await?,
@@ -138,7 +149,7 @@ async fn resume(
         return Err(gap(format!("the publication {} was dropped and made anew", shared.names.slot)));
     }
     require_still_published(shared, known, there, tables)?;
-    let joined = publication::ensure(shared, lease, Some(there), tables).await?;
+    let joined = publication::ensure(shared, lease, Some(there), tables, &known.objects).await?;
     let mut complete_from = known.complete_from.clone();
     complete_from.retain(|(object, _)| tables.iter().any(|table| table.schema.object == *object));
     if !joined.is_empty() {
@@ -170,7 +181,7 @@ async fn begin(
     // What the server was told about an earlier slot of the name says nothing about this one.
     shared.acknowledged.send_replace(0);
     let marker = Uuid::new_v4();
-    publication::ensure(shared, lease, there, tables).await?;
+    publication::ensure(shared, lease, there, tables, &[]).await?;
     publication::mark(shared, lease, marker).await?;
     let position = slot::create(shared, lease, server, marker).await?;
     Ok(Feed { name: shared.feed_name(), objects: Vec::new(), position: position.encode(), complete_from: Vec::new() })

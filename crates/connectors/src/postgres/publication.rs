@@ -5,6 +5,7 @@ use super::client::{Lease, column};
 use super::names::{TableName, literal, quote};
 use super::{Shared, schema::Table};
 use concord_engine::error::{Code, Error, Result};
+use concord_engine::record::ObjectName;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::Instant;
@@ -42,12 +43,14 @@ pub async fn read(lease: &mut Lease<'_>, name: &str) -> Result<Option<Publicatio
     Ok(Some(Publication { tables, marker }))
 }
 
-/// Makes the publication, or makes its tables these. Gives back the tables that have joined one that was there.
+/// Makes the publication, or makes its tables these. Gives back the tables that have joined one that was there: those that
+/// are not in it, and those that the feed is not `known` to carry, for whoever put them in may not have waited behind that.
 pub async fn ensure(
     shared: &Shared,
     lease: &mut Lease<'_>,
     there: Option<&Publication>,
     wanted: &[Arc<Table>],
+    known: &[ObjectName],
 ) -> Result<Vec<Arc<Table>>> {
     let name = quote(&shared.names.slot);
     let Some(there) = there else {
@@ -56,11 +59,17 @@ pub async fn ensure(
         change(shared, lease, &sql).await?;
         return Ok(Vec::new());
     };
-    let joined: Vec<Arc<Table>> = wanted.iter().filter(|table| !there.tables.contains(&table.name)).cloned().collect();
+    let is_in = |table: &&Arc<Table>| there.tables.contains(&table.name);
+    let missing: Vec<&TableName> = wanted.iter().filter(|table| !is_in(table)).map(|table| &table.name).collect();
+    let is_known = |table: &Arc<Table>| known.iter().any(|object| shared.name(object).is_ok_and(|name| name == table.name));
+    let is_new = |table: &&Arc<Table>| !is_in(table) || !is_known(table);
+    let joined: Vec<Arc<Table>> = wanted.iter().filter(is_new).cloned().collect();
     let left: Vec<&TableName> = there.tables.iter().filter(|name| !wanted.iter().any(|table| table.name == **name)).collect();
-    if !joined.is_empty() {
-        let tables = list(joined.iter().map(|table| &table.name));
+    if !missing.is_empty() {
+        let tables = list(missing.into_iter());
         change(shared, lease, &format!("ALTER PUBLICATION {name} ADD TABLE {tables}")).await?;
+    }
+    if !joined.is_empty() {
         wait_for_earlier_writers(lease, &joined).await?;
     }
     if !left.is_empty() {
@@ -133,11 +142,13 @@ async fn wait_for_earlier_writers(lease: &mut Lease<'_>, tables: &[Arc<Table>]) 
         AND database = (SELECT oid FROM pg_catalog.pg_database WHERE datname = current_database()) \
         AND (relation = ANY($1::oid[]) OR relation IN (SELECT relid FROM unnest($1::oid[]) AS root, pg_catalog.pg_partition_tree(root))) \
         AND mode IN ('RowExclusiveLock', 'ShareRowExclusiveLock', 'ExclusiveLock', 'AccessExclusiveLock') \
-        AND pid <> pg_catalog.pg_backend_pid()";
+        AND pid IS DISTINCT FROM pg_catalog.pg_backend_pid()";
     let writers = lease.query(sql, &[&oids], doing).await?;
     let writers = writers.iter().map(|row| column(row, 0)).collect::<Result<Vec<String>>>()?;
     let deadline = Instant::now() + JOIN_WAIT_MAX;
-    let sql = "SELECT count(*) FROM pg_catalog.pg_locks WHERE locktype = 'virtualxid' AND virtualtransaction = ANY($1)";
+    // A prepared transaction has no session and no number of that kind: it is over when its locks are.
+    let sql = "SELECT count(DISTINCT virtualtransaction) FROM pg_catalog.pg_locks \
+        WHERE virtualtransaction = ANY($1) AND (locktype = 'virtualxid' OR pid IS NULL)";
     loop {
         let left: i64 = column(&lease.query_one(sql, &[&writers], doing).await?, 0)?;
         if left == 0 {

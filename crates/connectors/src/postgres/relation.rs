@@ -184,6 +184,7 @@ fn schema_as_of(object: &ObjectName, relation: &Relation, types: &TypeMap, catal
                     creatable: true,
                     updatable: true,
                     has_default: false,
+                    origin: None,
                 },
             }
         })
@@ -203,14 +204,17 @@ fn schema_as_of(object: &ObjectName, relation: &Relation, types: &TypeMap, catal
 }
 
 /// The key there: the catalogue's, as long as the feed's identity has the same columns (with `REPLICA IDENTITY FULL`
-/// every column is flagged, so the catalogue alone knows); else the columns that the feed flags.
+/// every column is flagged, and with an index those of the index, so the catalogue alone knows); else the columns that the
+/// feed flags.
 fn key_as_of(relation: &Relation, catalogue: Option<&Table>) -> Vec<FieldName> {
     let flagged: Vec<FieldName> =
         relation.columns.iter().filter(|column| column.in_identity).map(|column| FieldName::from(column.name.as_str())).collect();
     let now = catalogue.map(|table| table.schema.key.clone()).unwrap_or_default();
     let carried = now.iter().all(|name| flagged.contains(name));
     let whole_row = relation.replica_identity == b'f';
-    if !now.is_empty() && carried && (whole_row || now.len() == flagged.len()) {
+    // An index that is the identity may show more than the key.
+    let is_more = relation.replica_identity == b'i';
+    if !now.is_empty() && carried && (whole_row || is_more || now.len() == flagged.len()) {
         return now;
     }
     if whole_row { Vec::new() } else { flagged }
@@ -268,6 +272,19 @@ mod tests {
         let row = decoder(&["name"]).row(&vec![text("7"), text("b"), Cell::Unchanged], Some(&old)).unwrap();
         assert_eq!(row.old_key, Some(Key(vec![Value::Int(6)])));
         assert_eq!(row.image, Image::Full(record(&[("id", Value::Int(7)), ("name", Value::Text("b".into()))])));
+    }
+
+    #[test]
+    fn an_identity_of_more_than_the_key_leaves_the_key_as_it_is() {
+        let mut wide = relation();
+        wide.columns[1].in_identity = true;
+        let names = |key: Vec<FieldName>| key.iter().map(|name| name.to_string()).collect::<Vec<_>>();
+        let catalogue = super::super::schema::table_of_key(&["id"]);
+        wide.replica_identity = b'i';
+        assert_eq!(names(key_as_of(&wide, Some(&catalogue))), ["id"]);
+        // The primary key itself has become another one.
+        wide.replica_identity = b'd';
+        assert_eq!(names(key_as_of(&wide, Some(&catalogue))), ["id", "name"]);
     }
 
     #[test]

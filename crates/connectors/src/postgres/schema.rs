@@ -53,6 +53,8 @@ pub enum Comparison {
     AsJsonb,
     /// By the text that the server prints.
     Printed,
+    /// By the label: one that was renamed is no value of the type any more, and cannot be cast to it.
+    Label,
 }
 
 /// How a table is stored and replicated.
@@ -106,6 +108,7 @@ impl Column {
             Comparison::Value => format!("{place} IS NOT DISTINCT FROM {}", self.given(parameter)),
             Comparison::Bytewise => format!("{place} COLLATE \"C\" IS NOT DISTINCT FROM {} COLLATE \"C\"", self.given(parameter)),
             Comparison::AsJsonb => format!("{place}::jsonb IS NOT DISTINCT FROM {parameter}::jsonb"),
+            Comparison::Label => format!("{place}::text IS NOT DISTINCT FROM {parameter}"),
             Comparison::Printed => {
                 format!("({}) IS NOT DISTINCT FROM ({})", self.print(&place), self.print(&self.given(parameter)))
             }
@@ -116,7 +119,7 @@ impl Column {
     pub fn equals(&self, alias: &str, parameter: &str) -> String {
         let place = format!("{alias}.{}", self.sql);
         match self.comparison {
-            Comparison::Value | Comparison::Bytewise => format!("{place} = {}", self.given(parameter)),
+            Comparison::Value | Comparison::Bytewise | Comparison::Label => format!("{place} = {}", self.given(parameter)),
             Comparison::AsJsonb => format!("{place}::jsonb = {parameter}::jsonb"),
             Comparison::Printed => format!("({}) = ({})", self.print(&place), self.print(&self.given(parameter))),
         }
@@ -168,7 +171,7 @@ const TABLE: &str = "SELECT c.oid, c.relkind::text, c.relpersistence::text, c.re
 
 const COLUMNS: &str = "SELECT a.attname::text, a.atttypid, a.atttypmod, pg_catalog.format_type(a.atttypid, a.atttypmod), \
      a.attnotnull, a.attgenerated::text, a.attidentity::text, \
-     a.atthasdef OR EXISTS (SELECT FROM pg_catalog.pg_type t WHERE t.oid = a.atttypid AND t.typdefault IS NOT NULL) \
+     a.atthasdef OR EXISTS (SELECT FROM pg_catalog.pg_type t WHERE t.oid = a.atttypid AND t.typdefault IS NOT NULL), a.attnum \
      FROM pg_catalog.pg_attribute a WHERE a.attrelid = $1 AND a.attnum > 0 AND NOT a.attisdropped ORDER BY a.attnum";
 
 const INDEXES: &str = "SELECT i.indisprimary, i.indisunique, i.indisreplident, i.indimmediate, i.indpred IS NULL AND i.indexprs IS NULL, \
@@ -264,6 +267,7 @@ fn read_column(row: &Row, types: &TypeMap) -> Result<Column> {
             creatable: writable,
             updatable: writable,
             has_default: has_default || identity != ' ' || generated,
+            origin: u32::try_from(column::<i16>(row, 8)?).ok(),
         },
     })
 }
@@ -275,7 +279,9 @@ fn comparison(types: &TypeMap, oid: u32, ty: &Type) -> Comparison {
         (Type::Json, Some(Kind::Domain(base, _))) => comparison(types, *base, ty),
         (Type::Json, _) if oid == 114 => Comparison::AsJsonb,
         (Type::Text { padded: false, .. }, _) => Comparison::Bytewise,
-        (Type::Opaque { .. }, _) => Comparison::Printed,
+        // One month, thirty days and 720 hours are equal to the server, and different values to whoever wrote them.
+        (Type::Opaque { .. } | Type::Interval { .. }, _) => Comparison::Printed,
+        (Type::Enum { .. }, _) => Comparison::Label,
         (Type::Array(element), Some(Kind::Array(inner))) => match comparison(types, *inner, element) {
             Comparison::Value => Comparison::Value,
             _ => Comparison::Printed,
@@ -298,6 +304,24 @@ pub fn index_statement(name: &TableName, schema: &Schema, fields: &[FieldName]) 
     };
     let columns: Vec<String> = fields.iter().map(column).collect::<Option<_>>()?;
     (!columns.is_empty()).then(|| format!("CREATE INDEX CONCURRENTLY ON {} ({});", name.sql(), columns.join(", ")))
+}
+
+/// A table of which nothing matters but its key.
+#[cfg(test)]
+pub fn table_of_key(key: &[&str]) -> Table {
+    let names: Vec<FieldName> = key.iter().map(|name| FieldName::from(*name)).collect();
+    let name = TableName { schema: "public".into(), table: "t".into() };
+    let schema = Schema { object: name.object(), fields: vec![], key: names, unique: vec![], indexes: vec![] };
+    let storage = Storage {
+        kind: 'r',
+        persistence: 'p',
+        replica_identity: 'i',
+        identity_index: None,
+        rows_hidden: false,
+        inherited: false,
+        reacts: false,
+    };
+    Table { oid: 1, name, columns: vec![], key: vec![], schema: Arc::new(schema), storage }
 }
 
 struct Index {

@@ -119,6 +119,7 @@ pub async fn health(shared: &Shared) -> Result<FeedHealth> {
     let slot = &shared.names.slot;
     let mut lease = shared.readers.lease().await?;
     let rows = lease.query(sql, &[slot], "looking at the replication slot").await?;
+    shared.carried.compare(&mut lease, slot, |object| shared.name(object)).await?;
     lease.done();
     let Some(row) = rows.first() else {
         let warning = Some(format!("the replication slot {slot} does not exist: changes are not kept for us"));
@@ -133,6 +134,16 @@ pub async fn health(shared: &Shared) -> Result<FeedHealth> {
     let retained_bytes_max = limit_megabytes.and_then(|limit| u64::try_from(limit).ok()).map(|limit| limit << 20);
     let warning = warning(slot, status.as_deref(), safe, retained_bytes, retained_bytes_max);
     Ok(FeedHealth { retained_bytes, retained_bytes_max, position: position.unwrap_or_default(), warning })
+}
+
+/// The number, with its epoch, of the next transaction.
+pub async fn next_transaction(shared: &Shared) -> Result<u64> {
+    let sql = "SELECT pg_catalog.pg_snapshot_xmax(pg_catalog.pg_current_snapshot())::text";
+    let mut lease = shared.readers.lease().await?;
+    let row = lease.query_one(sql, &[], "asking for the next transaction's number").await?;
+    lease.done();
+    let text: String = column(&row, 0)?;
+    text.parse().map_err(|_| super::errors::unexpected(format!("`{text}` is no transaction's number")))
 }
 
 /// What a person should act on before it is too late.

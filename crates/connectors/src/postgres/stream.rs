@@ -111,7 +111,8 @@ pub async fn identity(session: &mut Session) -> Result<ServerIdentity> {
     Ok(ServerIdentity { system_identifier, timeline, flushed_lsn, forks })
 }
 
-/// Begins to stream. `acknowledged` is what the server is told, whenever it rises above `from`.
+/// Begins to stream. `acknowledged` is what the server is told, whenever it rises: what was read before a connection was
+/// lost may be on its way to be durable, and is not before that.
 pub async fn start(
     mut session: Session,
     slot: &str,
@@ -122,7 +123,8 @@ pub async fn start(
     session.start(slot, slot, &lsn_text(from)).await?;
     let (queue, parcels) = mpsc::channel(WAITING_PARCELS_MAX);
     let room = Arc::new(Semaphore::new(usize::try_from(WAITING_BYTES_MAX).unwrap_or(usize::MAX)));
-    let reader = Reader { session, room, queue, acknowledged, durable: from, due: Instant::now(), heard: Instant::now() };
+    let durable = *acknowledged.borrow();
+    let reader = Reader { session, room, queue, acknowledged, durable, due: Instant::now(), heard: Instant::now() };
     let reader = AbortOnDropHandle::new(tasks.spawn(reader.run()));
     Ok(Box::new(Stream { parcels, opened: VecDeque::new(), room: None, _reader: reader }))
 }

@@ -9,7 +9,7 @@ use std::cmp::Ordering;
 /// What a PostgreSQL version is made of.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum RowVersion {
-    /// Seen in the feed.
+    /// Seen in the feed by a version of Concord that kept no more of the transaction than the feed shows.
     Stream {
         /// Where the commit stands in the log.
         commit_lsn: u64,
@@ -28,6 +28,29 @@ pub enum RowVersion {
     },
     /// Read under a snapshot.
     Snapshot(Snapshot),
+    /// Seen in the feed.
+    Logged {
+        /// Where the commit stands in the log.
+        commit_lsn: u64,
+        /// The event's number inside its transaction.
+        ordinal: u64,
+        /// The transaction, with its epoch.
+        xid: u64,
+    },
+}
+
+/// A transaction's number with its epoch, from the 32 bits that the feed carries: the one nearest to a number of about the
+/// same time. A feed lags less than two billion transactions, for the server itself could not tell them apart then.
+pub fn widen(short: u32, near: u64) -> u64 {
+    const EPOCH: u64 = 1 << 32;
+    let same_epoch = (near & !(EPOCH - 1)) | u64::from(short);
+    if same_epoch > near.saturating_add(EPOCH / 2) {
+        same_epoch.saturating_sub(EPOCH)
+    } else if same_epoch.saturating_add(EPOCH / 2) < near {
+        same_epoch.saturating_add(EPOCH)
+    } else {
+        same_epoch
+    }
 }
 
 /// The transactions that a read could see.
@@ -61,19 +84,12 @@ impl Snapshot {
         xid < self.xmin || (xid < self.xmax && self.in_progress.binary_search(&xid).is_err())
     }
 
-    /// Whether a committed transaction known by its lower 32 bits is visible. The full number is the one nearest to
-    /// this snapshot: two billion transactions away, the server itself could not tell them apart.
-    fn sees_short(&self, xid: u32) -> bool {
-        const EPOCH: u64 = 1 << 32;
-        let same_epoch = (self.xmax & !(EPOCH - 1)) | u64::from(xid);
-        let full = if same_epoch > self.xmax.saturating_add(EPOCH / 2) {
-            same_epoch.saturating_sub(EPOCH)
-        } else if same_epoch.saturating_add(EPOCH / 2) < self.xmax {
-            same_epoch.saturating_add(EPOCH)
-        } else {
-            same_epoch
-        };
-        self.sees(full)
+    /// Whether a committed transaction known by its lower 32 bits is visible. `None` where those may be of another epoch: a
+    /// version is kept for as long as its record, and the server counts on.
+    fn sees_short(&self, xid: u32) -> Option<bool> {
+        const NEAR: u64 = 1 << 30;
+        let full = widen(xid, self.xmax);
+        (full.abs_diff(self.xmax) < NEAR).then(|| self.sees(full))
     }
 
     /// Whether everything visible here is visible there.
@@ -109,18 +125,21 @@ impl RowVersion {
 
     /// How this version stands to another.
     pub fn compare(&self, other: &RowVersion) -> Option<Ordering> {
-        use RowVersion::{Snapshot, Stream, Write};
+        use RowVersion::{Logged, Snapshot, Stream, Write};
         match (self, other) {
-            (Stream { commit_lsn: a, ordinal: i, .. }, Stream { commit_lsn: b, ordinal: j, .. }) => Some((a, i).cmp(&(b, j))),
+            (
+                Stream { commit_lsn: a, ordinal: i, .. } | Logged { commit_lsn: a, ordinal: i, .. },
+                Stream { commit_lsn: b, ordinal: j, .. } | Logged { commit_lsn: b, ordinal: j, .. },
+            ) => Some((a, i).cmp(&(b, j))),
             (Write { lsn: a, xid: x }, Write { lsn: b, xid: y }) => Some((a, x).cmp(&(b, y))),
             // Our commit stands behind the place that was read before it, so an equal place is the later event.
-            (Stream { commit_lsn, .. }, Write { lsn, .. }) => {
+            (Stream { commit_lsn, .. } | Logged { commit_lsn, .. }, Write { lsn, .. }) => {
                 Some(if commit_lsn >= lsn { Ordering::Greater } else { Ordering::Less })
             }
-            (Snapshot(seen), Stream { xid, .. }) => Some(visibility(seen.sees_short(*xid))),
-            (Snapshot(seen), Write { xid, .. }) => Some(visibility(seen.sees(*xid))),
+            (Snapshot(seen), Stream { xid, .. }) => seen.sees_short(*xid).map(visibility),
+            (Snapshot(seen), Write { xid, .. } | Logged { xid, .. }) => Some(visibility(seen.sees(*xid))),
             (Snapshot(a), Snapshot(b)) => a.compare(b),
-            (Write { .. }, Stream { .. } | Snapshot(_)) | (Stream { .. }, Snapshot(_)) => {
+            (Write { .. }, Stream { .. } | Logged { .. } | Snapshot(_)) | (Stream { .. } | Logged { .. }, Snapshot(_)) => {
                 other.compare(self).map(Ordering::reverse)
             }
         }
@@ -154,8 +173,12 @@ mod tests {
         RowVersion::Snapshot(Snapshot::parse(text).unwrap())
     }
 
-    fn stream(commit_lsn: u64, ordinal: u64, xid: u32) -> RowVersion {
-        RowVersion::Stream { commit_lsn, ordinal, xid }
+    fn stream(commit_lsn: u64, ordinal: u64, xid: u64) -> RowVersion {
+        RowVersion::Logged { commit_lsn, ordinal, xid }
+    }
+
+    fn short(xid: u32) -> RowVersion {
+        RowVersion::Stream { commit_lsn: 1, ordinal: 0, xid }
     }
 
     fn write(lsn: u64, xid: u64) -> RowVersion {
@@ -194,14 +217,24 @@ mod tests {
     }
 
     #[test]
-    fn a_short_transaction_number_is_widened_by_the_snapshots_epoch() {
+    fn a_short_transaction_number_is_widened_by_one_of_its_time() {
         let epoch = 1u64 << 32;
-        let just_wrapped = snapshot(&format!("{}:{}:", epoch + 3, epoch + 3));
-        check(&just_wrapped, &stream(1, 0, u32::MAX), Some(Greater));
-        check(&just_wrapped, &stream(1, 0, 2), Some(Greater));
-        check(&just_wrapped, &stream(1, 0, 4), Some(Less));
-        let about_to_wrap = snapshot(&format!("{}:{}:", epoch - 2, epoch - 2));
-        check(&about_to_wrap, &stream(1, 0, 1), Some(Less));
+        for (near, xid) in [(epoch + 3, epoch - 1), (epoch + 3, epoch + 4), (epoch - 2, epoch + 1), (7 * epoch, 7 * epoch - 5)] {
+            let short = u32::try_from(xid % epoch).unwrap();
+            assert_eq!(widen(short, near), xid, "{short} near {near}");
+        }
+    }
+
+    // The record was read once and never touched since, while the server went through three billion transactions.
+    #[test]
+    fn an_edit_is_newer_than_a_read_of_long_ago() {
+        let read = snapshot("1000:1000:");
+        check(&stream(1, 0, 3_000_001_000), &read, Some(Greater));
+        check(&short(3_000_001_000), &read, None);
+        check(&short(1_001), &read, Some(Less.reverse()));
+        check(&short(999), &read, Some(Less));
+        check(&short(7), &stream(1, 0, 7), Some(Equal));
+        check(&short(7), &write(2, 9), Some(Less));
     }
 
     #[test]

@@ -89,6 +89,7 @@ pub struct SalesforceConnector {
 /// A connector for this org. Nothing is reached yet: an org that cannot be reached shows in the first call.
 pub fn open(settings: SalesforceSettings) -> Result<SalesforceConnector> {
     let settings = Arc::new(settings);
+    let settle = settings.settle;
     let pubsub = PubSub::new(&settings)?;
     let client = Arc::new(Client::new(settings)?);
     Ok(SalesforceConnector {
@@ -103,6 +104,7 @@ pub fn open(settings: SalesforceSettings) -> Result<SalesforceConnector> {
             keys_can_be_given: false,
             max_batch: WRITES_MAX,
             writes_take: Some(ingest::JOB_MAX),
+            writes_settle: Some(settle),
             time_granularity_micros: TIME_GRANULARITY_MICROS,
         },
     })

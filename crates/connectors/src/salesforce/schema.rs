@@ -291,6 +291,7 @@ impl FieldInfo {
                     || described.auto_number
                     || !described.createable
                     || kind == Kind::Bool,
+                origin: None,
             },
             name: described.name,
         })

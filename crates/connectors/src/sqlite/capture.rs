@@ -77,10 +77,19 @@ pub(super) fn prepare(connection: &Connection, selections: &[Selection], known: 
         for selection in selections {
             let was_there = resumed.is_some_and(|(feed, _)| feed.objects.contains(&selection.object));
             let object = before.iter().find(|object| object.name == selection.object.as_str());
+            if was_there && Table::load(connection, selection.object.as_str())?.is_none() {
+                // Its own syncs are told so when the feed is opened; the other tables go on.
+                continue;
+            }
             if was_there && !object.map(|object| storage::is_unbroken(connection, object)).transpose()?.unwrap_or(false) {
                 return Err(broken(selection.object.as_str()));
             }
-            include(connection, selection, object)?;
+            match include(connection, selection, object) {
+                Err(error) if was_there && error.class() == Class::Stop => {
+                    tracing::warn!(object = %selection.object, error = error.chain(), "a table that is followed has changed");
+                }
+                included => included?,
+            }
             if resumed.is_some() && !was_there {
                 joined.push(selection.object.clone());
             }
@@ -250,13 +259,11 @@ impl Decoder {
         if seen == Some(look) {
             return Ok(Step { events: Vec::new(), place, seen });
         }
-        if look.session != self.session {
-            storage::prove_resumable(connection, place)?;
-        }
+        // Whoever wrote may have emptied the change table, or put another state of the file in its place.
+        storage::prove_resumable(connection, place)?;
         let followed = if look.session == self.session && pragma(connection, "PRAGMA schema_version")? == self.schema_version {
             true
         } else {
-            storage::prove_resumable(connection, place)?;
             self.follow_schema(connection)?
         };
         let (events, reached, more) = self.read(connection, place, limits)?;

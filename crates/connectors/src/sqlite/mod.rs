@@ -77,6 +77,7 @@ pub fn open(settings: SqliteSettings) -> Result<SqliteConnector> {
             keys_can_be_given: true,
             max_batch: WRITES_MAX,
             writes_take: None,
+            writes_settle: None,
             time_granularity_micros: TIME_GRANULARITY_MICROS,
         },
     })

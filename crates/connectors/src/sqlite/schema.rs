@@ -105,6 +105,7 @@ impl Column {
             creatable: !self.generated,
             updatable: !self.generated,
             has_default: self.has_default,
+            origin: None,
         }
     }
 }

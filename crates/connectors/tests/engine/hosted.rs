@@ -278,6 +278,37 @@ async fn an_org_that_does_not_answer_for_a_while_costs_nothing() {
     tokio::time::timeout(Duration::from_secs(30), stage.stop()).await.unwrap();
 }
 
+// What could not be written was put off by a clock that was hours ahead.
+#[tokio::test]
+async fn a_clock_that_ran_ahead_and_is_put_right_parks_nothing() {
+    let stage = Stage::started(json!({})).await;
+    stage.clock_steps(300);
+    stage.org.fault(json!({"on": {"path": "/composite"}, "times": null, "do": "unavailable"}));
+    stage.row("INSERT INTO accounts (account_name) VALUES ('Acme'), ('Bolt')").await;
+    stage.wait("a write that fails", befell_of(&stage)).await;
+    stage.clock_steps(-300);
+    stage.org.simulator.org.faults.clear();
+    stage.shows("SELECT count(*) FROM accounts WHERE sf_id IS NOT NULL", "2").await;
+    let stage = stage.crash().await;
+    // The same where the process ended with the clock ahead.
+    stage.clock_steps(300);
+    let stage = stage.start().await;
+    stage.org.fault(json!({"on": {"path": "/composite"}, "times": null, "do": "unavailable"}));
+    stage.row("UPDATE accounts SET account_name = account_name || '!'").await;
+    stage.wait("a write that fails", befell_of(&stage)).await;
+    let stage = stage.crash().await;
+    stage.clock_steps(-300);
+    stage.org.simulator.org.faults.clear();
+    let stage = stage.start().await;
+    stage.wait("both", || stage.accounts().iter().all(|one| one["Name"].as_str().is_some_and(|name| name.ends_with('!')))).await;
+    stage.stop().await;
+}
+
+/// Whether a fault has befallen anybody.
+fn befell_of(stage: &Stage) -> impl Fn() -> bool + '_ {
+    || stage.org.simulator.org.faults.counts().into_iter().any(|(_, times)| times > 0)
+}
+
 /// No event tells of what is written from now on.
 fn silence(stage: &Stage) {
     stage.org.fault(json!({"on": {"object": "Account"}, "times": null, "do": {"late": {"ms": 86_400_000}}}));

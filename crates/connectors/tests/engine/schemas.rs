@@ -89,6 +89,79 @@ async fn an_object_whose_identity_becomes_the_whole_row_flows_on() {
     story.stop().await;
 }
 
+/// Ends the session in which the left side's feed is read.
+async fn lose_the_feed(story: &Story) {
+    let end = "SELECT pg_terminate_backend(active_pid) FROM pg_replication_slots WHERE database = current_database() AND active";
+    story.left.run(end).await;
+}
+
+// The connection is lost before anybody has put the table right.
+#[tokio::test]
+async fn a_table_that_is_broken_or_gone_keeps_no_other_from_being_read_again() {
+    let key =
+        ("ALTER TABLE accounts DROP CONSTRAINT accounts_pkey", "INSERT INTO accounts (email, name) VALUES ('cyd@x.org', 'Cyd')");
+    let field =
+        ("ALTER TABLE accounts RENAME COLUMN name TO title", "UPDATE accounts SET title = 'Anna' WHERE email = 'ann@x.org'");
+    let table = ("DROP TABLE accounts", "SELECT 1");
+    for (ddl, behind) in [key, field, table] {
+        let mut story = story().await;
+        story.left.run(ddl).await;
+        story.left.run(behind).await;
+        story.wait_for_stage("stopped").await;
+        lose_the_feed(&story).await;
+        orders_flow_on(&story, 20).await;
+        assert!(story.stage().starts_with("stopped"), "{ddl}: {}", story.stage());
+        assert_eq!(story.on_right(ALL).await.len(), 2, "{ddl}");
+        story.stop().await;
+    }
+}
+
+const AGAIN: &str = "ALTER TABLE accounts DROP COLUMN name; ALTER TABLE accounts ADD COLUMN name text";
+
+// What stands in a column that is dropped and made anew is nobody's edit of what stood in the old one.
+#[tokio::test]
+async fn a_column_that_is_dropped_and_made_anew_empties_nobody() {
+    let mut story = story().await;
+    story.left.run("ALTER TABLE accounts DROP COLUMN name").await;
+    story.left.run("UPDATE accounts SET note = 'x' WHERE email = 'ann@x.org'").await;
+    story.wait_for_stage("stopped").await;
+    story.right.run("UPDATE accounts SET name = 'Robert' WHERE email = 'bob@x.org'").await;
+    let refused = story.ask(Request::Resume(story.id())).await.unwrap_err();
+    assert!(refused.code == concord_engine::error::Code::SchemaDrift && refused.message.contains("name"), "{refused}");
+    story.left.run("ALTER TABLE accounts ADD COLUMN name text").await;
+    story.resume().await;
+    story.settle().await;
+    story.both_show(ALL, &["ann@x.org|Ann", "bob@x.org|Robert"]).await;
+    story.left.run("UPDATE accounts SET name = NULL WHERE email = 'ann@x.org'").await;
+    story.settle().await;
+    story.right_shows("SELECT count(*) FROM accounts WHERE name IS NULL", "1").await;
+    story.stop().await;
+}
+
+// Nothing is seen in between.
+#[tokio::test]
+async fn a_column_that_is_made_anew_at_once_or_while_nothing_runs_empties_nobody() {
+    let mut story = story().await;
+    story.left.run(&format!("BEGIN; {AGAIN}; COMMIT")).await;
+    story.left.run("UPDATE accounts SET note = 'x' WHERE email = 'ann@x.org'").await;
+    story.wait_for_stage("stopped").await;
+    assert!(story.stage().contains("was dropped"), "{}", story.stage());
+    story.resume().await;
+    story.settle().await;
+    story.both_show(ALL, &["ann@x.org|Ann", "bob@x.org|Bob"]).await;
+
+    story.stop().await;
+    story.left.run(AGAIN).await;
+    story.left.run("UPDATE accounts SET note = 'y' WHERE email = 'bob@x.org'").await;
+    story.syncs[0] = story.rules("accounts", &[("email", "email"), ("name", "name")]).await;
+    story.number_layouts().await;
+    story.start().await;
+    story.settle().await;
+    story.both_show(ALL, &["ann@x.org|Ann", "bob@x.org|Bob"]).await;
+    assert!(story.lost().await.is_empty(), "{:#?}", story.lost().await);
+    story.stop().await;
+}
+
 /// Changes on the left that the engine has not read yet when `ddl` comes, and changes behind it.
 async fn queued(story: &Story, ddl: &str, behind: &str) {
     story.taps[0].before_batch.close();

@@ -1,9 +1,11 @@
 //! Restarts, gaps and what is left behind: invariant 1 against a real server.
 
+use crate::server::{Options, Server};
 use crate::support::*;
 use concord_engine::change::Position;
 use concord_engine::connector::{Connector, Feed};
 use concord_engine::error::Code;
+use std::sync::Arc;
 use std::time::Duration;
 
 const TABLES: &str = "CREATE TABLE t (id int PRIMARY KEY, name text); CREATE TABLE u (id int PRIMARY KEY)";
@@ -113,6 +115,11 @@ async fn a_table_that_joins_is_complete_only_behind_the_writers_of_that_moment()
     tokio::pin!(joining);
     // The writer is still open: the table has joined, but is not complete yet.
     assert!(tokio::time::timeout(Duration::from_millis(700), &mut joining).await.is_err());
+    // Nor is it for whoever tries again after a crash, though the publication has it by now.
+    let connector = system.restarted();
+    let joining = prepare(&connector, &["t", "u"], &known);
+    tokio::pin!(joining);
+    assert!(tokio::time::timeout(Duration::from_millis(700), &mut joining).await.is_err());
     writer.batch_execute("COMMIT").await.unwrap();
     let feed = joining.await;
     assert_eq!(feed.complete_from.len(), 1);
@@ -121,6 +128,55 @@ async fn a_table_that_joins_is_complete_only_behind_the_writers_of_that_moment()
     system.psql("INSERT INTO u VALUES (2)");
     assert_eq!(reader.observations(1).await[0].key, key(2));
     reader.pass(&connector, &feed.complete_from[0].1).await;
+}
+
+// It has no session, and may be committed days later.
+#[tokio::test]
+async fn a_table_that_joins_waits_for_a_transaction_that_is_prepared() {
+    let settings = vec![("max_prepared_transactions".to_owned(), "2".to_owned())];
+    let server = Arc::new(Server::start(&Options { settings, ..Options::default() }));
+    let system = system_on(&server, TABLES);
+    let feed = system.prepare(&["t"]).await;
+    system.database.session().await.batch_execute("BEGIN; INSERT INTO u VALUES (1); PREPARE TRANSACTION 'late'").await.unwrap();
+    let connector = system.restarted();
+    let known = [feed];
+    let joining = prepare(&connector, &["t", "u"], &known);
+    tokio::pin!(joining);
+    assert!(tokio::time::timeout(Duration::from_millis(700), &mut joining).await.is_err());
+    system.psql("COMMIT PREPARED 'late'");
+    assert_eq!(joining.await.complete_from.len(), 1);
+}
+
+// The usual way to migrate a large table: a copy is filled, and takes the name.
+#[tokio::test]
+async fn a_table_that_makes_room_for_another_one_of_its_name_is_a_gap() {
+    let swap = "BEGIN; CREATE TABLE n (LIKE t INCLUDING ALL); INSERT INTO n SELECT * FROM t; ALTER TABLE t RENAME TO bak; \
+        ALTER TABLE n RENAME TO t; COMMIT";
+    for publishes in [false, true] {
+        let system = system(TABLES);
+        let feed = prepare(&system.connector, &["t", "u"], &[]).await;
+        let mut reader = system.capture(&feed).await;
+        system.psql("INSERT INTO t VALUES (1)");
+        assert_eq!(reader.observations(1).await[0].key, key(1));
+        system.psql(swap);
+        if publishes {
+            let name = feed.name.as_str();
+            system.psql(&format!("ALTER PUBLICATION {name} DROP TABLE bak; ALTER PUBLICATION {name} ADD TABLE t"));
+        }
+        system.psql("INSERT INTO t VALUES (2)");
+        if !publishes {
+            system.connector.health(&feed.name).await.unwrap();
+        }
+        let gap = async {
+            loop {
+                if let Err(error) = reader.changes.next(LIMITS).await {
+                    return error;
+                }
+            }
+        };
+        let error = tokio::time::timeout(PATIENCE, gap).await.expect("a gap");
+        assert!(error.code == Code::FeedGap && error.message.contains("another table"), "{error}");
+    }
 }
 
 #[tokio::test]

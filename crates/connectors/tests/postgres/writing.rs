@@ -55,6 +55,47 @@ async fn one_bad_row_in_a_batch_fails_alone_and_every_other_is_written_once() {
     assert_eq!(system.psql("SELECT sum(writes), sum(n) FROM t"), format!("19|{}", 210 - 13));
 }
 
+// A trigger looks at one record more closely than at the others, and may not do what it would.
+#[tokio::test]
+async fn a_record_whose_trigger_lacks_something_fails_alone() {
+    let wanting = ["SELECT 1 FROM nowhere", "PERFORM missing FROM t", "EXECUTE 'SET ROLE nobody'; PERFORM 1 FROM hidden"];
+    for (place, body) in wanting.into_iter().enumerate() {
+        let system = system(&format!(
+            "CREATE TABLE t (id int PRIMARY KEY, n int); INSERT INTO t SELECT i, 0 FROM generate_series(1, 9) AS i; \
+             CREATE TABLE hidden (id int); \
+             DO $$ BEGIN CREATE ROLE nobody; EXCEPTION WHEN duplicate_object OR unique_violation THEN NULL; END $$; \
+             CREATE FUNCTION look() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN IF NEW.n = 5 THEN {}; END IF; RETURN NEW; END'; \
+             CREATE TRIGGER l AFTER UPDATE ON t FOR EACH ROW EXECUTE FUNCTION look()",
+            body.replace("SELECT 1", "PERFORM 1").replace('\'', "''"),
+        ));
+        let outcomes = system.apply("t", (1..=9).map(|id| update(id, &[("n", int(id))], &[("n", int(0))])).collect()).await;
+        let failed: Vec<_> = outcomes.iter().map(said).filter(|said| !said.starts_with("written")).collect();
+        assert_eq!(failed, ["failed CON-3001"], "case {place}: {outcomes:?}");
+        assert_eq!(system.psql("SELECT sum(n) FROM t"), (45 - 5).to_string());
+    }
+}
+
+// Months, days and hours are equal to the server, and are not the same value; a label that was renamed is none any more.
+#[tokio::test]
+async fn a_guard_sees_edits_that_the_server_calls_equal_and_values_that_are_none_any_more() {
+    let system = system(
+        "CREATE TYPE mood AS ENUM ('ok', 'sad'); CREATE TABLE t (id int PRIMARY KEY, span interval, mood mood, n int); \
+         INSERT INTO t VALUES (1, '1 mon', 'ok', 0), (2, '1 mon', 'ok', 0)",
+    );
+    let shown = |presence| match presence {
+        Presence::Present(observation) => observation.image.record().cloned().unwrap(),
+        other => panic!("{other:?}"),
+    };
+    let before = shown(system.read("t", 1).await);
+    let guard = |name: &'static str| (name, before.get(name).cloned().unwrap());
+    system.psql("UPDATE t SET span = '30 days' WHERE id = 1; ALTER TYPE mood RENAME VALUE 'ok' TO 'fine'");
+    let outcomes = system
+        .apply("t", vec![update(1, &[("n", int(5))], &[guard("span")]), update(2, &[("n", int(5))], &[guard("mood")])])
+        .await;
+    assert_eq!(all_said(&outcomes), ["missed", "missed"]);
+    assert_eq!(system.psql("SELECT sum(n) FROM t"), "0");
+}
+
 #[tokio::test]
 async fn a_locked_row_is_told_apart_and_does_not_stall_the_batch() {
     let system = system(PEOPLE);

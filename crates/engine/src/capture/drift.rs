@@ -1,22 +1,36 @@
 //! Schemas that change while a feed runs: taken over where every mapped field is as it was; otherwise the object's syncs
 //! stop, with their observations kept, and are read again before they go on.
 
-use crate::error::{Code, Error};
-use crate::link::MemberIndex;
+use crate::error::{Code, Error, Result};
+use crate::link::{LinkId, MemberIndex, NO_LONGER_SHOWN};
 use crate::record::{FieldName, SystemName};
 use crate::rules::SyncRules;
+use crate::runtime::bounds::STEP;
 use crate::runtime::core::Core;
 use crate::schema::{Schema, Type};
+use std::collections::BTreeSet;
 use std::sync::Arc;
+
+/// Fields that were gone from a member for a while, by their canonical names: what comes back under the name may be another
+/// field, of which nothing is known.
+pub(crate) type Lost = BTreeSet<(MemberIndex, String)>;
 
 /// The setting that says that changes of a sync went by in a schema that could not tell them.
 pub(crate) fn drift_setting(sync: u32) -> String {
     format!("drifted/{sync}")
 }
 
+/// The setting that holds which fields of its members a sync's records were read by.
+fn origins_setting(sync: u32) -> String {
+    format!("origins/{sync}")
+}
+
 /// What about a new schema breaks a member's mapping, if anything does.
 pub(crate) fn drift(rules: &SyncRules, member: MemberIndex, schema: &Schema) -> Option<String> {
     let known = &rules.members.get(member)?.schema;
+    if schema.fields.is_empty() {
+        return Some(format!("{} is gone, or has another name", schema.object));
+    }
     if known.key != schema.key {
         return Some(format!("the key of {} is now ({})", schema.object, join(&schema.key)));
     }
@@ -33,6 +47,31 @@ pub(crate) fn drift(rules: &SyncRules, member: MemberIndex, schema: &Schema) -> 
             },
         }
     })
+}
+
+/// A mapped field of a member that is another one now than the one that its records were read by.
+fn another(rules: &SyncRules, member: MemberIndex, schema: &Schema) -> Option<String> {
+    let known = &rules.members.get(member)?.schema;
+    let mapped = rules.fields.iter().filter_map(|field| field.members.get(member)?.as_ref());
+    let origin = |schema: &Schema, name: &FieldName| schema.field(name.as_str()).and_then(|field| field.origin);
+    let found = mapped.map(|at| &at.name).find(|name| is_another(origin(known, name), origin(schema, name)))?;
+    Some(format!("the mapped field {found} of {} was dropped, and another one has its name now", schema.object))
+}
+
+/// Whether a field is another one than before, as far as the system can tell.
+fn is_another(before: Option<u32>, now: Option<u32>) -> bool {
+    matches!((before, now), (Some(before), Some(now)) if before != now)
+}
+
+/// The mapped fields of a member that a new schema lacks or has anew.
+fn lost(rules: &SyncRules, member: MemberIndex, schema: &Schema) -> Lost {
+    let known = rules.members.get(member).map(|member| &member.schema);
+    let is_lost = |name: &FieldName| {
+        let before = known.and_then(|known| known.field(name.as_str())).and_then(|field| field.origin);
+        schema.field(name.as_str()).is_none_or(|now| is_another(before, now.origin))
+    };
+    let mapped = rules.fields.iter().filter_map(|field| Some((field, field.members.get(member)?.as_ref()?)));
+    mapped.filter(|(_, at)| is_lost(&at.name)).map(|(field, _)| (member, field.name.to_string())).collect()
 }
 
 pub(super) fn adopt_schema(rules: &mut SyncRules, member: MemberIndex, schema: &Schema) {
@@ -62,17 +101,164 @@ impl Core {
                 if !concerned {
                     continue;
                 }
-                match drift(&sync.rules, member, schema) {
+                match drift(&sync.rules, member, schema).or_else(|| another(&sync.rules, member, schema)) {
                     Some(what) => {
                         let error = Error::new(Code::SchemaDrift, what).at(format!("{system} {}", schema.object));
                         tracing::warn!(sync = sync.rules.name.as_str(), %error, "schema drift");
                         sync.stopped.get_or_insert(error);
-                        sync.drifted = true;
-                        self.transaction.settings.push((drift_setting(sync.rules.id.0), Some(b"1".to_vec())));
+                        let all = sync.drifted.get_or_insert_default();
+                        all.extend(lost(&sync.rules, member, schema));
+                        self.transaction.settings.push((drift_setting(sync.rules.id.0), postcard::to_stdvec(&*all).ok()));
                     }
                     None => adopt_schema(Arc::make_mut(&mut sync.rules), member, schema),
                 }
             }
         }
     }
+
+    /// Whether a sync whose schemas drifted can go on: what is mapped is there again. Its systems are asked, and what they say
+    /// is taken over.
+    ///
+    /// # Errors
+    /// `SchemaDrift` says what is still missing; what the systems say.
+    pub(crate) async fn is_put_right(&mut self, sync: usize) -> Result<()> {
+        let Some(rules) = self.rules(sync) else { return Ok(()) };
+        let mut schemas = Vec::with_capacity(rules.members.len());
+        for (member, member_rules) in rules.members.iter().enumerate() {
+            let Some(connector) = self.connector(sync, member) else { continue };
+            let asked = tokio::time::timeout(self.options.read_timeout, connector.schema(&member_rules.object)).await;
+            let late = |_| Error::new(Code::Unreachable, format!("`{}` did not answer in time", member_rules.system));
+            let schema = asked.map_err(late).and_then(|answer| answer)?;
+            let missing = lost(&rules, member, &schema).into_iter().find(|(_, field)| {
+                let at =
+                    rules.fields.iter().find(|known| known.name.as_str() == field).and_then(|field| field.members.get(member));
+                at.and_then(Option::as_ref).is_some_and(|at| schema.field(at.name.as_str()).is_none())
+            });
+            if schema.key != member_rules.schema.key || missing.is_some() {
+                let what = drift(&rules, member, &schema).unwrap_or_default();
+                return Err(Error::new(Code::SchemaDrift, what).at(format!("{} {}", member_rules.system, schema.object)));
+            }
+            schemas.push((member, schema));
+        }
+        for (member, schema) in schemas {
+            let Some(state) = self.syncs.get_mut(sync) else { continue };
+            if let Some(drifted) = &mut state.drifted {
+                drifted.extend(lost(&state.rules, member, &schema));
+                let rules = &state.rules;
+                drifted.retain(|(of, field)| *of != member || !is_the_same(rules, member, field, &schema));
+            }
+            adopt_schema(Arc::make_mut(&mut state.rules), member, &schema);
+        }
+        Ok(())
+    }
+
+    /// Changes that went by while a key or a mapped field was gone could not be told: the records are read again before
+    /// the sync goes on (invariant 1), also where a restart lies between. Of a field that is another one now nothing is known:
+    /// what it shows is no edit of what the one before it showed.
+    pub(crate) async fn make_up_for_drift(&mut self, sync: usize, drifted: Option<Lost>) -> Result<()> {
+        let (Some(drifted), Some(rules)) = (drifted, self.rules(sync)) else { return Ok(()) };
+        self.commit();
+        self.forget_fields(sync, &drifted).await?;
+        if let Some(state) = self.syncs.get_mut(sync) {
+            state.drifted = None;
+        }
+        self.transaction.settings.push((drift_setting(rules.id.0), None));
+        self.keep_origins(sync);
+        self.reread(sync);
+        Ok(())
+    }
+
+    /// What happened to a sync's schemas before the engine was started: fields that were gone when it last ran, and fields
+    /// that are others now.
+    pub(crate) async fn restore_drift(&mut self, sync: usize) -> Result<()> {
+        let Some((rules, begun)) = self.syncs.get(sync).map(|state| (Arc::clone(&state.rules), state.begun)) else {
+            return Ok(());
+        };
+        let stored = self.store.setting(&origins_setting(rules.id.0)).await?;
+        let before: Vec<(MemberIndex, String, Option<u32>)> =
+            stored.and_then(|bytes| postcard::from_bytes(&bytes).ok()).unwrap_or_default();
+        let now = origins(&rules);
+        let find = |member: MemberIndex, field: &str| {
+            let of = |all: &[(MemberIndex, String, Option<u32>)]| {
+                all.iter().find(|(of, name, _)| *of == member && name == field).and_then(|(.., origin)| *origin)
+            };
+            (of(&before), of(&now))
+        };
+        let kept = self.store.setting(&drift_setting(rules.id.0)).await?;
+        let mut drifted = kept.map(|bytes| postcard::from_bytes::<Lost>(&bytes).unwrap_or_default());
+        if let Some(drifted) = &mut drifted {
+            drifted.retain(|(member, field)| !matches!(find(*member, field), (Some(before), Some(now)) if before == now));
+        }
+        for (member, field, _) in &now {
+            let (before, now) = find(*member, field);
+            if begun && is_another(before, now) {
+                tracing::warn!(sync = %rules.name, field, "the field was dropped, and another one has its name now: everything is read again");
+                drifted.get_or_insert_default().insert((*member, field.clone()));
+            }
+        }
+        if drifted.is_none() && before != now {
+            self.keep_origins(sync);
+        }
+        self.make_up_for_drift(sync, drifted).await
+    }
+
+    fn keep_origins(&mut self, sync: usize) {
+        let Some(rules) = self.rules(sync) else { return };
+        self.transaction.settings.push((origins_setting(rules.id.0), postcard::to_stdvec(&origins(&rules)).ok()));
+    }
+
+    /// Forgets what fields of members last showed: they are met as at first sight. Begun again from the start after a crash.
+    async fn forget_fields(&mut self, sync: usize, lost: &Lost) -> Result<()> {
+        let Some(rules) = self.rules(sync) else { return Ok(()) };
+        let place = |name: &String| rules.fields.iter().position(|field| field.name.as_str() == name);
+        let places: Vec<(MemberIndex, usize)> =
+            lost.iter().filter_map(|(member, field)| Some((*member, place(field)?))).collect();
+        if places.is_empty() {
+            return Ok(());
+        }
+        let mut after = LinkId(0);
+        loop {
+            let links = self.store.scan_links(rules.id, after, STEP).await?;
+            let Some(last) = links.last() else { return Ok(()) };
+            after = last.id;
+            for mut link in links {
+                for (member, field) in &places {
+                    if let Some(cell) = link.sides.get_mut(*member).and_then(|side| side.base.get_mut(*field)) {
+                        *cell = None;
+                    }
+                    for (group, state) in link.groups.iter_mut().enumerate() {
+                        let agreed = state.agreed.as_mut().filter(|agreed| agreed.from == *member);
+                        if let Some(agreed) = agreed.filter(|_| rules.group_fields(group).contains(field)) {
+                            // It stands, though the member that brought it in does not show it any more.
+                            agreed.from = NO_LONGER_SHOWN;
+                        }
+                    }
+                }
+                self.transaction.links.push(Arc::new(link));
+            }
+            self.commit();
+        }
+    }
+}
+
+/// Whether a member's field is the one that it was.
+fn is_the_same(rules: &SyncRules, member: MemberIndex, field: &str, schema: &Schema) -> bool {
+    let at = rules.fields.iter().find(|known| known.name.as_str() == field).and_then(|field| field.members.get(member)?.as_ref());
+    let Some(name) = at.map(|at| at.name.as_str()) else { return false };
+    let before = rules.members.get(member).and_then(|member| member.schema.field(name)).and_then(|field| field.origin);
+    before.is_some() && before == schema.field(name).and_then(|field| field.origin)
+}
+
+/// What tells each mapped field of each member from others of its name.
+fn origins(rules: &SyncRules) -> Vec<(MemberIndex, String, Option<u32>)> {
+    let mut all = Vec::new();
+    for field in &rules.fields {
+        for (member, at) in field.members.iter().enumerate() {
+            let Some(at) = at else { continue };
+            let schema = rules.members.get(member).map(|member| &member.schema);
+            let origin = schema.and_then(|schema| schema.field(at.name.as_str())).and_then(|field| field.origin);
+            all.push((member, field.name.to_string(), origin));
+        }
+    }
+    all
 }

@@ -11,12 +11,22 @@ use crate::link::LinkId;
 use crate::record::{FeedName, FieldName, ObjectName, SystemName};
 use crate::rules::MemberRules;
 use crate::runtime::Options;
-use crate::runtime::core::{Core, Event, FeedReport};
+use crate::runtime::core::{Core, Event};
 use crate::schema::Selection;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::{Semaphore, mpsc};
+use tokio_util::sync::CancellationToken;
+
+/// What became of a feed.
+pub(crate) enum FeedReport {
+    Prepared(Vec<Feed>),
+    Open(FeedName),
+    Lost(Option<FeedName>, Error),
+    /// The system is not read any more.
+    Ended,
+}
 
 /// A feed while it runs.
 pub(crate) struct FeedState {
@@ -92,7 +102,8 @@ pub(crate) fn selections<'a>(members: impl Iterator<Item = &'a MemberRules>) -> 
         .collect()
 }
 
-/// Reads one system's feeds until one is lost. Ends by telling the engine why.
+/// Reads one system's feeds until all are lost, or until it is told to stop: one that is lost leaves the others alone. Ends
+/// by telling the engine so, behind everything that it has read.
 pub(super) async fn read_feeds(
     system: SystemName,
     connector: Arc<dyn Connector>,
@@ -100,6 +111,7 @@ pub(super) async fn read_feeds(
     known: Vec<Feed>,
     events: mpsc::Sender<Event>,
     options: Options,
+    stop: CancellationToken,
 ) {
     let report = |report| {
         let event = Event::Feed { system: system.clone(), report };
@@ -109,6 +121,7 @@ pub(super) async fn read_feeds(
         Ok(feeds) => feeds,
         Err(error) => {
             report(FeedReport::Lost(None, error)).await;
+            report(FeedReport::Ended).await;
             return;
         }
     };
@@ -117,9 +130,19 @@ pub(super) async fn read_feeds(
     }
     let mut readers: futures_util::stream::FuturesUnordered<_> =
         feeds.iter().map(|feed| read_feed(&system, &connector, feed, &events, &options)).collect();
-    if let Some((feed, error)) = futures_util::StreamExt::next(&mut readers).await {
-        report(FeedReport::Lost(Some(feed), error)).await;
+    loop {
+        let lost = tokio::select! {
+            biased;
+            () = stop.cancelled() => None,
+            lost = futures_util::StreamExt::next(&mut readers) => lost,
+        };
+        let Some((feed, error)) = lost else { break };
+        if !report(FeedReport::Lost(Some(feed), error)).await {
+            return;
+        }
     }
+    drop(readers);
+    report(FeedReport::Ended).await;
 }
 
 /// Reads one feed until it fails.
@@ -158,6 +181,11 @@ impl FeedState {
         matches!(self.state.as_str(), "reading" | "idle")
     }
 
+    /// Whether it is to be read from a new beginning, and is not yet.
+    pub fn begins_anew(&self) -> bool {
+        self.is_made_up_for
+    }
+
     /// Whether it was found that changes may be missing from it.
     pub fn has_gap(&self) -> bool {
         self.lost.as_ref().is_some_and(|(_, error)| error.code.is_gap())
@@ -190,7 +218,13 @@ impl Core {
         Ok(())
     }
 
+    /// Begins to read a system. Where it is being read, that ends first: what was read until then is taken in, and the
+    /// feeds go on behind it.
     pub(super) fn start_system(&mut self, system: &SystemName) {
+        if let Some(reader) = self.readers.get(system) {
+            reader.cancel();
+            return;
+        }
         let Some(connector) = self.systems.get(system).cloned() else { return };
         let members = self
             .syncs
@@ -214,7 +248,9 @@ impl Core {
             })
             .collect();
         let (events, options) = (self.events.clone(), self.options.clone());
-        self.feed_tasks.spawn(read_feeds(system.clone(), connector, selections, known, events, options));
+        let stop = CancellationToken::new();
+        self.readers.insert(system.clone(), stop.clone());
+        self.feed_tasks.spawn(read_feeds(system.clone(), connector, selections, known, events, options, stop));
     }
 
     pub(crate) async fn on_feed(&mut self, system: SystemName, report: FeedReport) -> Result<()> {
@@ -250,6 +286,12 @@ impl Core {
                 self.ask_fences();
                 // The next look tells the new position and what the source keeps.
                 self.last_health = None;
+            }
+            FeedReport::Ended => {
+                while self.feed_tasks.try_join_next().is_some() {}
+                if self.readers.remove(&system).is_some_and(|reader| reader.is_cancelled()) {
+                    self.start_system(&system);
+                }
             }
             FeedReport::Lost(feed, error) => {
                 let is_gap = error.code == Code::FeedGap;
@@ -301,10 +343,12 @@ impl Core {
         let now = self.now();
         self.drop_fences(system);
         if error.code.is_gap() {
-            for sync in &mut self.syncs {
-                if sync.rules.members.iter().any(|member| member.system == *system) {
-                    sync.stopped = Some(error.clone());
-                }
+            let carried =
+                feed.as_ref().and_then(|feed| self.feeds.get(&(system.clone(), feed.clone()))).map(|feed| &feed.objects);
+            let misses =
+                |member: &MemberRules| member.system == *system && carried.is_none_or(|carried| carried.contains(&member.object));
+            for sync in self.syncs.iter_mut().filter(|sync| sync.rules.members.iter().any(misses)) {
+                sync.stopped = Some(error.clone());
             }
         }
         let names: Vec<FeedName> = match feed {

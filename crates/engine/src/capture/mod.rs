@@ -13,9 +13,9 @@ mod orphans;
 mod told;
 
 pub(crate) use before::Before;
-pub(crate) use drift::{drift, drift_setting};
+pub(crate) use drift::{Lost, drift};
 pub(crate) use echoes::Echoes;
-pub(crate) use feeds::{Absence, FeedState, Fence};
+pub(crate) use feeds::{Absence, FeedReport, FeedState, Fence};
 pub(crate) use gaps::Life;
 pub(crate) use incoming::{Incoming, incoming};
 pub(crate) use keys::Owner;
@@ -47,6 +47,10 @@ impl Core {
         permit: OwnedSemaphorePermit,
     ) -> Result<()> {
         crate::failpoint::pass("captured_before_durable");
+        if self.feeds.get(&(system.clone(), feed.clone())).is_some_and(|feed| feed.begins_anew()) {
+            // Read before a gap was accepted: it begins anew behind that.
+            return Ok(());
+        }
         let now = self.now();
         let mut desk = self.desk();
         let Batch { events, position } = batch;
@@ -330,7 +334,8 @@ impl Core {
         // Also where a reading has shown as much already: the feed says that somebody works on it.
         if let Some(state) = self.syncs.get_mut(one.sync).filter(|_| !one.read) {
             let loading = state.members.iter().any(|member| !member.load.is_done());
-            state.unidentified.tell(one.address.clone(), loading);
+            let matters = loading && state.rules.initial.strategy.makes_nothing();
+            state.unidentified.tell(one.address.clone(), matters);
         }
         let order = older.as_ref().map_or(Some(Ordering::Greater), |older| self.version_order(&one, &older.version));
         let Some(rules) = self.rules(one.sync) else { return Ok(()) };

@@ -35,6 +35,8 @@ use std::time::Duration;
 /// How long a stranger is put off at first, and at most, whose identity cannot be told yet.
 const PUT_OFF_MIN: Duration = Duration::from_millis(50);
 const PUT_OFF_MAX: Duration = Duration::from_secs(10);
+/// How many strangers are remembered of which a feed has told while everything is being read.
+const TOLD_MAX: usize = 100_000;
 /// Links whose doubles a person is no longer asked about are kept on the list up to so many.
 const DOUBLES_KEPT: usize = 1_000;
 
@@ -93,12 +95,21 @@ impl Unidentified {
         }
     }
 
-    /// A feed tells of a stranger, of which a reading may have told before.
-    pub fn tell(&mut self, address: Address, loading: bool) {
+    /// A feed tells of a stranger, of which a reading may have told before. Remembered where the difference matters
+    /// (`matters`), and only of so many: one that is forgotten is taken as after a start, which remembers none.
+    pub fn tell(&mut self, address: Address, matters: bool) {
         self.read.remove(&address);
-        if loading {
+        if matters && self.told.len() < TOLD_MAX {
             self.told.insert(address);
         }
+    }
+
+    /// The clock was put back: whatever waits for a moment is looked at.
+    pub fn wait_no_longer_than(&mut self, now: Moment) {
+        self.retry_at = self.retry_at.map(|at| at.min(now));
+        self.later = std::mem::take(&mut self.later).into_iter().map(|(at, address)| (at.min(now), address)).collect();
+        let collided = std::mem::take(&mut self.collided);
+        self.collided = collided.into_iter().map(|(at, member, link)| (at.min(now), member, link)).collect();
     }
 
     /// A reading tells of a stranger.
@@ -283,7 +294,8 @@ impl Core {
         self.take_off_the_list(sync, address);
         // A feed had told of it: somebody was at work on it, which a reading alone would not say.
         if let Some(state) = self.syncs.get_mut(sync) {
-            state.unidentified.tell(address.clone(), true);
+            let matters = state.rules.initial.strategy.makes_nothing();
+            state.unidentified.tell(address.clone(), matters);
         }
     }
 

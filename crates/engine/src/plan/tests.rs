@@ -24,7 +24,16 @@ fn int() -> Type {
 
 fn field(name: &str, ty: Type) -> Field {
     let native_type = format!("{ty:?}").split([' ', '{']).next().unwrap_or_default().to_lowercase();
-    Field { name: name.into(), ty, native_type, nullable: true, creatable: true, updatable: true, has_default: false }
+    Field {
+        name: name.into(),
+        ty,
+        native_type,
+        nullable: true,
+        creatable: true,
+        updatable: true,
+        has_default: false,
+        origin: None,
+    }
 }
 
 /// A key that the system makes up.
@@ -64,6 +73,7 @@ fn facts(schema: Schema) -> MemberFacts {
         keys_can_be_given: true,
         max_batch: 100,
         writes_take: None,
+        writes_settle: None,
         time_granularity_micros: 1,
     };
     MemberFacts { schema, capabilities, count: Some(10) }

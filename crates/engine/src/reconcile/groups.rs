@@ -433,7 +433,8 @@ impl Work<'_> {
         let oldest =
             contenders.iter().filter_map(|contender| self.pending(contender.member)).map(|pending| pending.arrived).min();
         let until = oldest.map(|arrived| arrived.plus(self.rules.estimate_wait));
-        let patient = until.is_some_and(|until| until > self.now);
+        // What arrived later than now was dated by a clock that ran ahead.
+        let patient = until.is_some_and(|until| until > self.now && until <= self.now.plus(self.rules.estimate_wait));
         match judge(&policy, &contenders, patient) {
             Verdict::Won(place, rule) => {
                 let mut losers = contenders;

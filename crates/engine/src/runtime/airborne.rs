@@ -20,6 +20,8 @@ pub(crate) struct Airborne {
     pub fenced: bool,
     /// Whether its records are being read, the feed having proven nothing.
     pub verifying: bool,
+    /// Since when its records are read, time and again: they may still come to show what was written.
+    pub read_since: Option<Moment>,
     /// Not looked at before: what it was to make may still come, or its feed is about to tell of it.
     pub again_at: Option<Moment>,
     /// What was answered for writes that the feed is yet to tell of, and when: see `settle`.
@@ -38,7 +40,8 @@ pub(crate) struct Answer {
 impl Airborne {
     /// A flight that sets out, or one of an earlier run, of which nobody knows what became.
     pub fn new(flight: Arc<Flight>, sync: usize, in_doubt: bool) -> Airborne {
-        Airborne { flight, sync, in_doubt, fenced: false, verifying: false, again_at: None, answers: BTreeMap::new() }
+        let (read_since, again_at, answers) = (None, None, BTreeMap::new());
+        Airborne { flight, sync, in_doubt, fenced: false, verifying: false, read_since, again_at, answers }
     }
 
     /// Whether any of its writes makes a record.

@@ -49,6 +49,9 @@ impl Core {
 
     async fn resume(&mut self, id: SyncId) -> Result<String> {
         let sync = self.known_sync(id)?;
+        if self.syncs.get(sync).is_some_and(|state| state.drifted.is_some()) {
+            self.is_put_right(sync).await?;
+        }
         if let Some(state) = self.syncs.get_mut(sync) {
             match state.stopped.as_ref().map(|error| error.code) {
                 Some(code) if code.is_gap() => {
@@ -61,7 +64,8 @@ impl Core {
             }
             state.stopped = None;
         }
-        self.make_up_for_drift(sync, self.syncs.get(sync).is_some_and(|state| state.drifted));
+        let drifted = self.syncs.get(sync).and_then(|state| state.drifted.clone());
+        self.make_up_for_drift(sync, drifted).await?;
         let answer = self.pause(id, false)?;
         for member in 0..self.syncs.get(sync).map_or(0, |state| state.members.len()) {
             if let Some(state) = self.member(sync, member) {

@@ -11,10 +11,10 @@ use super::reads::Wanted;
 use super::status::Status;
 use super::{Approvals, Options, Setup};
 use crate::apply::Launch;
-use crate::capture::{FeedState, Told};
+use crate::capture::{FeedReport, FeedState, Told};
 use crate::change::Position;
 use crate::clock::{Clock, Moment};
-use crate::connector::{Batch, Chunk, Connector, Feed, FeedHealth, Presence, WriteResult};
+use crate::connector::{Batch, Chunk, Connector, FeedHealth, Presence, WriteResult};
 use crate::doubt::LookedUp;
 use crate::error::{Code, Error, Result};
 use crate::flight::Flight;
@@ -63,13 +63,6 @@ pub(crate) enum Event {
     Acknowledged { system: SystemName, feed: FeedName },
 }
 
-/// What became of a feed.
-pub(crate) enum FeedReport {
-    Prepared(Vec<Feed>),
-    Open(FeedName),
-    Lost(Option<FeedName>, Error),
-}
-
 /// What is to be done once a transaction is durable.
 pub(crate) enum Effect {
     /// Tell the source, and let the feed go on.
@@ -91,7 +84,7 @@ pub(crate) struct SyncState {
     /// Why it stopped, if it did.
     pub stopped: Option<Error>,
     /// Whether an object of it had a schema that changes could not be told in: they are read again before it goes on.
-    pub drifted: bool,
+    pub drifted: Option<crate::capture::Lost>,
     /// Whether its first load may run (approved, or begun before).
     pub approved: bool,
     pub begun: bool,
@@ -215,13 +208,16 @@ pub(crate) struct Core {
     pub loading: BTreeMap<(usize, MemberIndex, u32), Vec<Flight>>,
     pub jobs: JoinSet<Event>,
     pub feed_tasks: JoinSet<()>,
+    /// What ends the reading of each system that is being read.
+    pub readers: BTreeMap<SystemName, CancellationToken>,
     pub events: mpsc::Sender<Event>,
     inbox: mpsc::Receiver<Event>,
     requests: mpsc::Receiver<Command>,
     pub publish: watch::Sender<Status>,
     durable: FuturesOrdered<DurableFuture>,
     pub last_health: Option<Moment>,
-    last_status: Option<Moment>,
+    pub last_tick: Moment,
+    pub last_status: Option<Moment>,
     pub saturated_since: Option<Moment>,
 }
 
@@ -235,7 +231,7 @@ impl Core {
             paused: false,
             shut_until: None,
             stopped: None,
-            drifted: false,
+            drifted: None,
             approved: false,
             begun: false,
             begun_at: None,
@@ -288,12 +284,14 @@ impl Core {
             loading: BTreeMap::new(),
             jobs: JoinSet::new(),
             feed_tasks: JoinSet::new(),
+            readers: BTreeMap::new(),
             events,
             inbox,
             requests,
             publish,
             durable: FuturesOrdered::new(),
             last_health: None,
+            last_tick: started,
             last_status: None,
             saturated_since: None,
         }
@@ -457,6 +455,7 @@ impl Core {
 
     async fn housekeeping(&mut self) -> Result<bool> {
         let now = self.now();
+        self.watch_the_clock(now);
         self.restart_feeds(now);
         self.ask_fences();
         self.wake_waiting(now).await?;
@@ -577,13 +576,12 @@ impl Core {
         self.restore_proven(sync).await?;
         self.restore_before_beginning(sync).await?;
         self.forget_versions(sync).await?;
-        self.open_or_shut(sync);
+        self.open_or_shut(sync).await?;
         self.restore_loads(sync).await?;
         self.restore_remapping(sync).await?;
         self.restore_rewound(sync).await?;
         self.read_new_fields(sync).await?;
-        let drifted = self.store.setting(&crate::capture::drift_setting(id)).await?.is_some();
-        self.make_up_for_drift(sync, drifted);
+        self.restore_drift(sync).await?;
         self.restore_guards(sync).await
     }
 }

@@ -12,6 +12,7 @@ pub(crate) mod decisions;
 pub(crate) mod desk;
 pub(crate) mod jitter;
 pub(crate) mod memory;
+mod put_back;
 pub(crate) mod reads;
 pub(crate) mod referring;
 pub(crate) mod rulings;

@@ -230,7 +230,7 @@ impl Core {
         waits.extend(unknown.iter().map(|record| Awaited::Key(record.address.clone())));
         self.keep_waits(sync, link.sync, link.id, waits);
         let now = self.now();
-        let since = pending.iter().flatten().map(|pending| pending.arrived).max().unwrap_or(now);
+        let since = pending.iter().flatten().map(|pending| pending.arrived).max().unwrap_or(now).min(now);
         let until = since.plus(PATIENCE);
         let mut asks = false;
         for record in unknown {

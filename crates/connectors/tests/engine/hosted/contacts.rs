@@ -31,6 +31,26 @@ async fn a_contacts_account_is_the_same_account_on_both_sides() {
     stage.stop().await;
 }
 
+// The user may not listen to one object any more, and that is put right after a while.
+#[tokio::test]
+async fn events_of_one_object_that_cannot_be_had_stop_no_other_object() {
+    let stage = Stage::contacts(json!({})).await.with_options(json!({"events": "grpc"})).start().await;
+    stage.passes_a_beat().await;
+    let refused = json!({"stream_end": {"status": 7, "error_code": "", "message": "not allowed"}});
+    stage.org.fault(json!({"on": {"path": "ContactChangeEvent"}, "times": null, "do": refused}));
+    let bob = stage.org.create("Contact", json!({"LastName": "Bob"}));
+    let feed = |object: &str| stage.status().feeds.into_iter().find(|feed| feed.feed.contains(object)).unwrap_or_default();
+    stage.wait("the contacts' feed is lost", || feed("Contact").state.contains("CON-")).await;
+    for _ in 0..5 {
+        stage.passes_a_beat().await;
+    }
+    assert!(!feed("Account").state.contains("CON-"), "{:?}", feed("Account"));
+    assert!(feed("Contact").state.contains("CON-"), "{:?}", feed("Contact"));
+    stage.org.simulator.org.faults.clear();
+    stage.shows(&format!("SELECT count(*) FROM contacts WHERE sf_id = '{bob}'"), "1").await;
+    stage.stop().await;
+}
+
 #[tokio::test]
 async fn contacts_are_loaded_after_their_accounts_and_accounts_that_name_each_other_are_joined() {
     let stage = Stage::contacts(json!({})).await;

@@ -95,6 +95,11 @@ impl Stage {
         self.ahead_micros.fetch_add(minutes * 60_000_000, Ordering::SeqCst);
     }
 
+    /// The engine's clock is put ahead, or back, of the org's.
+    pub fn clock_steps(&self, minutes: i64) {
+        self.ahead_micros.fetch_add(minutes * 60_000_000, Ordering::SeqCst);
+    }
+
     /// How the engine does.
     pub fn status(&self) -> Status {
         let (handle, _, _) = self.running.as_ref().expect("the engine runs");

@@ -81,6 +81,7 @@ fn schema_field(name: &str) -> Field {
         creatable: true,
         updatable: true,
         has_default: false,
+        origin: None,
     }
 }
 

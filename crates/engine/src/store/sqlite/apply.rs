@@ -7,7 +7,7 @@ use super::database::Database;
 use crate::clock::Moment;
 use crate::error::Result;
 use crate::ledger::LedgerRow;
-use crate::link::{Life, Link, LinkId, MemberIndex, Pending, SyncId};
+use crate::link::{Life, Link, LinkId, MemberIndex, Pending, Side, Standing, SyncId};
 use crate::references::Awaited;
 use crate::review::Review;
 use crate::store::{Address, Transaction};
@@ -113,10 +113,13 @@ fn links(database: &mut Database, links: &[Arc<Link>], bodies: &[Vec<u8>]) -> Re
     Ok(())
 }
 
-/// From when on the age of a link counts: a tombstone that owes nothing, flies nowhere and waits for nobody. Any other
-/// link still has work to do, whatever its age; a detached one keeps its members' records apart for as long as they are.
-fn expires_from(link: &Link) -> Option<Moment> {
-    let is_settled = |side: &crate::link::Side| !side.is_owing() && side.flight.is_none() && side.blocked.is_none();
+/// From when on the age of a link counts: a tombstone that owes nothing, flies nowhere, waits for nobody and has no record
+/// left. Any other link still has work to do, whatever its age: one whose record is still there, marked as deleted or left
+/// where it was, would be a stranger without it and come back to life; a detached one keeps its members' records apart for
+/// as long as they are.
+pub(super) fn expires_from(link: &Link) -> Option<Moment> {
+    let is_there = |side: &Side| matches!(side.standing, Standing::Present | Standing::Marked);
+    let is_settled = |side: &Side| !is_there(side) && !side.is_owing() && side.flight.is_none() && side.blocked.is_none();
     match link.life {
         Life::Deleted { at, .. } if link.held.is_none() && link.sides.iter().all(is_settled) => Some(at),
         Life::Deleted { .. } | Life::Live | Life::Detached { .. } => None,

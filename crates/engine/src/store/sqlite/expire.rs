@@ -3,8 +3,10 @@
 use super::apply;
 use super::counters::Counter;
 use super::database::Database;
+use super::reads::one_body;
 use crate::clock::Moment;
 use crate::error::Result;
+use crate::link::Link;
 use rusqlite::params;
 
 /// The most rows of each kind that one step removes.
@@ -49,8 +51,18 @@ fn tombstones(database: &mut Database, before: Moment) -> Result<u64> {
         let rows = find.query_map(params![before.micros(), STEP_ROWS_MAX], |row| row.get(0))?;
         rows.collect::<rusqlite::Result<Vec<i64>>>()?
     };
-    for id in &expired {
-        apply::forget(database, *id)?;
+    let mut forgotten = 0;
+    for id in expired {
+        let mut body = database.connection.prepare_cached("SELECT body FROM links WHERE id = ?1")?;
+        let link: Option<Link> = one_body(&mut body, [id])?;
+        drop(body);
+        if link.as_ref().is_some_and(|link| apply::expires_from(link).is_none()) {
+            // An earlier version let tombstones age whose record is still there.
+            database.connection.prepare_cached("UPDATE links SET expires_from = NULL WHERE id = ?1")?.execute([id])?;
+            continue;
+        }
+        apply::forget(database, id)?;
+        forgotten += 1;
     }
-    Ok(u64::try_from(expired.len()).unwrap_or(u64::MAX))
+    Ok(forgotten)
 }

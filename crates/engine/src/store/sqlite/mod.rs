@@ -62,6 +62,8 @@ impl Default for StoreOptions {
 pub struct SqliteStore {
     // Before the lock, so that the file is closed when the lock is given back.
     backend: Backend,
+    /// Syncs that a store opened to be looked at does not know, in the order asked for: each has a number that is nobody's.
+    strangers: Mutex<Vec<String>>,
     _lock: Option<Lock>,
 }
 
@@ -85,7 +87,7 @@ impl SqliteStore {
         let path = folder.join(FILE_NAME);
         let database = Database::open(&path, options)?;
         let writer = Writer::start(database, &path, options)?;
-        Ok(SqliteStore { backend: Backend::Writer(writer), _lock: Some(lock) })
+        Ok(SqliteStore::over(Backend::Writer(writer), Some(lock)))
     }
 
     /// Like [`SqliteStore::open`], without a thread and without looking at any clock: every call does its work before it
@@ -96,7 +98,7 @@ impl SqliteStore {
     pub fn inline(folder: &Path, options: &StoreOptions) -> Result<SqliteStore> {
         let lock = Lock::take(folder)?;
         let database = Database::open(&folder.join(FILE_NAME), options)?;
-        Ok(SqliteStore { backend: Backend::Inline(Box::new(Mutex::new(database))), _lock: Some(lock) })
+        Ok(SqliteStore::over(Backend::Inline(Box::new(Mutex::new(database))), Some(lock)))
     }
 
     /// A store that lives in memory and goes with this value; inline.
@@ -105,7 +107,7 @@ impl SqliteStore {
     /// [`Code::StoreFailed`] when there is no memory for it.
     pub fn in_memory(options: &StoreOptions) -> Result<SqliteStore> {
         let database = Database::in_memory(options)?;
-        Ok(SqliteStore { backend: Backend::Inline(Box::new(Mutex::new(database))), _lock: None })
+        Ok(SqliteStore::over(Backend::Inline(Box::new(Mutex::new(database))), None))
     }
 
     /// Opens a store to look at it, also while another process runs on it: takes no lock, sees what is committed, and
@@ -116,7 +118,21 @@ impl SqliteStore {
     /// format yet, otherwise as [`SqliteStore::open`].
     pub fn open_read_only(folder: &Path) -> Result<SqliteStore> {
         let database = Database::open_read_only(&folder.join(FILE_NAME))?;
-        Ok(SqliteStore { backend: Backend::Inline(Box::new(Mutex::new(database))), _lock: None })
+        Ok(SqliteStore::over(Backend::Inline(Box::new(Mutex::new(database))), None))
+    }
+
+    fn over(backend: Backend, lock: Option<Lock>) -> SqliteStore {
+        SqliteStore { backend, strangers: Mutex::default(), _lock: lock }
+    }
+
+    /// The number of a sync that a store opened to be looked at does not know.
+    fn stranger(&self, name: &str) -> Result<SyncId> {
+        let mut strangers = self.strangers.lock().map_err(interrupted)?;
+        let place = strangers.iter().position(|known| known == name).unwrap_or_else(|| {
+            strangers.push(name.to_owned());
+            strangers.len() - 1
+        });
+        Ok(SyncId(u32::try_from(place).map_or(0, |place| u32::MAX - place)))
     }
 
     async fn read<T: Send + 'static>(&self, work: impl FnOnce(&mut Database) -> Result<T> + Send + 'static) -> Result<T> {
@@ -170,7 +186,11 @@ impl Store for SqliteStore {
         if let Some(id) = self.read(move |database| reads::known_sync(database, &known)).await? {
             return Ok(id);
         }
-        self.write(move |database| apply::sync_id(database, &name)).await.unwrap_or_else(|_| Err(ended()))
+        let asked = name.clone();
+        match self.write(move |database| apply::sync_id(database, &name)).await.unwrap_or_else(|_| Err(ended())) {
+            Err(error) if error.code == Code::StoreReadOnly => self.stranger(&asked),
+            answer => answer,
+        }
     }
 
     async fn positions(&self) -> Result<Vec<(SystemName, FeedName, Position)>> {

@@ -295,7 +295,7 @@ fn body<T: DeserializeOwned>(row: &Row<'_>, column: usize) -> Result<T> {
     decode(row.get_ref(column)?.as_blob().map_err(rusqlite::Error::from)?)
 }
 
-fn one_body<T: DeserializeOwned>(select: &mut CachedStatement<'_>, place: impl Params) -> Result<Option<T>> {
+pub(super) fn one_body<T: DeserializeOwned>(select: &mut CachedStatement<'_>, place: impl Params) -> Result<Option<T>> {
     let mut rows = select.query(place)?;
     rows.next()?.map(|row| body(row, 0)).transpose()
 }

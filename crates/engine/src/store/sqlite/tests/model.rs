@@ -5,7 +5,7 @@ use crate::change::Position;
 use crate::clock::Moment;
 use crate::flight::Flight;
 use crate::ledger::LedgerRow;
-use crate::link::{FlightId, Life, Link, LinkId, MemberIndex, Pending, ReviewId, SyncId};
+use crate::link::{FlightId, Life, Link, LinkId, MemberIndex, Pending, ReviewId, Standing, SyncId};
 use crate::record::{FeedName, SystemName};
 use crate::review::Review;
 use crate::store::{Address, Counts, Transaction};
@@ -104,6 +104,7 @@ impl Model {
                 .sides
                 .iter()
                 .any(|side| side.owes_life || !side.owes.is_empty() || side.flight.is_some() || side.blocked.is_some())
+            || link.sides.iter().any(|side| matches!(side.standing, Standing::Present | Standing::Marked))
             || self.owed.keys().any(|(owing, _)| *owing == link.id)
             || self.keys.iter().any(|(address, held)| *held == link.id && self.pending.contains_key(address));
         is_old && !has_work

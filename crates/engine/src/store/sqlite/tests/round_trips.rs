@@ -250,10 +250,21 @@ async fn expiry_removes_what_is_older_and_no_longer_needed_and_keeps_the_numbers
     let mut owing = tombstone(2, 1, 10);
     owing.sides[0].owes_life = true;
     let awaited = tombstone(3, 1, 10);
+    // A record that is marked as deleted, or was left where it is, would be a stranger without its tombstone.
+    let (mut marked, mut left) = (tombstone(6, 1, 10), tombstone(7, 1, 10));
+    (marked.sides[1].standing, left.sides[1].standing) = (Standing::Marked, Standing::Present);
     submit(
         &store,
         Transaction {
-            links: shared([tombstone(1, 1, 10), owing.clone(), awaited.clone(), tombstone(4, 1, 30), link(5, 1)]),
+            links: shared([
+                tombstone(1, 1, 10),
+                owing.clone(),
+                awaited.clone(),
+                tombstone(4, 1, 30),
+                link(5, 1),
+                marked.clone(),
+                left.clone(),
+            ]),
             keys: vec![(address(1, 0, 1), Some(LinkId(1))), (address(1, 0, 3), Some(LinkId(3)))],
             pending: vec![(address(1, 0, 3), Some(pending(1, 0, 3, "late")))],
             ledger: (0..2500).map(|at| ledger_row(at, 1, None, "k")).collect(),
@@ -266,16 +277,16 @@ async fn expiry_removes_what_is_older_and_no_longer_needed_and_keeps_the_numbers
 
     assert_eq!(store.expire(Moment(2300), Moment(30)).await.unwrap(), 2300 + 1 + 1);
     let shown = picture(&store, &[address(1, 0, 1), address(1, 0, 3)], &[]).await;
-    assert_eq!(shown.links, vec![owing, awaited, tombstone(4, 1, 30), link(5, 1)]);
+    assert_eq!(shown.links, vec![owing, awaited, tombstone(4, 1, 30), link(5, 1), marked, left]);
     assert_eq!(shown.keys, BTreeMap::from([(address(1, 0, 3), LinkId(3))]));
     assert_eq!(shown.ledger.len(), 200);
     assert!(shown.ledger.iter().all(|row| row.at >= Moment(2300)));
     assert_eq!(shown.reviews, vec![review(3, 1, Some(2400)), review(1, 1, None)]);
-    assert_eq!(shown.counts[0], Counts { links: 4, pending: vec![(0, 1)], owed: vec![], waiting: 0, reviews: 1, ledger: 200 });
+    assert_eq!(shown.counts[0], Counts { links: 6, pending: vec![(0, 1)], owed: vec![], waiting: 0, reviews: 1, ledger: 200 });
 
     let rest = store.expire(Moment(i64::MAX), Moment(i64::MAX)).await.unwrap();
     assert_eq!(rest, 200 + 1 + 1);
-    assert_eq!(picture(&store, &[], &[]).await.last_numbers, (5, 0, 3));
+    assert_eq!(picture(&store, &[], &[]).await.last_numbers, (7, 0, 3));
 }
 
 #[tokio::test]
