@@ -170,10 +170,14 @@ async fn a_share_of_the_records_is_one_of_those_that_there_are_by_now() {
 #[tokio::test]
 async fn once_many_deletes_were_let_through_the_next_one_is_not_asked_about() {
     let world = World::new(TABLE, FILLED, FIELDS).await.with(|rules| rules.guard.max_deletes = 20).started().await;
+    let mut there = 200;
     for range in ["id <= 50", "id BETWEEN 61 AND 110"] {
         world.left.psql(&format!("DELETE FROM t WHERE {range}"));
         let review = world.until_review().await;
         world.until_stage("stopped: CON-3017").await;
+        // Deletes that were made in one go are held back together.
+        assert_eq!(world.right.psql("SELECT count(*) FROM t"), there.to_string(), "{}", review.message);
+        there -= 51;
         world.decide(&review, Resolution::Retry).await.unwrap();
         world.until_equal().await;
         // Far fewer than the guard allows.

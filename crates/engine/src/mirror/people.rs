@@ -272,7 +272,7 @@ impl Desk {
             opened: self.clock.now(),
             closed: None,
             code: Code::MassDelete.to_string(),
-            message: format!("{what}; none is deleted in the target before you say so"),
+            message: what.to_owned(),
             subject: Subject::MassChange { member, deletes },
         };
         self.commit(Transaction { reviews: vec![review], ..Transaction::default() }).await?;

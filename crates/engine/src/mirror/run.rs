@@ -114,6 +114,9 @@ impl Mirror {
             next = Next::Wait;
         }
         let mut losses: u32 = 0;
+        // Also while the target is away, or nothing is written: that is when the source's log grows.
+        let watching = self.watch();
+        tokio::pin!(watching);
         loop {
             if self.options.once && self.needs_a_person() && matches!(next, Next::Wait) {
                 return Ok(());
@@ -129,10 +132,7 @@ impl Mirror {
                     Some(delay) => tokio::time::sleep(delay).await,
                     None => std::future::pending().await,
                 }
-                tokio::select! {
-                    ended = self.live() => ended,
-                    never = self.watch() => never,
-                }
+                self.live().await
             };
             let ended = tokio::select! {
                 biased;
@@ -144,6 +144,7 @@ impl Mirror {
                     }
                     None => return Ok(()),
                 },
+                never = &mut watching => never,
                 ended = living => ended,
             };
             if begun.elapsed() > self.options.reconnect_max {
@@ -171,6 +172,15 @@ impl Mirror {
             };
             tracing::debug!(sync, error = error.chain(), "the sync is begun again");
             if *losses > 1 {
+                if !matches!(self.shown.lock().stage, Stage::Down(..)) {
+                    let remedy = error.code.remedy();
+                    tracing::warn!(
+                        sync,
+                        error = error.chain(),
+                        remedy,
+                        "the sync cannot go on now, and is begun again until it can"
+                    );
+                }
                 self.shown.stage(Stage::Down(since, place, error));
             }
             let factor = 2_u32.saturating_pow(losses.saturating_sub(1).min(16));

@@ -47,10 +47,24 @@ struct Gathered {
     /// The last event that is among them, or need not be.
     last: Option<Version>,
     position: Option<Position>,
+    /// How it was before the first delete in it that is counted.
+    before_deletes: Option<BeforeDeletes>,
     /// How many steps of the feed are in it.
     taken: usize,
     /// Why nothing more can be gathered.
     end: Option<End>,
+}
+
+/// What had been gathered when a delete came that may turn out to be one of too many: none of those is carried out then.
+struct BeforeDeletes {
+    steps: usize,
+    unseen: usize,
+    carried: usize,
+    warned: usize,
+    last: Option<Version>,
+    position: Option<Position>,
+    records: u64,
+    deletes: Vec<(i64, u64)>,
 }
 
 /// Why gathering ended.
@@ -92,6 +106,37 @@ impl Gathered {
         };
         self.times.push(time);
         self.steps.push(step);
+    }
+
+    /// A delete is about to be counted.
+    fn may_be_too_many(&mut self, work: &Work) {
+        if self.before_deletes.is_none() {
+            self.before_deletes = Some(BeforeDeletes {
+                steps: self.steps.len(),
+                unseen: self.unseen.len(),
+                carried: self.carried.len(),
+                warned: self.warned.len(),
+                last: self.last.clone(),
+                position: self.position.clone(),
+                records: work.progress.records,
+                deletes: work.progress.deletes.clone(),
+            });
+        }
+    }
+
+    /// Too many records went away: of those that are gathered none is taken from the target, and what came behind the first of
+    /// them comes again. Gives back how many were taken from it before.
+    fn withhold(&mut self, work: &mut Work) -> u64 {
+        if let Some(before) = self.before_deletes.take() {
+            self.steps.truncate(before.steps);
+            self.times.truncate(before.steps);
+            self.unseen.truncate(before.unseen);
+            self.carried.truncate(before.carried);
+            self.warned.truncate(before.warned);
+            (self.last, self.position) = (before.last, before.position);
+            (work.progress.records, work.progress.deletes) = (before.records, before.deletes);
+        }
+        work.progress.deletes.iter().map(|(_, deletes)| deletes).sum()
     }
 
     fn is_empty(&self) -> bool {
@@ -333,7 +378,13 @@ impl Mirror {
                 Event::Truncated { time, .. } => self.emptied(work, time, gathered),
                 Event::SchemaChanged(_) => Ok(()),
             };
-            if let Err(end) = taken {
+            if let Err(mut end) = taken {
+                if let End::TooManyDeletes(_, what) = &mut end {
+                    what.push_str(&match gathered.withhold(work) {
+                        0 => "; none is deleted in the target before you say so".to_owned(),
+                        gone => format!("; {gone} are deleted in the target, and no more before you say so"),
+                    });
+                }
                 gathered.end = Some(end);
                 return;
             }
@@ -429,7 +480,10 @@ impl Mirror {
             match self.verdict(work) {
                 Some(verdict) if verdict.let_through => {}
                 Some(_) => return Ok(()),
-                None => self.count_delete(work)?,
+                None => {
+                    gathered.may_be_too_many(work);
+                    self.count_delete(work)?;
+                }
             }
         }
         // A part of a record says nothing of the fields for which it was refused.

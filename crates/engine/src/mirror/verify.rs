@@ -217,8 +217,10 @@ impl<'a> Run<'a> {
             }
         }
         self.look_again_for_strangers(strangers).await?;
+        // Counted by themselves, as records without a counterpart.
         if let Some(count) = self.found.unlinked.get_mut(TARGET) {
             *count = self.found.differing.saturating_sub(before);
+            self.found.differing = before;
         }
         Ok(())
     }
