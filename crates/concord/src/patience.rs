@@ -2,6 +2,7 @@
 
 use concord_engine::error::{Class, Code, Error};
 use concord_engine::runtime::status::{Status, SyncStatus};
+use std::collections::BTreeSet;
 use std::time::Duration;
 use tokio::sync::watch;
 use tokio::time::Instant;
@@ -11,48 +12,56 @@ pub const USUAL_SECS: u64 = 600;
 /// How often is looked while the status does not change.
 const LOOK_INTERVAL: Duration = Duration::from_secs(1);
 
-/// Waits until a system has been out of reach for so long while nothing else came forward, and says which. Never answers
-/// where all are reached.
+/// Waits until systems have been out of reach for so long, and nothing is written to them, while the other syncs have been level;
+/// says which. Never answers where all are reached.
 pub async fn exhausted(mut status: watch::Receiver<Status>, longest: Duration) -> Error {
-    let mut since: Option<(Instant, Vec<u64>)> = None;
+    let mut levelled: BTreeSet<String> = BTreeSet::new();
+    let mut since: Option<(Instant, u64)> = None;
     loop {
-        let (hindered, progress) = {
+        let hindered = {
             let status = status.borrow_and_update();
-            (hindered(&status), progress(&status))
-        };
-        since = match since {
-            _ if hindered.is_empty() => None,
-            Some((since, before)) if before == progress => Some((since, before)),
-            _ => Some((Instant::now(), progress)),
+            let hindered = hindered(&status);
+            let is_hindered = |sync: &&SyncStatus| hindered.iter().any(|(name, _)| *name == sync.name);
+            levelled.extend(status.syncs.iter().filter(|sync| sync.level).map(|sync| sync.name.clone()));
+            let others_are_done =
+                status.syncs.iter().filter(|sync| !is_hindered(sync)).all(|sync| is_over(sync) || levelled.contains(&sync.name));
+            let written: u64 = status.syncs.iter().filter(is_hindered).map(|sync| sync.written).sum();
+            since = match since {
+                _ if hindered.is_empty() || !others_are_done => None,
+                Some((since, before)) if before == written => Some((since, before)),
+                _ => Some((Instant::now(), written)),
+            };
+            hindered
         };
         if since.as_ref().is_some_and(|(since, _)| since.elapsed() >= longest) {
-            let message = format!("given up after {} seconds without {}", longest.as_secs(), hindered.join("; "));
+            let mut what: Vec<String> = hindered.into_iter().map(|(_, what)| what).collect();
+            what.dedup();
+            let message = format!("given up after {} seconds without {}", longest.as_secs(), what.join("; "));
             return Error::new(Code::Unreachable, message);
         }
         tokio::select! {
             changed = status.changed() => if changed.is_err() {
                 return std::future::pending().await;
             },
-            () = tokio::time::sleep(LOOK_INTERVAL.min(longest)) => {}
+            () = tokio::time::sleep(LOOK_INTERVAL) => {}
         }
     }
 }
 
-/// What is waited for. A system that asks for patience is reached.
-fn hindered(status: &Status) -> Vec<String> {
+/// The syncs whose systems are waited for, and what is. A system that asks for patience is reached.
+fn hindered(status: &Status) -> Vec<(String, String)> {
     let mut hindered = Vec::new();
     for sync in &status.syncs {
-        if let Some(why) = sync.stage.strip_prefix("waiting: ") {
-            hindered.push(format!("the systems of {}: {why}", sync.name));
+        if let Some(why) = sync.stage.strip_prefix("waiting: ").filter(|why| !is_throttled(why)) {
+            hindered.push((sync.name.clone(), format!("the systems of {}: {why}", sync.name)));
         }
         for member in &sync.members {
             let is_lost = member.reach.starts_with("down") || member.reach.starts_with("unreachable");
             if is_lost && !is_throttled(&member.reach) && !is_over(sync) {
-                hindered.push(format!("{}, {}", member.system, member.reach));
+                hindered.push((sync.name.clone(), format!("{}, {}", member.system, member.reach)));
             }
         }
     }
-    hindered.dedup();
     hindered
 }
 
@@ -63,11 +72,6 @@ fn is_over(sync: &SyncStatus) -> bool {
 
 fn is_throttled(reach: &str) -> bool {
     Code::ALL.iter().any(|code| code.class() == Class::Throttled && reach.contains(&code.to_string()))
-}
-
-/// What grows while anything comes forward.
-fn progress(status: &Status) -> Vec<u64> {
-    status.syncs.iter().flat_map(|sync| [sync.links, sync.observed, sync.written]).collect()
 }
 
 #[cfg(test)]
@@ -84,7 +88,8 @@ mod tests {
 
     #[test]
     fn only_what_is_out_of_reach_is_waited_for() {
-        let of = |stage, reach| hindered(&status(stage, reach, 0));
+        let of = |stage, reach| hindered(&status(stage, reach, 0)).into_iter().map(|(_, what)| what).collect::<Vec<_>>();
+        assert!(of("waiting: CON-2301 the calls of the day are used up", "up").is_empty());
         assert!(of("live", "up").is_empty());
         assert!(of("stopped: CON-2008 gone", "stopped: CON-2008 gone").is_empty());
         assert!(of("live", "down since 9:00: CON-2301 the calls of the day are used up").is_empty());
@@ -108,5 +113,31 @@ mod tests {
         };
         assert!((900..=905).contains(&begun.elapsed().as_secs()), "{:?}", begun.elapsed());
         assert!(error.code == Code::Unreachable && error.message.contains("erp"), "{error}");
+    }
+
+    // What is read on the other side meanwhile, and a sync that has been level, keep nobody waiting; one that still works does.
+    #[tokio::test(start_paused = true)]
+    async fn what_goes_on_elsewhere_is_waited_for_until_it_has_been_level_and_no_longer() {
+        let lost = "unreachable since 9:00: CON-2001 no answer";
+        let with = |observed: u64, level: bool| {
+            let mut told = status("live", lost, 0);
+            told.syncs[0].observed = observed;
+            let other = SyncStatus { name: "orders".into(), stage: "live".into(), level, observed, ..SyncStatus::default() };
+            told.syncs.push(other);
+            told
+        };
+        let (told, told_to) = watch::channel(with(0, false));
+        let begun = Instant::now();
+        let telling = async {
+            for second in 1.. {
+                tokio::time::sleep(Duration::from_secs(1)).await;
+                told.send_replace(with(second, second == 1_000));
+            }
+        };
+        tokio::select! {
+            _ = exhausted(told_to, Duration::from_secs(600)) => {}
+            () = telling => unreachable!(),
+        }
+        assert!((1_600..=1_605).contains(&begun.elapsed().as_secs()), "{:?}", begun.elapsed());
     }
 }

@@ -13,9 +13,9 @@ use crate::patience;
 use crate::release;
 use crate::setup::{self, Prepared, PreparedSync, Written};
 use concord_engine::clock::{Clock, Moment, SystemClock};
-use concord_engine::error::{Code, Error, Result};
+use concord_engine::error::{Class, Code, Error, Result};
 use concord_engine::mirror::{Mode, fleet};
-use concord_engine::record::SystemName;
+use concord_engine::record::{SyncName, SystemName};
 use concord_engine::runtime::status::{FeedStatus, Status, SyncStatus};
 use concord_engine::runtime::{Approvals, Handle, Options, ReviewNumbers, Setup};
 use concord_engine::store::Store;
@@ -200,6 +200,11 @@ async fn admit(supervision: &Supervision, prepared: &mut Prepared, held: &mut Ve
     let (approved, refused) = approval::judge(prepared, store, &SystemClock, plan, supervision.approve_all).await?;
     prepared.syncs.retain(|sync| approved.contains(&sync.rules.name));
     for (name, error) in refused {
+        if matches!(error.class(), Class::Transient | Class::Throttled) {
+            // What it was approved for could not be looked at now.
+            prepared.waiting.push((name.to_string(), error));
+            continue;
+        }
         tracing::error!(sync = %name, error = %error.chain(), remedy = error.code.remedy(), "the sync does not run until the next start");
         held.push((name.to_string(), error));
     }
@@ -223,7 +228,7 @@ async fn run_engine(
     let can_end = waiting.is_empty();
     let (mirrored, reconciled): (Vec<_>, Vec<_>) = prepared.syncs.iter().partition(|sync| sync.mode == Mode::Mirror);
     let mirrored = mirrored.into_iter().map(|sync| Arc::new(sync.rules.clone())).collect();
-    let order = prepared.syncs.iter().map(|sync| sync.rules.name.clone()).collect();
+    let order: Vec<SyncName> = prepared.syncs.iter().map(|sync| sync.rules.name.clone()).collect();
     let modes: Vec<(String, String)> =
         prepared.syncs.iter().map(|sync| (sync.rules.name.to_string(), sync.mode.describe())).collect();
     let setup = Setup {
@@ -236,7 +241,7 @@ async fn run_engine(
         reviews: ReviewNumbers::default(),
     };
     let systems: Vec<(SystemName, _)> = prepared.systems.clone();
-    let (handle, fleet) = fleet(setup, mirrored, order).await?;
+    let (handle, fleet) = fleet(setup, mirrored, order.clone()).await?;
     let (releases, mut release) = mpsc::channel(1);
     let running =
         Running { commands: handle.commands.clone(), status: statuses.subscribe(), prepared: Arc::new(prepared), releases };
@@ -273,7 +278,7 @@ async fn run_engine(
             return result.map(|()| Ended::Done);
         }
         result = around => result?,
-        more = more_to_run(supervision, &systems, &waiting, held) => {
+        more = more_to_run(supervision, &systems, &waiting, held, &order) => {
             let more = more?;
             stop.cancel();
             running_engine.await?;
@@ -406,6 +411,7 @@ async fn more_to_run(
     systems: &[(SystemName, Arc<dyn concord_engine::connector::Connector>)],
     waiting: &[(String, Error)],
     held: &[(String, Error)],
+    running: &[SyncName],
 ) -> Result<Prepared> {
     if waiting.is_empty() {
         return std::future::pending().await;
@@ -419,7 +425,9 @@ async fn more_to_run(
         wait = (wait * 2).min(RETRY_LONGEST);
         let prepared = setup::prepare(&supervision.written, &*supervision.store, systems).await?;
         let is_of = |list: &[(String, Error)], sync: &PreparedSync| list.iter().any(|(name, _)| name == sync.rules.name.as_str());
-        if prepared.syncs.iter().any(|sync| is_of(waiting, sync) && !is_of(held, sync)) {
+        // One that runs is not left out because its system does not answer at this moment.
+        let has = |name: &SyncName| prepared.syncs.iter().any(|sync| sync.rules.name == *name);
+        if running.iter().all(has) && prepared.syncs.iter().any(|sync| is_of(waiting, sync) && !is_of(held, sync)) {
             return Ok(prepared);
         }
     }

@@ -138,9 +138,9 @@ impl Core {
     }
 
     /// Forgets the fences of a feed that was lost: they are asked for anew.
-    pub(crate) fn drop_fences(&mut self, system: &SystemName) {
-        for ((of, _), state) in &mut self.feeds {
-            if of == system && state.fence != Fence::None {
+    pub(crate) fn drop_fences(&mut self, system: &SystemName, lost: Option<&FeedName>) {
+        for ((of, feed), state) in &mut self.feeds {
+            if of == system && lost.is_none_or(|lost| lost == feed) && state.fence != Fence::None {
                 state.fence = Fence::None;
             }
         }
@@ -294,15 +294,22 @@ impl Core {
 
     pub(crate) async fn on_verified(&mut self, id: FlightId, result: Result<LookedUp>) -> Result<()> {
         let now = self.now();
+        let flown = self.flights.get(&id).map(|airborne| (airborne.sync, airborne.flight.member));
+        let settles = flown.and_then(|(sync, member)| self.connector(sync, member)?.capabilities().writes_settle);
         let Some(airborne) = self.flights.get_mut(&id).filter(|airborne| airborne.verifying) else { return Ok(()) };
         airborne.verifying = false;
         let since = *airborne.read_since.get_or_insert(now);
+        let settles_in = settles.unwrap_or_default().saturating_sub(now.since(since));
         let (sync, member, hops) = (airborne.sync, airborne.flight.member, airborne.flight.hops);
         let intents = airborne.flight.intents.clone();
         let LookedUp { mut shown, mut made } = match result {
             Ok(looked_up) => looked_up,
             // One of them cannot be read: each is read by itself, what was to be made is looked up by its match.
-            Err(error) if error.may_be_one_records() => return self.verify_one_by_one(id).await,
+            Err(error) if error.may_be_one_records() && settles_in.is_zero() => return self.verify_one_by_one(id).await,
+            Err(error) if error.may_be_one_records() => {
+                (airborne.fenced, airborne.again_at) = (false, Some(now.plus(settles_in)));
+                return Ok(());
+            }
             Err(error) => {
                 // As doubtful as before: asked again behind another fence.
                 airborne.fenced = false;
@@ -310,8 +317,6 @@ impl Core {
                 return Ok(());
             }
         };
-        let settles = self.connector(sync, member).and_then(|connector| connector.capabilities().writes_settle);
-        let settles_in = settles.unwrap_or_default().saturating_sub(now.since(since));
         let Some(sync_id) = self.rules(sync).map(|rules| rules.id) else { return Ok(()) };
         let mut desk = self.desk();
         desk.load_links(&self.store, intents.iter().map(|intent| intent.link).collect()).await?;

@@ -19,6 +19,8 @@ use std::sync::Arc;
 
 /// Records in one step.
 const STEP: usize = 500;
+/// So many records in a row that cannot be read are no bad records: the reads fail as such, and are tried again.
+const UNREAD_MAX: u32 = 10;
 /// Percentages mean little of a handful: they count from so many records on.
 const PERCENT_FROM: u64 = 20;
 
@@ -33,6 +35,9 @@ pub(crate) struct Rewound {
     /// How often the size of a step is to be halved, after a read that failed as a whole for one of its records.
     #[serde(skip)]
     halvings: u32,
+    /// Records in a row that could not be read by themselves.
+    #[serde(skip)]
+    unread: u32,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -101,7 +106,7 @@ impl Core {
                 self.set_rewound(
                     sync,
                     member,
-                    Some(Rewound { evidence: evidence.to_owned(), step, running: false, halvings: 0 }),
+                    Some(Rewound { evidence: evidence.to_owned(), step, running: false, halvings: 0, unread: 0 }),
                 );
             }
         }
@@ -188,15 +193,16 @@ impl Core {
         rewound.running = false;
         let found = match result {
             Ok(found) => found,
-            Err(error) if error.may_be_one_records() && asked.len() <= 1 => {
+            Err(error) if error.may_be_one_records() && asked.len() <= 1 && rewound.unread < UNREAD_MAX => {
                 // It can be neither compared nor written back; whoever reads it next is told, and asks a person.
                 tracing::warn!(sync = %rules.name, error = error.chain(), "a record could not be compared with what was known of it");
                 rewound.halvings = rewound.halvings.saturating_sub(1);
+                rewound.unread += 1;
                 self.set_rewound(sync, member, Some(rewound));
                 return Ok(());
             }
             Err(error) => {
-                match error.may_be_one_records() {
+                match error.may_be_one_records() && rewound.unread < UNREAD_MAX {
                     true => rewound.halvings += 1,
                     false => self.member_failed(sync, member, error),
                 }
@@ -208,6 +214,7 @@ impl Core {
                 return Ok(());
             }
         };
+        (rewound.halvings, rewound.unread) = (rewound.halvings.saturating_sub(1), 0);
         if let Some(state) = self.member(sync, member) {
             (state.retry_at, state.failures, state.down) = (None, 0, None);
         }
@@ -392,7 +399,7 @@ impl Core {
         };
         self.open_review(sync, review);
         let step = Step::Asking { review: id };
-        self.set_rewound(sync, member, Some(Rewound { evidence, step, running: false, halvings: 0 }));
+        self.set_rewound(sync, member, Some(Rewound { evidence, step, running: false, halvings: 0, unread: 0 }));
         if let Some(state) = self.syncs.get_mut(sync) {
             state.stopped = Some(asked());
         }
@@ -408,7 +415,7 @@ impl Core {
         };
         let known = self.syncs.get(sync).and_then(|state| state.rewound.get(&member)).cloned();
         let Some(rewound) = known else { return Ok(()) };
-        self.set_rewound(sync, member, Some(Rewound { step, running: false, halvings: 0, ..rewound }));
+        self.set_rewound(sync, member, Some(Rewound { step, running: false, halvings: 0, unread: 0, ..rewound }));
         if let Some(state) = self.syncs.get_mut(sync) {
             let asks = state.rewound.values().any(|rewound| matches!(rewound.step, Step::Asking { .. }));
             if !asks && state.stopped.as_ref().is_some_and(|error| error.code == Code::WentBack) {

@@ -10,7 +10,7 @@ use super::relation::{Decoder, Row};
 use super::session::Session;
 use super::stream::{self, Replication, Step};
 use super::version::{RowVersion, lsn_text, widen};
-use super::{MARK_PREFIX, MARKER_PREFIX, Shared, errors, schema, slot};
+use super::{MARK_PREFIX, MARKER_PREFIX, Shared, carried, errors, schema, slot};
 use async_trait::async_trait;
 use concord_engine::change::{EditTime, Image, Mark, Observation, Position, Version};
 use concord_engine::clock::Moment;
@@ -38,34 +38,40 @@ pub async fn open(shared: &Arc<Shared>, feed: &Feed, from: &Position) -> Result<
     let state = slot::state(shared).await?;
     from.verify(&server, state.as_ref())?;
     follow_promotion(&mut from, &server);
-    let mut gone = Vec::new();
-    let mut objects = HashMap::new();
+    let (mut known, mut objects, mut batch, mut gone) = (HashMap::new(), HashMap::new(), Batch::default(), Vec::new());
     for object in &feed.objects {
-        match shared.table_now(object).await {
-            Ok(table) => {
-                shared.carried.meet(object, &table.schema);
-                objects.insert(table.oid, object.clone());
-            }
+        let table = match shared.table_now(object).await {
+            Ok(table) => table,
             // Its own syncs stop, and the others' objects are carried.
-            Err(error) if error.code == Code::ObjectMissing => gone.push(object.clone()),
+            Err(error) if error.code == Code::ObjectMissing => {
+                gone.push(object.clone());
+                continue;
+            }
             Err(error) => return Err(error),
+        };
+        // What became of it while the feed was closed; what is told before that place in the log is told as it was there.
+        if shared.carried.is_news(&table.schema) {
+            batch.events.push(Event::SchemaChanged(Schema::clone(&table.schema)));
         }
+        known.insert(object.clone(), Schema::clone(&table.schema));
+        objects.insert(table.oid, object.clone());
     }
     let near_xid = slot::next_transaction(shared).await?;
-    shared.carried.open(objects.iter().map(|(oid, object)| (*oid, object.clone())).collect());
+    gone.extend(shared.carried.open(objects.iter().map(|(oid, object)| (*oid, object.clone())).collect()));
     let acknowledged = shared.acknowledged.subscribe();
     let source = stream::start(session, &shared.names.slot, from.lsn, acknowledged, &shared.tasks).await?;
     Ok(Box::new(SlotChanges {
         shared: Arc::clone(shared),
         source,
         objects,
+        known,
         gone,
         near_xid,
         relations: HashMap::new(),
         transaction: None,
         handed_out: from,
         step: None,
-        batch: Batch::default(),
+        batch,
         batch_bytes: 0,
         failed: None,
     }))
@@ -82,6 +88,8 @@ struct SlotChanges {
     source: Box<dyn Replication>,
     /// The objects that the feed carries, by their tables' OIDs: the same through renames.
     objects: HashMap<u32, ObjectName>,
+    /// The schema that each object was last known to have.
+    known: HashMap<ObjectName, Schema>,
     /// Objects whose tables were not there when the feed was opened, or have gone since.
     gone: Vec<ObjectName>,
     /// The highest transaction known, with its epoch.
@@ -145,6 +153,11 @@ impl Changes for SlotChanges {
             // In the middle of a transaction nothing moves; its commit brings a later position.
             self.batch.position = None;
         }
+        for event in &self.batch.events {
+            if let Event::SchemaChanged(schema) = event {
+                self.shared.carried.tell(schema);
+            }
+        }
         Ok(std::mem::take(&mut self.batch))
     }
 }
@@ -155,6 +168,9 @@ impl SlotChanges {
         let shared = Arc::clone(&self.shared);
         if let Some(torn) = shared.carried.torn() {
             return Err(position::gap(torn));
+        }
+        for object in shared.carried.take_back() {
+            self.known.remove(&object);
         }
         self.gone.extend(shared.carried.take_gone());
         for object in std::mem::take(&mut self.gone) {
@@ -332,9 +348,10 @@ impl SlotChanges {
         })
     }
 
-    /// Tells of a schema if it has another shape than the one last known, also by an earlier life of the feed.
+    /// Tells of a schema if it has another shape than the one last known.
     fn learn(&mut self, schema: Schema) {
-        if self.shared.carried.learn(&schema) {
+        if !self.known.get(&schema.object).is_some_and(|known| carried::is_same(known, &schema)) {
+            self.known.insert(schema.object.clone(), schema.clone());
             self.batch.events.push(Event::SchemaChanged(schema));
         }
     }
@@ -471,6 +488,7 @@ mod tests {
             shared,
             source: Box::new(Script(steps.into())),
             objects: HashMap::from([(5, ObjectName::from("t"))]),
+            known: HashMap::new(),
             gone: Vec::new(),
             near_xid: 0,
             relations: HashMap::new(),

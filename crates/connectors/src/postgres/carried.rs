@@ -22,10 +22,14 @@ struct State {
     turn: u64,
     /// The tables of the open feed, by their OIDs.
     tables: Vec<(u32, ObjectName)>,
+    /// Objects that the feed would carry and whose tables were not there when it was prepared.
+    absent: Vec<ObjectName>,
     /// The schema that was last told of each object.
-    known: HashMap<ObjectName, Schema>,
+    told: HashMap<ObjectName, Schema>,
     /// Objects whose tables were found to be gone, which nobody was told of yet.
     gone: Vec<ObjectName>,
+    /// Objects whose tables were gone and are there again as they were.
+    back: Vec<ObjectName>,
     /// Why the feed does not carry all that happens to its objects, if it does not.
     torn: Option<String>,
 }
@@ -46,31 +50,38 @@ impl Carried {
     /// The feed is about to be made or verified: what is carried may change.
     pub fn close(&self) {
         let mut state = self.state();
-        state.turn += 1;
-        state.tables.clear();
-        state.torn = None;
-        state.gone.clear();
+        let (turn, told) = (state.turn + 1, std::mem::take(&mut state.told));
+        *state = State { turn, told, ..State::default() };
     }
 
-    /// The feed carries these tables from now on.
-    pub fn open(&self, tables: Vec<(u32, ObjectName)>) {
-        self.close();
-        self.state().tables = tables;
+    /// The tables of these objects are not there: the feed does not carry them.
+    pub fn lacks(&self, absent: Vec<ObjectName>) {
+        self.state().absent = absent;
     }
 
-    /// What an object looks like, where nothing was told of it before.
-    pub fn meet(&self, object: &ObjectName, schema: &Schema) {
-        self.state().known.entry(object.clone()).or_insert_with(|| schema.clone());
-    }
-
-    /// Whether a schema has another shape than the one last told.
-    pub fn learn(&self, schema: &Schema) -> bool {
+    /// The feed carries these tables from now on. Gives back the objects whose tables are not there.
+    pub fn open(&self, tables: Vec<(u32, ObjectName)>) -> Vec<ObjectName> {
         let mut state = self.state();
-        if state.known.get(&schema.object).is_some_and(|known| is_same(known, schema)) {
-            return false;
-        }
-        state.known.insert(schema.object.clone(), schema.clone());
-        true
+        state.turn += 1;
+        state.tables = tables;
+        state.absent.clone()
+    }
+
+    /// Whether an object looks otherwise than it was last told to. What is met first was told by whoever asked for the schema.
+    pub fn is_news(&self, schema: &Schema) -> bool {
+        let mut state = self.state();
+        let told = state.told.entry(schema.object.clone()).or_insert_with(|| schema.clone());
+        !is_same(told, schema)
+    }
+
+    /// A schema has been handed out.
+    pub fn tell(&self, schema: &Schema) {
+        self.state().told.insert(schema.object.clone(), schema.clone());
+    }
+
+    /// Objects whose tables were gone and are there again since the last call.
+    pub fn take_back(&self) -> Vec<ObjectName> {
+        std::mem::take(&mut self.state().back)
     }
 
     /// Why the feed does not carry all that happens to its objects, if that was found.
@@ -118,6 +129,11 @@ impl Carried {
                 Some(_) if !found.published => {
                     state.torn = Some(format!("{object} was taken out of the publication {publication}"));
                 }
+                // Whoever was told that it is gone is told again when it next goes.
+                Some(_) if state.told.get(object).is_some_and(|told| told.fields.is_empty()) => {
+                    state.told.remove(object);
+                    state.back.push(object.clone());
+                }
                 Some(_) => {}
             }
         }
@@ -126,7 +142,7 @@ impl Carried {
 }
 
 /// Whether two schemas are the same for a mapping: in names, types and key, and in which column it is that has a name.
-fn is_same(one: &Schema, other: &Schema) -> bool {
+pub fn is_same(one: &Schema, other: &Schema) -> bool {
     let fields = |schema: &Schema| {
         let mut fields: Vec<_> = schema.fields.iter().map(|field| (field.name.clone(), field.ty.clone(), field.origin)).collect();
         fields.sort_by(|(one, ..), (other, ..)| one.cmp(other));

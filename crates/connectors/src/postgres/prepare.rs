@@ -24,12 +24,15 @@ pub async fn prepare(shared: &Shared, selections: &[Selection], known: &[Feed]) 
     }
     shared.carried.close();
     let resumed = known.filter(|feed| !feed.position.0.is_empty());
-    let mut tables = Vec::with_capacity(selections.len());
+    let (mut tables, mut absent) = (Vec::with_capacity(selections.len()), Vec::new());
     for selection in selections {
         // What became of a table that is carried already stops its own syncs, by what the feed tells, and no others.
         let is_carried = resumed.is_some_and(|feed| feed.objects.contains(&selection.object));
         let table = match shared.table_now(&selection.object).await {
-            Err(error) if is_carried && error.code == Code::ObjectMissing => continue,
+            Err(error) if is_carried && error.code == Code::ObjectMissing => {
+                absent.push(selection.object.clone());
+                continue;
+            }
             table => table?,
         };
         match publishable(shared, &table, selection) {
@@ -50,7 +53,10 @@ pub async fn prepare(shared: &Shared, selections: &[Selection], known: &[Feed]) 
         None => begin(shared, &mut lease, &server, there.as_ref(), &tables).await?,
     };
     lease.done();
-    Ok(vec![Feed { objects: selections.iter().map(|selection| selection.object.clone()).collect(), ..feed }])
+    // A table that is not there is carried no longer: once it is there again it joins.
+    let objects = selections.iter().map(|selection| selection.object.clone()).filter(|object| !absent.contains(object)).collect();
+    shared.carried.lacks(absent);
+    Ok(vec![Feed { objects, ..feed }])
 }
 
 /// The known feed that is ours. One of another name cannot be resumed by us.

@@ -155,7 +155,8 @@ async fn wait_for_earlier_writers(lease: &mut Lease<'_>, tables: &[Arc<Table>]) 
             return Ok(());
         }
         if Instant::now() >= deadline {
-            return Err(Error::new(Code::Busy, format!("{doing}: {left} are still open")));
+            let remedy = "end their sessions, or commit or roll back what pg_prepared_xacts lists";
+            return Err(Error::new(Code::Busy, format!("{doing}: {left} are still open; {remedy}")));
         }
         tokio::time::sleep(POLL_INTERVAL).await;
     }

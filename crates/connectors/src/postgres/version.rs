@@ -45,7 +45,8 @@ pub fn widen(short: u32, near: u64) -> u64 {
     const EPOCH: u64 = 1 << 32;
     let same_epoch = (near & !(EPOCH - 1)) | u64::from(short);
     if same_epoch > near.saturating_add(EPOCH / 2) {
-        same_epoch.saturating_sub(EPOCH)
+        // In its first epoch a server has no earlier one.
+        same_epoch.checked_sub(EPOCH).unwrap_or(same_epoch)
     } else if same_epoch.saturating_add(EPOCH / 2) < near {
         same_epoch.saturating_add(EPOCH)
     } else {

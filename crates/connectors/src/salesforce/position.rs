@@ -307,9 +307,10 @@ fn event_to_read(event: &Seen, read: &Seen) -> Option<Ordering> {
         return Some(Ordering::Less);
     }
     if commit <= behind {
-        // What the read did not see is no earlier commit, whatever its number says: that is of another numbering.
+        // What the read did not see is no earlier commit, whatever its number says: that is of another numbering. A stamp is a
+        // second's; where that leaves a doubt, the record is read.
         let seen_until = match stamp {
-            Some(stamp) => stamp.saturating_add(RENUMBERED_SECONDS),
+            Some(stamp) => stamp.saturating_add(1),
             None => over.div_euclid(1_000_000).saturating_add(CLOCKS_APART_SECONDS),
         };
         return (*second <= seen_until).then_some(Ordering::Less);

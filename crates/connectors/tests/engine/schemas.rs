@@ -102,8 +102,13 @@ async fn a_table_that_is_broken_or_gone_keeps_no_other_from_being_read_again() {
         ("ALTER TABLE accounts DROP CONSTRAINT accounts_pkey", "INSERT INTO accounts (email, name) VALUES ('cyd@x.org', 'Cyd')");
     let field =
         ("ALTER TABLE accounts RENAME COLUMN name TO title", "UPDATE accounts SET title = 'Anna' WHERE email = 'ann@x.org'");
-    let table = ("DROP TABLE accounts", "SELECT 1");
-    for (ddl, behind) in [key, field, table] {
+    let table = ("ALTER TABLE accounts RENAME TO away", "SELECT 1");
+    let back = [
+        "ALTER TABLE accounts ADD PRIMARY KEY (id)",
+        "ALTER TABLE accounts RENAME COLUMN title TO name",
+        "ALTER TABLE away RENAME TO accounts",
+    ];
+    for ((ddl, behind), back) in [key, field, table].into_iter().zip(back) {
         let mut story = story().await;
         story.left.run(ddl).await;
         story.left.run(behind).await;
@@ -112,6 +117,13 @@ async fn a_table_that_is_broken_or_gone_keeps_no_other_from_being_read_again() {
         orders_flow_on(&story, 20).await;
         assert!(story.stage().starts_with("stopped"), "{ddl}: {}", story.stage());
         assert_eq!(story.on_right(ALL).await.len(), 2, "{ddl}");
+        // It is followed again once it is put right.
+        story.left.run(back).await;
+        story.resume().await;
+        story.settle().await;
+        story.are_equal(ALL).await;
+        story.left.run("UPDATE accounts SET name = 'Robert' WHERE email = 'bob@x.org'").await;
+        story.right_shows("SELECT name FROM accounts WHERE email = 'bob@x.org'", "Robert").await;
         story.stop().await;
     }
 }

@@ -63,6 +63,40 @@ async fn a_column_that_went_and_came_again_is_read_again() {
     assert!(world.reviews().await.is_empty());
 }
 
+// The same while it runs: it stops, the column comes again, and a person lets it go on.
+#[tokio::test]
+async fn a_column_that_went_and_came_again_under_a_running_sync_is_read_again() {
+    let world = World::new(TABLE, FILLED, FIELDS).await.started().await;
+    world.left.psql("ALTER TABLE t DROP note; UPDATE t SET name = 'between' WHERE id = 2");
+    let deadline = tokio::time::Instant::now() + std::time::Duration::from_secs(30);
+    while !world.status().stage.starts_with("stopped: CON-2009") {
+        assert!(tokio::time::Instant::now() < deadline, "{}", world.status().stage);
+        tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+    }
+    world.left.psql("ALTER TABLE t ADD note text DEFAULT 'anew'");
+    world.ask(Request::Resume(world.rules.id)).await.unwrap();
+    world.until_equal().await;
+    assert_eq!(world.right.psql("SELECT count(*) FROM t WHERE note = 'anew'"), "300");
+    assert!(world.reviews().await.is_empty());
+}
+
+// The server rounds every value, and logs none of it.
+#[tokio::test]
+async fn a_column_that_was_narrowed_meanwhile_is_read_again() {
+    let table = "CREATE TABLE t (id int PRIMARY KEY, amount numeric(10, 2))";
+    let filled = "INSERT INTO t SELECT n, n + 0.75 FROM generate_series(1, 300) n";
+    let mut world = World::new(table, filled, &["id", "amount"]).await.started().await;
+    world.stop().await;
+    world.left.psql("UPDATE t SET amount = 7.25 WHERE id = 1");
+    world.left.psql("ALTER TABLE t ALTER amount TYPE numeric(10, 0)");
+    world.left.psql("UPDATE t SET amount = 9 WHERE id = 3");
+    world.remapped(&["id", "amount"]).await;
+    world.start().await;
+    let parts = "SELECT count(*) FROM t WHERE amount <> trunc(amount)";
+    world.until("every value is the source's", async || world.right.psql(parts) == "0").await;
+    assert_eq!(world.right.psql("SELECT sum(amount) FROM t"), format!("{}.00", world.left.psql("SELECT sum(amount) FROM t")));
+}
+
 #[tokio::test]
 async fn a_type_that_became_another_one_is_read_again() {
     let table = "CREATE TABLE t (id int PRIMARY KEY, amount int)";

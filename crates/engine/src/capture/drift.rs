@@ -20,6 +20,9 @@ pub(crate) fn drift_setting(sync: u32) -> String {
     format!("drifted/{sync}")
 }
 
+/// A mapped field of a member: its canonical name, its name there, and what tells it from others of that name.
+type Origin = (MemberIndex, String, String, Option<u32>);
+
 /// The setting that holds which fields of its members a sync's records were read by.
 fn origins_setting(sync: u32) -> String {
     format!("origins/{sync}")
@@ -175,21 +178,26 @@ impl Core {
             return Ok(());
         };
         let stored = self.store.setting(&origins_setting(rules.id.0)).await?;
-        let before: Vec<(MemberIndex, String, Option<u32>)> =
-            stored.and_then(|bytes| postcard::from_bytes(&bytes).ok()).unwrap_or_default();
+        let before: Vec<Origin> = stored.and_then(|bytes| postcard::from_bytes(&bytes).ok()).unwrap_or_default();
         let now = origins(&rules);
         let find = |member: MemberIndex, field: &str| {
-            let of = |all: &[(MemberIndex, String, Option<u32>)]| {
-                all.iter().find(|(of, name, _)| *of == member && name == field).and_then(|(.., origin)| *origin)
+            let of = |all: &[Origin]| {
+                all.iter()
+                    .find(|(of, name, ..)| *of == member && name == field)
+                    .map(|(.., column, origin)| (column.clone(), *origin))
             };
-            (of(&before), of(&now))
+            // Of a field that is mapped to another column now the mapping tells.
+            match (of(&before), of(&now)) {
+                (Some((before, was)), Some((now, is))) if before == now => (was, is),
+                _ => (None, None),
+            }
         };
         let kept = self.store.setting(&drift_setting(rules.id.0)).await?;
         let mut drifted = kept.map(|bytes| postcard::from_bytes::<Lost>(&bytes).unwrap_or_default());
         if let Some(drifted) = &mut drifted {
             drifted.retain(|(member, field)| !matches!(find(*member, field), (Some(before), Some(now)) if before == now));
         }
-        for (member, field, _) in &now {
+        for (member, field, ..) in &now {
             let (before, now) = find(*member, field);
             if begun && is_another(before, now) {
                 tracing::warn!(sync = %rules.name, field, "the field was dropped, and another one has its name now: everything is read again");
@@ -200,6 +208,19 @@ impl Core {
             self.keep_origins(sync);
         }
         self.make_up_for_drift(sync, drifted).await
+    }
+
+    /// What tells fields from others of their names means nothing in another life of their system.
+    pub(super) fn forget_origins(&mut self, system: &SystemName) {
+        for state in &mut self.syncs {
+            if !state.rules.members.iter().any(|member| member.system == *system) {
+                continue;
+            }
+            self.transaction.settings.push((origins_setting(state.rules.id.0), None));
+            for member in Arc::make_mut(&mut state.rules).members.iter_mut().filter(|member| member.system == *system) {
+                member.schema.fields.iter_mut().for_each(|field| field.origin = None);
+            }
+        }
     }
 
     fn keep_origins(&mut self, sync: usize) {
@@ -250,14 +271,14 @@ fn is_the_same(rules: &SyncRules, member: MemberIndex, field: &str, schema: &Sch
 }
 
 /// What tells each mapped field of each member from others of its name.
-fn origins(rules: &SyncRules) -> Vec<(MemberIndex, String, Option<u32>)> {
+fn origins(rules: &SyncRules) -> Vec<Origin> {
     let mut all = Vec::new();
     for field in &rules.fields {
         for (member, at) in field.members.iter().enumerate() {
             let Some(at) = at else { continue };
             let schema = rules.members.get(member).map(|member| &member.schema);
             let origin = schema.and_then(|schema| schema.field(at.name.as_str())).and_then(|field| field.origin);
-            all.push((member, field.name.to_string(), origin));
+            all.push((member, field.name.to_string(), at.name.to_string(), origin));
         }
     }
     all

@@ -218,6 +218,19 @@ impl Core {
         Ok(())
     }
 
+    /// Begins to follow objects of a sync that their feeds do not carry: their tables were away, and are there again.
+    pub(crate) fn follow_again(&mut self, sync: usize) {
+        let Some(rules) = self.syncs.get(sync).map(|state| Arc::clone(&state.rules)) else { return };
+        for member in &rules.members {
+            let is_carried = |((of, _), feed): (&(SystemName, FeedName), &FeedState)| {
+                *of == member.system && feed.objects.contains(&member.object)
+            };
+            if !self.feeds.iter().any(is_carried) {
+                self.start_system(&member.system);
+            }
+        }
+    }
+
     /// Begins to read a system. Where it is being read, that ends first: what was read until then is taken in, and the
     /// feeds go on behind it.
     pub(super) fn start_system(&mut self, system: &SystemName) {
@@ -254,7 +267,11 @@ impl Core {
     }
 
     pub(crate) async fn on_feed(&mut self, system: SystemName, report: FeedReport) -> Result<()> {
+        // What was found before it was told to stop may have been put right since: the next one finds it again.
+        let is_stale = self.readers.get(&system).is_some_and(CancellationToken::is_cancelled);
         match report {
+            FeedReport::Prepared(_) if is_stale => {}
+            FeedReport::Lost(_, error) if is_stale && error.code.is_gap() => {}
             FeedReport::Prepared(feeds) => {
                 // A feed without a name stands for a system that was never prepared.
                 if let Some(unnamed) = self.feeds.remove(&(system.clone(), FeedName::from("")))
@@ -341,7 +358,7 @@ impl Core {
 
     pub(super) fn feed_lost(&mut self, system: &SystemName, feed: Option<FeedName>, error: Error) {
         let now = self.now();
-        self.drop_fences(system);
+        self.drop_fences(system, feed.as_ref());
         if error.code.is_gap() {
             let carried =
                 feed.as_ref().and_then(|feed| self.feeds.get(&(system.clone(), feed.clone()))).map(|feed| &feed.objects);

@@ -162,6 +162,7 @@ impl Core {
     /// What was known of a system before tells nothing about it from now on.
     fn enter_life(&mut self, system: &SystemName) {
         let number = self.lives.get(system).map_or(1, |life| life.number.saturating_add(1));
+        self.forget_origins(system);
         let life = Life { number, proven_from: self.next_flight, stale_to: self.orphans.generation() };
         self.lives.insert(system.clone(), life);
         let bytes = postcard::to_stdvec(&(life.number, life.proven_from)).ok();

@@ -53,7 +53,9 @@ impl Mirror {
                 // What an earlier load was to do without watches over what is there from now on.
                 work.session.build_indexes().await.map_err(self.of(TARGET))?;
             }
-            if work.progress.again {
+            // A load that broke off before any range was loaded had a view of its own, to which what is there was brought.
+            let broke_off = work.progress.view.is_some() && !work.progress.into_empty;
+            if work.progress.again || broke_off {
                 // What is there follows the feed to this view, so that what is gone by then goes.
                 self.stream(work, Some((frozen.as_ref(), &[Range::default()]))).await?;
             }

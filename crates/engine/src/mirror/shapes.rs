@@ -8,7 +8,8 @@ use super::stream::End;
 use crate::capture::drift;
 use crate::error::{Code, Error};
 use crate::rules::{MemberField, SyncRules};
-use crate::schema::Schema;
+use crate::schema::{Schema, Type};
+use crate::value::{TypeFit, type_fit};
 use std::mem::discriminant;
 
 /// What is true of records that are told in a shape of the past.
@@ -27,8 +28,9 @@ fn past(rules: &SyncRules, shape: &Schema) -> Past {
     if rules.members.get(SOURCE).is_none_or(|source| source.schema.key != shape.key) {
         return Past::OtherKey;
     }
-    let is_told =
-        |at: &MemberField| shape.field(at.name.as_str()).is_some_and(|told| discriminant(&told.ty) == discriminant(&at.ty));
+    // Into a type that holds them all the server changed no value; into any other it may have changed each.
+    let is_held = |told: &Type, now: &Type| discriminant(told) == discriminant(now) && type_fit(told, now) == TypeFit::Always;
+    let is_told = |at: &MemberField| shape.field(at.name.as_str()).is_some_and(|told| is_held(&told.ty, &at.ty));
     match rules.fields.iter().filter_map(|field| field.members.get(SOURCE)?.as_ref()).all(is_told) {
         true => Past::Suits,
         false => Past::Lacks,

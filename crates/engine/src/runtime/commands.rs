@@ -65,6 +65,9 @@ impl Core {
             state.stopped = None;
         }
         let drifted = self.syncs.get(sync).and_then(|state| state.drifted.clone());
+        if drifted.is_some() {
+            self.follow_again(sync);
+        }
         self.make_up_for_drift(sync, drifted).await?;
         let answer = self.pause(id, false)?;
         for member in 0..self.syncs.get(sync).map_or(0, |state| state.members.len()) {

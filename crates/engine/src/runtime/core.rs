@@ -372,6 +372,7 @@ impl Core {
     }
 
     async fn handle(&mut self, event: Event) -> Result<()> {
+        self.watch_the_clock(self.now());
         match event {
             Event::Feed { system, report } => self.on_feed(system, report).await?,
             Event::Captured { system, feed, batch, permit } => self.on_captured(system, feed, batch, permit).await?,
