@@ -173,6 +173,12 @@ pub trait Changes: Send {
     /// The next events, waiting at most `limits.max_wait`; an empty batch when there are none (its position may
     /// still have moved: other traffic of the system). Cancel-safe: a dropped call loses nothing.
     async fn next(&mut self, limits: Limits) -> Result<Batch>;
+
+    /// Why nothing can be read for a while, where the feed goes on by itself later: an empty batch does not say then that there
+    /// is nothing new.
+    fn waits_for(&self) -> Option<String> {
+        None
+    }
 }
 
 /// Where a snapshot has got to: the connector's own bytes; resumable after a restart. Empty: the beginning.

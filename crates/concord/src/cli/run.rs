@@ -38,7 +38,7 @@ pub struct Run {
     /// Stop when both sides are level.
     #[arg(long)]
     once: bool,
-    /// With --once: how many seconds to wait for systems that cannot be reached while nothing else comes forward.
+    /// With --once: how many seconds to wait for systems that cannot be reached, once the other syncs have been level.
     #[arg(long, value_name = "SECONDS", default_value_t = patience::USUAL_SECS, requires = "once")]
     timeout: u64,
     /// Serve metrics for Prometheus on this port of the loopback interface; 0 takes a free one.

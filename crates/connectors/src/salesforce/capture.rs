@@ -183,6 +183,10 @@ impl Changes for SalesforceChanges {
             }
         }
     }
+
+    fn waits_for(&self) -> Option<String> {
+        self.pause.why()
+    }
 }
 
 impl SalesforceChanges {

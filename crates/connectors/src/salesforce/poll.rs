@@ -112,6 +112,10 @@ impl Changes for PolledChanges {
             }
         }
     }
+
+    fn waits_for(&self) -> Option<String> {
+        self.pause.why()
+    }
 }
 
 impl PolledChanges {

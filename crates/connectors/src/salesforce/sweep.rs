@@ -21,6 +21,8 @@ const PAUSE_FIRST: Duration = Duration::from_millis(500);
 const PAUSE_MAX: Duration = Duration::from_secs(30);
 /// Calls that may fail in a row before the feed is given up: about three minutes.
 const FAILURES_MAX: u32 = 10;
+/// Calls that may fail in a row before it is said.
+const FAILURES_UNSAID: u32 = 3;
 
 /// A sweep under way.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -101,6 +103,8 @@ impl Sweep {
 pub(super) struct Pause {
     until: Option<Instant>,
     failures: u32,
+    /// What is waited for, where that takes longer than a moment.
+    why: Option<String>,
 }
 
 impl Pause {
@@ -113,6 +117,7 @@ impl Pause {
         let wait = PAUSE_FIRST.saturating_mul(1 << self.failures.min(16)).min(PAUSE_MAX);
         // While calls are short nothing is lost by waiting, however long.
         self.failures = if is_throttled { self.failures } else { self.failures.saturating_add(1) };
+        self.why = (is_throttled || self.failures > FAILURES_UNSAID).then(|| error.to_string());
         self.until = Some(Instant::now() + error.retry_after.unwrap_or(wait));
         Ok(())
     }
@@ -120,6 +125,11 @@ impl Pause {
     /// A call has succeeded.
     pub fn over(&mut self) {
         *self = Pause::default();
+    }
+
+    /// What is waited for, where that takes longer than a moment.
+    pub fn why(&self) -> Option<String> {
+        self.until().and(self.why.clone())
     }
 
     /// Until when is waited; `None` where nothing is waited for.

@@ -164,6 +164,29 @@ async fn a_sweep_whose_page_cannot_be_had_goes_on_with_that_page() {
     assert_eq!(org.requests("/queryAll") - before, 3, "two pages, one of them asked for twice");
 }
 
+// Nothing that was touched meanwhile is read before the day has turned: that is neither idle nor level.
+#[tokio::test]
+async fn a_sweep_that_waits_for_the_allowance_says_so() {
+    let org = Org::new().await;
+    let connector = org.connect();
+    let feed = prepared(&connector, &accounts(&["Name"])).await;
+    let mut changes = connector.capture(&feed, &feed.position).await.unwrap();
+    assert_eq!(changes.waits_for(), None);
+    org.fault(json!({"on": {"object": "Account"}, "do": "overflow"}));
+    org.fault(json!({"on": {"path": "/queryAll"}, "times": null, "do": "request_limit"}));
+    org.create("Account", json!({"Name": "overflows"}));
+    let waits = async {
+        loop {
+            changes.next(LIMITS).await.unwrap();
+            if let Some(why) = changes.waits_for() {
+                return why;
+            }
+        }
+    };
+    let why = tokio::time::timeout(std::time::Duration::from_secs(30), waits).await.expect("it says so");
+    assert!(why.contains("CON-23"), "{why}");
+}
+
 #[tokio::test]
 async fn an_object_that_is_not_as_it_should_be_keeps_no_other_from_being_read() {
     let org = Org::new().await;

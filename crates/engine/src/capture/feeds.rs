@@ -168,7 +168,8 @@ pub(super) async fn read_feed(
             Ok(batch) => batch,
             Err(error) => return (feed.name.clone(), error),
         };
-        let event = Event::Captured { system: system.clone(), feed: feed.name.clone(), batch, permit };
+        let waits = changes.waits_for();
+        let event = Event::Captured { system: system.clone(), feed: feed.name.clone(), batch, waits, permit };
         if events.send(event).await.is_err() {
             return (feed.name.clone(), gone());
         }

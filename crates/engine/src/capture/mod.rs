@@ -44,6 +44,7 @@ impl Core {
         system: SystemName,
         feed: FeedName,
         batch: Batch,
+        waits: Option<String>,
         permit: OwnedSemaphorePermit,
     ) -> Result<()> {
         crate::failpoint::pass("captured_before_durable");
@@ -87,11 +88,15 @@ impl Core {
         let mut spilled = false;
         let deferred = match self.feeds.get_mut(&key) {
             Some(state) => {
-                state.idle = quiet;
+                state.idle = quiet && waits.is_none();
                 state.tells_whose = tells_whose.unwrap_or(state.tells_whose);
-                state.state = if quiet { "idle" } else { "reading" }.to_owned();
+                state.state = match waits {
+                    Some(why) => format!("unreachable for now: {why}"),
+                    None if quiet => "idle".to_owned(),
+                    None => "reading".to_owned(),
+                };
                 // A source that was asked and had nothing more is caught up with.
-                state.lag = if quiet { Some(Duration::ZERO) } else { lag };
+                state.lag = if state.idle { Some(Duration::ZERO) } else { lag };
                 spilled = !middle && std::mem::take(&mut state.deferred_spilled);
                 if middle { Vec::new() } else { std::mem::take(&mut state.deferred) }
             }

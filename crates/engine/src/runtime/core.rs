@@ -38,7 +38,7 @@ pub(crate) enum Event {
     /// A feed was prepared, opened or lost.
     Feed { system: SystemName, report: FeedReport },
     /// A feed brought events.
-    Captured { system: SystemName, feed: FeedName, batch: Batch, permit: OwnedSemaphorePermit },
+    Captured { system: SystemName, feed: FeedName, batch: Batch, waits: Option<String>, permit: OwnedSemaphorePermit },
     /// A flight came back.
     Applied { flight: FlightId, result: Result<Vec<WriteResult>> },
     /// Records were read.
@@ -375,7 +375,9 @@ impl Core {
         self.watch_the_clock(self.now());
         match event {
             Event::Feed { system, report } => self.on_feed(system, report).await?,
-            Event::Captured { system, feed, batch, permit } => self.on_captured(system, feed, batch, permit).await?,
+            Event::Captured { system, feed, batch, waits, permit } => {
+                self.on_captured(system, feed, batch, waits, permit).await?
+            }
             Event::Applied { flight, result } => self.on_applied(flight, result).await?,
             Event::Read { sync, member, asked, generation, result } => {
                 self.on_read(sync, member, asked, generation, result).await?
