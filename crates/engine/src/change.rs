@@ -84,6 +84,14 @@ pub struct Observation {
     pub mark: Option<Mark>,
 }
 
+impl Observation {
+    /// That a read did not find a record: nobody tells when it went.
+    pub fn absent(object: ObjectName, key: Key, version: Version, now: Moment) -> Observation {
+        let time = EditTime { at: now, granularity_micros: 1, estimated: true };
+        Observation { object, key, old_key: None, image: Image::Deleted, made: false, version, time, mark: None }
+    }
+}
+
 /// The time that a field's value says, and how fine it is in microseconds; `None` for a value that is no time.
 pub fn stamp(value: &Value, ty: Option<&Type>) -> Option<(Moment, u32)> {
     let granularity = match ty {

@@ -14,7 +14,7 @@ async fn story() -> Story {
 }
 
 /// A DBA drops the left side's slot and makes one of the same name; what is committed between is in neither.
-async fn slot_made_anew(story: &Story, between: &str) {
+pub async fn slot_made_anew(story: &Story, between: &str) {
     let dba = story.left.session().await;
     let sql = "SELECT slot_name FROM pg_replication_slots WHERE database = current_database()";
     let slot = story.on_left(sql).await[0][0].clone().unwrap();

@@ -68,11 +68,7 @@ async fn a_column_that_went_and_came_again_is_read_again() {
 async fn a_column_that_went_and_came_again_under_a_running_sync_is_read_again() {
     let world = World::new(TABLE, FILLED, FIELDS).await.started().await;
     world.left.psql("ALTER TABLE t DROP note; UPDATE t SET name = 'between' WHERE id = 2");
-    let deadline = tokio::time::Instant::now() + std::time::Duration::from_secs(30);
-    while !world.status().stage.starts_with("stopped: CON-2009") {
-        assert!(tokio::time::Instant::now() < deadline, "{}", world.status().stage);
-        tokio::time::sleep(std::time::Duration::from_millis(20)).await;
-    }
+    world.until_stage("stopped: CON-2009").await;
     world.left.psql("ALTER TABLE t ADD note text DEFAULT 'anew'");
     world.ask(Request::Resume(world.rules.id)).await.unwrap();
     world.until_equal().await;

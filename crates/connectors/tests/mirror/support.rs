@@ -381,15 +381,16 @@ impl<Right: Target> WorldOf<Right> {
     pub async fn until(&self, what: &str, holds: impl AsyncFn() -> bool) {
         let deadline = tokio::time::Instant::now() + DEADLINE;
         while !holds().await {
-            let (left, right) = self.sides();
-            let shown = |text: &str| text.chars().take(600).collect::<String>();
-            assert!(
-                tokio::time::Instant::now() < deadline,
-                "waited too long until {what}\n{}\n---\n{}\n{:#?}",
-                shown(&left),
-                shown(&right),
-                self.running.as_ref().map(|running| running.handle.status.borrow().clone())
-            );
+            if tokio::time::Instant::now() >= deadline {
+                let (left, right) = self.sides();
+                let shown = |text: &str| text.chars().take(600).collect::<String>();
+                panic!(
+                    "waited too long until {what}\n{}\n---\n{}\n{:#?}",
+                    shown(&left),
+                    shown(&right),
+                    self.running.as_ref().map(|running| running.handle.status.borrow().clone())
+                );
+            }
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
     }

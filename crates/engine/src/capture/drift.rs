@@ -119,12 +119,23 @@ impl Core {
         }
     }
 
-    /// Whether a sync whose schemas drifted can go on: what is mapped is there again. Its systems are asked, and what they say
-    /// is taken over.
+    /// Lets a sync whose schemas drifted go on, where what is mapped is there again: it is followed, and read again. Nothing
+    /// where none drifted.
     ///
     /// # Errors
     /// `SchemaDrift` says what is still missing; what the systems say.
-    pub(crate) async fn is_put_right(&mut self, sync: usize) -> Result<()> {
+    pub(crate) async fn go_on_behind_drift(&mut self, sync: usize) -> Result<()> {
+        if self.syncs.get(sync).is_none_or(|state| state.drifted.is_none()) {
+            return Ok(());
+        }
+        self.take_over_schemas(sync).await?;
+        self.follow_again(sync);
+        let drifted = self.syncs.get(sync).and_then(|state| state.drifted.clone());
+        self.make_up_for_drift(sync, drifted).await
+    }
+
+    /// Asks the systems of a sync for its schemas, and takes them over where what is mapped is there again.
+    async fn take_over_schemas(&mut self, sync: usize) -> Result<()> {
         let Some(rules) = self.rules(sync) else { return Ok(()) };
         let mut schemas = Vec::with_capacity(rules.members.len());
         for (member, member_rules) in rules.members.iter().enumerate() {
@@ -158,7 +169,7 @@ impl Core {
     /// Changes that went by while a key or a mapped field was gone could not be told: the records are read again before
     /// the sync goes on (invariant 1), also where a restart lies between. Of a field that is another one now nothing is known:
     /// what it shows is no edit of what the one before it showed.
-    pub(crate) async fn make_up_for_drift(&mut self, sync: usize, drifted: Option<Lost>) -> Result<()> {
+    async fn make_up_for_drift(&mut self, sync: usize, drifted: Option<Lost>) -> Result<()> {
         let (Some(drifted), Some(rules)) = (drifted, self.rules(sync)) else { return Ok(()) };
         self.commit();
         self.forget_fields(sync, &drifted).await?;

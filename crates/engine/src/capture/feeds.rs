@@ -220,7 +220,7 @@ impl Core {
     }
 
     /// Begins to follow objects of a sync that their feeds do not carry: their tables were away, and are there again.
-    pub(crate) fn follow_again(&mut self, sync: usize) {
+    pub(super) fn follow_again(&mut self, sync: usize) {
         let Some(rules) = self.syncs.get(sync).map(|state| Arc::clone(&state.rules)) else { return };
         for member in &rules.members {
             let is_carried = |((of, _), feed): (&(SystemName, FeedName), &FeedState)| {

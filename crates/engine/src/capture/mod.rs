@@ -89,6 +89,8 @@ impl Core {
         let deferred = match self.feeds.get_mut(&key) {
             Some(state) => {
                 state.idle = quiet && waits.is_none();
+                // It goes on behind its position: what was accepted beforehand is not a gap of later.
+                state.gap_accepted = false;
                 state.tells_whose = tells_whose.unwrap_or(state.tells_whose);
                 state.state = match waits {
                     Some(why) => format!("unreachable for now: {why}"),

@@ -49,10 +49,7 @@ impl Core {
 
     async fn resume(&mut self, id: SyncId) -> Result<String> {
         let sync = self.known_sync(id)?;
-        if self.syncs.get(sync).is_some_and(|state| state.drifted.is_some()) {
-            self.is_put_right(sync).await?;
-        }
-        if let Some(state) = self.syncs.get_mut(sync) {
+        if let Some(state) = self.syncs.get(sync) {
             match state.stopped.as_ref().map(|error| error.code) {
                 Some(code) if code.is_gap() => {
                     return Err(Error::new(code, "changes may have been missed: the records must be read again first"));
@@ -62,13 +59,11 @@ impl Core {
                 }
                 _ => {}
             }
+        }
+        self.go_on_behind_drift(sync).await?;
+        if let Some(state) = self.syncs.get_mut(sync) {
             state.stopped = None;
         }
-        let drifted = self.syncs.get(sync).and_then(|state| state.drifted.clone());
-        if drifted.is_some() {
-            self.follow_again(sync);
-        }
-        self.make_up_for_drift(sync, drifted).await?;
         let answer = self.pause(id, false)?;
         for member in 0..self.syncs.get(sync).map_or(0, |state| state.members.len()) {
             if let Some(state) = self.member(sync, member) {
@@ -104,6 +99,16 @@ impl Core {
     /// Accepts the gaps of a sync, and lets whatever can go on do so.
     pub(crate) async fn go_on_behind_gap(&mut self, sync: usize) -> Result<()> {
         for other in self.accept_gap(sync).await? {
+            // Its schemas drifted before: the gap was one more reason to stop, and not the only one.
+            if let Err(error) = self.go_on_behind_drift(other).await {
+                if error.code == Code::StoreFailed {
+                    return Err(error);
+                }
+                if let Some(state) = self.syncs.get_mut(other) {
+                    state.stopped = Some(error);
+                }
+                continue;
+            }
             self.catch_up_with_people(other).await?;
             // What was recorded while it stood still, of which reading again may tell nothing: a record that is gone.
             if !crate::mutants::active("gap_leaves_pending") {

@@ -3,7 +3,7 @@
 
 use super::core::{Core, Event, MemberState};
 use crate::capture::{Absence, Incoming};
-use crate::change::{EditTime, Image, Observation};
+use crate::change::Observation;
 use crate::connector::Presence;
 use crate::error::{Code, Error, Result};
 use crate::link::{LinkId, MemberIndex, Standing, SyncId};
@@ -401,16 +401,10 @@ impl Core {
             }
             let observation = match presence {
                 Presence::Present(observation) => observation,
-                Presence::Absent { version } => Observation {
-                    object: rules.members.get(member).map_or_else(|| "".into(), |member| member.object.clone()),
-                    key: wanted.key,
-                    old_key: None,
-                    image: Image::Deleted,
-                    made: false,
-                    version,
-                    time: EditTime { at: now, granularity_micros: 1, estimated: true },
-                    mark: None,
-                },
+                Presence::Absent { version } => {
+                    let object = rules.members.get(member).map_or_else(|| "".into(), |member| member.object.clone());
+                    Observation::absent(object, wanted.key, version, now)
+                }
                 Presence::Forbidden(error) => {
                     forbidden.extend(link.map(|link| (link, error)));
                     links.extend(link);

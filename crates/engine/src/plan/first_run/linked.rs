@@ -4,7 +4,7 @@
 
 use super::{FirstRun, MemberPlan, SAMPLES_MAX, Sample};
 use crate::capture::incoming;
-use crate::change::{EditTime, Image, Observation};
+use crate::change::Observation;
 use crate::clock::Moment;
 use crate::connector::{Connector, Operation, Presence};
 use crate::error::{Code, Error, Result};
@@ -137,16 +137,9 @@ fn sight(
 ) -> Option<Observation> {
     match presence {
         Presence::Present(observation) => Some(observation),
-        Presence::Absent { version } if matches!(standing, Some(Standing::Present | Standing::Marked)) => Some(Observation {
-            object: rules.members.get(member)?.object.clone(),
-            key: key.clone(),
-            old_key: None,
-            image: Image::Deleted,
-            made: false,
-            version,
-            time: EditTime { at: now, granularity_micros: 1, estimated: true },
-            mark: None,
-        }),
+        Presence::Absent { version } if matches!(standing, Some(Standing::Present | Standing::Marked)) => {
+            Some(Observation::absent(rules.members.get(member)?.object.clone(), key.clone(), version, now))
+        }
         Presence::Absent { .. } | Presence::Forbidden(_) => None,
     }
 }
