@@ -6,15 +6,16 @@ use super::fields::{Draft, Drafts, canonical_type};
 use super::notes::Notes;
 use super::steps;
 use crate::clock::Moment;
-use crate::config::{self, Normalizer, Schedule, Strategy, SyncConfig, Winner, nearest};
+use crate::config::{self, MatchField, Normalizer, Schedule, Strategy, SyncConfig, Winner, nearest};
 use crate::error::Code;
 use crate::link::{FieldIndex, GroupIndex};
+use crate::record::FieldName;
 use crate::rules::{
     Authority, Carrying, DeleteAgainstEdit, DeleteRules, Fallback, GroupRules, GuardRules, InitialRules, InitialStrategy,
     LoopRules, MatchRule, MemberRules, OnDelete, Policy, RetryRules, TargetEdits,
 };
 use crate::schema::Type;
-use crate::transform::MatchKind;
+use crate::transform::{MatchKind, parse_region};
 use crate::validate::Rule;
 use std::time::Duration;
 
@@ -124,7 +125,7 @@ pub(super) fn match_on(subject: &Subject<'_>, drafts: &Drafts, notes: &mut Notes
             notes.error(&path, Code::PlanMatchUnusable, message, Code::PlanMatchUnusable.remedy());
             continue;
         }
-        rules.push(MatchRule { field, normaliser: kind(written.normalizer) });
+        rules.push(MatchRule { field, normaliser: kind(written, || phone_region(subject, drafts, field)) });
     }
     if subject.sync.match_on.is_empty() {
         rules = implicit_match(subject, drafts);
@@ -135,13 +136,28 @@ pub(super) fn match_on(subject: &Subject<'_>, drafts: &Drafts, notes: &mut Notes
     rules
 }
 
-fn kind(normalizer: Normalizer) -> MatchKind {
-    match normalizer {
+fn kind(written: &MatchField, region_of_field: impl Fn() -> Option<String>) -> MatchKind {
+    match written.normalizer {
         Normalizer::Exact => MatchKind::Exact,
         Normalizer::Case => MatchKind::Case,
         Normalizer::Email => MatchKind::Email,
-        Normalizer::Phone => MatchKind::Phone { region: None },
+        Normalizer::Phone => {
+            let region = written.region.clone().or_else(region_of_field);
+            MatchKind::Phone { region: region.and_then(|region| parse_region(&region).ok()) }
+        }
     }
+}
+
+/// The region in which the sync reads a field's numbers elsewhere: as they are written, or as they are checked.
+fn phone_region(subject: &Subject<'_>, drafts: &Drafts, field: FieldIndex) -> Option<String> {
+    let is_it = |name: &FieldName| drafts.called(name.as_str()) == Some(field);
+    let mappings = subject.sync.field_mappings.iter().filter(|mapping| mapping.source.iter().chain(&mapping.target).any(is_it));
+    let written = mappings.flat_map(|mapping| &mapping.transformation).find_map(|step| match step {
+        config::Transformation::FormatPhone { region, .. } => region.clone(),
+        _ => None,
+    });
+    let checked = || subject.sync.validation_rules.iter().filter(|rule| is_it(&rule.field)).find_map(|rule| rule.region.clone());
+    written.or_else(checked)
 }
 
 /// Where the whole key of one side is carried to the other, the fields that it is carried in tell records apart.

@@ -9,6 +9,7 @@ use crate::link::SyncId;
 use crate::record::Record;
 use crate::rules::{InitialStrategy, Policy, SyncRules};
 use crate::schema::{Field, Schema, Type};
+use crate::transform::{MatchKind, normalise_for_match};
 use crate::value::Value;
 
 const KINDS: &[ConnectorKind] =
@@ -124,6 +125,28 @@ fn canonical_names_are_the_sources_and_both_sides_are_read_with_their_keys() {
     assert_eq!(selected, ["customer_no", "company", "E-Mail"]);
     assert_eq!(rules.match_on[0].field, 1);
     assert_eq!(rules.batch_size, 100, "no more than the systems take at once");
+}
+
+#[test]
+fn phone_numbers_are_matched_in_the_region_that_is_written_or_that_the_sync_reads_them_in_elsewhere() {
+    let region = |settings: &str| match &rules(settings).match_on[0].normaliser {
+        MatchKind::Phone { region } => region
+            .map(|region| normalise_for_match(&Value::Text("(650) 253-0000".into()), &MatchKind::Phone { region: Some(region) })),
+        other => panic!("{other:?}"),
+    };
+    let mapped = |match_on: &str, step: &str, rule: &str| {
+        format!(
+            r#""match_on": [{match_on}], "validation_rules": [{rule}], "field_mappings": [ {{ "source": "name", "target": "company" }},
+               {{ "source": "email", "target": "E-Mail", "transformation": {step} }} ]"#
+        )
+    };
+    let american = Some(Some(Value::Text("+16502530000".into())));
+    let phone = r#"{ "field": "email", "normalizer": "phone" }"#;
+    let named = mapped(r#"{ "field": "email", "normalizer": "phone", "region": "US" }"#, r#""none""#, "");
+    assert_eq!(region(&named), american);
+    assert_eq!(region(&mapped(phone, r#"{ "format_phone": { "region": "US" } }"#, "")), american);
+    assert_eq!(region(&mapped(phone, r#""none""#, r#"{ "field": "email", "rule": "phone", "region": "US" }"#)), american);
+    assert_eq!(region(&mapped(phone, r#""none""#, r#"{ "field": "name", "rule": "phone", "region": "US" }"#)), None);
 }
 
 #[test]

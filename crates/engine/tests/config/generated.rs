@@ -205,7 +205,7 @@ fn syncs() -> impl Strategy<Value = SyncConfig> {
                 connected_systems: Vec::new(),
                 entities: Vec::new(),
                 match_on: if names_fields {
-                    vec![MatchField { field: "target 0".into(), normalizer: Normalizer::Email }]
+                    vec![MatchField { field: "target 0".into(), normalizer: Normalizer::Phone, region: Some("DE".to_owned()) }]
                 } else {
                     Vec::new()
                 },

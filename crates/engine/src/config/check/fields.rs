@@ -3,7 +3,7 @@
 use super::{Checker, Subject, expression_error, is_region, time_pattern_error};
 use crate::config::diagnostic::{Diagnostic, did_you_mean};
 use crate::config::model::mapping::{FieldMapping, FieldSelection, TimestampFormat};
-use crate::config::model::sync::SyncConfig;
+use crate::config::model::sync::{MatchField, Normalizer, SyncConfig};
 use crate::config::model::transformation::Transformation;
 use crate::error::Code;
 
@@ -25,6 +25,20 @@ pub(super) fn check(checker: &mut Checker<'_>, subject: &Subject<'_>) {
     format_is_usable(checker, &sync.mapping_options.timestamp_format, &format!("{at}/mapping_options/timestamp_format"));
     for (index, field) in sync.match_on.iter().enumerate() {
         field_is_known(checker, sync, field.field.as_str(), "match_on", &format!("{at}/match_on/{index}/field"));
+        region_is_of_use(checker, field, &format!("{at}/match_on/{index}/region"));
+    }
+}
+
+fn region_is_of_use(checker: &mut Checker<'_>, field: &MatchField, at: &str) {
+    let Some(region) = &field.region else { return };
+    if !is_region(region) {
+        checker.say(at, bad_region(region));
+    } else if field.normalizer != Normalizer::Phone {
+        checker.error(
+            Code::ConfigContradiction,
+            at,
+            "`region` is for the normalizer `phone`: write `\"normalizer\": \"phone\"`, or leave the region out",
+        );
     }
 }
 

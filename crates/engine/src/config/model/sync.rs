@@ -210,6 +210,10 @@ pub struct MatchField {
     /// What is overlooked when values are compared.
     #[serde(default)]
     pub normalizer: Normalizer,
+    /// The region (ISO 3166, two letters) of numbers without a country code, for `phone`; that of the field's own
+    /// transformation or rule when left out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub region: Option<String>,
 }
 
 /// What is overlooked when match values are compared.
