@@ -231,6 +231,7 @@ impl Core {
                         operation: &intent.write.operation,
                         key,
                         image: None,
+                        times: Vec::new(),
                         version: version.unwrap_or_default(),
                         hops,
                         planned: intent.decision,
@@ -434,14 +435,20 @@ impl Core {
         let rules = self.rules(sync)?;
         let operation = &intent.write.operation;
         match (presence, operation) {
-            (Presence::Absent { version }, Operation::Delete { key, .. }) => {
-                Some(Written { operation, key: key.clone(), image: None, version, hops, planned: intent.decision })
-            }
+            (Presence::Absent { version }, Operation::Delete { key, .. }) => Some(Written {
+                operation,
+                key: key.clone(),
+                image: None,
+                times: Vec::new(),
+                version,
+                hops,
+                planned: intent.decision,
+            }),
             (Presence::Present(observation), Operation::Update { .. } | Operation::Create { .. }) => {
                 // As the member shows it: a mark of deletion is no mapped field.
                 let shown = observation.image.record().cloned().unwrap_or_default();
                 let one = crate::capture::incoming(&rules, sync, member, observation, self.now(), &self.store_id, true);
-                let Shown::Present { cells, .. } = &one.pending.shown else { return None };
+                let Shown::Present { cells, times, .. } = &one.pending.shown else { return None };
                 let image = crate::map::member_record(&rules, member, cells);
                 // A record that was looked up is the one that was made, whatever has become of it since.
                 let holds = match operation {
@@ -452,6 +459,7 @@ impl Core {
                     operation,
                     key: one.pending.key.clone(),
                     image: Some(image.clone()),
+                    times: if crate::mutants::active("verified_edit_is_new") { Vec::new() } else { times.clone() },
                     version: one.pending.version.clone(),
                     hops,
                     planned: intent.decision,

@@ -43,6 +43,10 @@ pub const ALL: &[(&str, &str)] = &[
 
 /// Bugs that only an interleaving written by hand brings to light, each found by the test that plants it.
 pub const SCRIPTED: &[(&str, &str)] = &[
+    ("standstill_forgotten", "a sync that a failed write stopped goes on by itself after a restart"),
+    ("absence_ahead_trusted", "a record that a feed looked for under its old key, and that has moved, counts as deleted"),
+    ("verified_edit_is_new", "an edit that the read shows which verifies a write is taken to have been made at that moment"),
+    ("looks_uncounted", "a place that another record has is looked at for ever before a mark of deletion is taken off"),
     ("ruling_forgotten", "what a person decided about a busy record does not outlive a crash"),
     ("anew_unnoticed", "a feed that begins anew without a gap that anybody was asked about has nothing read again"),
     ("verdict_without_end", "what a person let through also lets through what goes away before it is carried out"),

@@ -17,6 +17,7 @@ use concord_engine::change::Position;
 use concord_engine::clock::Clock;
 use concord_engine::connector::Connector;
 use concord_engine::error::{Code, Error, Result};
+use concord_engine::ledger::LedgerRow;
 use concord_engine::link::{LinkId, SyncId};
 use concord_engine::record::{FeedName, Key, Record, SystemName};
 use concord_engine::review::Subject;
@@ -199,6 +200,11 @@ impl Stage {
             world.groups = groups;
         }
         world
+    }
+
+    /// The whole ledger, the newest first.
+    pub async fn ledger(&self) -> Vec<LedgerRow> {
+        self.store.ledger(LedgerQuery { limit: usize::MAX, ..LedgerQuery::default() }).await.unwrap_or_default()
     }
 
     /// The engine's status, while it lives.

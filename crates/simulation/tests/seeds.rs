@@ -10,9 +10,9 @@ use concord_simulation::run::{run, run_on_files};
 const FILES: std::ops::Range<u64> = 10_000..10_040;
 
 /// Worlds in which something once went wrong, beyond those that are always played.
-const ONCE_BROKEN: [u64; 16] = [
+const ONCE_BROKEN: [u64; 21] = [
     49_250, 64_921, 90_566, 92_344, 93_130, 120_376, 121_166, 127_558, 128_881, 130_757, 132_644, 133_501, 134_771, 139_748,
-    141_400, 142_367,
+    141_400, 142_367, 160_443, 164_533, 166_269, 172_240, 172_643,
 ];
 
 fn seeds() -> u64 {
@@ -53,6 +53,14 @@ fn every_invariant_holds_where_one_was_broken_once() {
         let report = run(seed);
         assert!(report.violations.is_empty(), "seed {seed}: {:?}", report.violations);
     }
+}
+
+#[test]
+fn a_place_that_is_looked_at_for_ever_is_found() {
+    mutants::activate(Some("looks_uncounted"));
+    let report = run(172_240);
+    mutants::activate(None);
+    assert!(!report.violations.is_empty());
 }
 
 #[test]

@@ -27,7 +27,7 @@ use crate::clock::Moment;
 use crate::connector::{Batch, Event as FeedEvent};
 use crate::error::Result;
 use crate::identify::MadeUnseen;
-use crate::link::{FlightId, LinkId, Shown, Standing};
+use crate::link::{FlightId, LinkId, MemberIndex, Shown, Standing};
 use crate::reconcile::{Folded, fold, refine_agreed, refine_times};
 use crate::record::{FeedName, SystemName};
 use crate::runtime::bounds::DEFERRED_MAX;
@@ -232,6 +232,12 @@ impl Core {
         Ok(self.created_by(desk, flight, one).await?.map(|id| (flight, id)))
     }
 
+    /// Whether a record that a feed looked for in vain may stand under another key. One whose key its system made does not.
+    fn may_have_moved(&self, sync: usize, member: MemberIndex) -> bool {
+        let moves = self.connector(sync, member).is_some_and(|it| it.capabilities().keys_can_be_given);
+        moves && !crate::mutants::active("absence_ahead_trusted")
+    }
+
     fn was_deleted_meanwhile(&self, one: &Incoming) -> bool {
         one.read && self.is_orphaned(one)
     }
@@ -248,6 +254,11 @@ impl Core {
         let hides = (one.read || one.ahead) && self.is_to_be_settled_by_its_echo(one.sync, member, link);
         if hides && !crate::mutants::active("read_hides_unseen") {
             self.read_after_flight(one.sync, member, id);
+            return Ok(());
+        }
+        if one.ahead && matches!(one.pending.shown, Shown::Gone { .. }) && self.may_have_moved(one.sync, member) {
+            // Not there as of now, and perhaps because of a new key that the feed has yet to tell.
+            self.want_read_instead(one.sync, member, id);
             return Ok(());
         }
         let was_read = one.read;

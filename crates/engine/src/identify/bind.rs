@@ -4,7 +4,7 @@
 use super::ours::Making;
 use super::search::{Candidates, Find, FindKind, Stranger};
 use super::unheard::Waiter;
-use super::unmark::is_left_over;
+use super::unmark::{is_left_over, is_to_be_unmarked};
 use super::values::{distinct, link_match_value, shown_match_value};
 use crate::capture::{Incoming, Owner};
 use crate::change::Observation;
@@ -24,6 +24,15 @@ use std::sync::Arc;
 
 /// How long a create waits at first whose place is taken by a record that is on its way out, or is being made itself.
 const MATCH_PAUSE: std::time::Duration = std::time::Duration::from_millis(200);
+
+/// A create that met another record has been counted when it came back; the place of a mark that is to be taken off is looked
+/// at without a write, and would be looked at for ever.
+fn count_a_look(link: &mut Link, member: MemberIndex) {
+    let unmarks = is_to_be_unmarked(link, member) && !crate::mutants::active("looks_uncounted");
+    if let Some(side) = link.sides.get_mut(member).filter(|_| unmarks) {
+        side.misses = side.misses.saturating_add(1);
+    }
+}
 
 impl Core {
     pub(crate) async fn on_found(&mut self, find: Find, generation: u64, result: Result<Candidates>) -> Result<()> {
@@ -425,6 +434,8 @@ impl Core {
                     return Ok(());
                 }
                 if self.ask_after_the_records(desk, sync, &link, other, member) {
+                    count_a_look(&mut link, member);
+                    desk.save(link);
                     return Ok(());
                 }
                 let error =

@@ -137,7 +137,7 @@ impl Core {
             side.owes_life = is_to_go && rules.members.get(member).is_some_and(|member| member.inward);
         }
         desk.save(link);
-        let Shown::Present { cells, .. } = &one.pending.shown else { return Ok(()) };
+        let Shown::Present { cells, times, .. } = &one.pending.shown else { return Ok(()) };
         let shown = crate::map::member_record(&rules, member, cells);
         let operation = Operation::Create { image, absent_by: Vec::new() };
         // Whatever has been decided about it is newer than what it was given.
@@ -147,6 +147,7 @@ impl Core {
             operation: &intent.write.operation,
             key: one.pending.key.clone(),
             image: Some(shown),
+            times: if one.read { times.clone() } else { Vec::new() },
             version: one.pending.version.clone(),
             hops: one.pending.hops,
             planned: 0,

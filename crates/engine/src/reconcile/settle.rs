@@ -23,6 +23,9 @@ pub struct Written<'a> {
     pub key: Key,
     /// What the system returned, if it did.
     pub image: Option<Record>,
+    /// Since when the record has shown what it returned, field by field, where a read tells; else it is taken for the write's
+    /// own doing, now.
+    pub times: Vec<Option<EditTime>>,
     /// The version of the write.
     pub version: Version,
     /// How many causal hops the write was deep.
@@ -233,8 +236,9 @@ fn take_planned_image(rules: &SyncRules, member: MemberIndex, base: &mut Cells, 
 fn returned_pending(rules: &SyncRules, link: &Link, member: MemberIndex, written: &Written<'_>, now: Moment) -> Option<Pending> {
     let image = written.image.as_ref()?;
     let cells: Cells = (0..rules.fields.len()).map(|field| image.get(rules.at(member, field)?.name.as_str()).cloned()).collect();
-    let time = EditTime { at: now, granularity_micros: 1, estimated: false };
-    let times = cells.iter().map(|cell| cell.as_ref().map(|_| time)).collect();
+    let own_doing = EditTime { at: now, granularity_micros: 1, estimated: false };
+    let since = |field: usize| written.times.get(field).copied().flatten().unwrap_or(own_doing);
+    let times = cells.iter().enumerate().map(|(field, cell)| cell.as_ref().map(|_| since(field))).collect();
     Some(Pending {
         sync: link.sync,
         member,

@@ -71,7 +71,7 @@ impl Core {
             let open = desk.link(intent.link).and_then(|link| link.sides.get(member)).is_some_and(|side| side.flight == Some(id));
             let Some(Answer { key, image, version, .. }) = answers.get(&intent.link).filter(|_| open).cloned() else { continue };
             let (operation, planned) = (&intent.write.operation, intent.decision);
-            let written = Written { operation, key, image, version, hops: flight.hops, planned };
+            let written = Written { operation, key, image, times: Vec::new(), version, hops: flight.hops, planned };
             self.settle_written(&mut desk, sync, member, intent, &written).await?;
         }
         self.decide_touched(&mut desk, false).await?;

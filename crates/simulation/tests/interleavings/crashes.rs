@@ -119,6 +119,37 @@ fn killed_within_a_swap() -> Vec<Violation> {
 }
 
 #[test]
+fn an_edit_that_the_read_shows_which_verifies_a_write_is_as_old_as_the_feed_told() {
+    let test = || {
+        let mut world = world(2);
+        world.members[B].profile.marks = false;
+        told(world, async |stage| {
+            let steps = async {
+                stage.pause(1_000).await;
+                gate(stage, B, Gate::After);
+                stage.edit(A, "r1", &[("name", text("in doubt"))]);
+                stage.until_shown(B, "r1", "name", &text("in doubt")).await
+            };
+            let mut found = stage.while_it_lives(steps).await;
+            gate(stage, B, Gate::Reads);
+            stage.edit(B, "r1", &[("amount", Value::Int(40))]);
+            stage.pause(100).await;
+            stage.edit(A, "r1", &[("amount", Value::Int(50))]);
+            let steps = async {
+                stage.pause(5_000).await;
+                gate(stage, B, Gate::Open);
+                stage.stage.level().await
+            };
+            found.extend(stage.while_it_lives(steps).await);
+            found.extend(stage.expect("r1", "name", Some(&text("in doubt"))));
+            found.extend(stage.expect("r1", "amount", Some(&Value::Int(50))));
+            found
+        })
+    };
+    finds("verified_edit_is_new", test);
+}
+
+#[test]
 fn a_kill_between_the_halves_of_a_swap_of_keys_confuses_nobody() {
     finds("displaced_forgotten", killed_within_a_swap);
 }
