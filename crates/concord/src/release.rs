@@ -10,6 +10,7 @@ use concord_engine::connector::Connector;
 use concord_engine::error::{Error, Result};
 use concord_engine::mirror;
 use concord_engine::record::{FeedName, ObjectName, SystemName};
+use concord_engine::runtime::standstill;
 use concord_engine::store::{Store, Transaction};
 use std::sync::Arc;
 
@@ -131,6 +132,7 @@ async fn forget(store: &dyn Store, written: &Written, released: &[SystemName]) -
         if sync.systems().iter().any(|system| released.contains(system)) {
             let id = store.sync_id(sync.name.as_str()).await?;
             transaction.settings.push((format!("begun/{}", id.0), None));
+            transaction.settings.push((standstill::setting(id), None));
             transaction.settings.extend(mirror::settings(id).into_iter().map(|name| (name, None)));
             let loads = store.settings(&format!("load/{}/", id.0)).await?;
             transaction.settings.extend(loads.into_iter().map(|(name, _)| (name, None)));

@@ -47,8 +47,15 @@ impl Core {
         state.active()
             && self.is_told_of(sync, member)
             && target.retry_at.is_none_or(|at| at <= now)
+            && !self.gathers(sync, member, now)
             && target.flying.saturating_add(loading) < state.rules.parallelism.saturating_mul(2).max(1)
             && (self.flights.len() < UNTOLD_MAX || self.untold(sync, member) < UNTOLD_MAX)
+    }
+
+    /// Whether calls of a member's system are short, so that what is to be written is gathered for now.
+    fn gathers(&self, sync: usize, member: MemberIndex, now: Moment) -> bool {
+        let system = || self.member_rules(sync, member).map(|rules| &rules.system);
+        !self.gathers_until.is_empty() && system().and_then(|system| self.gathers_until.get(system)).is_some_and(|at| *at > now)
     }
 
     /// Flights to a member whose answers are in, and of which its feed is yet to tell.
@@ -123,6 +130,13 @@ impl Core {
                 flight.opened = now;
                 let (Some(connector), Some(rules)) = (self.connector(sync, member), self.rules(sync)) else { continue };
                 let Some(selection) = rules.members.get(member).map(|member| member.selection.clone()) else { continue };
+                // A full batch has gathered what it can.
+                let is_full = flight.intents.len() >= self.batch_size(sync, member, rules.batch_size);
+                let spacing = connector.allowance().map(|calls| calls.spacing()).filter(|spacing| !is_full && !spacing.is_zero());
+                let system = rules.members.get(member).map(|member| member.system.clone());
+                if let Some((spacing, system)) = spacing.zip(system) {
+                    self.gathers_until.insert(system, now.plus(spacing));
+                }
                 let mark = Mark { store: self.store_id.clone(), sync: rules.name.to_string(), intent: flight.id.0, hops };
                 let writes = flight.intents.iter().map(|intent| intent.write.clone()).collect();
                 self.effects.push(Effect::Launch(Launch { flight: flight.id, connector, selection, mark, writes }));

@@ -143,6 +143,7 @@ pub enum Event {
     /// A record was read in the feed's place, where the feed did not tell what it shows. It shows the record as of now,
     /// which may be newer than what the feed has yet to tell: it is taken as a read is. Of a feed that tells of each change;
     /// one that only asks what is new has nothing to tell behind what it asked, and gives [`Event::Observed`].
+    /// One that is not there counts as deleted only where keys cannot be given: elsewhere it may have another key by now.
     Read(Observation),
     /// The whole object was emptied at once.
     Truncated {
@@ -312,7 +313,27 @@ impl Allowance {
     pub fn left(&self) -> u64 {
         self.allowed.saturating_sub(self.used).min(self.share.saturating_sub(self.own))
     }
+
+    /// How long to wait between two batches of writes, so that what is left lasts: what is to be written meanwhile goes in one.
+    /// Nothing while less than half is used, or while it lasts anyhow.
+    pub fn spacing(&self) -> Duration {
+        let half_used = self.left() <= self.share.min(self.allowed) / 2;
+        if self.forecast <= self.share || !half_used {
+            return Duration::ZERO;
+        }
+        // The window of a day, spread over the batches that the calls suffice for.
+        let batches = (self.left() / CALLS_OF_A_BATCH).max(1);
+        Duration::from_secs(24 * 3_600)
+            .checked_div(u32::try_from(batches).unwrap_or(u32::MAX))
+            .unwrap_or_default()
+            .min(SPACING_MAX)
+    }
 }
+
+/// The calls of a batch of writes where a record is read before and behind its write, with what else they bring along.
+const CALLS_OF_A_BATCH: u64 = 3;
+/// Nobody waits longer for the next batch because calls are short.
+const SPACING_MAX: Duration = Duration::from_secs(60);
 
 /// Work of which it is asked how many calls it takes.
 #[derive(Clone, Copy, Debug, Default)]
@@ -496,4 +517,20 @@ pub trait Connector: Send + Sync {
 
     /// How version `a` stands to version `b`; `None` when that cannot be told.
     fn compare(&self, a: &Version, b: &Version) -> Option<Ordering>;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn batches_are_spaced_so_that_the_calls_that_are_left_last_for_a_day() {
+        let calls = |own, forecast| Allowance { used: own, allowed: 15_000, own, share: 15_000, forecast };
+        assert_eq!(calls(9_000, 14_000).spacing(), Duration::ZERO, "they last anyhow");
+        assert_eq!(calls(7_000, 40_000).spacing(), Duration::ZERO, "less than half is used");
+        assert_eq!(calls(9_000, 40_000).spacing(), Duration::from_millis(43_200), "2,000 batches of three calls");
+        assert_eq!(calls(14_999, 40_000).spacing(), SPACING_MAX);
+        let others = Allowance { used: 14_900, allowed: 15_000, own: 10, share: 7_000, forecast: 8_000 };
+        assert_eq!(others.spacing(), SPACING_MAX, "others have used them");
+    }
 }

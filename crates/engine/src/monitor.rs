@@ -302,7 +302,7 @@ impl Core {
     fn needs_a_person(&self, sync: usize) -> bool {
         self.syncs.get(sync).is_some_and(|state| {
             let stands = |system| self.feeds.iter().any(|((of, _), feed)| of == system && feed.is_stopped());
-            state.stopped.is_some()
+            state.why_stopped().is_some()
                 || state.paused
                 || !state.approved
                 || state.rules.members.iter().any(|member| stands(&member.system))
@@ -350,7 +350,7 @@ impl Core {
 }
 
 fn stage(state: &crate::runtime::core::SyncState) -> String {
-    if let Some(error) = &state.stopped {
+    if let Some(error) = state.why_stopped() {
         return format!("stopped: {error}");
     }
     if !state.approved {

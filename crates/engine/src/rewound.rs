@@ -127,7 +127,7 @@ impl Core {
         let now = self.now();
         for sync in 0..self.syncs.len() {
             let Some(state) = self.syncs.get(sync) else { continue };
-            if state.paused || state.stopped.is_some() {
+            if state.paused || state.why_stopped().is_some() {
                 continue;
             }
             let next = state.rewound.iter().find(|(_, rewound)| !rewound.running && rewound.step.after().is_some());

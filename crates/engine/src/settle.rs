@@ -10,7 +10,7 @@ use crate::error::{Class, Code, Error, Result};
 use crate::flight::{Flight, Intent};
 use crate::ledger::{Entry, LedgerRow};
 use crate::link::{FlightId, Life, Link, LinkId, MemberIndex, Pending, Shown, Standing};
-use crate::reconcile::{Folded, Written, cover_pending, fold, settle};
+use crate::reconcile::{Folded, Written, cover_pending, fold, refine_times, settle};
 use crate::record::{FieldName, Record};
 use crate::rules::{Fallback, SyncRules};
 use crate::runtime::airborne::Answer;
@@ -122,7 +122,7 @@ impl Core {
         match outcome {
             Outcome::Written { key, image, version } => {
                 let (operation, planned) = (&intent.write.operation, intent.decision);
-                let written = Written { operation, key, image, version, hops: flight.hops, planned };
+                let written = Written { operation, key, image, times: Vec::new(), version, hops: flight.hops, planned };
                 self.settle_written(desk, sync, member, intent, &written).await?;
                 self.expect_echo(desk, intent.link, member, flight.id);
             }
@@ -187,6 +187,12 @@ impl Core {
             if !matches!(written.operation, Operation::Delete { .. }) {
                 self.take_key(desk, link.id, &new).await?;
             }
+            // Of what a read shows, the feed may have told before since when it is so.
+            let told_before = desk.slot(&new).and_then(|slot| slot.pending.clone());
+            let returned = returned.map(|mut returned| {
+                told_before.iter().for_each(|event| _ = refine_times(&rules, &mut returned, event));
+                returned
+            });
             self.drop_what_is_older(desk, &rules, &link, sync, &new, written);
             let returned = returned.filter(|_| !crate::mutants::active("returned_value_ignored"));
             if let Some(returned) = returned {
@@ -286,6 +292,7 @@ impl Core {
             operation: &intent.write.operation,
             key: one.pending.key.clone(),
             image,
+            times: Vec::new(),
             version: one.pending.version.clone(),
             hops,
             planned: intent.decision,
@@ -464,10 +471,8 @@ impl Core {
             }
             Fallback::Review | Fallback::Stop => self.block(sync, &mut link, member, error),
         }
-        if rules.fallback == Fallback::Stop
-            && let Some(state) = self.syncs.get_mut(sync)
-        {
-            state.stopped = Some(error.clone());
+        if rules.fallback == Fallback::Stop {
+            self.stand_still(sync, error);
         }
         let id = link.id;
         desk.save(link);

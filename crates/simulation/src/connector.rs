@@ -7,7 +7,8 @@ use async_trait::async_trait;
 use concord_engine::change::{EditTime, Image, Mark, Observation, Position, Version};
 use concord_engine::clock::Clock;
 use concord_engine::connector::{
-    Capabilities, Changes, Chunk, ChunkCursor, Connector, Feed, FeedHealth, Finding, Outcome, Presence, Write, WriteResult,
+    Allowance, Capabilities, Changes, Chunk, ChunkCursor, Connector, Feed, FeedHealth, Finding, Outcome, Presence, Write,
+    WriteResult,
 };
 use concord_engine::error::{Code, Error, Result};
 use concord_engine::record::{FeedName, FieldName, Key, ObjectName, Record};
@@ -376,6 +377,10 @@ impl Connector for System {
         let missed = missed.map(|write| WriteResult { id: write.id, outcome: Outcome::Missed });
         let results = writes.iter().zip(outcomes).map(|(write, outcome)| WriteResult { id: write.id, outcome });
         Ok(results.chain(missed).collect())
+    }
+
+    fn allowance(&self) -> Option<Allowance> {
+        self.profile.allowance
     }
 
     async fn release(&self, _objects: &[ObjectName]) -> Result<()> {

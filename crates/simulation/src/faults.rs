@@ -16,6 +16,8 @@ pub struct Faults {
     pub linger: u64,
     /// A record is locked by somebody else.
     pub locked: u64,
+    /// Every write of a record fails, for a reason that may pass and does not.
+    pub stuck: bool,
     /// A call is asked to come back later.
     pub throttled: u64,
     /// An open feed is cut.
@@ -39,7 +41,7 @@ impl Faults {
                 (start, start.plus(random.millis(50, 8_000)).min(until))
             })
             .collect();
-        Faults { fail_before, fail_after, linger, locked, throttled, cut, outages, until }
+        Faults { fail_before, fail_after, linger, locked, stuck: false, throttled, cut, outages, until }
     }
 
     /// Whether nothing can be reached now.

@@ -6,8 +6,8 @@ use concord_engine::link::SyncId;
 use concord_engine::map::Mapping;
 use concord_engine::record::{FieldName, ObjectName, SyncName, SystemName};
 use concord_engine::rules::{
-    Authority, Carrying, DeleteAgainstEdit, DeleteRules, Fallback, FieldRules, GroupRules, GuardRules, InitialRules,
-    InitialStrategy, LoopRules, MatchRule, MemberField, MemberRules, OnDelete, Policy, RetryRules, SyncRules, TargetEdits,
+    Authority, Carrying, DeleteAgainstEdit, DeleteRules, FieldRules, GroupRules, GuardRules, InitialRules, InitialStrategy,
+    LoopRules, MatchRule, MemberField, MemberRules, OnDelete, Policy, RetryRules, SyncRules, TargetEdits,
 };
 use concord_engine::schema::{Field, Schema, Selection, Type};
 use concord_engine::transform::MatchKind;
@@ -183,12 +183,12 @@ pub fn sync_rules(world: &World, id: SyncId) -> SyncRules {
         loops: LoopRules { enabled: true, window: Duration::from_secs(60), max: 10 },
         guard: GuardRules { max_deletes: world.max_deletes, max_deletes_percent: 1_000.0, window: Duration::from_secs(60) },
         retry: RetryRules {
-            max_attempts: 40,
+            max_attempts: world.attempts,
             initial_delay: Duration::from_millis(50),
             backoff_factor: 2.0,
             max_delay: Duration::from_secs(5),
         },
-        fallback: Fallback::Review,
+        fallback: world.fallback,
         target_edits: match world.further.one_way {
             Some(AgainstFlow::Keep) => TargetEdits::Keep,
             Some(AgainstFlow::Review) => TargetEdits::Review,

@@ -8,7 +8,7 @@ use crate::random::Random;
 use crate::trace::Trace;
 use concord_engine::change::{Mark, Version};
 use concord_engine::clock::{Clock, Moment};
-use concord_engine::connector::{Capabilities, ChangeDetection, Operation, Outcome, Write};
+use concord_engine::connector::{Allowance, Capabilities, ChangeDetection, Operation, Outcome, Write};
 use concord_engine::error::{Code, Error};
 use concord_engine::record::{FieldName, Key, Record, SystemName};
 use concord_engine::schema::Selection;
@@ -54,6 +54,8 @@ pub struct Profile {
     pub looks_ahead: u64,
     /// How many commits behind a read are too close to be ordered against it, where reads are vague.
     pub vague_by: u64,
+    /// What is left of the calls that it lets anybody make, where it counts them.
+    pub allowance: Option<Allowance>,
 }
 
 impl Profile {
@@ -76,6 +78,7 @@ impl Profile {
             partial_inserts: false,
             looks_ahead: 0,
             vague_by: 1,
+            allowance: None,
         }
     }
 }
@@ -275,6 +278,11 @@ impl System {
         Moment(at.micros().saturating_add(self.profile.skew_micros))
     }
 
+    /// Every write of a record fails from here on, until all faults end.
+    pub fn stick(&self) {
+        self.state().faults = Faults { stuck: true, ..Faults::default() };
+    }
+
     /// Makes every fault end, now and for good.
     pub fn heal(&self) {
         self.state().faults = Faults::default();
@@ -384,6 +392,10 @@ impl System {
         let mut outcomes = Vec::new();
         let mut draft = Draft::default();
         for write in writes {
+            if state.faults.stuck {
+                outcomes.push(Outcome::Failed(Error::new(Code::StatementRefused, "not now").at(self.name.as_str())));
+                continue;
+            }
             if locked.has(&write.id.to_string()) {
                 outcomes.push(Outcome::Locked);
                 continue;

@@ -6,6 +6,7 @@ use crate::further::Further;
 use crate::random::Random;
 use crate::system::Profile;
 use concord_engine::record::FieldName;
+use concord_engine::rules::Fallback;
 use std::time::Duration;
 
 /// A field's type.
@@ -186,6 +187,10 @@ pub struct World {
     pub deletes: bool,
     /// Whether users insert.
     pub inserts: bool,
+    /// How many times a write is tried.
+    pub attempts: u32,
+    /// What becomes of a write that failed for good.
+    pub fallback: Fallback,
     /// Dimensions that are drawn from streams of their own.
     pub further: Further,
 }
@@ -246,6 +251,8 @@ impl World {
             max_unidentified: 20_000,
             deletes: true,
             inserts: true,
+            attempts: 40,
+            fallback: Fallback::Review,
             further: Further::default(),
         }
     }

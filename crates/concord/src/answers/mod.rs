@@ -220,7 +220,7 @@ impl Answerer {
                 |counts: &[(usize, u64)], member: usize| counts.iter().find(|(at, _)| *at == member).map_or(0, |(_, n)| *n);
             status.syncs.push(SyncStatus {
                 name: sync.name.clone(),
-                stage: if queue::is_paused(self, sync).await? { "not running (paused)".into() } else { "not running".into() },
+                stage: queue::stage_at_rest(self, sync).await?,
                 mode: match mirror::has_begun(&*self.store, SyncId(sync.id)).await? {
                     true => Mode::Mirror.describe(),
                     false => sync.mode.clone(),

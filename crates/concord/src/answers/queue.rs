@@ -6,6 +6,8 @@ use super::description::{Description, commit};
 use super::{Answerer, Running};
 use crate::control::Decision;
 use concord_engine::error::{Code, Error, Result};
+use concord_engine::link::SyncId;
+use concord_engine::runtime::standstill;
 use concord_engine::store::{Store, Transaction};
 use serde::{Deserialize, Serialize};
 
@@ -28,7 +30,10 @@ fn pause_setting(sync: &Description) -> String {
 
 /// Pauses a sync, or ends its pause, for the next start.
 pub async fn pause(answerer: &Answerer, sync: &Description, pause: bool) -> Result<String> {
-    let settings = vec![(pause_setting(sync), pause.then(|| b"1".to_vec()))];
+    let mut settings = vec![(pause_setting(sync), pause.then(|| b"1".to_vec()))];
+    if !pause {
+        settings.push((standstill::setting(SyncId(sync.id)), None));
+    }
     commit(&*answerer.store, Transaction { settings, ..Transaction::default() }).await?;
     Ok(format!(
         "{} {}",
@@ -38,8 +43,18 @@ pub async fn pause(answerer: &Answerer, sync: &Description, pause: bool) -> Resu
 }
 
 /// Whether a sync is paused.
-pub async fn is_paused(answerer: &Answerer, sync: &Description) -> Result<bool> {
+async fn is_paused(answerer: &Answerer, sync: &Description) -> Result<bool> {
     Ok(answerer.store.setting(&pause_setting(sync)).await?.is_some())
+}
+
+/// What `status` says of a sync while nothing runs.
+pub async fn stage_at_rest(answerer: &Answerer, sync: &Description) -> Result<String> {
+    let kept = answerer.store.setting(&standstill::setting(SyncId(sync.id))).await?;
+    Ok(match kept.and_then(|bytes| standstill::read(&bytes)) {
+        Some(error) => format!("not running (stopped: {error})"),
+        None if is_paused(answerer, sync).await? => "not running (paused)".into(),
+        None => "not running".into(),
+    })
 }
 
 /// Keeps a decision about a review item.

@@ -99,6 +99,9 @@ impl Answerer {
                 let like = values.iter().map(|(_, values)| values).chain(base);
                 given_values(fields, &like.collect::<Vec<_>>(), given).map(Resolution::Give).map_err(wrong)
             }
+            (Decision::Give { values }, Subject::Rejected { .. }) if review.link.is_some() => {
+                repaired(&sync.fields, values).map(Resolution::Repair).map_err(wrong)
+            }
             (Decision::Bind { candidate }, Subject::Ambiguous { candidates, .. }) => match candidate.checked_sub(1) {
                 Some(place) if place < candidates.len() => Ok(Resolution::Bind(place)),
                 _ => Err(unfit()),
@@ -290,6 +293,12 @@ fn ways(sync: &Description, review: &Review) -> Vec<String> {
             let restored = format!("{}   (what it shows now counts as newly edited)", take(member));
             return std::iter::once(restored).chain(others).collect();
         }
+        Subject::Rejected { fields, .. } if review.link.is_some() && review.code != Code::EditAgainstFlow.to_string() => {
+            let known = fields.iter().filter(|field| sync.fields.contains(field));
+            let set: Vec<String> = known.map(|field| format!("--set {field}=VALUE")).collect();
+            let set = if set.is_empty() { "--set FIELD=VALUE".to_owned() } else { set.join(" ") };
+            vec![format!("resolve {id} {set}"), format!("retry {id}")]
+        }
         Subject::Rejected { .. }
         | Subject::Exhausted { .. }
         | Subject::Loop { .. }
@@ -301,6 +310,22 @@ fn ways(sync: &Description, review: &Review) -> Vec<String> {
     };
     ways.push(format!("ignore {id}"));
     ways
+}
+
+/// The values that a person gave in place of what was refused, as text: the engine knows the types.
+fn repaired(
+    fields: &[String],
+    given: &[(String, serde_json::Value)],
+) -> std::result::Result<Vec<(String, Option<String>)>, String> {
+    if let Some((stranger, _)) = given.iter().find(|(name, _)| !fields.contains(name)) {
+        return Err(format!("`{stranger}` is not one of its fields: {}", fields.join(", ")));
+    }
+    let text = |value: &serde_json::Value| match value {
+        serde_json::Value::Null => None,
+        serde_json::Value::String(text) => Some(text.clone()),
+        other => Some(other.to_string()),
+    };
+    Ok(given.iter().map(|(name, value)| (name.clone(), text(value))).collect())
 }
 
 /// The values that a person gave, in the order of the group's fields; each in the kind of value that the contenders

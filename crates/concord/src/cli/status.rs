@@ -150,9 +150,13 @@ fn render_allowances(allowances: &[AllowanceStatus], terminal: &Terminal) -> Str
     let mut lines = vec![terminal.table(&["  system", "calls used", "by Concord", "left", "forecast"], rows)];
     for one in allowances.iter().filter(|one| one.calls.forecast > one.calls.share) {
         lines.push(format!(
-            "  {} {}: at the rate of the last hour the calls of a day will not do",
+            "  {} {}: at the rate of the last hour the calls of a day will not do{}",
             terminal.paint(Style::Careful, "warning"),
-            one.system
+            one.system,
+            match one.calls.spacing().as_secs() {
+                0 => String::new(),
+                seconds => format!(": what is written there is gathered, a batch every {seconds} s"),
+            }
         ));
     }
     lines.join("\n")
@@ -252,7 +256,7 @@ mod tests {
             "the slot will soon be lost",
             "900 of 1000",
             "50 of 500",
-            "will not do",
+            "will not do: what is written there is gathered, a batch every 60 s",
         ] {
             assert!(text.contains(expected), "{expected:?} is not in\n{text}");
         }

@@ -274,7 +274,10 @@ impl Work<'_> {
                 None => return Ok(self.follow_ruling(group, choice)),
                 refused => refused,
             },
-            _ => None,
+            _ => match self.follow_amendment(group, verdicts) {
+                Some(settled) => return Ok(settled),
+                None => None,
+            },
         };
         let contenders = match self.contenders(group, verdicts) {
             Ok(contenders) => contenders,

@@ -49,6 +49,14 @@ pub enum Ruling {
         /// Whether it does.
         keep: bool,
     },
+    /// What was refused is put right: the record as this member shows it where validation refuses that, as it was agreed
+    /// otherwise, but for these fields.
+    Amend {
+        /// The member whose record it is, or that refuses it.
+        member: MemberIndex,
+        /// The fields, with the canonical values that they are to have.
+        given: Vec<(FieldIndex, Value)>,
+    },
     /// Whatever holds the link as a whole is over.
     Release,
 }
@@ -62,6 +70,21 @@ pub enum Choice {
     Give(Vec<Value>),
     /// Let the members differ until the group next changes.
     Leave,
+}
+
+/// Why an amendment cannot be made: it is refused as well, or leaves something out that nobody knows. `None` where it can, or where
+/// more must be known first.
+pub fn refusal(
+    rules: &SyncRules,
+    link: &Link,
+    pending: &[Option<Pending>],
+    ruling: &Ruling,
+    known: Known<'_>,
+    now: Moment,
+) -> Option<String> {
+    let mut no_review = 0;
+    let work = Work::new(rules, link, pending, Some(ruling), known.references, now, &mut no_review).ok()?;
+    work.amendment_refused(known.unique)
 }
 
 /// What came of looking at a link.

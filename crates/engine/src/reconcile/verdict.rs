@@ -64,7 +64,7 @@ impl Work<'_> {
         let mut left = self.before.groups.iter().filter_map(|group| group.agreed.as_ref()).filter(agreed_here);
         let asked_again = left.any(|agreed| self.is_asked_again(agreed));
         let remapped = (0..self.rules.groups.len()).any(|group| self.is_of_old_mapping(group));
-        let taken = matches!(self.ruling, Some(Ruling::Group(_, Choice::Take(side))) if *side == member);
+        let taken = matches!(self.ruling, Some(Ruling::Group(_, Choice::Take(side)) | Ruling::Amend { member: side, .. }) if *side == member);
         if self.rules.validation.is_empty()
             || !(self.any_flowing_change(member) || held_here || asked_again || self.revived || remapped || taken)
         {
@@ -78,6 +78,11 @@ impl Work<'_> {
                     *cell = Some(value);
                 }
             }
+        }
+        if let Some(Ruling::Amend { member: side, given }) = self.ruling
+            && *side == member
+        {
+            self.amend(&mut cells, given);
         }
         let outcome = validate::validate(&self.rules.validation, &canonical_record(self.rules, &cells));
         for repair in &outcome.repairs {
@@ -100,6 +105,21 @@ impl Work<'_> {
             self.look_up(member, lookup, unique, &mut verification, asks);
         }
         verification
+    }
+
+    /// What a person gave in place of what was refused is judged as if the record showed it, beside what was agreed of the rest:
+    /// a member that refuses a write does not show that.
+    fn amend(&self, cells: &mut [Option<Value>], given: &[(FieldIndex, Value)]) {
+        let mut put = |field: FieldIndex, value: &Value| {
+            if let Some(cell) = cells.get_mut(field) {
+                *cell = Some(value.clone());
+            }
+        };
+        for (group, state) in self.before.groups.iter().enumerate().filter(|(_, state)| state.held.is_none()) {
+            let agreed = state.agreed.iter().flat_map(|agreed| &agreed.values);
+            self.rules.group_fields(group).iter().zip(agreed).for_each(|(&field, value)| put(field, value));
+        }
+        given.iter().for_each(|(field, value)| put(*field, value));
     }
 
     /// A value that this record had been agreed to have is its own already.

@@ -45,4 +45,7 @@ pub enum Resolution {
     /// Leave it as it is: the members may differ here until the record next changes; for a mass change, drop the
     /// deletes and make the records anew.
     Ignore,
+    /// For what validation or a system refuses: these values instead, by canonical field, as people write them (`None`: no
+    /// value); the rest of the record stays as it is.
+    Repair(Vec<(String, Option<String>)>),
 }

@@ -61,9 +61,7 @@ impl Core {
             }
         }
         self.go_on_behind_drift(sync).await?;
-        if let Some(state) = self.syncs.get_mut(sync) {
-            state.stopped = None;
-        }
+        self.stand_still_no_longer(sync);
         let answer = self.pause(id, false)?;
         for member in 0..self.syncs.get(sync).map_or(0, |state| state.members.len()) {
             if let Some(state) = self.member(sync, member) {
@@ -163,7 +161,11 @@ impl Core {
             self.close_review(sync, review.id, "the record is no longer known".to_owned());
             return Ok(format!("the record of review item {} is no longer known", review.id.0));
         };
-        rulings(link, review, resolution)?;
+        let Some(rules) = self.rules(sync) else { return Ok(String::new()) };
+        let decided = rulings(&rules, link, review, resolution)?;
+        if let Some(why) = self.amendment_refused(&desk, sync, id, &decided) {
+            return Err(Error::new(Code::BadResolution, why));
+        }
         self.note_ruling(id, review.id, resolution)?;
         desk.touch(id);
         self.decide_touched(&mut desk, false).await?;
@@ -217,7 +219,7 @@ impl Core {
                 let chosen = chosen.ok_or_else(|| Error::new(Code::BadResolution, "there is no candidate of this number"))?;
                 self.link_stranger(sync, member, key, Some(chosen)).await
             }
-            Resolution::Take(_) | Resolution::Give(_) => {
+            Resolution::Take(_) | Resolution::Give(_) | Resolution::Repair(_) => {
                 Err(Error::new(Code::BadResolution, "choose a candidate, or make the record one of its own"))
             }
         }

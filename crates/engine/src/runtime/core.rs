@@ -81,8 +81,9 @@ pub(crate) struct SyncState {
     pub paused: bool,
     /// Until when changes are only recorded, where they are not carried as they happen.
     pub shut_until: Option<Moment>,
-    /// Why it stopped, if it did.
+    /// Why it stopped, if it did, and (`standstill`) which failed write stopped it until a person lets it go on.
     pub stopped: Option<Error>,
+    pub standstill: Option<Error>,
     /// Whether an object of it had a schema that changes could not be told in: they are read again before it goes on.
     pub drifted: Option<crate::capture::Lost>,
     /// Whether its first load may run (approved, or begun before).
@@ -112,7 +113,7 @@ pub(crate) struct SyncState {
 impl SyncState {
     /// Whether decisions are made and written now.
     pub fn active(&self) -> bool {
-        self.approved && !self.paused && self.stopped.is_none() && self.rewound.is_empty() && self.shut_until.is_none()
+        self.approved && !self.paused && self.why_stopped().is_none() && self.rewound.is_empty() && self.shut_until.is_none()
     }
 }
 
@@ -200,6 +201,8 @@ pub(crate) struct Core {
     pub echoes: crate::capture::Echoes,
     /// Feeds whose positions have moved since they were last made durable.
     pub advanced: BTreeSet<(SystemName, FeedName)>,
+    /// Until when writes to a system are gathered, its calls being short.
+    pub gathers_until: BTreeMap<SystemName, Moment>,
     /// What the present event makes durable.
     pub transaction: Transaction,
     /// What follows when it is.
@@ -231,6 +234,7 @@ impl Core {
             paused: false,
             shut_until: None,
             stopped: None,
+            standstill: None,
             drifted: None,
             approved: false,
             begun: false,
@@ -279,6 +283,7 @@ impl Core {
             woken: super::referring::Woken::default(),
             echoes: crate::capture::Echoes::default(),
             advanced: BTreeSet::new(),
+            gathers_until: BTreeMap::new(),
             transaction: Transaction::default(),
             effects: Vec::new(),
             loading: BTreeMap::new(),
@@ -582,6 +587,7 @@ impl Core {
         self.open_or_shut(sync).await?;
         self.restore_loads(sync).await?;
         self.restore_remapping(sync).await?;
+        self.restore_standstill(sync).await?;
         self.restore_rewound(sync).await?;
         self.read_new_fields(sync).await?;
         self.restore_drift(sync).await?;

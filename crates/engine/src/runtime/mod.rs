@@ -16,6 +16,7 @@ mod put_back;
 pub(crate) mod reads;
 pub(crate) mod referring;
 pub(crate) mod rulings;
+pub mod standstill;
 pub mod status;
 
 use crate::clock::Clock;

@@ -19,6 +19,7 @@ impl Core {
         tracing::warn!(seconds = back.as_secs(), "the clock was put back: what waits is looked at now");
         let earlier = |at: &mut Option<Moment>| *at = at.map(|at| at.min(now));
         self.feeds.values_mut().for_each(|feed| earlier(&mut feed.retry_at));
+        self.gathers_until.values_mut().for_each(|until| *until = (*until).min(now));
         self.flights.values_mut().for_each(|airborne| {
             earlier(&mut airborne.again_at);
             earlier(&mut airborne.read_since);

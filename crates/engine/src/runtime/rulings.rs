@@ -10,9 +10,11 @@ use super::desk::Desk;
 use crate::error::{Code, Error, Result};
 use crate::guard::Verdict;
 use crate::ledger::{Entry, FieldEntry, LedgerRow, Rule};
-use crate::link::{Life, Link, LinkId, MemberIndex, ReviewId, Shown, Side, Standing};
-use crate::reconcile::{Choice, Ruling, Uniqueness};
+use crate::link::{FieldIndex, Life, Link, LinkId, MemberIndex, Pending, ReviewId, Shown, Side, Standing};
+use crate::reconcile::{Choice, Known, Ruling, Uniqueness, refusal};
 use crate::review::{Review, Subject};
+use crate::rules::SyncRules;
+use crate::value::Value;
 use std::collections::BTreeMap;
 
 /// Settings of this prefix hold one decision each.
@@ -93,7 +95,8 @@ impl Core {
             };
             let Some(link) = desk.link(id).cloned() else { return Ok(()) };
             let about_many = matches!(review.subject, Subject::MassChange { .. });
-            let rulings = match rulings(&link, &review, &resolution) {
+            let Some(rules) = self.rules(sync) else { return Ok(()) };
+            let rulings = match rulings(&rules, &link, &review, &resolution) {
                 Ok(rulings) if review.closed.is_none() || about_many => rulings,
                 // The item was closed by what happened to the record, or means something else by now.
                 _ => {
@@ -101,6 +104,11 @@ impl Core {
                     continue;
                 }
             };
+            if let Some(why) = self.amendment_refused(desk, sync, id, &rulings) {
+                tracing::warn!(review = review.id.0, why, "what a person gave in place of what was refused cannot be taken");
+                self.forget_ruling(id, review.id);
+                continue;
+            }
             let mut followed = true;
             for ruling in &rulings {
                 followed = followed && self.decide_by(desk, sync, id, Some(ruling), &Uniqueness::Waived)?;
@@ -114,6 +122,17 @@ impl Core {
             }
         }
         Ok(())
+    }
+
+    /// Why values that a person gave cannot be taken as the record stands now.
+    pub(super) fn amendment_refused(&self, desk: &Desk, sync: usize, id: LinkId, rulings: &[Ruling]) -> Option<String> {
+        let amend = rulings.iter().find(|ruling| matches!(ruling, Ruling::Amend { .. }))?;
+        let (link, rules) = (desk.link(id)?, self.rules(sync)?);
+        let pending: Vec<Option<Pending>> = desk.pending(link).into_iter().map(Option::<&Pending>::cloned).collect();
+        let seen: Vec<Option<&Pending>> = pending.iter().map(Option::as_ref).collect();
+        let references = self.references(desk, &rules, link, &seen);
+        let known = Known { unique: &Uniqueness::Waived, references: &references };
+        refusal(&rules, link, &pending, amend, known, self.now())
     }
 
     /// A decision has been followed: what it kept from being written is tried again, and its item is closed unless
@@ -258,12 +277,13 @@ pub(super) fn how(resolution: &Resolution) -> String {
         Resolution::Create => "a record of its own",
         Resolution::Retry => "retried",
         Resolution::Ignore => "ignored",
+        Resolution::Repair(_) => "repaired",
     }
     .to_owned()
 }
 
 /// What a resolution means for the link that a review item is about, as the link stands now.
-pub(super) fn rulings(link: &Link, review: &Review, resolution: &Resolution) -> Result<Vec<Ruling>> {
+pub(super) fn rulings(rules: &SyncRules, link: &Link, review: &Review, resolution: &Resolution) -> Result<Vec<Ruling>> {
     let held_groups = || {
         link.groups
             .iter()
@@ -290,10 +310,57 @@ pub(super) fn rulings(link: &Link, review: &Review, resolution: &Resolution) -> 
         }
         (Subject::MassChange { .. }, Resolution::Ignore) => Ok(vec![Ruling::Life { keep: true }]),
         (Subject::Rejected { .. }, Resolution::Take(member)) => all(Choice::Take(*member)),
+        (Subject::Rejected { member, .. }, Resolution::Repair(given)) => {
+            if link.life != Life::Live || link.held.is_some() {
+                return wrong("the record is gone, or waits for another decision: values cannot be given");
+            }
+            if review.code == Code::EditAgainstFlow.to_string() {
+                return wrong("that edit was made where edits do not flow from: take a side, retry it, or ignore it");
+            }
+            Ok(vec![Ruling::Amend { member: *member, given: given_fields(rules, given)? }])
+        }
         (Subject::Loop { group }, Resolution::Ignore) => Ok(vec![Ruling::Release, Ruling::Group(*group, Choice::Leave)]),
         (Subject::Loop { .. }, _) => Ok(vec![Ruling::Release]),
         (_, Resolution::Ignore) => all(Choice::Leave),
         (_, Resolution::Retry) => Ok(Vec::new()),
         _ => wrong("retry it, or ignore it"),
     }
+}
+
+/// What a person gives in place of what was refused, in the canonical types of the fields.
+fn given_fields(rules: &SyncRules, given: &[(String, Option<String>)]) -> Result<Vec<(FieldIndex, Value)>> {
+    let wrong = |message: String| Err(Error::new(Code::BadResolution, message));
+    let mut fields = Vec::with_capacity(given.len());
+    for (name, text) in given {
+        let Some(index) = rules.field(name) else {
+            let all: Vec<FieldIndex> = (0..rules.fields.len()).collect();
+            return wrong(format!("`{name}` is not one of its fields: {}", names(rules, &all)));
+        };
+        let Some(field) = rules.fields.get(index).filter(|field| field.reference.is_none()) else {
+            return wrong(format!("`{name}` refers to another record: correct it where it stands, then retry the item"));
+        };
+        if let Some(member) = field.members.iter().position(|at| at.as_ref().is_some_and(|at| !at.inward || !at.updatable)) {
+            let system = rules.members.get(member).map(|member| member.system.to_string()).unwrap_or_default();
+            return wrong(format!("`{name}` is not written at {system}: correct it there, and the record is looked at again"));
+        }
+        // Canonical terms are those of the member that shows them as they are.
+        let members = || field.members.iter().flatten();
+        let ty = members().find(|at| at.mapping.to.is_none()).or_else(|| members().next()).map(|at| &at.ty);
+        let value = match text {
+            None => Some(Value::Null),
+            Some(text) => ty.and_then(|ty| Value::parse_as(text, ty)),
+        };
+        let Some(value) = value else {
+            return wrong(format!("the value for `{name}` is not of the field's type"));
+        };
+        // Said twice, the last word counts.
+        fields.retain(|(other, _)| *other != index);
+        fields.push((index, value));
+    }
+    if fields.is_empty() { wrong("give at least one value".to_owned()) } else { Ok(fields) }
+}
+
+fn names(rules: &SyncRules, fields: &[FieldIndex]) -> String {
+    let names = fields.iter().filter_map(|field| rules.fields.get(*field)).map(|field| field.name.as_str());
+    names.collect::<Vec<_>>().join(", ")
 }

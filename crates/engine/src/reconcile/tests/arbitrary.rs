@@ -121,6 +121,7 @@ fn a_ruling() -> impl Strategy<Value = Ruling> {
     prop_oneof![
         (an_index(), choice).prop_map(|(group, choice)| Ruling::Group(group, choice)),
         any::<bool>().prop_map(|keep| Ruling::Life { keep }),
+        (an_index(), vec((an_index(), a_value()), 0..3)).prop_map(|(member, given)| Ruling::Amend { member, given }),
         Just(Ruling::Release),
     ]
 }
@@ -173,7 +174,8 @@ fn write(rules: &crate::rules::SyncRules, link: &Link, member: usize, operation:
         Operation::Update { set, .. } => Some(set.clone()),
         Operation::Delete { .. } => None,
     };
-    let written = Written { operation, key: key(0), image, version: version(1), hops: u32::MAX, planned: link.decision };
+    let written =
+        Written { operation, key: key(0), image, times: Vec::new(), version: version(1), hops: u32::MAX, planned: link.decision };
     let (after, _, _) = settle(rules, link, member, &written, Moment(1));
     assert!(after.sides[member].owes.is_empty() && !after.sides[member].owes_life);
 }

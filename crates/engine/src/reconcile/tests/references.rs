@@ -96,6 +96,7 @@ fn done(rules: &SyncRules, link: &Link, member: MemberIndex, key: &str, operatio
         operation,
         key: Key(vec![Value::text(key)]),
         image: None,
+        times: Vec::new(),
         version: Version(vec![9]),
         hops: 0,
         planned: link.decision,

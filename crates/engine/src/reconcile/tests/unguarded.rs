@@ -46,7 +46,7 @@ fn sets_the_city() -> Operation {
 }
 
 fn written(operation: &Operation, planned: u64) -> Written<'_> {
-    Written { operation, key: key(B), image: None, version: version(100), hops: 0, planned }
+    Written { operation, key: key(B), image: None, times: Vec::new(), version: version(100), hops: 0, planned }
 }
 
 /// What `b` is seen to show while the write is under way.

@@ -285,6 +285,7 @@ impl World {
             operation,
             key: key(member),
             image: after.as_ref().map(|cells| member_record(&self.rules, member, cells)),
+            times: Vec::new(),
             version: version(self.versions[member]),
             hops: self.hops(member),
             planned: self.link.decision,
