@@ -3,6 +3,7 @@
 
 use crate::postgres::{Database, Server};
 use serde_json::{Value, json};
+use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::sync::Arc;
@@ -253,6 +254,19 @@ impl Running<'_> {
                 return status.code().unwrap_or(-1);
             }
             assert!(Instant::now() < deadline, "the process does not end\n{}", tail(&self.log));
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+
+    /// Waits until the process dies at the point that it was armed with, and of nothing else.
+    pub fn until_killed(mut self) {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            if let Some(status) = self.child.try_wait().unwrap() {
+                assert_eq!(status.signal(), Some(9), "{status}\n{}", tail(&self.log));
+                return;
+            }
+            assert!(Instant::now() < deadline, "the point is not met\n{}\n{:#?}", tail(&self.log), self.status());
             std::thread::sleep(Duration::from_millis(20));
         }
     }
