@@ -8,7 +8,7 @@ use crate::terminal::Notice;
 use concord_connectors::keeping::Keep;
 use concord_connectors::settings::{Asked, AskedChanges};
 use concord_engine::config::{self, Config, ConfigHash, Diagnostic, Places, Severity, SyncConfig};
-use concord_engine::connector::{self, Connector, Finding};
+use concord_engine::connector::{self, Connector, Finding, Involved};
 use concord_engine::error::{Class, Code, Error, Result};
 use concord_engine::mirror::{self, Mode, Neighbour};
 use concord_engine::plan::{self, MemberFacts, MissingIndex, Referred, Subject};
@@ -331,7 +331,7 @@ async fn referred(prepared: &Prepared, written: &Written, store: &dyn Store, syn
 pub async fn ask_systems(config: &Config, systems: &[(SystemName, Arc<dyn Connector>)]) -> Vec<Notice> {
     let mut notices = Vec::new();
     for (name, connector) in systems {
-        match connector.check(&objects_of(config, name)).await {
+        match look_at(&**connector, &objects_of(config, name)).await {
             Ok(findings) => notices.extend(findings.iter().map(|finding| of_finding(name.as_str(), finding))),
             Err(error) => notices.push(Notice::of(&if error.at.is_some() { error } else { error.at(name.as_str()) })),
         }
@@ -339,10 +339,35 @@ pub async fn ask_systems(config: &Config, systems: &[(SystemName, Arc<dyn Connec
     notices
 }
 
-/// The objects of a system that take part.
-pub fn objects_of(config: &Config, system: &SystemName) -> Vec<ObjectName> {
-    let members = config.syncs.iter().flat_map(|sync| sync.source.iter().chain(&sync.target));
-    members.filter(|member| member.system == *system).map(|member| member.object_name()).collect()
+/// What a system says of these objects, and of what is to be written to them.
+pub async fn look_at(connector: &dyn Connector, objects: &[Involved]) -> Result<Vec<Finding>> {
+    let names: Vec<ObjectName> = objects.iter().map(|involved| involved.object.clone()).collect();
+    let mut findings = connector.check(&names).await?;
+    // What cannot be reached has been said.
+    let known = |found: &Finding| {
+        findings.iter().any(|known| known.code == found.code && known.about == found.about && known.message == found.message)
+    };
+    let more: Vec<Finding> = connector.check_writes(objects).await?.into_iter().filter(|found| !known(found)).collect();
+    findings.extend(more);
+    Ok(findings)
+}
+
+/// The objects of a system that take part, and what the syncs do there.
+pub fn objects_of(config: &Config, system: &SystemName) -> Vec<Involved> {
+    let mut all: Vec<Involved> = Vec::new();
+    for sync in &config.syncs {
+        let (at_source, at_target) = plan::writes(sync);
+        let members =
+            sync.source.iter().map(|member| (member, at_source)).chain(sync.target.iter().map(|member| (member, at_target)));
+        for (member, writes) in members.filter(|(member, _)| member.system == *system) {
+            let object = member.object_name();
+            match all.iter_mut().find(|known| known.object == object) {
+                Some(known) => known.writes = known.writes.or(writes),
+                None => all.push(Involved { object, writes }),
+            }
+        }
+    }
+    all
 }
 
 /// Adds notices, but for those of a lack that a system has been found to have: it is named with its remedy already.

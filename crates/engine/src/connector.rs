@@ -93,6 +93,43 @@ pub enum Severity {
     Problem,
 }
 
+/// What a sync may do to the records of an object.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Writes {
+    /// Whether it makes records.
+    pub creates: bool,
+    /// Whether it changes fields of records.
+    pub updates: bool,
+    /// Whether it removes records.
+    pub deletes: bool,
+}
+
+impl Writes {
+    /// Whether it does anything at all.
+    pub fn any(self) -> bool {
+        self.creates || self.updates || self.deletes
+    }
+
+    /// What either of two does.
+    #[must_use]
+    pub fn or(self, other: Writes) -> Writes {
+        Writes {
+            creates: self.creates || other.creates,
+            updates: self.updates || other.updates,
+            deletes: self.deletes || other.deletes,
+        }
+    }
+}
+
+/// An object that takes part, and what is written to it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Involved {
+    /// The object.
+    pub object: ObjectName,
+    /// What the syncs that it takes part in do there.
+    pub writes: Writes,
+}
+
 /// A feed that `prepare` made or found.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Feed {
@@ -385,6 +422,12 @@ pub trait Connector: Send + Sync {
     /// Looks at reach, privileges, settings and limits for these objects. Findings rather than errors: all of them in
     /// one go, each with its remedy. Changes nothing.
     async fn check(&self, objects: &[ObjectName]) -> Result<Vec<Finding>>;
+
+    /// What stands in the way of these writes, beyond what [`Connector::check`] finds, which asks for no more than reading
+    /// needs: findings with their remedies. Changes nothing.
+    async fn check_writes(&self, _objects: &[Involved]) -> Result<Vec<Finding>> {
+        Ok(Vec::new())
+    }
 
     /// Every object that could take part.
     async fn objects(&self) -> Result<Vec<ObjectName>>;

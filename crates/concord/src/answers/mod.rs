@@ -11,13 +11,13 @@ pub mod verified;
 
 use crate::control::Ask;
 use crate::secrets;
-use crate::setup::Prepared;
+use crate::setup::{self, Prepared};
 use concord_engine::clock::Clock;
-use concord_engine::connector::{Finding, Severity};
+use concord_engine::connector::{Finding, Involved, Severity};
 use concord_engine::error::{Code, Error, Result};
 use concord_engine::link::SyncId;
 use concord_engine::mirror::{self, Mode};
-use concord_engine::record::{ObjectName, SystemName};
+use concord_engine::record::SystemName;
 use concord_engine::runtime::command::{Command, Request};
 use concord_engine::runtime::status::{MemberStatus, Status, SyncStatus};
 use concord_engine::store::Store;
@@ -104,14 +104,14 @@ impl Answerer {
     }
 
     /// What the systems say that run here; of others nothing is said.
-    async fn look(&self, objects: BTreeMap<String, Vec<ObjectName>>) -> Result<Looked> {
+    async fn look(&self, objects: BTreeMap<String, Vec<Involved>>) -> Result<Looked> {
         let Some(running) = &self.running else {
             return Err(Error::new(Code::ControlFailed, "the process is starting and takes no requests yet; try again"));
         };
         let mut looked = Looked::new();
         for (system, connector) in &running.prepared.systems {
             if let Some(objects) = objects.get(system.as_str()) {
-                let found = connector.check(objects).await.unwrap_or_else(|error| vec![of_error(system, &error)]);
+                let found = setup::look_at(&**connector, objects).await.unwrap_or_else(|error| vec![of_error(system, &error)]);
                 looked.insert(system.to_string(), found);
             }
         }

@@ -8,8 +8,8 @@ mod server;
 pub use client::ask;
 pub use server::{Door, open, serve};
 
+use concord_engine::connector::Involved;
 use concord_engine::error::{Code, Error};
-use concord_engine::record::ObjectName;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -96,7 +96,7 @@ pub enum Ask {
     /// Look at systems as `check --connect` does, in the sessions that the process has.
     Look {
         /// The objects to look at, by system.
-        objects: BTreeMap<String, Vec<ObjectName>>,
+        objects: BTreeMap<String, Vec<Involved>>,
     },
     /// Compare the members of a sync.
     Verify {

@@ -6,7 +6,7 @@ use super::batch::{self, Planned};
 use super::guarded::{self, Kind, Met, Statement};
 use super::read::key_of;
 use super::schema::{Column, Table};
-use super::{Shared, errors, insert};
+use super::{Shared, errors, insert, privileges};
 use concord_engine::change::{Mark, Version};
 use concord_engine::connector::{Operation, Outcome, Write, WriteResult};
 use concord_engine::error::{Class, Code, Error, Result};
@@ -62,8 +62,9 @@ pub async fn apply(shared: &Shared, selection: &Selection, mark: &Mark, writes: 
             Attempt::Settled(settled) => settled.into_iter().for_each(|(place, outcome)| set(&mut outcomes, place, outcome)),
             Attempt::Unsure => places.iter().for_each(|place| set(&mut outcomes, *place, Outcome::Unknown)),
             Attempt::Singly | Attempt::Stepwise => waiting.push((places, true)),
-            Attempt::Refused(error) if is_of_everything(&error, &table) => {
+            Attempt::Refused(error) if is_of_everything(&error) => {
                 shared.forget_if_stale(&selection.object, &error);
+                let error = privileges::named(shared, &selection.object, privileges::of_batch(writes), error).await;
                 if outcomes.iter().all(Option::is_none) {
                     return Err(error);
                 }
@@ -98,12 +99,13 @@ fn fail_rest(outcomes: &mut [Option<Outcome>], error: &Error) {
     }
 }
 
-/// Whether an error is of the session or the table rather than of one record. Row level security refuses single
-/// records with the same code as a missing privilege, and a function behind a trigger may be called for one record alone.
-fn is_of_everything(error: &Error, table: &Table) -> bool {
+/// Whether an error is of the session or the table rather than of one record. A function behind a trigger may be called for one
+/// record alone. Row level security refuses single records, too, with the code of a missing privilege; but where it applies to us,
+/// nothing there can be read, and nobody can tell what became of the others.
+fn is_of_everything(error: &Error) -> bool {
     match error.code {
         Code::PrivilegeMissing | Code::ObjectMissing | Code::FieldMissing if errors::is_in_function(error) => false,
-        Code::PrivilegeMissing => !table.storage.rows_hidden,
+        Code::PrivilegeMissing => true,
         Code::Unreachable | Code::ProtocolViolation => true,
         _ => error.class() == Class::Stop,
     }
@@ -149,7 +151,13 @@ impl Job<'_> {
             Ok(written) => written,
             Err(attempt) => return attempt,
         };
+        let hidden = if written.hides { Some(self.hidden().await) } else { None };
         for (place, met) in written.met {
+            if let (Met::Missed, Some(hidden)) = (&met, &hidden) {
+                // It may show what it should, and only not to us.
+                settled.push((place, Outcome::Failed(hidden.clone())));
+                continue;
+            }
             match self.outcome(met, place, &written.version) {
                 Ok(outcome) => settled.push((place, outcome)),
                 // The write stands, only its answer cannot be read.
@@ -157,6 +165,13 @@ impl Job<'_> {
             }
         }
         Attempt::Settled(settled)
+    }
+
+    /// That row level security hides records from us.
+    async fn hidden(&self) -> Error {
+        let object = &self.table.schema.object;
+        let error = Error::new(Code::PrivilegeMissing, format!("row level security hides records of {object} from us"));
+        privileges::named(self.shared, object, privileges::of_batch(self.writes), error).await
     }
 
     /// What one statement met: something for each of its writes.

@@ -4,9 +4,10 @@
 use super::check_objects;
 use super::client::{Lease, column};
 use super::names::quote;
+use super::privileges::Lack;
 use super::session::Session;
 use super::{Shared, publication, slot};
-use concord_engine::connector::{Finding, Severity};
+use concord_engine::connector::{Finding, Involved, Severity};
 use concord_engine::error::{Code, Error, Result};
 use concord_engine::record::ObjectName;
 
@@ -25,12 +26,23 @@ pub async fn check(shared: &Shared, objects: &[ObjectName]) -> Result<Vec<Findin
     limits(shared, &mut lease, &server, &mut findings).await?;
     role(shared, &server, &mut findings).await;
     for object in objects {
-        check_objects::check(shared, &mut lease, &server.role, object, &mut findings).await?;
+        check_objects::check(shared, &mut lease, object, &mut findings).await?;
     }
     let there = publication::read(&mut lease, &shared.names.slot).await?;
     check_objects::check_publication(shared, &mut lease, there.as_ref(), objects, &mut findings).await?;
     lease.done();
     kept_log(shared, &server, &mut findings).await?;
+    Ok(findings.all)
+}
+
+/// Looks at what stands in the way of writes. A server that cannot be reached has been found to be so.
+pub async fn check_writes(shared: &Shared, objects: &[Involved]) -> Result<Vec<Finding>> {
+    let mut findings = Findings::default();
+    let Ok(mut lease) = shared.readers.lease().await else { return Ok(findings.all) };
+    for involved in objects.iter().filter(|involved| involved.writes.any()) {
+        check_objects::writing(shared, &mut lease, involved, &mut findings).await?;
+    }
+    lease.done();
     Ok(findings.all)
 }
 
@@ -45,6 +57,11 @@ impl Findings {
     pub fn add(&mut self, severity: Severity, code: Code, about: &str, message: impl Into<String>, remedy: impl Into<String>) {
         let (message, remedy) = (message.into(), remedy.into());
         self.all.push(Finding { code: Some(code), about: about.to_owned(), message, remedy, severity });
+    }
+
+    /// Adds a privilege that is missing.
+    pub fn lacking(&mut self, about: &str, lack: Lack) {
+        self.add(lack.severity, Code::PrivilegeMissing, about, lack.message, lack.remedy);
     }
 
     /// Adds a plain statement of fact.

@@ -1,4 +1,4 @@
-//! What `check` says of tables: key, replica identity, privileges, hidden rows, types, and whether the publication can
+//! What `check` says of tables: key, replica identity, privileges (see `privileges`), types, and whether the publication can
 //! be made. Missing indexes are the engine's to find.
 
 use super::Shared;
@@ -6,21 +6,16 @@ use super::check::Findings;
 use super::client::{Lease, column};
 use super::names::{TableName, quote};
 use super::prepare::identity_problem;
+use super::privileges::Rights;
 use super::publication::{self, Publication};
 use super::schema::{self, Table};
-use concord_engine::connector::Severity;
+use concord_engine::connector::{Involved, Severity};
 use concord_engine::error::{Code, Result};
 use concord_engine::record::ObjectName;
 use concord_engine::schema::Type;
 
 /// Looks at one object.
-pub async fn check(
-    shared: &Shared,
-    lease: &mut Lease<'_>,
-    role: &str,
-    object: &ObjectName,
-    findings: &mut Findings,
-) -> Result<()> {
+pub async fn check(shared: &Shared, lease: &mut Lease<'_>, object: &ObjectName, findings: &mut Findings) -> Result<()> {
     let about = object.as_str();
     let table = match shared.name(object) {
         Ok(name) => schema::table(lease, &name).await,
@@ -35,9 +30,9 @@ pub async fn check(
         }
     };
     identity(about, &table, findings);
-    storage(about, &table, role, findings);
+    storage(about, &table, findings);
     types(about, &table, findings);
-    privileges(lease, about, &table, role, findings).await
+    reading(lease, about, &table, findings).await
 }
 
 /// Whether the feed can tell its records apart.
@@ -74,15 +69,11 @@ fn identity(about: &str, table: &Table, findings: &mut Findings) {
     }
 }
 
-fn storage(about: &str, table: &Table, role: &str, findings: &mut Findings) {
+fn storage(about: &str, table: &Table, findings: &mut Findings) {
     let own = table.name.sql();
     if table.storage.persistence == 'u' {
         let message = "the table is unlogged, so its changes are not in the log";
         findings.add(Severity::Problem, Code::SettingWrong, about, message, format!("ALTER TABLE {own} SET LOGGED;"));
-    }
-    if table.storage.rows_hidden {
-        let message = "row level security hides records from us; what we cannot see would look deleted";
-        findings.add(Severity::Problem, Code::PrivilegeMissing, about, message, format!("ALTER ROLE {} BYPASSRLS;", quote(role)));
     }
     if table.storage.kind == 'p' {
         let message = "the table is partitioned, and its log does not tell what is done to partitions themselves: TRUNCATE, DROP or DETACH of \
@@ -120,26 +111,29 @@ fn is_opaque(ty: &Type) -> bool {
     }
 }
 
-/// Reading is needed in any case, writing where the sync writes: which of the two the configuration knows.
-async fn privileges(lease: &mut Lease<'_>, about: &str, table: &Table, role: &str, findings: &mut Findings) -> Result<()> {
-    let sql = "SELECT pg_catalog.has_schema_privilege($2::text, 'USAGE'), pg_catalog.has_table_privilege($1::oid, 'SELECT'), \
-        pg_catalog.has_table_privilege($1::oid, 'INSERT'), pg_catalog.has_table_privilege($1::oid, 'UPDATE'), \
-        pg_catalog.has_table_privilege($1::oid, 'DELETE')";
-    let row = lease.query_one(sql, &[&table.oid, &table.name.schema], "asking for privileges").await?;
-    let usage: bool = column(&row, 0)?;
-    if !usage {
-        let remedy = format!("GRANT USAGE ON SCHEMA {} TO {};", quote(&table.name.schema), quote(role));
-        findings.add(Severity::Problem, Code::PrivilegeMissing, about, "the schema may not be used", remedy);
-    }
-    for (place, privilege) in ["SELECT", "INSERT", "UPDATE", "DELETE"].into_iter().enumerate() {
-        let granted: bool = column(&row, place + 1)?;
-        if !granted {
-            let severity = if privilege == "SELECT" { Severity::Problem } else { Severity::Warning };
-            let remedy = format!("GRANT {privilege} ON {} TO {};", table.name.sql(), quote(role));
-            findings.add(severity, Code::PrivilegeMissing, about, format!("{privilege} is not granted"), remedy);
-        }
-    }
+/// What reading takes, which is needed in any case.
+async fn reading(lease: &mut Lease<'_>, about: &str, table: &Table, findings: &mut Findings) -> Result<()> {
+    let rights = Rights::read(lease, table).await?;
+    rights.lacks_to_read().into_iter().for_each(|lack| findings.lacking(about, lack));
     Ok(())
+}
+
+/// What writing takes, where the syncs write. What cannot be looked at has been said before.
+pub async fn writing(shared: &Shared, lease: &mut Lease<'_>, involved: &Involved, findings: &mut Findings) -> Result<()> {
+    let about = involved.object.as_str();
+    let table = match shared.name(&involved.object) {
+        Ok(name) => schema::table(lease, &name).await,
+        Err(error) => Err(error),
+    };
+    match table {
+        Ok(table) => {
+            let rights = Rights::read(lease, &table).await?;
+            rights.lacks_to_write(involved.writes).into_iter().for_each(|lack| findings.lacking(about, lack));
+            Ok(())
+        }
+        Err(error) if error.code == Code::Unreachable => Err(error),
+        Err(_) => Ok(()),
+    }
 }
 
 /// Whether the publication is there, or can be made.

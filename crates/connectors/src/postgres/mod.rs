@@ -28,6 +28,7 @@ mod names;
 mod pgoutput;
 mod position;
 mod prepare;
+mod privileges;
 mod publication;
 mod read;
 mod relation;
@@ -50,8 +51,8 @@ use client::Pool;
 use concord_engine::change::Observation;
 use concord_engine::change::{Mark, Position, Version};
 use concord_engine::connector::{
-    Capabilities, ChangeDetection, Changes, Chunk, ChunkCursor, Connector, Feed, FeedHealth, Finding, Leftover, Presence, Since,
-    Write, WriteResult,
+    Capabilities, ChangeDetection, Changes, Chunk, ChunkCursor, Connector, Feed, FeedHealth, Finding, Involved, Leftover,
+    Presence, Since, Write, WriteResult, Writes,
 };
 use concord_engine::error::{Code, Error, Result};
 use concord_engine::mirror::bulk::{BulkSource, Frozen, MirrorTarget, Taken};
@@ -124,7 +125,7 @@ pub fn open(config: Config) -> Result<PostgresConnector> {
     let config = Arc::new(config);
     let reader_name = config.application_name.clone().unwrap_or_else(|| names.sessions.clone());
     let shared = Shared {
-        readers: Pool::new(Arc::clone(&config), reader_name, &[("lock_timeout", "10s"), ("statement_timeout", "600s")]),
+        readers: Pool::new(Arc::clone(&config), reader_name, read::SESSION_SETTINGS),
         writers: Pool::new(Arc::clone(&config), names.writers(&process), apply::SESSION_SETTINGS),
         mirrors: Pool::new(Arc::new(many), format!("{}:mirror", names.sessions), mirror::SESSION_SETTINGS),
         config,
@@ -184,6 +185,17 @@ impl Shared {
         }
     }
 
+    /// What a read came to: a table whose shape has changed is forgotten, a privilege that is missing is named with what grants it.
+    async fn explained<T>(&self, object: &ObjectName, read: Result<T>) -> Result<T> {
+        match read {
+            Ok(read) => Ok(read),
+            Err(error) => {
+                self.forget_if_stale(object, &error);
+                Err(privileges::named(self, object, Writes::default(), error).await)
+            }
+        }
+    }
+
     /// The fields of an object that matter to somebody; empty: all.
     fn selected_fields(&self, object: &ObjectName) -> Vec<FieldName> {
         self.selections.lock().unwrap_or_else(PoisonError::into_inner).get(object).cloned().unwrap_or_default()
@@ -211,6 +223,10 @@ impl Connector for PostgresConnector {
 
     async fn check(&self, objects: &[ObjectName]) -> Result<Vec<Finding>> {
         check::check(&self.shared, objects).await
+    }
+
+    async fn check_writes(&self, objects: &[Involved]) -> Result<Vec<Finding>> {
+        check::check_writes(&self.shared, objects).await
     }
 
     async fn objects(&self) -> Result<Vec<ObjectName>> {
@@ -264,12 +280,12 @@ impl Connector for PostgresConnector {
 
     async fn snapshot(&self, selection: &Selection, from: &ChunkCursor, limit: usize) -> Result<Chunk> {
         let chunk = snapshot::chunk(&self.shared, selection, from, limit, None).await;
-        chunk.inspect_err(|error| self.shared.forget_if_stale(&selection.object, error))
+        self.shared.explained(&selection.object, chunk).await
     }
 
     async fn snapshot_since(&self, selection: &Selection, from: &ChunkCursor, limit: usize, since: &Since) -> Result<Chunk> {
         let chunk = snapshot::chunk(&self.shared, selection, from, limit, Some(since)).await;
-        chunk.inspect_err(|error| self.shared.forget_if_stale(&selection.object, error))
+        self.shared.explained(&selection.object, chunk).await
     }
 
     async fn whole(&self, selection: &Selection) -> Result<BoxStream<'static, Result<Vec<Observation>>>> {
@@ -279,7 +295,7 @@ impl Connector for PostgresConnector {
 
     async fn read(&self, selection: &Selection, keys: &[Key]) -> Result<Vec<Presence>> {
         let presences = read::by_key(&self.shared, selection, keys).await;
-        presences.inspect_err(|error| self.shared.forget_if_stale(&selection.object, error))
+        self.shared.explained(&selection.object, presences).await
     }
 
     async fn find(
@@ -290,7 +306,7 @@ impl Connector for PostgresConnector {
         limit: usize,
     ) -> Result<Vec<Vec<Observation>>> {
         let found = read::by_fields(&self.shared, selection, by, values, limit).await;
-        found.inspect_err(|error| self.shared.forget_if_stale(&selection.object, error))
+        self.shared.explained(&selection.object, found).await
     }
 
     async fn apply(&self, selection: &Selection, mark: &Mark, writes: &[Write]) -> Result<Vec<WriteResult>> {

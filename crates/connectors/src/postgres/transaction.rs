@@ -35,9 +35,10 @@ const CHECK_BEHIND: usize = 2;
 const BEGIN: &str = "BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE";
 const EMIT: &str = "SELECT pg_catalog.pg_logical_emit_message(true, $1, $2::text)::text, pg_catalog.pg_current_xact_id()::text, \
     CASE WHEN current_setting('synchronous_commit') = 'off' THEN pg_catalog.set_config('synchronous_commit', 'on', true) END";
-/// The end of the log behind our rows, and the name of its segment, which begins with the timeline.
+/// The end of the log behind our rows, the name of its segment, which begins with the timeline, and whether row level security
+/// hides records of a table from us.
 const LOG_END: &str = "SELECT pg_catalog.pg_current_wal_insert_lsn()::text, \
-    substr(pg_catalog.pg_walfile_name(pg_catalog.pg_current_wal_insert_lsn()), 1, 8)";
+    substr(pg_catalog.pg_walfile_name(pg_catalog.pg_current_wal_insert_lsn()), 1, 8), row_security_active($1::oid)";
 const STATUS: &str = "SELECT pg_catalog.pg_xact_status($1::text::xid8), \
     substr(pg_catalog.pg_walfile_name(pg_catalog.pg_current_wal_insert_lsn()), 1, 8)";
 
@@ -48,7 +49,7 @@ impl Job<'_> {
         match self.prepare(&mut lease, statements, check).await {
             Ok(prepared) => Ok((lease, prepared)),
             Err(error) => {
-                self.roll_back(lease).await;
+                self.roll_back(lease, is_hiding(&error)).await;
                 Err(error)
             }
         }
@@ -109,7 +110,8 @@ impl Job<'_> {
                 true => Attempt::Stepwise,
                 false => Attempt::Refused(errors::statement(failure, &self.doing())),
             };
-            self.roll_back(lease).await;
+            let hides = matches!(&attempt, Attempt::Refused(error) if is_hiding(error));
+            self.roll_back(lease, hides).await;
             return Err(attempt);
         }
         if check.is_some() {
@@ -127,22 +129,22 @@ impl Job<'_> {
         let written = match sent.unwrap_or_else(|_| late_answer()).and_then(|answers| self.written(statements, answers)) {
             Ok(written) => written,
             Err(error) => {
-                self.roll_back(lease).await;
+                self.roll_back(lease, is_hiding(&error)).await;
                 return Err(Attempt::Refused(error));
             }
         };
         if written.met.iter().any(|(_, met)| matches!(met, Met::Again)) {
-            self.roll_back(lease).await;
+            self.roll_back(lease, written.hides).await;
             return Err(Attempt::Singly);
         }
         if !written.met.iter().any(|(_, met)| matches!(met, Met::Written(_))) {
-            self.roll_back(lease).await;
+            self.roll_back(lease, written.hides).await;
             return Ok(written);
         }
         if self.table.storage.reacts {
             let taken_away = timeout(ANSWER_WAIT_MAX, self.taken_away(&mut lease, &written)).await;
             if let Err(error) = taken_away.unwrap_or_else(|_| late_answer()).and_then(|taken_away| self.stays(taken_away)) {
-                self.roll_back(lease).await;
+                self.roll_back(lease, written.hides).await;
                 return Err(Attempt::Refused(error));
             }
         }
@@ -205,7 +207,7 @@ impl Job<'_> {
         if let (Some(check), Some(prepared)) = (check, &prepared.check) {
             requests.push(Box::pin(query(client, prepared, check.keys.iter().map(|array| Box::new(array) as _).collect())));
         }
-        requests.push(Box::pin(query(client, &prepared.log_end, Vec::new())));
+        requests.push(Box::pin(query(client, &prepared.log_end, vec![Box::new(self.table.oid)])));
         if commits {
             requests.push(Box::pin(plain(client, "COMMIT")));
         }
@@ -241,8 +243,12 @@ impl Job<'_> {
         format!("writing {}", self.table.schema.object)
     }
 
-    /// Ends a transaction of which nothing shall stand. A session that cannot do that is closed, which does it too.
-    async fn roll_back(&self, mut lease: Lease<'_>) {
+    /// Ends a transaction of which nothing shall stand. A session that cannot do that is closed, which does it too; and so is one
+    /// whose plans may hide records: they would go on doing so when row level security no longer applies to us.
+    async fn roll_back(&self, mut lease: Lease<'_>, hides: bool) {
+        if hides {
+            return;
+        }
         let ended = timeout(Duration::from_secs(5), lease.execute("ROLLBACK", "rolling back")).await;
         if matches!(ended, Ok(Ok(()))) {
             lease.done();
@@ -253,12 +259,12 @@ impl Job<'_> {
     async fn committed(&self, lease: Lease<'_>, written: Written, answer: Result<()>) -> std::result::Result<Written, Attempt> {
         match answer {
             Ok(()) => {
-                lease.done();
+                give_back(lease, written.hides);
                 Ok(written)
             }
             // The server's own refusal undoes the transaction. A session that was ended may have committed before.
             Err(error) if !matches!(error.code, Code::Unreachable | Code::TlsFailed) => {
-                lease.done();
+                give_back(lease, written.hides);
                 Err(Attempt::Refused(error))
             }
             Err(_) => {
@@ -306,6 +312,18 @@ fn late_answer<T>() -> Result<T> {
     Err(Error::new(Code::Unreachable, "the server did not answer a batch in time"))
 }
 
+/// Gives a session back, unless its plans may hide records; see [`Job::roll_back`].
+fn give_back(lease: Lease<'_>, hides: bool) {
+    if !hides {
+        lease.done();
+    }
+}
+
+/// Whether row level security may be what an error is about.
+fn is_hiding(error: &Error) -> bool {
+    error.code == Code::PrivilegeMissing
+}
+
 /// What became of a commit.
 enum Commit {
     Stands,
@@ -317,6 +335,8 @@ enum Commit {
 pub(super) struct Written {
     pub(super) met: Vec<(usize, Met)>,
     pub(super) version: Version,
+    /// Whether row level security hides records from us.
+    pub(super) hides: bool,
     xid_text: String,
     timeline: String,
 }
@@ -329,7 +349,7 @@ impl Written {
         let lsn: &str = column(ended, 0)?;
         let version =
             RowVersion::Write { lsn: parse_lsn(lsn).ok_or_else(missing)?, xid: xid_text.parse().map_err(|_| missing())? };
-        Ok(Written { met, version: version.encode(), xid_text, timeline: column(ended, 1)? })
+        Ok(Written { met, version: version.encode(), hides: column(ended, 2)?, xid_text, timeline: column(ended, 1)? })
     }
 }
 

@@ -27,6 +27,7 @@ mod matches;
 mod pairs;
 mod references;
 mod restores;
+mod rights;
 mod schemas;
 mod unique;
 mod values;

@@ -3,7 +3,7 @@
 use crate::server::{Options, Server};
 use crate::support::*;
 use concord_connectors::postgres::{Config, open};
-use concord_engine::connector::{Connector, Finding, Severity};
+use concord_engine::connector::{Connector, Finding, Involved, Severity, Writes};
 use concord_engine::error::Code;
 use std::sync::Arc;
 
@@ -111,4 +111,50 @@ async fn what_no_log_tells_of_partitions_is_said_before_it_matters() {
         |about: &str| found.iter().filter(|finding| finding.about == about && finding.message.contains("partition")).count();
     assert_eq!((told("parts"), told("whole")), (1, 0), "{found:#?}");
     assert!(found.iter().all(|finding| finding.severity != Severity::Problem), "{found:#?}");
+}
+
+/// What is missing to write is looked at where something is written, and named by the very statement that suffices; by the error
+/// of a write that was tried without it as well.
+#[tokio::test]
+async fn what_writing_lacks_is_a_problem_where_the_sync_writes_and_nothing_elsewhere() {
+    let system = system("CREATE TABLE t (id serial PRIMARY KEY, name text); INSERT INTO t (name) VALUES ('a'), ('b')");
+    let name = format!("reader_{}", system.database.name);
+    system
+        .psql(&format!("CREATE ROLE {name} LOGIN REPLICATION; GRANT SELECT ON t TO {name}; GRANT UPDATE (name) ON t TO {name}"));
+    let mut config: Config = config(&system.database);
+    config.username = name.clone();
+    let connector = open(config).unwrap();
+    let looked = async |writes: Writes| {
+        let found = connector.check_writes(&[Involved { object: "t".into(), writes }]).await.unwrap();
+        found.into_iter().map(|finding| (finding.severity, finding.remedy)).collect::<Vec<_>>()
+    };
+    let (problem, warning) = (Severity::Problem, Severity::Warning);
+    let all = Writes { creates: true, updates: true, deletes: true };
+    let (insert, update) = ("GRANT INSERT, DELETE ON", "GRANT UPDATE ON");
+    let on = format!("\"public\".\"t\" TO \"{name}\";");
+    let draw = format!("GRANT USAGE ON SEQUENCE public.t_id_seq TO \"{name}\";");
+    assert_eq!(looked(Writes::default()).await, []);
+    assert_eq!(looked(Writes { updates: true, ..Writes::default() }).await, [(warning, format!("{update} {on}"))]);
+    let wanted = [(problem, format!("{insert} {on}")), (warning, format!("{update} {on}")), (warning, draw.clone())];
+    assert_eq!(looked(all).await, wanted);
+    let reading = connector.check(&["t".into()]).await.unwrap();
+    assert!(reading.iter().all(|finding| finding.about != "t" || finding.code != Some(Code::PrivilegeMissing)), "{reading:#?}");
+
+    // One after the other, as the errors of the writes themselves name them.
+    let refused = async |operation| {
+        let write = concord_engine::connector::Write { id: 1, operation };
+        connector.apply(&selection("t"), &mark(), &[write]).await.unwrap_err()
+    };
+    let error = refused(delete(1, &[])).await;
+    assert_eq!(error.code, Code::PrivilegeMissing);
+    assert!(error.message.contains(&format!("run: GRANT DELETE ON {on}")), "{error}");
+    let error = refused(create(&[("name", text("c"))], &[])).await;
+    assert!(error.message.contains(&format!("run: GRANT INSERT ON {on} {draw}")), "{error}");
+    for (_, statement) in wanted {
+        system.psql(&statement);
+    }
+    assert_eq!(looked(all).await, []);
+    let outcomes = apply(&connector, "t", vec![create(&[("name", text("c"))], &[]), delete(1, &[])]).await;
+    assert_eq!(all_said(&outcomes), ["written 3: id=3 name=c", "written 1"]);
+    system.psql(&format!("DROP OWNED BY {name} CASCADE"));
 }

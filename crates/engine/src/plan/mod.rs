@@ -14,8 +14,10 @@ mod remapping;
 mod steps;
 #[cfg(test)]
 mod tests;
+mod writes;
 
 pub use compile::{Compiled, MemberFacts, Referred, Subject, compile};
 pub use indexes::{MissingIndex, index_advice};
 pub use layout::{Layout, layout_of, layouts};
 pub use remapping::{Remapping, Rewritten, remapping};
+pub use writes::writes;

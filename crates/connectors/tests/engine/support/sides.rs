@@ -91,6 +91,8 @@ pub struct Server {
     pub database: server::Database,
     session: tokio_postgres::Client,
     name: &'static str,
+    /// Whom the engine logs in as.
+    role: String,
 }
 
 impl Server {
@@ -103,21 +105,29 @@ impl Server {
     pub async fn on(server: &Arc<server::Server>, name: &'static str) -> Server {
         let database = server.database();
         let session = database.session().await;
-        Server { database, session, name }
+        Server { database, session, name, role: "postgres".to_owned() }
+    }
+
+    /// The same, where the engine logs in as a role of its own, which has what the tables' owner has and is no superuser.
+    pub async fn with_role(name: &'static str) -> (Server, String) {
+        let server = Server::make(name).await;
+        let role = format!("engine_{}", server.database.name);
+        server.run(&format!("CREATE ROLE {role} LOGIN REPLICATION IN ROLE postgres")).await;
+        (Server { role: role.clone(), ..server }, role)
     }
 
     /// The same database, after its server was started again.
     pub async fn again(server: &Arc<server::Server>, database: &str, name: &'static str) -> Server {
         let database = server::Database { server: Arc::clone(server), name: database.to_owned() };
         let session = database.session().await;
-        Server { database, session, name }
+        Server { database, session, name, role: "postgres".to_owned() }
     }
 }
 
 #[async_trait::async_trait]
 impl Side for Server {
     fn open(&self) -> Arc<dyn Connector> {
-        let mut config = postgres::Config::new("127.0.0.1", self.database.name.clone(), "postgres");
+        let mut config = postgres::Config::new("127.0.0.1", self.database.name.clone(), self.role.clone());
         config.port = self.database.server.port();
         config.installation = format!("i{}", self.database.name);
         config.connection = self.name.into();
