@@ -99,6 +99,10 @@ pub enum Action {
     LockRow,
     /// The record is refused.
     RecordError { code: String, message: String },
+    /// The job breaks when it has done so many records: it has failed, and what it did stays.
+    JobBreaks { after: usize },
+    /// The job rests for so many milliseconds of the machine's time when it has done so many records.
+    JobRests { after: usize, ms: u64 },
     /// The event comes twice.
     Duplicate,
     /// The event comes so many milliseconds late, behind others.
@@ -120,10 +124,27 @@ pub enum Action {
 /// Something that a fault could befall.
 #[derive(Clone, Debug)]
 pub enum Happening<'a> {
-    Request { method: &'a str, path: &'a str, body: &'a str },
-    Record { object: &'a str, id: Option<&'a str> },
-    Event { object: &'a str, change: &'a str },
-    Stream { topic: &'a str },
+    Request {
+        method: &'a str,
+        path: &'a str,
+        body: &'a str,
+    },
+    Record {
+        object: &'a str,
+        id: Option<&'a str>,
+    },
+    /// A job of Bulk API begins its work: `jobs/ingest` or `jobs/query`.
+    Job {
+        object: &'a str,
+        room: &'a str,
+    },
+    Event {
+        object: &'a str,
+        change: &'a str,
+    },
+    Stream {
+        topic: &'a str,
+    },
 }
 
 impl Faults {
@@ -186,8 +207,8 @@ impl Fault {
         let same = |wanted: &Option<String>, own: &str| wanted.as_deref().is_none_or(|wanted| wanted.eq_ignore_ascii_case(own));
         let part = |wanted: &Option<String>, own: &str| wanted.as_deref().is_none_or(|wanted| own.contains(wanted));
         use Action::{
-            Answer, AnswerLate, AnswerLost, Cut, Duplicate, Gap, Late, LockRow, Overflow, RecordError, RequestLimit,
-            SessionExpired, Slow, StreamCut, StreamEnd, StreamSilent, Truncated, Unavailable, Wildcard,
+            Answer, AnswerLate, AnswerLost, Cut, Duplicate, Gap, JobBreaks, JobRests, Late, LockRow, Overflow, RecordError,
+            RequestLimit, SessionExpired, Slow, StreamCut, StreamEnd, StreamSilent, Truncated, Unavailable, Wildcard,
         };
         match (happening, &self.action) {
             (
@@ -204,6 +225,9 @@ impl Fault {
             ) => same(&self.on.method, method) && part(&self.on.path, path) && part(&self.on.body, body),
             (Happening::Record { object, id }, LockRow | RecordError { .. }) => {
                 same(&self.on.object, object) && self.on.id.as_deref().is_none_or(|wanted| *id == Some(wanted))
+            }
+            (Happening::Job { object, room }, JobBreaks { .. } | JobRests { .. }) => {
+                same(&self.on.object, object) && part(&self.on.path, room)
             }
             (Happening::Event { object, change }, Duplicate | Late { .. } | Gap | Overflow | Wildcard) => {
                 same(&self.on.object, object) && same(&self.on.change, change)

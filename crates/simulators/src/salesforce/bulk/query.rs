@@ -1,6 +1,7 @@
 //! Jobs that read: a query, its result in pages of CSV.
 
 use super::csv::Format;
+use crate::faults::{Action, Happening};
 use crate::net::http::Answer;
 use crate::salesforce::errors::ApiError;
 use crate::salesforce::ids::Id;
@@ -15,6 +16,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD_NO_PAD;
 use serde_json::{Value as Json, json};
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 /// Rows of a page where nothing else is asked for.
 const PAGE_ROWS: usize = 50_000;
@@ -29,6 +31,10 @@ pub struct Job {
     format: Format,
     created_ms: i64,
     aborted: bool,
+    /// Whether it has come to nothing.
+    failed: bool,
+    /// It works until then.
+    until: Instant,
     plan: Arc<Plan>,
     records: Arc<Vec<Shared>>,
 }
@@ -40,23 +46,25 @@ pub fn handle(call: &Call<'_>, state: &mut State, sub: &Sub<'_>) -> Result<Answe
         return match sub.method {
             "POST" => create(call, state, sub),
             "GET" => {
-                let all = state.jobs.query.values().map(Job::shown).collect();
+                let held = state.jobs.held;
+                let all = state.jobs.query.values().map(|job| job.shown(held)).collect();
                 Ok(Answer::json(200, &state.jobs.listed(call, sub, "query", all)))
             }
             _ => Err(ApiError::method()),
         };
     };
     let id = Id::parse(id).filter(|id| state.jobs.query.contains_key(id)).ok_or_else(ApiError::not_found)?;
+    let held = state.jobs.held;
     let job = state.jobs.query.get_mut(&id).ok_or_else(ApiError::not_found)?;
     match (sub.method, parts.get(1).map(|room| room.to_ascii_lowercase()).as_deref()) {
-        ("GET", None) => Ok(Answer::json(200, &job.shown())),
+        ("GET", None) => Ok(Answer::json(200, &job.shown(held))),
         ("GET", Some("results")) => {
             let job = job.clone();
             job.results(state, sub)
         }
         ("PATCH", None) => {
             job.aborted = true;
-            Ok(Answer::json(200, &job.shown()))
+            Ok(Answer::json(200, &job.shown(held)))
         }
         ("DELETE", None) => {
             state.jobs.query.remove(&id);
@@ -84,6 +92,11 @@ fn create(call: &Call<'_>, state: &mut State, sub: &Sub<'_>) -> Result<Answer> {
         return Err(ApiError::bad("API_ERROR", "Aggregate Relationships not supported in Bulk Query"));
     };
     plan.columns()?;
+    let fault = call.org.faults.befalls(&Happening::Job { object: &plan.object.name, room: "jobs/query" });
+    let rest = match fault {
+        Some(Action::JobRests { ms, .. }) => Duration::from_millis(ms),
+        _ => Duration::ZERO,
+    };
     let id = state.jobs.new_id();
     let job = Job {
         id,
@@ -93,10 +106,12 @@ fn create(call: &Call<'_>, state: &mut State, sub: &Sub<'_>) -> Result<Answer> {
         format,
         created_ms: now_ms,
         aborted: false,
+        failed: matches!(fault, Some(Action::JobBreaks { .. })),
+        until: Instant::now() + rest,
         plan,
         records: Arc::new(records),
     };
-    let mut shown = job.shown();
+    let mut shown = job.shown(false);
     if let Some(shown) = shown.as_object_mut() {
         shown.insert("state".into(), json!("UploadComplete"));
         shown.remove("numberRecordsProcessed");
@@ -106,12 +121,22 @@ fn create(call: &Call<'_>, state: &mut State, sub: &Sub<'_>) -> Result<Answer> {
 }
 
 impl Job {
-    fn shown(&self) -> Json {
+    /// Where it stands; `held`: jobs stay where they are.
+    fn stage(&self, held: bool) -> &'static str {
+        match (self.aborted, self.failed) {
+            (true, _) => "Aborted",
+            (_, true) => "Failed",
+            _ if held || Instant::now() < self.until => "InProgress",
+            _ => "JobComplete",
+        }
+    }
+
+    fn shown(&self, held: bool) -> Json {
         let stamp = time::datetime(time::whole_seconds(self.created_ms));
         json!({
             "id": self.id.to_string(), "operation": if self.with_deleted { "queryAll" } else { "query" },
             "object": self.plan.object.name, "createdById": self.user.to_string(), "createdDate": stamp,
-            "systemModstamp": stamp, "state": if self.aborted { "Aborted" } else { "JobComplete" },
+            "systemModstamp": stamp, "state": self.stage(held),
             "concurrencyMode": "Parallel", "contentType": "CSV", "apiVersion": self.version.parse::<f64>().unwrap_or(0.0),
             "jobType": "V2Query", "lineEnding": self.format.line_end_name(),
             "columnDelimiter": self.format.delimiter_name(), "numberRecordsProcessed": self.records.len(),
@@ -120,8 +145,8 @@ impl Job {
     }
 
     fn results(&self, state: &State, sub: &Sub<'_>) -> Result<Answer> {
-        if self.aborted {
-            return Err(ApiError::bad("INVALIDJOBSTATE", "Job is aborted"));
+        if self.stage(state.jobs.held) != "JobComplete" {
+            return Err(ApiError::bad("INVALIDJOBSTATE", "Job is not in a state in which results are available"));
         }
         let start = match sub.parameter("locator").filter(|locator| !locator.is_empty()) {
             None => 0,

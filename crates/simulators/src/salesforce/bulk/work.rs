@@ -2,6 +2,7 @@
 //! than the records, as the vendor's do.
 
 use super::ingest::{Job, Operation, Stage};
+use crate::faults::{Action, Happening};
 use crate::salesforce::dml::{Fields, Refused, Writer};
 use crate::salesforce::errors::RecordError;
 use crate::salesforce::ids::Id;
@@ -9,6 +10,7 @@ use crate::salesforce::org::Org;
 use crate::salesforce::schema::Object;
 use crate::salesforce::values::read::Given;
 use std::sync::Arc;
+use std::time::Duration;
 
 /// Records of one transaction.
 const CHUNK: usize = 200;
@@ -30,17 +32,43 @@ pub async fn process(org: Arc<Org>) {
         };
         let Some(id) = next else { return };
         if let Some(upload) = begin(&org, id) {
-            let mut rows = upload.rows.iter();
+            let (breaks, rests) = match org.faults.befalls(&Happening::Job { object: &upload.object.name, room: "jobs/ingest" }) {
+                Some(Action::JobBreaks { after }) => (Some(after), None),
+                Some(Action::JobRests { after, ms }) => (None, Some((after, ms))),
+                _ => (None, None),
+            };
+            let mut done = 0;
             loop {
-                let chunk: Vec<&Vec<String>> = rows.by_ref().take(CHUNK).collect();
+                let mut end = upload.rows.len().min(done + CHUNK);
+                for stop in breaks.into_iter().chain(rests.map(|(after, _)| after)).filter(|stop| *stop > done) {
+                    end = end.min(stop);
+                }
+                let chunk: Vec<&Vec<String>> = upload.rows.iter().take(end).skip(done).collect();
+                if breaks == Some(done) {
+                    fail(&org, id, &upload, done);
+                    break;
+                }
                 if chunk.is_empty() || !work(&org, id, &upload, &chunk) {
                     break;
                 }
+                done = end;
                 tokio::task::yield_now().await;
+                if let Some((_, ms)) = rests.filter(|(after, _)| *after == done) {
+                    tokio::time::sleep(Duration::from_millis(ms)).await;
+                }
             }
             end(&org, id);
         }
     }
+}
+
+/// The job breaks: what it has not come to is given back.
+fn fail(org: &Org, id: Id, upload: &Upload, done: usize) {
+    let state = &mut *org.state();
+    let Some(job) = state.jobs.ingest.get_mut(&id).filter(|job| job.stage == Stage::InProgress) else { return };
+    job.stage = Stage::Failed;
+    job.error = Some("InternalServerError : An unexpected error occurred".to_string());
+    job.unprocessed = upload.rows.iter().skip(done).cloned().collect();
 }
 
 /// Reads the upload; a job that cannot be read has failed.

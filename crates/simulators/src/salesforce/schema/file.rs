@@ -21,8 +21,8 @@ pub struct ObjectSpec {
     pub label: Option<String>,
     pub plural: Option<String>,
     pub key_prefix: Option<String>,
-    #[serde(default = "yes")]
-    pub change_events: bool,
+    /// Whether change events tell of it; where nothing is said they do, or do as before.
+    pub change_events: Option<bool>,
     #[serde(default)]
     pub mergeable: bool,
     #[serde(default)]
@@ -72,10 +72,6 @@ pub struct FieldSpec {
     html: bool,
 }
 
-fn yes() -> bool {
-    true
-}
-
 impl Schema {
     /// The standard objects.
     pub fn standard() -> Result<Self, String> {
@@ -95,6 +91,7 @@ impl Schema {
                     Object::begin(spec, count)?
                 }
             };
+            object.change_events = spec.change_events.unwrap_or(object.change_events);
             for field in &spec.fields {
                 if field.kind == Kind::Reference && field.reference_to.is_empty() {
                     return Err(format!("{}.{}: a reference to what?", spec.name, field.name));
@@ -125,7 +122,7 @@ impl Object {
             label,
             key_prefix,
             custom,
-            change_events: spec.change_events,
+            change_events: true,
             mergeable: spec.mergeable,
             modified_ms: 0,
             fields: Vec::new(),

@@ -97,12 +97,13 @@ fn picklist(field: &Field, text: &str) -> Result<Value, RecordError> {
     for piece in text.split(|letter| several && letter == ';').map(str::trim).filter(|piece| !piece.is_empty()) {
         let known = field.values.iter().find(|known| known.value.eq_ignore_ascii_case(piece));
         match known {
-            Some(known) => chosen.push(known.value.clone()),
-            None if field.restricted => {
+            // A restricted one does not take what has been retired, either.
+            Some(known) if known.active || !field.restricted => chosen.push(known.value.clone()),
+            _ if field.restricted => {
                 let message = format!("{}: bad value for restricted picklist field: {piece}", field.label);
                 return Err(RecordError::on("INVALID_OR_NULL_FOR_RESTRICTED_PICKLIST", message, &field.name));
             }
-            None => chosen.push(piece.to_string()),
+            _ => chosen.push(piece.to_string()),
         }
     }
     // Several values are kept in the order of the picklist, each once.
@@ -183,6 +184,21 @@ mod tests {
     fn an_unrestricted_picklist_takes_any_value() {
         assert_eq!(given("Account", "Industry", json!("Alchemy")), Ok(Value::text("Alchemy")));
         assert_eq!(given("Account", "Industry", json!("banking")), Ok(Value::text("Banking")));
+    }
+
+    #[test]
+    fn a_restricted_picklist_does_not_take_what_has_been_retired() {
+        let mut schema = Schema::standard().expect("the standard objects");
+        let field = r#"{"objects": [{"name": "Account", "fields": [
+            {"name": "Grade__c", "type": "picklist", "length": 40, "restricted": true, "values": ["A", "B"], "inactiveValues": ["Z"]},
+            {"name": "Loose__c", "type": "picklist", "length": 40, "values": ["A"], "inactiveValues": ["Z"]}]}]}"#;
+        schema.load(&serde_json::from_str(field).expect("a file")).expect("fits");
+        let object = schema.object("Account").expect("an object");
+        let given =
+            |name, value| read(object.field(name).expect("a field").1, &Given::Json(json!(value))).map_err(|error| error.code);
+        assert_eq!(given("Grade__c", "b"), Ok(Value::text("B")));
+        assert_eq!(given("Grade__c", "Z"), Err("INVALID_OR_NULL_FOR_RESTRICTED_PICKLIST".to_string()));
+        assert_eq!(given("Loose__c", "Z"), Ok(Value::text("Z")));
     }
 
     #[test]
