@@ -1,7 +1,7 @@
 //! Every kind of connector that a configuration can name, whether it is built or not. A line here is all that the
 //! configuration language needs to know of a vendor.
 
-use concord_engine::config::{ChangeDetection, ConnectorKind};
+use concord_engine::config::{AuthType, ChangeDetection, ConnectorKind};
 
 /// Every kind of connector, in the order in which documentation lists them.
 pub const KINDS: &[ConnectorKind] = &[
@@ -10,6 +10,19 @@ pub const KINDS: &[ConnectorKind] = &[
         aliases: &["postgresql"],
         built: true,
         required: &["database", "username"],
+        credentials: &[
+            "host",
+            "port",
+            "database",
+            "schema",
+            "username",
+            "password",
+            "sslmode",
+            "sslrootcert",
+            "sslcert",
+            "sslkey",
+        ],
+        auth: &[AuthType::Password],
         change_detection: &[ChangeDetection::LogBased],
     },
     ConnectorKind {
@@ -17,6 +30,8 @@ pub const KINDS: &[ConnectorKind] = &[
         aliases: &["sqlite3"],
         built: true,
         required: &["path"],
+        credentials: &["path"],
+        auth: &[],
         change_detection: &[ChangeDetection::DatabaseTriggers],
     },
     ConnectorKind {
@@ -24,6 +39,18 @@ pub const KINDS: &[ConnectorKind] = &[
         aliases: &[],
         built: true,
         required: &["instance_url", "client_id"],
+        credentials: &[
+            "instance_url",
+            "login_url",
+            "client_id",
+            "client_secret",
+            "refresh_token",
+            "private_key",
+            "username",
+            "scopes",
+            "sslrootcert",
+        ],
+        auth: &[AuthType::OAuth2, AuthType::KeyPair],
         change_detection: &[ChangeDetection::LogBased, ChangeDetection::Polling],
     },
     not_built("mysql", &["mariadb"], &["database", "username"]),
@@ -34,5 +61,5 @@ pub const KINDS: &[ConnectorKind] = &[
 ];
 
 const fn not_built(name: &'static str, aliases: &'static [&'static str], required: &'static [&'static str]) -> ConnectorKind {
-    ConnectorKind { name, aliases, built: false, required, change_detection: &[] }
+    ConnectorKind { name, aliases, built: false, required, credentials: &[], auth: &[], change_detection: &[] }
 }

@@ -125,6 +125,10 @@ codes! {
     PlanNotRead = 1815, BadInput, "Its records are linked when they are first seen to change. To read them, name a field that holds the time of an edit in `conflict_resolution.timestamp_field`.";
     /// A field cannot name the records of the sync that it refers to.
     PlanReferenceUnusable = 1816, BadInput, "Refer to a sync that keeps records in the same systems, each under a key of a single field.";
+    /// Several syncs pass a field round: a warning.
+    FieldsInRing = 1820, BadInput, "Let one of the syncs leave the field out (`exclude_fields`), or let it flow one way there (`direction`, `owner`): an edit comes back to where it was made, and two at once chase each other.";
+    /// Several syncs write a field, and one of them takes no edits of it: a warning.
+    FieldsOwnedTwice = 1821, BadInput, "Nothing to do where they hold different records. Otherwise let one of the syncs leave the field out, or say with `owner` or `direction` whose edits flow.";
 
     // 20xx: systems and connectors.
     /// The system could not be reached or dropped the connection.

@@ -25,6 +25,7 @@ pub mod map;
 pub mod mirror;
 mod monitor;
 pub mod mutants;
+pub mod overlap;
 pub mod plan;
 pub mod reconcile;
 pub mod record;

@@ -1,5 +1,6 @@
 //! What a configuration must know of connectors without naming any: the connectors' own list hands it in.
 
+use super::model::connection::AuthType;
 use super::model::running::ChangeDetection;
 
 /// A kind of connector, as `type` names it.
@@ -13,6 +14,10 @@ pub struct ConnectorKind {
     pub built: bool,
     /// Credentials without which nothing can be reached.
     pub required: &'static [&'static str],
+    /// Every one of the credentials that this version reads, those among them.
+    pub credentials: &'static [&'static str],
+    /// The ways in which we can prove who we are; none where nobody asks.
+    pub auth: &'static [AuthType],
     /// The ways in which this version captures changes there, besides `auto`.
     pub change_detection: &'static [ChangeDetection],
 }

@@ -30,6 +30,7 @@ mod unbuilt;
 mod vocabulary;
 mod yaml;
 
+pub use check::overlaps::of_config as overlaps;
 pub use cron::Schedule;
 pub use diagnostic::{Diagnostic, Severity, nearest};
 pub use hash::ConfigHash;

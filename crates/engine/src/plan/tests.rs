@@ -12,8 +12,15 @@ use crate::schema::{Field, Schema, Type};
 use crate::transform::{MatchKind, normalise_for_match};
 use crate::value::Value;
 
-const KINDS: &[ConnectorKind] =
-    &[ConnectorKind { name: "memory", aliases: &[], built: true, required: &[], change_detection: &[Detection::LogBased] }];
+const KINDS: &[ConnectorKind] = &[ConnectorKind {
+    name: "memory",
+    aliases: &[],
+    built: true,
+    required: &[],
+    credentials: &[],
+    auth: &[],
+    change_detection: &[Detection::LogBased],
+}];
 
 fn text(max_chars: u32) -> Type {
     Type::Text { max_chars: Some(max_chars), padded: false, nul: false, empty: true }

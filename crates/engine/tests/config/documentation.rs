@@ -49,7 +49,15 @@ fn every_json_example_parses() {
     let documentation = documentation();
     let blocks: Vec<&str> = documentation.split("```json\n").skip(1).filter_map(|rest| rest.split("```").next()).collect();
     assert!(blocks.len() >= 4);
-    let kinds = [config::ConnectorKind { name: "postgres", aliases: &[], built: true, required: &[], change_detection: &[] }];
+    let kinds = [config::ConnectorKind {
+        name: "postgres",
+        aliases: &[],
+        built: true,
+        required: &[],
+        credentials: &["host", "port", "database", "username", "password"],
+        auth: &[],
+        change_detection: &[],
+    }];
     for block in blocks {
         let is_whole = block.starts_with('{');
         let text = if is_whole {

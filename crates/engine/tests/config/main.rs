@@ -11,11 +11,13 @@ mod documentation;
 mod findings;
 mod forms;
 mod generated;
+mod overlaps;
 mod properties;
 mod schema;
 mod several_documents;
+mod systems;
 
-use concord_engine::config::{self, ChangeDetection, Config, ConnectorKind, Document, Loaded};
+use concord_engine::config::{self, AuthType, ChangeDetection, Config, ConnectorKind, Document, Loaded};
 
 /// Connectors as a configuration sees them: two that are built, one that is not.
 pub const KINDS: &[ConnectorKind] = &[
@@ -24,6 +26,8 @@ pub const KINDS: &[ConnectorKind] = &[
         aliases: &["srv"],
         built: true,
         required: &["database", "username"],
+        credentials: &["host", "port", "database", "schema", "username", "password", "sslmode"],
+        auth: &[AuthType::Password, AuthType::KeyPair],
         change_detection: &[ChangeDetection::LogBased],
     },
     ConnectorKind {
@@ -31,9 +35,19 @@ pub const KINDS: &[ConnectorKind] = &[
         aliases: &[],
         built: true,
         required: &["path"],
+        credentials: &["path"],
+        auth: &[],
         change_detection: &[ChangeDetection::DatabaseTriggers],
     },
-    ConnectorKind { name: "later", aliases: &[], built: false, required: &["instance_url"], change_detection: &[] },
+    ConnectorKind {
+        name: "later",
+        aliases: &[],
+        built: false,
+        required: &["instance_url"],
+        credentials: &[],
+        auth: &[],
+        change_detection: &[],
+    },
 ];
 
 /// What comes of one JSON document.

@@ -12,7 +12,12 @@ pub(super) fn check(checker: &mut Checker<'_>) {
     for (name, connection) in &checker.config.connections {
         let at = step("/connections", name.as_str());
         match kinds::find(checker.kinds, &connection.kind) {
-            Some(kind) => complete(checker, &at, name.as_str(), connection, kind),
+            Some(kind) => {
+                complete(checker, &at, name.as_str(), connection, kind);
+                if kind.built {
+                    used(checker, &at, connection, kind);
+                }
+            }
             None => {
                 let names: Vec<&str> = checker.kinds.iter().map(|kind| kind.name).collect();
                 let hint = did_you_mean(&connection.kind, names.iter().copied());
@@ -43,6 +48,21 @@ fn complete(checker: &mut Checker<'_>, at: &str, name: &str, connection: &Connec
     let remedy = format!("Add \"credentials\": {{ {} }}.", proposal.join(", "));
     let pointer = format!("{at}/credentials");
     checker.say(&pointer, Diagnostic::error(Code::ConfigMissing, message).instead(remedy));
+}
+
+/// Whether the connector does something with what was given.
+fn used(checker: &mut Checker<'_>, at: &str, connection: &Connection, kind: &ConnectorKind) {
+    if let Some(asked) = connection.credentials.auth_type.filter(|asked| !kind.auth.contains(asked) && !kind.auth.is_empty()) {
+        let message = format!("`{}` does not log in by `{}`", kind.name, asked.name());
+        let ways = one_of(kind.auth.iter().map(|way| way.name()));
+        let finding = Diagnostic::error(Code::ConfigUnknownValue, message).instead(format!("Write {ways}, or leave it out."));
+        checker.say(&format!("{at}/credentials/auth_type"), finding);
+    }
+    let given = serde_json::to_value(&connection.credentials).unwrap_or_default();
+    let is_read = |field: &str| kind.credentials.contains(&field) || (field == "auth_type" && !kind.auth.is_empty());
+    for field in given.as_object().into_iter().flat_map(|given| given.keys()).filter(|field| !is_read(field)) {
+        checker.idle(&format!("{at}/credentials/{field}"), format!("`{field}` is not used by `{}`", kind.name));
+    }
 }
 
 fn example(field: &str, connection: &str) -> String {

@@ -3,6 +3,7 @@
 use super::{Checker, Subject};
 use crate::config::diagnostic::{Diagnostic, did_you_mean};
 use crate::config::kinds;
+use crate::config::model::member::Member;
 use crate::config::model::running::ChangeDetection;
 use crate::config::model::sync::{OnDelete, SyncType, TargetEdits};
 use crate::error::Code;
@@ -10,6 +11,7 @@ use crate::error::Code;
 pub(super) fn check(checker: &mut Checker<'_>, subject: &Subject<'_>) {
     pair_or_hub(checker, subject);
     systems_exist(checker, subject);
+    nothing_of_the_connection(checker, subject);
     roles_differ(checker, subject);
     directions_agree(checker, subject);
     deletions(checker, subject);
@@ -41,9 +43,12 @@ fn pair_or_hub(checker: &mut Checker<'_>, subject: &Subject<'_>) {
         checker.idle(&format!("{at}/entities"), "`entities` belong to a hub, and there is no `sync_hub`");
     }
     if let Some((source, target)) = sync.pair() {
-        let same =
-            source.system == target.system && source.object_name() == target.object_name() && source.database == target.database;
-        if same {
+        let reached = |member: &Member| {
+            let connection = checker.config.connections.get(&member.system);
+            member.database.clone().or_else(|| connection?.credentials.database.clone())
+        };
+        let is_same = source.system == target.system && source.object_name() == target.object_name();
+        if is_same && reached(source) == reached(target) {
             let message = format!("source and target are the same: `{}` of `{}`", source.object, source.system);
             checker.error(Code::ConfigContradiction, &format!("{at}/target"), message);
         }
@@ -117,6 +122,38 @@ fn systems_exist(checker: &mut Checker<'_>, subject: &Subject<'_>) {
                 "Correct the name, or add \"connections\": {{ \"{system}\": {{ \"type\": \"…\", \"credentials\": {{ … }} }} }}."
             );
             checker.say(&pointer, Diagnostic::error(Code::ConfigUnknownName, message).instead(remedy));
+        }
+    }
+}
+
+/// A member that names a connection says nothing else of how that is reached: one connection reaches one database, and what the
+/// connector is told stands with the connection. Of a connector that is not built nobody knows that yet.
+fn nothing_of_the_connection(checker: &mut Checker<'_>, subject: &Subject<'_>) {
+    let Subject { sync, at, .. } = subject;
+    for (side, member) in [("source", &sync.source), ("target", &sync.target)] {
+        let Some(member) = member else { continue };
+        let Some(connection) = checker.config.connections.get(&member.system) else { continue };
+        if !kinds::find(checker.kinds, &connection.kind).is_some_and(|kind| kind.built) {
+            continue;
+        }
+        let system = &member.system;
+        if let Some(database) =
+            member.database.as_ref().filter(|database| connection.credentials.database.as_ref() != Some(*database))
+        {
+            let reached = match &connection.credentials.database {
+                Some(own) => format!("`{system}` reaches the database `{own}`"),
+                None => format!("`{system}` reaches no database by name"),
+            };
+            let message = format!("{reached}, and the {side} names `{database}`");
+            let remedy = format!(
+                "Leave `database` out, or define a connection of its own for `{database}` in `connections` and name that one."
+            );
+            checker.say(&format!("{at}/{side}/database"), Diagnostic::error(Code::ConfigContradiction, message).instead(remedy));
+        }
+        if !member.options.is_empty() {
+            let message = format!("the {side} names the connection `{system}`, and `options` belong to a connection");
+            let remedy = format!("Move them to \"connections\": {{ \"{system}\": {{ \"options\": … }} }}.");
+            checker.say(&format!("{at}/{side}/options"), Diagnostic::error(Code::ConfigContradiction, message).instead(remedy));
         }
     }
 }

@@ -4,6 +4,7 @@
 mod connections;
 mod fields;
 mod members;
+pub(crate) mod overlaps;
 mod policies;
 mod references;
 mod rules;
@@ -35,6 +36,7 @@ pub(crate) fn check(config: &Config, kinds: &[ConnectorKind], places: &Places, f
         policies::check(&mut checker, &subject);
         running::check(&mut checker, &subject);
     }
+    overlaps::check(&mut checker);
 }
 
 /// What every check needs.

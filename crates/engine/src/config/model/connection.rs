@@ -137,6 +137,18 @@ pub enum AuthType {
     Token,
 }
 
+impl AuthType {
+    /// The name under which it is written.
+    pub fn name(self) -> &'static str {
+        match self {
+            AuthType::OAuth2 => "oauth2",
+            AuthType::Password => "password",
+            AuthType::KeyPair => "key_pair",
+            AuthType::Token => "token",
+        }
+    }
+}
+
 /// TLS as libpq names its modes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]

@@ -20,7 +20,7 @@ pub struct Member {
     /// The schema of the object; the connection's when left out.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub schema: Option<String>,
-    /// The database of the object, where one connection reaches several.
+    /// The database of the object, where one connection reaches several; a connection that reaches one has it already.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub database: Option<String>,
     /// Another name for the member in rules.
@@ -32,7 +32,7 @@ pub struct Member {
     /// Which of the member's records take part.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub filter: Option<Filter>,
-    /// The connector's own settings for this object: free JSON, kept as it is.
+    /// The connector's own settings, of a connection that the member brings: free JSON, kept as it is.
     #[serde(default, skip_serializing_if = "Options::is_empty")]
     pub options: Options,
 }

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Monitoring {
-    /// What is measured.
+    /// Which measures a monitor is told.
     pub metrics: Vec<Metric>,
     /// When people are told.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -63,10 +63,10 @@ pub struct Alerting {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct SyncLogging {
-    /// The least severity that is logged.
+    /// The least severity that is logged, where that is less than the process's.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub level: Option<LogLevel>,
-    /// For how many days the ledger and the history of metrics are kept.
+    /// For how many days the ledger and closed review items of the sync are kept.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1))]
     pub retention_days: Option<u32>,
