@@ -3,7 +3,8 @@
 //! good order and begins anew with all of them. What is wrong with one of them by then ends none of the others. Every task
 //! lives inside the one future.
 
-use crate::answers::description::{self};
+use crate::ageing::{self, Retention};
+use crate::answers::description;
 use crate::answers::{Answerer, Release, Running, queue};
 use crate::approval;
 use crate::control::{self, Ask, Door};
@@ -12,7 +13,7 @@ use crate::metrics;
 use crate::patience;
 use crate::release;
 use crate::setup::{self, Prepared, PreparedSync, Written};
-use concord_engine::clock::{Clock, Moment, SystemClock};
+use concord_engine::clock::SystemClock;
 use concord_engine::error::{Class, Code, Error, Result};
 use concord_engine::mirror::{Mode, fleet};
 use concord_engine::record::{SyncName, SystemName};
@@ -31,10 +32,6 @@ use tokio_util::task::{AbortOnDropHandle, TaskTracker};
 /// The wait before systems that could not be asked are asked again, doubled up to the longest.
 const RETRY_FIRST: Duration = Duration::from_secs(1);
 const RETRY_LONGEST: Duration = Duration::from_secs(30);
-/// How often what is too old is removed from the store.
-const AGEING_INTERVAL: Duration = Duration::from_secs(3600);
-/// How long tombstones are kept.
-const TOMBSTONES: Duration = Duration::from_secs(30 * 24 * 3600);
 /// How often is looked for feeds that belong to no sync.
 const LEFTOVERS_INTERVAL: Duration = Duration::from_secs(60);
 /// How often the status is passed on to whoever watches.
@@ -63,7 +60,7 @@ pub struct Supervision {
     /// The port for metrics.
     pub metrics: Option<TcpListener>,
     /// How long ledger rows and closed review items are kept.
-    pub retention: Duration,
+    pub retention: Retention,
 }
 
 /// Runs until the token is cancelled, or everything is level and that was asked for.
@@ -81,7 +78,7 @@ pub async fn run(mut supervision: Supervision, shutdown: CancellationToken) -> R
     let around = shutdown.child_token();
     let control = serve_control(supervision.door.take(), answerer, around.clone());
     let metrics = serve_metrics(supervision.metrics.take(), answerers.subscribe(), around.clone());
-    let ageing = age(Arc::clone(&store), supervision.retention, around.clone());
+    let ageing = ageing::age(Arc::clone(&store), supervision.retention.clone(), around.clone());
     let given_up = given_up(supervision.once.then_some(supervision.patience), statuses.subscribe());
     let engines = async {
         let engines = run_engines(supervision, &answerers, &statuses, &shutdown);
@@ -121,25 +118,6 @@ async fn serve_control(door: Option<Door>, answerer: watch::Receiver<Answerer>, 
 async fn serve_metrics(listener: Option<TcpListener>, answerer: watch::Receiver<Answerer>, shutdown: CancellationToken) {
     if let Some(listener) = listener {
         metrics::serve(listener, answerer, shutdown).await;
-    }
-}
-
-/// Removes what is too old, now and then.
-async fn age(store: Arc<dyn Store>, retention: Duration, shutdown: CancellationToken) {
-    let before = |age: Duration| {
-        let micros = i64::try_from(age.as_micros()).unwrap_or(i64::MAX);
-        Moment(SystemClock.now().micros().saturating_sub(micros))
-    };
-    while !shutdown.is_cancelled() {
-        match store.expire(before(retention), before(TOMBSTONES)).await {
-            Ok(0) => {}
-            Ok(rows) => tracing::info!(rows, "removed what was too old"),
-            Err(error) => tracing::warn!(error = %error.chain(), "what is too old could not be removed"),
-        }
-        tokio::select! {
-            () = shutdown.cancelled() => {}
-            () = tokio::time::sleep(AGEING_INTERVAL) => {}
-        }
     }
 }
 

@@ -14,7 +14,7 @@ use concord_engine::record::{FeedName, SystemName};
 use concord_engine::references::Awaited;
 use concord_engine::review::Review;
 use concord_engine::store::sqlite::{SqliteStore, StoreOptions};
-use concord_engine::store::{Address, Counts, Identity, LedgerQuery, LinkState, Lookup, Recalled, Store, Transaction};
+use concord_engine::store::{Address, Ages, Counts, Identity, LedgerQuery, LinkState, Lookup, Recalled, Store, Transaction};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::{Notify, oneshot};
@@ -245,8 +245,8 @@ impl Store for FileStore {
         self.visible()?.counts(sync).await
     }
 
-    async fn expire(&self, before: Moment, tombstones_before: Moment) -> Result<u64> {
-        self.durable()?.expire(before, tombstones_before).await?;
-        self.visible()?.expire(before, tombstones_before).await
+    async fn expire(&self, ages: &Ages) -> Result<u64> {
+        self.durable()?.expire(ages).await?;
+        self.visible()?.expire(ages).await
     }
 }

@@ -12,7 +12,7 @@ use concord_engine::link::{FlightId, Link, LinkId, MemberIndex, Pending, ReviewI
 use concord_engine::record::{FeedName, Key, SystemName};
 use concord_engine::references::Awaited;
 use concord_engine::review::Review;
-use concord_engine::store::{Address, Counts, Identity, LedgerQuery, LinkState, Lookup, Recalled, Store, Transaction};
+use concord_engine::store::{Address, Ages, Counts, Identity, LedgerQuery, LinkState, Lookup, Recalled, Store, Transaction};
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::{Notify, oneshot};
@@ -372,16 +372,15 @@ impl Store for MemoryStore {
         })
     }
 
-    async fn expire(&self, before: Moment, tombstones_before: Moment) -> Result<u64> {
+    async fn expire(&self, ages: &Ages) -> Result<u64> {
         let expired = {
             let mut state = self.state();
             let State { visible, durable, .. } = &mut *state;
             let mut expired = 0;
             for tables in [durable, visible] {
                 let rows = tables.ledger.len() + tables.links.len();
-                tables.ledger.retain(|row| row.at >= before);
-                let old: Vec<LinkId> =
-                    tables.links.values().filter(|link| is_old(link, tombstones_before)).map(|l| l.id).collect();
+                tables.ledger.retain(|row| row.at >= ages.of(row.sync));
+                let old: Vec<LinkId> = tables.links.values().filter(|link| is_old(link, ages.tombstones)).map(|l| l.id).collect();
                 tables.take_in(&Transaction { forgotten: old, ..Transaction::default() });
                 expired = rows - tables.ledger.len() - tables.links.len();
             }

@@ -1,6 +1,7 @@
 //! `concord run`: reads, checks, asks for the approval of a first run, and keeps records equal until stopped.
 
 use super::Context;
+use crate::ageing::Retention;
 use crate::answers::verified;
 use crate::approval;
 use crate::control;
@@ -12,7 +13,7 @@ use crate::setup;
 use crate::supervise::{self, Supervision};
 use clap::Args;
 use concord_engine::clock::SystemClock;
-use concord_engine::config::{self, Config};
+use concord_engine::config::{self, Config, LogLevel};
 use concord_engine::error::{Code, Error, Result};
 use concord_engine::store::Store;
 use std::net::SocketAddr;
@@ -76,7 +77,7 @@ pub async fn run(run: &Run, context: &Context) -> Result<Exit> {
     let wanted = written.config.process_settings.control_socket.clone();
     let door = control::open(&folder, wanted.as_deref().map(Path::new))?;
     let shutdown = CancellationToken::new();
-    let retention = retention(&written.config);
+    let retention = Retention::of(&written.config, &*store).await?;
     let names: Vec<String> = prepared.syncs.iter().map(|sync| sync.rules.name.to_string()).collect();
     tracing::info!(syncs = names.join(", "), store = %folder.display(), "running");
     let supervision = Supervision {
@@ -114,27 +115,30 @@ fn start_logging(config: &Config, context: &Context) -> Result<()> {
         config::LogFormat::Text => LogFormat::Text,
         config::LogFormat::Json => LogFormat::Json,
     };
-    let of_syncs =
-        config.syncs.iter().filter_map(|sync| sync.monitoring.logging.level).max_by_key(|level| verbosity(level.name()));
-    let level = of_syncs.map_or(written.level.name(), |level| level.name());
     logging::start(&LogSettings {
-        level: context.global.log_level.clone().unwrap_or_else(|| level.to_string()),
+        level: context.global.log_level.clone().unwrap_or_else(|| level(config).name().to_owned()),
         format: context.global.log_format.unwrap_or(format),
         folder: written.directory.as_ref().map(PathBuf::from),
         retention_days: usize::try_from(written.retention_days).unwrap_or(usize::MAX),
     })
 }
 
-/// How much a level shows.
-fn verbosity(level: &str) -> usize {
-    ["error", "warn", "info", "debug", "trace"].iter().position(|name| *name == level).unwrap_or(2)
+/// The level that shows the most among those of the process and of its syncs: none of them silences another.
+fn level(config: &Config) -> LogLevel {
+    let of_process = config.process_settings.logging.level;
+    let of_syncs = config.syncs.iter().filter_map(|sync| sync.monitoring.logging.level);
+    of_syncs.fold(of_process, |most, level| if verbosity(level) > verbosity(most) { level } else { most })
 }
 
-/// The longest that any sync, or the process, wants its history kept.
-fn retention(config: &Config) -> Duration {
-    let of_syncs = config.syncs.iter().filter_map(|sync| sync.monitoring.logging.retention_days);
-    let days = of_syncs.max().unwrap_or(config.process_settings.logging.retention_days);
-    Duration::from_secs(u64::from(days) * 24 * 3600)
+/// How much a level shows.
+fn verbosity(level: LogLevel) -> u8 {
+    match level {
+        LogLevel::Error => 0,
+        LogLevel::Warn => 1,
+        LogLevel::Info => 2,
+        LogLevel::Debug => 3,
+        LogLevel::Trace => 4,
+    }
 }
 
 fn metrics_port(run: &Run, config: &Config) -> Result<Option<u16>> {

@@ -11,6 +11,7 @@ mod server;
 mod view;
 mod watcher;
 
+use crate::ageing::Retention;
 use crate::answers::review::Item;
 use crate::answers::verified::Verified;
 use crate::approval;
@@ -206,7 +207,7 @@ async fn show(wanted: Wanted, context: &Context, folder: &Path, stop: &Stop) -> 
         patience: Duration::from_secs(patience::USUAL_SECS),
         door: Some(control::open(&store_folder, None)?),
         metrics: None,
-        retention: Duration::from_secs(24 * 3600),
+        retention: Retention::everywhere(Duration::from_secs(24 * 3600)),
     };
     // The engine outlives the edits: what they left is carried over before it ends.
     let stop_engine = CancellationToken::new();

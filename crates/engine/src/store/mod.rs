@@ -154,6 +154,29 @@ pub struct LedgerQuery {
     pub limit: usize,
 }
 
+/// From which moment on what is kept is too young to go.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Ages {
+    /// Ledger rows and closed reviews of these syncs stay from here on.
+    pub of_syncs: BTreeMap<SyncId, Moment>,
+    /// Those of every other sync, also of one that no configuration has any more.
+    pub of_others: Moment,
+    /// Settled tombstones stay from here on.
+    pub tombstones: Moment,
+}
+
+impl Ages {
+    /// From when on the rows of a sync stay.
+    pub fn of(&self, sync: SyncId) -> Moment {
+        self.of_syncs.get(&sync).copied().unwrap_or(self.of_others)
+    }
+
+    /// Before when rows of any sync may go.
+    pub fn latest(&self) -> Moment {
+        self.of_syncs.values().copied().fold(self.of_others, Moment::max)
+    }
+}
+
 /// What is known of the records under these addresses and of these links, for whoever refers to them.
 ///
 /// # Errors
@@ -223,6 +246,6 @@ pub trait Store: Send + Sync {
     async fn ledger(&self, query: LedgerQuery) -> Result<Vec<LedgerRow>>;
     /// How much there is.
     async fn counts(&self, sync: SyncId) -> Result<Counts>;
-    /// Removes ledger rows and closed reviews older than this, and tombstones' links likewise; returns how many rows.
-    async fn expire(&self, before: Moment, tombstones_before: Moment) -> Result<u64>;
+    /// Removes ledger rows, closed reviews and tombstones' links that are too old; returns how many rows.
+    async fn expire(&self, ages: &Ages) -> Result<u64>;
 }

@@ -16,7 +16,7 @@ mod writer;
 #[cfg(test)]
 mod tests;
 
-use super::{Address, Counts, Identity, LedgerQuery, LinkState, Lookup, Recalled, Store, Transaction};
+use super::{Address, Ages, Counts, Identity, LedgerQuery, LinkState, Lookup, Recalled, Store, Transaction};
 use crate::change::Position;
 use crate::clock::Moment;
 use crate::error::{Code, Error, Result};
@@ -273,14 +273,14 @@ impl Store for SqliteStore {
     }
 
     /// Works in steps of a thousand rows, so that nothing else waits long.
-    async fn expire(&self, before: Moment, tombstones_before: Moment) -> Result<u64> {
-        let mut removed = 0;
-        loop {
-            let step = self.write(move |database| expire::step(database, before, tombstones_before));
-            match step.await.unwrap_or_else(|_| Err(ended()))? {
-                0 => return Ok(removed),
-                rows => removed += rows,
-            }
+    async fn expire(&self, ages: &Ages) -> Result<u64> {
+        let (mut removed, mut sought) = (0, expire::Sought::everything());
+        while !sought.is_over() {
+            let ages = ages.clone();
+            let step = self.write(move |database| expire::step(database, &ages, sought));
+            let (rows, next) = step.await.unwrap_or_else(|_| Err(ended()))?;
+            (removed, sought) = (removed + rows, next);
         }
+        Ok(removed)
     }
 }

@@ -18,7 +18,7 @@ async fn assert_takes_no_more_writes(store: &SqliteStore, first: &crate::error::
         assert_eq!((later.code, &later.message), (first.code, &first.message));
     }
     assert_eq!(store.sync_id("new").await.unwrap_err().code, first.code);
-    assert_eq!(store.expire(Moment(1), Moment(1)).await.unwrap_err().code, first.code);
+    assert_eq!(store.expire(&ages(1, 1)).await.unwrap_err().code, first.code);
 }
 
 #[tokio::test]

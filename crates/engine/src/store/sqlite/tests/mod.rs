@@ -21,7 +21,7 @@ use crate::link::{
 use crate::record::{FeedName, Key, Record, SystemName};
 use crate::references::Awaited;
 use crate::review::{Review, Subject};
-use crate::store::{Address, Counts, LedgerQuery, Store, Transaction};
+use crate::store::{Address, Ages, Counts, LedgerQuery, Store, Transaction};
 use crate::value::Value;
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -127,6 +127,11 @@ pub(super) fn review(id: u64, sync: u32, closed: Option<i64>) -> Review {
         message: "The target refused the record.".to_owned(),
         subject: Subject::Duplicate { member: 1, key: key(6), linked: LinkId(2) },
     }
+}
+
+/// The same age for the rows of every sync.
+pub(super) fn ages(rows: i64, tombstones: i64) -> Ages {
+    Ages { of_others: Moment(rows), tombstones: Moment(tombstones), ..Ages::default() }
 }
 
 /// A tombstone, made at a moment, that has nothing left to do.

@@ -8,7 +8,7 @@ use crate::ledger::LedgerRow;
 use crate::link::{FlightId, Life, Link, LinkId, MemberIndex, Pending, ReviewId, Standing, SyncId};
 use crate::record::{FeedName, SystemName};
 use crate::review::Review;
-use crate::store::{Address, Counts, Transaction};
+use crate::store::{Address, Ages, Counts, Transaction};
 use std::collections::{BTreeMap, HashMap};
 
 #[derive(Clone, Debug, Default)]
@@ -84,13 +84,13 @@ impl Model {
         self.owed.retain(|(link, _), _| *link != id);
     }
 
-    pub(super) fn expire(&mut self, before: Moment, tombstones_before: Moment) -> u64 {
+    pub(super) fn expire(&mut self, ages: &Ages) -> u64 {
         let rows = |model: &Model| model.ledger.len() + model.reviews.len() + model.links.len();
         let rows_before = rows(self);
-        self.ledger.retain(|row| row.at >= before);
-        self.reviews.retain(|_, review| review.closed.as_ref().is_none_or(|(at, _)| *at >= before));
+        self.ledger.retain(|row| row.at >= ages.of(row.sync));
+        self.reviews.retain(|_, review| review.closed.as_ref().is_none_or(|(at, _)| *at >= ages.of(review.sync)));
         let expired: Vec<LinkId> =
-            self.links.values().filter(|link| self.is_expired(link, tombstones_before)).map(|link| link.id).collect();
+            self.links.values().filter(|link| self.is_expired(link, ages.tombstones)).map(|link| link.id).collect();
         for id in expired {
             self.forget(id);
         }

@@ -40,7 +40,7 @@ async fn a_store_opened_to_look_sees_what_is_committed_while_another_writes_and_
     assert_eq!((looker.sync_id("new").await.unwrap(), new == newer), (new, false));
     assert_eq!(looker.counts(new).await.unwrap(), Counts::default());
     assert!(store.sync_id("new").await.unwrap() != new, "what is only looked at is given no number");
-    assert_eq!(looker.expire(Moment(0), Moment(0)).await.unwrap_err().code, Code::StoreReadOnly);
+    assert_eq!(looker.expire(&Ages::default()).await.unwrap_err().code, Code::StoreReadOnly);
     submit(&store, Transaction { links: vec![link(9, 1).into()], ..Transaction::default() }).await.unwrap();
     assert_eq!(looker.counts(SyncId(1)).await.unwrap().links, 3);
 }

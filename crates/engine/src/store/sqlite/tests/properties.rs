@@ -9,7 +9,7 @@ use proptest::prelude::*;
 #[derive(Clone, Debug)]
 enum Step {
     Submit(Box<Transaction>),
-    Expire(i64, i64),
+    Expire(Ages),
     Reopen,
 }
 
@@ -115,7 +115,10 @@ fn a_transaction() -> impl Strategy<Value = Transaction> {
 fn steps() -> impl Strategy<Value = Vec<Step>> {
     let step = prop_oneof![
         8 => a_transaction().prop_map(|transaction| Step::Submit(Box::new(transaction))),
-        1 => (0..100i64, 0..100i64).prop_map(|(rows, tombstones)| Step::Expire(rows, tombstones)),
+        1 => (0..100i64, 0..100i64, 0..100i64).prop_map(|(first, others, tombstones)| {
+            let of_syncs = BTreeMap::from([(SyncId(1), Moment(first))]);
+            Step::Expire(Ages { of_syncs, ..ages(others, tombstones) })
+        }),
         1 => Just(Step::Reopen),
     ];
     vec(step, 1..24)
@@ -141,9 +144,9 @@ async fn compare_with_model(open: Open, steps: &[Step]) {
                 answers.push(store.submit((**transaction).clone()));
                 model.apply((**transaction).clone());
             }
-            Step::Expire(rows, tombstones) => {
-                let removed = store.expire(Moment(*rows), Moment(*tombstones)).await.unwrap();
-                assert_eq!(removed, model.expire(Moment(*rows), Moment(*tombstones)));
+            Step::Expire(ages) => {
+                let removed = store.expire(ages).await.unwrap();
+                assert_eq!(removed, model.expire(ages));
             }
             Step::Reopen => {
                 drop(store);

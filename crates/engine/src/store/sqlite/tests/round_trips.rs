@@ -275,7 +275,7 @@ async fn expiry_removes_what_is_older_and_no_longer_needed_and_keeps_the_numbers
     .await
     .unwrap();
 
-    assert_eq!(store.expire(Moment(2300), Moment(30)).await.unwrap(), 2300 + 1 + 1);
+    assert_eq!(store.expire(&ages(2300, 30)).await.unwrap(), 2300 + 1 + 1);
     let shown = picture(&store, &[address(1, 0, 1), address(1, 0, 3)], &[]).await;
     assert_eq!(shown.links, vec![owing, awaited, tombstone(4, 1, 30), link(5, 1), marked, left]);
     assert_eq!(shown.keys, BTreeMap::from([(address(1, 0, 3), LinkId(3))]));
@@ -284,9 +284,35 @@ async fn expiry_removes_what_is_older_and_no_longer_needed_and_keeps_the_numbers
     assert_eq!(shown.reviews, vec![review(3, 1, Some(2400)), review(1, 1, None)]);
     assert_eq!(shown.counts[0], Counts { links: 6, pending: vec![(0, 1)], owed: vec![], waiting: 0, reviews: 1, ledger: 200 });
 
-    let rest = store.expire(Moment(i64::MAX), Moment(i64::MAX)).await.unwrap();
+    let rest = store.expire(&ages(i64::MAX, i64::MAX)).await.unwrap();
     assert_eq!(rest, 200 + 1 + 1);
     assert_eq!(picture(&store, &[], &[]).await.last_numbers, (7, 0, 3));
+}
+
+#[tokio::test]
+async fn each_sync_keeps_its_history_for_as_long_as_it_says() {
+    let store = in_memory();
+    // More rows of each than one step looks at, in turns, and some of a sync that no configuration has any more.
+    let rows = (0..6000_i64).map(|at| ledger_row(at, u32::try_from(at % 3 + 1).unwrap(), None, "k")).collect();
+    let reviews =
+        (1..=6).map(|id| review(id, u32::try_from(id % 3 + 1).unwrap(), Some(i64::try_from(id).unwrap() * 900))).collect();
+    submit(&store, Transaction { ledger: rows, reviews, ..Transaction::default() }).await.unwrap();
+    let ages = Ages {
+        of_syncs: BTreeMap::from([(SyncId(1), Moment(5700)), (SyncId(2), Moment(300))]),
+        of_others: Moment(3000),
+        tombstones: Moment(0),
+    };
+    assert_eq!(store.expire(&ages).await.unwrap(), 1900 + 100 + 1000 + 3);
+
+    let shown = picture(&store, &[], &[]).await;
+    let of = |sync: u32| shown.ledger.iter().filter(|row| row.sync == SyncId(sync)).map(|row| row.at.0).collect::<Vec<_>>();
+    let first_of = |sync: u32| (of(sync).len(), of(sync).into_iter().min());
+    assert_eq!([1, 2, 3].map(first_of), [(100, Some(5700)), (1900, Some(301)), (1000, Some(3002))]);
+    assert_eq!([shown.counts[0].ledger, shown.counts[1].ledger], [100, 1900]);
+    // Closed at 900 (sync 2), 1800 (3), 2700 (1), 3600 (2), 4500 (3) and 5400 (1).
+    let kept: Vec<u64> = shown.reviews.iter().map(|review| review.id.0).collect();
+    assert_eq!(kept, [5, 4, 1]);
+    assert_eq!(store.expire(&ages).await.unwrap(), 0);
 }
 
 #[tokio::test]
