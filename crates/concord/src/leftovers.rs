@@ -4,7 +4,7 @@
 
 use crate::terminal::Notice;
 use concord_engine::config::Config;
-use concord_engine::connector::{Connector, Leftover};
+use concord_engine::connector::{Connector, FeedHealth, Leftover};
 use concord_engine::error::{Code, Result};
 use concord_engine::mirror;
 use concord_engine::record::{FeedName, SystemName};
@@ -56,6 +56,49 @@ pub async fn unused(store: &dyn Store, systems: &[(SystemName, Arc<dyn Connector
     let mut found = find(systems, &placed.iter().cloned().collect::<Vec<_>>()).await;
     found.retain(|(_, left)| own.contains(&left.feed) && left.retained_bytes.is_some() && !left.is_read);
     Ok(found)
+}
+
+/// What the sources keep for the feeds that the store has a place in: what a status cannot tell while nothing runs. A system
+/// that cannot be asked is passed over: that is said elsewhere.
+pub async fn kept(store: &dyn Store, systems: &[(SystemName, Arc<dyn Connector>)], config: &Config) -> Result<Vec<Notice>> {
+    let mut feeds: Vec<(SystemName, Arc<dyn Connector>, FeedName)> = Vec::new();
+    for (system, feed, _) in store.positions().await?.into_iter().filter(|(_, _, place)| !place.0.is_empty()) {
+        let open = systems.iter().find(|(name, _)| *name == system);
+        feeds.extend(open.map(|(_, connector)| (system, Arc::clone(connector), feed)));
+    }
+    for sync in &config.syncs {
+        let Some((source, _)) = sync.pair() else { continue };
+        let Ok(id) = store.sync_id(sync.name.as_str()).await else { continue };
+        let open = systems.iter().find(|(name, _)| *name == source.system);
+        let own = open.and_then(|(_, connector)| connector.for_one_sync(&mirror::feed_of(id)));
+        if let Some((own, feed)) = own.and_then(|own| own.own_feed().map(|feed| (own, feed)))
+            && mirror::has_begun(store, id).await?
+        {
+            feeds.push((source.system.clone(), own, feed));
+        }
+    }
+    let mut found = Vec::new();
+    for (system, connector, feed) in feeds {
+        match connector.health(&feed).await {
+            Ok(health) => found.extend(told(&system, &feed, health)),
+            Err(error) => tracing::debug!(%system, %feed, error = error.chain(), "what is kept for a feed is not known"),
+        }
+    }
+    Ok(found)
+}
+
+fn told(system: &SystemName, feed: &FeedName, health: FeedHealth) -> Vec<Notice> {
+    let notice = |severity: &'static str, message: String| Notice {
+        code: String::new(),
+        severity,
+        message,
+        place: Some(system.to_string()),
+        because: None,
+        remedy: String::new(),
+    };
+    let most = health.retained_bytes_max.map(|most| format!(" of {most} that it is ready to keep")).unwrap_or_default();
+    let kept = health.retained_bytes.map(|bytes| format!("{bytes} bytes of log are kept for the feed {feed}{most}"));
+    kept.map(|kept| notice("fine", kept)).into_iter().chain(health.warning.map(|warning| notice("warning", warning))).collect()
 }
 
 /// An unused feed as a finding.

@@ -165,8 +165,12 @@ impl Prepared {
 /// Proves every sync as [`prove`] does, and keeps what the commands that work without the systems need to know of them.
 pub async fn prepare(written: &Written, store: &dyn Store, systems: &[(SystemName, Arc<dyn Connector>)]) -> Result<Prepared> {
     let prepared = prove(written, store, systems).await?;
-    let described = |sync: &PreparedSync| Description { mode: sync.mode.describe(), ..Description::of(&sync.rules) };
-    let descriptions: Vec<Description> = prepared.syncs.iter().map(described).collect();
+    let described = |sync: &PreparedSync| -> Result<Description> {
+        let connectors = prepared.connectors_of(&sync.rules)?;
+        let kinds: Vec<&str> = connectors.iter().map(|connector| connector.capabilities().kind).collect();
+        Ok(Description { mode: sync.mode.describe(), ..Description::of(&sync.rules, &kinds) })
+    };
+    let descriptions: Vec<Description> = prepared.syncs.iter().map(described).collect::<Result<_>>()?;
     description::save(store, &descriptions).await?;
     Ok(prepared)
 }

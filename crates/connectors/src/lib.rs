@@ -10,6 +10,7 @@ pub mod salesforce;
 pub mod settings;
 pub mod sqlite;
 
+use concord_engine::change::Position;
 use concord_engine::connector::Connector;
 use concord_engine::error::{Code, Error, Result};
 use consent::Application;
@@ -19,20 +20,24 @@ use std::sync::Arc;
 type Open = fn(&Asked<'_>) -> Result<Arc<dyn Connector>>;
 type Consents = fn(&Asked<'_>) -> Result<Application>;
 
-/// Kind → how a connector of it is opened, and how a person is asked for consent where that may be needed.
-const OPEN: &[(&str, Open, Option<Consents>)] = &[
-    ("postgres", |asked| Ok(Arc::new(postgres::open(postgres::Config::read(asked)?)?)), None),
-    (sqlite::KIND, |asked| Ok(Arc::new(sqlite::open(sqlite::SqliteSettings::read(asked)?)?)), None),
+type Shown = fn(&Position) -> Option<String>;
+
+/// Kind → how a connector of it is opened, how a stored position of it reads, and how a person is asked for consent where
+/// that may be needed.
+const OPEN: &[(&str, Open, Shown, Option<Consents>)] = &[
+    ("postgres", |asked| Ok(Arc::new(postgres::open(postgres::Config::read(asked)?)?)), postgres::shown, None),
+    (sqlite::KIND, |asked| Ok(Arc::new(sqlite::open(sqlite::SqliteSettings::read(asked)?)?)), sqlite::shown, None),
     (
         salesforce::KIND,
         |asked| Ok(Arc::new(salesforce::open(salesforce::SalesforceSettings::read(asked)?)?)),
+        salesforce::shown,
         Some(salesforce::consent),
     ),
 ];
 
-fn listed(asked: &Asked<'_>) -> Result<&'static (&'static str, Open, Option<Consents>)> {
+fn listed(asked: &Asked<'_>) -> Result<&'static (&'static str, Open, Shown, Option<Consents>)> {
     let kind = asked.kind();
-    OPEN.iter().find(|(name, _, _)| *name == kind).ok_or_else(|| {
+    OPEN.iter().find(|(name, ..)| *name == kind).ok_or_else(|| {
         Error::new(Code::ConfigNotBuilt, format!("this version has no connector of the type {kind}")).at(asked.name.to_string())
     })
 }
@@ -40,15 +45,22 @@ fn listed(asked: &Asked<'_>) -> Result<&'static (&'static str, Open, Option<Cons
 /// A connector for a configured connection. Nothing is reached yet: a system that cannot be reached shows in the first
 /// call, so that it can be tried again. An error here is one of the settings.
 pub fn open(asked: &Asked<'_>) -> Result<Arc<dyn Connector>> {
-    let (_, open, _) = listed(asked)?;
+    let (_, open, ..) = listed(asked)?;
     open(asked)
+}
+
+/// A stored position of a system of this kind in the system's own notation, as it is shown while a feed is read; `None` where
+/// it is not one. Asks nobody.
+pub fn shown(kind: &str, position: &Position) -> Option<String> {
+    let (_, _, shown, _) = OPEN.iter().find(|(name, ..)| *name == kind)?;
+    shown(position)
 }
 
 /// What a person is to be asked, so that we may act in their name. An error where nobody has to be.
 pub fn consent(asked: &Asked<'_>) -> Result<Application> {
     match listed(asked)? {
-        (_, _, Some(consents)) => consents(asked),
-        (kind, _, None) => {
+        (.., Some(consents)) => consents(asked),
+        (kind, .., None) => {
             let message = format!("a connection of the type {kind} needs nobody's consent");
             Err(Error::new(Code::NothingToConnect, message).at(asked.name.to_string()))
         }
@@ -74,7 +86,7 @@ mod tests {
 
     #[test]
     fn the_list_and_the_built_kinds_are_the_same() {
-        let listed: Vec<&str> = OPEN.iter().map(|(name, _, _)| *name).collect();
+        let listed: Vec<&str> = OPEN.iter().map(|(name, ..)| *name).collect();
         let built: Vec<&str> = kinds::KINDS.iter().filter(|kind| kind.built).map(|kind| kind.name).collect();
         assert_eq!(listed, built);
     }
@@ -85,6 +97,15 @@ mod tests {
         assert_eq!(open_json(text).unwrap().capabilities().kind, "postgres");
         let text = r#"{"type": "postgres", "credentials": {"database": "d", "username": "u", "password": {"secret": "none"}}}"#;
         assert_eq!(open_json(text).err().unwrap().code, Code::SecretMissing);
+    }
+
+    #[test]
+    fn what_is_not_a_position_of_a_kind_is_not_shown_as_one() {
+        for (kind, ..) in OPEN {
+            assert_eq!(shown(kind, &Position(vec![255; 3])), None, "{kind}");
+            assert_eq!(shown(kind, &Position::default()), None, "{kind}");
+        }
+        assert_eq!(shown("nothing", &Position::default()), None);
     }
 
     #[test]

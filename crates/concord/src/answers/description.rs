@@ -40,11 +40,14 @@ pub struct DescribedMember {
     pub object: String,
     /// The alias.
     pub role: Option<String>,
+    /// The kind of connector that speaks to the system; empty where an earlier version wrote it.
+    #[serde(default)]
+    pub kind: String,
 }
 
 impl Description {
-    /// What there is to say of a sync.
-    pub fn of(rules: &SyncRules) -> Description {
+    /// What there is to say of a sync whose members' systems are of these kinds, in the members' order.
+    pub fn of(rules: &SyncRules, kinds: &[&str]) -> Description {
         let name_of = |field: &usize| rules.fields.get(*field).map(|field| field.name.clone());
         Description {
             id: rules.id.0,
@@ -52,10 +55,12 @@ impl Description {
             members: rules
                 .members
                 .iter()
-                .map(|member| DescribedMember {
+                .enumerate()
+                .map(|(place, member)| DescribedMember {
                     system: member.system.to_string(),
                     object: member.object.to_string(),
                     role: member.role.clone(),
+                    kind: kinds.get(place).copied().unwrap_or_default().to_owned(),
                 })
                 .collect(),
             fields: rules.fields.iter().map(|field| field.name.clone()).collect(),
@@ -131,6 +136,7 @@ pub(crate) mod tests {
             system: system.into(),
             object: format!("{system}.accounts"),
             role: Some(role.into()),
+            kind: "postgres".into(),
         };
         Description {
             id: 1,

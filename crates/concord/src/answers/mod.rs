@@ -19,7 +19,7 @@ use concord_engine::link::SyncId;
 use concord_engine::mirror::{self, Mode};
 use concord_engine::record::SystemName;
 use concord_engine::runtime::command::{Command, Request};
-use concord_engine::runtime::status::{MemberStatus, Status, SyncStatus};
+use concord_engine::runtime::status::{FeedStatus, MemberStatus, Status, SyncStatus};
 use concord_engine::store::Store;
 use description::Description;
 use serde::Serialize;
@@ -254,10 +254,45 @@ fn of_error(system: &SystemName, error: &Error) -> Finding {
     Finding {
         code: Some(error.code),
         about: system.to_string(),
+        status.feeds = self.feeds_at_rest().await?;
         message: error.message.clone(),
         remedy: error.code.remedy().to_owned(),
+
+    /// Where each feed is durable. How much log its source keeps meanwhile only the source knows.
+    async fn feeds_at_rest(&self) -> Result<Vec<FeedStatus>> {
+        let at_rest = |system: &str, feed: &str, position: String| FeedStatus {
+            system: system.to_owned(),
+            feed: feed.to_owned(),
+            state: AT_REST.to_owned(),
+            position,
+            ..FeedStatus::default()
+        };
+        let mut feeds = Vec::new();
+        for (system, feed, position) in self.store.positions().await? {
+            // One that begins anew has no place yet.
+            if position.0.is_empty() {
+                continue;
+            }
+            let members = self.syncs.iter().flat_map(|sync| &sync.members);
+            let kind = members.filter(|member| member.system == system.as_str()).map(|member| member.kind.as_str()).next();
+            let shown = kind.and_then(|kind| concord_connectors::shown(kind, &position));
+            feeds.push(at_rest(system.as_str(), feed.as_str(), shown.unwrap_or_default()));
+        }
+        for sync in self.syncs.iter() {
+            if let [source, target, ..] = sync.members.as_slice()
+                && mirror::has_begun(&*self.store, SyncId(sync.id)).await?
+            {
+                // A mirrored sync keeps its progress where its records are.
+                feeds.push(at_rest(&source.system, &sync.name, format!("kept in {}", target.system)));
+            }
+        }
+        Ok(feeds)
+    }
         severity: Severity::Problem,
     }
+/// The state of a feed while nothing runs.
+pub const AT_REST: &str = "not running";
+
 }
 
 /// What became of a release.

@@ -87,6 +87,7 @@ async fn ask_systems(written: &setup::Written, context: &Context) -> Result<(Vec
     let (mut notices, prepared) =
         tokio::join!(setup::ask_systems(&written.config, &own), setup::prove(written, &memory, &systems));
     notices.extend(looked.iter().flat_map(|(name, found)| found.iter().map(|one| setup::of_finding(name, one))));
+    notices.extend(leftovers::kept(&*kept, &own, &written.config).await?);
     let known = leftovers::known(&written.config, &*kept, &systems).await;
     let left = leftovers::find(&systems, &known).await;
     notices.extend(left.iter().map(|(system, leftover)| leftovers::notice(system, leftover)));

@@ -1,6 +1,7 @@
 //! `concord status`: how everything does, once or again and again.
 
 use super::Context;
+use crate::answers::AT_REST;
 use crate::control::Ask;
 use crate::exit::Exit;
 use crate::terminal::{Style, Terminal};
@@ -132,6 +133,9 @@ fn render_feeds(feeds: &[FeedStatus], terminal: &Terminal) -> String {
         vec![format!("  {}", feed.system), or_none(&feed.feed), state, lag, retained, or_none(&feed.position)]
     });
     let mut lines = vec![terminal.table(&["  system", "feed", "state", "lag", "log kept", "position"], rows)];
+    if feeds.iter().any(|feed| feed.state == AT_REST) {
+        lines.push("  how much log the sources keep meanwhile, they tell: concord check --connect FILE".to_owned());
+    }
     for feed in feeds {
         if let Some(warning) = &feed.warning {
             lines.push(format!("  {} {}: {warning}", terminal.paint(Style::Careful, "warning"), feed.system));

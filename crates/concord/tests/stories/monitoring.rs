@@ -75,6 +75,53 @@ fn a_status_tells_through_when_both_sides_are_verified_whether_something_runs_or
 }
 
 #[test]
+fn a_status_tells_where_each_feed_is_while_nothing_runs() {
+    let world = World::new(&json!({}));
+    world.crm.psql("INSERT INTO accounts (name, email) VALUES ('Alder', 'a@x.example')");
+    assert_eq!(world.concord(&["run", "FILE", "--once", "--auto-approve"]).exit, 0);
+    let told = world.json(&["status"]);
+    let feeds = told["feeds"].as_array().unwrap();
+    let systems: Vec<&str> = feeds.iter().map(|feed| feed["system"].as_str().unwrap()).collect();
+    assert_eq!(systems, ["crm", "erp"], "{told:#}");
+    for (feed, database) in feeds.iter().zip([&world.crm, &world.erp]) {
+        let slot = database.psql("SELECT slot_name FROM pg_replication_slots WHERE database = current_database()");
+        assert_eq!((&feed["feed"], &feed["state"], &feed["retained_bytes"]), (&json!(slot), &json!("not running"), &Value::Null));
+        // As the server writes its places, and not behind the end of its log.
+        let position = feed["position"].as_str().unwrap();
+        let is_before = database.psql(&format!("SELECT '{position}'::pg_lsn BETWEEN '0/1' AND pg_current_wal_lsn()"));
+        assert_eq!(is_before, "t", "{position}");
+    }
+    let text = world.concord(&["status"]).out;
+    assert!(text.contains("not running") && text.contains("concord check --connect FILE"), "{text}");
+    // Which then says what the text promises.
+    let checked = world.json(&["check", "--connect", "FILE"])["findings"].to_string();
+    assert_eq!(checked.matches("bytes of log are kept for the feed").count(), 2, "{checked}");
+    assert_eq!(world.concord(&["release", "FILE"]).exit, 0);
+    assert_eq!(world.json(&["status"])["feeds"], json!([]));
+}
+
+#[test]
+fn a_status_tells_where_a_mirrored_sync_keeps_its_place() {
+    let one_way = json!({
+        "sync_type": "one_way", "match_on": [],
+        "field_mappings": [{ "source": "id", "target": "customer_no" }, { "source": "name", "target": "company" }]
+    });
+    let world = World::new(&one_way);
+    world.crm.psql("INSERT INTO accounts (name, email) VALUES ('Alder', 'a@x.example')");
+    assert_eq!(world.concord(&["run", "FILE", "--once", "--auto-approve"]).exit, 0);
+    let told = world.json(&["status"]);
+    assert_eq!(told["syncs"][0]["mode"], "mirror", "{told:#}");
+    let feeds = &told["feeds"];
+    assert_eq!(
+        (&feeds[0]["system"], &feeds[0]["state"], &feeds[0]["position"]),
+        (&json!("crm"), &json!("not running"), &json!("kept in erp")),
+        "{told:#}"
+    );
+    let checked = world.json(&["check", "--connect", "FILE"])["findings"].to_string();
+    assert_eq!(checked.matches("bytes of log are kept for the feed").count(), 1, "{checked}");
+}
+
+#[test]
 fn log_files_have_the_level_asked_for_one_document_a_line_and_go_when_they_are_old() {
     let world = World::new(&json!({}));
     let logs = world.logs();

@@ -69,6 +69,12 @@ use tokio::sync::{RwLock, watch};
 use tokio_util::task::TaskTracker;
 use version::RowVersion;
 
+/// A stored position as the server writes it.
+pub fn shown(position: &Position) -> Option<String> {
+    let position = position::SlotPosition::decode(position).ok()?;
+    Some(version::lsn_text(position.lsn))
+}
+
 /// The prefix of the logical message that carries a [`Mark`] in front of our writes.
 const MARK_PREFIX: &str = "concord";
 /// The prefix of the message that marks a slot's birth.

@@ -69,6 +69,11 @@ use stream::Subscription;
 
 /// The connector's kind, as `type` in the configuration names it.
 pub const KIND: &str = "salesforce";
+
+/// A stored position as the vendor names places of a topic.
+pub fn shown(position: &Position) -> Option<String> {
+    Some(Place::decode(position).ok()?.shown())
+}
 /// The most writes of one batch.
 const WRITES_MAX: usize = 10_000;
 /// Commits are stamped in milliseconds.
@@ -303,10 +308,7 @@ impl Connector for SalesforceConnector {
 
     async fn health(&self, feed: &FeedName) -> Result<FeedHealth> {
         let place = self.shared.place(feed).unwrap_or_default();
-        let position = match place.replay.is_empty() {
-            true => "at the end of the topic".to_owned(),
-            false => format!("replay id {}", place.replay.iter().map(|byte| format!("{byte:02x}")).collect::<String>()),
-        };
+        let position = place.shown();
         let polled = self.shared.transport.why_polled().filter(|_| self.shared.mode(feed) == Some(Mode::Events));
         let position = polled.map_or_else(|| position.clone(), |why| format!("{position}, by long polling ({why})"));
         let usage = self.shared.client.usage();

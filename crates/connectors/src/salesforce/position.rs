@@ -116,6 +116,14 @@ enum Written {
 }
 
 impl Place {
+    /// As people read it.
+    pub fn shown(&self) -> String {
+        match self.replay.is_empty() {
+            true => "at the end of the topic".to_owned(),
+            false => format!("replay id {}", self.replay.iter().map(|byte| format!("{byte:02x}")).collect::<String>()),
+        }
+    }
+
     pub fn encode(&self) -> Position {
         Position(postcard::to_stdvec(&Written::At(self.clone())).unwrap_or_default())
     }

@@ -44,6 +44,12 @@ use std::sync::Arc;
 
 /// The connector's kind, as `type` in the configuration names it.
 pub const KIND: &str = "sqlite";
+
+/// A stored position: the number of a change, and the change table that it is of.
+pub fn shown(position: &Position) -> Option<String> {
+    let Place { seq, database, .. } = Place::decode(position).ok()?;
+    Some(format!("{seq} of {database}"))
+}
 /// The most writes in one transaction: the user's own writers wait for no more than that.
 const WRITES_MAX: usize = 500;
 /// The triggers' clock tells milliseconds.
