@@ -44,7 +44,7 @@ advisories: setup ## known vulnerabilities in the dependencies; needs the networ
 	@cargo deny check advisories
 
 demo: ## Salesforce (simulated) and PostgreSQL kept equal, live, in the terminal; Ctrl-C leaves nothing running
-	@tools/setup.sh --server-only || echo "demo: no PostgreSQL server here, so SQLite takes its place"
+	@tools/setup.sh --server-only || { command -v cc >/dev/null && echo "demo: no PostgreSQL server here, so SQLite takes its place"; }
 	cargo build --quiet --package concord --package concord-simulators
 	exec "$(TARGET_DIR)/debug/concord" demo --pair $(PAIR) --seconds $(SECONDS_MAX)
 

