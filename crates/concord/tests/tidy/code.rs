@@ -43,6 +43,7 @@ const PURE: &[&str] = &[
     "crates/engine/src/transform",
     "crates/engine/src/value",
     "crates/engine/src/rules",
+    "crates/engine/src/overlap",
     "crates/engine/src/link",
     "crates/engine/src/record",
     "crates/engine/src/schema",
@@ -95,16 +96,81 @@ fn the_pure_stages_do_no_input_no_output_and_ask_no_clock() {
             continue;
         }
         seen += 1;
-        let production = text.split("#[cfg(test)]").next().unwrap_or_default();
-        for (number, line) in production.lines().enumerate() {
-            let code = line.split("//").next().unwrap_or_default();
-            for used in IMPURE.iter().filter(|used| code.contains(**used)) {
-                findings.push(format!("{path}:{}: uses {used}", number + 1));
-            }
-        }
+        findings.extend(impure(&text).into_iter().map(|(line, used)| format!("{path}:{line}: uses {used}")));
     }
     assert!(seen >= PURE.len(), "only {seen} files of pure stages were found: the list of stages is stale");
     none(findings);
+}
+
+/// What a pure stage's file uses and may not: the line, counted from 1, and the word.
+fn impure(text: &str) -> Vec<(usize, &'static str)> {
+    let mut found = Vec::new();
+    for (number, line) in without_tests(text).iter().enumerate() {
+        let code = line.split("//").next().unwrap_or_default();
+        found.extend(IMPURE.iter().filter(|used| code.contains(**used)).map(|used| (number + 1, *used)));
+    }
+    found
+}
+
+/// The lines of a file, those of items that only tests see left empty. The formatter sets an item's last line as far in as its
+/// first, so that the item ends where a line closes it there.
+pub(super) fn without_tests(text: &str) -> Vec<&str> {
+    let mut lines: Vec<&str> = text.lines().collect();
+    let mut number = 0;
+    while number < lines.len() {
+        let line = lines[number];
+        number += 1;
+        if line.trim() != "#[cfg(test)]" {
+            continue;
+        }
+        let indent = &line[..line.len() - line.trim_start().len()];
+        let attribute = format!("{indent}#[");
+        while number < lines.len() && lines[number].starts_with(&attribute) {
+            lines[number] = "";
+            number += 1;
+        }
+        let closes = |line: &str| line.strip_prefix(indent).is_some_and(|rest| rest.starts_with(['}', ')', ']']));
+        let is_short = lines.get(number).is_none_or(|line| line.trim_end().ends_with([';', '}', ',']));
+        let end = match is_short {
+            true => number,
+            false => (number..lines.len()).find(|place| closes(lines[*place])).unwrap_or(lines.len() - 1),
+        };
+        lines.iter_mut().take(end + 1).skip(number).for_each(|line| *line = "");
+        number = end + 1;
+    }
+    lines
+}
+
+#[test]
+fn what_stands_behind_a_test_module_is_looked_at_like_everything_else() {
+    let text = "//! A stage: std::fs stands in a comment only.\n\
+        #[cfg(test)]\n\
+        mod tests;\n\
+        \n\
+        #[cfg(test)]\n\
+        #[allow(clippy::unwrap_used)]\n\
+        mod more {\n    \
+            use std::fs;\n    \
+            fn one() {\n        \
+                std::thread::yield_now()\n    \
+            }\n\
+        }\n\
+        \n\
+        impl Stage {\n    \
+            #[cfg(test)]\n    \
+            fn two() {\n        \
+                tokio::spawn(three());\n    \
+            }\n    \
+            #[cfg(test)]\n    \
+            use std::env;\n    \
+            fn four() -> SystemTime {\n        \
+                std::time::SystemTime::UNIX_EPOCH // not now()\n    \
+            }\n\
+        }\n\
+        async fn five() {}\n";
+    assert_eq!(impure(text), [(21, "SystemTime"), (22, "SystemTime"), (25, "async fn")]);
+    assert_eq!(impure("#[cfg(test)]\nmod tests;\nuse std::fs;"), [(3, "std::fs")]);
+    assert!(impure("#[cfg(test)]\nmod tests {\n    use std::fs;\n}").is_empty());
 }
 
 #[test]
