@@ -12,11 +12,14 @@ use concord_engine::connector::{self, Connector, Finding, Involved};
 use concord_engine::error::{Class, Code, Error, Result};
 use concord_engine::mirror::{self, Mode, Neighbour};
 use concord_engine::plan::{self, MemberFacts, MissingIndex, Referred, Subject};
+use concord_engine::overlap;
 use concord_engine::record::{ObjectName, SyncName, SystemName};
 use concord_engine::rules::SyncRules;
 use concord_engine::store::Store;
 use concord_engine::store::sqlite::{SqliteStore, StoreOptions};
 use std::path::{Path, PathBuf};
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -237,6 +240,7 @@ pub async fn prove(written: &Written, store: &dyn Store, systems: &[(SystemName,
             }
         }
     }
+    prepared.notices.extend(overlaps(&prepared.syncs, written));
     choose_modes(&mut prepared, written, store).await?;
     Ok(prepared)
 }
@@ -339,6 +343,23 @@ pub async fn ask_systems(config: &Config, systems: &[(SystemName, Arc<dyn Connec
             Ok(findings) => notices.extend(findings.iter().map(|finding| of_finding(name.as_str(), finding))),
             Err(error) => notices.push(Notice::of(&if error.at.is_some() { error } else { error.at(name.as_str()) })),
         }
+/// Fields that several syncs write, which only real schemas tell: what the documents tell of it was said before.
+fn overlaps(syncs: &[PreparedSync], written: &Written) -> Vec<Notice> {
+    let flows: Vec<overlap::Flow> = syncs.iter().flat_map(|sync| overlap::of_rules(&sync.rules)).collect();
+    let told: BTreeSet<_> = config::overlaps(&written.config).into_iter().map(|known| (known.kind, known.syncs)).collect();
+    let mut found = overlap::find(&flows);
+    found.retain(|overlap| !told.contains(&(overlap.kind, overlap.syncs.clone())));
+    let placed = |overlap: &overlap::Overlap| {
+        let last = written.config.syncs.iter().rposition(|sync| overlap.syncs.contains(&sync.name)).unwrap_or_default();
+        let warning = overlap.warning();
+        match written.places.at(&format!("/syncs/{last}")) {
+            Some(place) => notice(&warning.at(place)),
+            None => notice(&warning),
+        }
+    };
+    found.iter().map(placed).collect()
+}
+
     }
     notices
 }
