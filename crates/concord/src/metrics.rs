@@ -8,8 +8,9 @@ use axum::http::StatusCode;
 use axum::http::header::CONTENT_TYPE;
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
+use concord_engine::config::Metric as Measure;
 use concord_engine::error::{Code, Error, Result};
-use concord_engine::runtime::status::Status;
+use concord_engine::runtime::status::{Status, SyncStatus};
 use std::fmt::Write;
 use std::net::{Ipv4Addr, SocketAddr};
 use tokio::net::TcpListener;
@@ -36,8 +37,9 @@ pub async fn serve(listener: TcpListener, answerer: watch::Receiver<Answerer>, s
 
 async fn answer(State(answerer): State<watch::Receiver<Answerer>>) -> Response {
     let answerer = answerer.borrow().clone();
+    let measures = |sync: &str, metric: Measure| answerer.measures(sync, metric);
     match answerer.status().await {
-        Ok(status) => ([(CONTENT_TYPE, "text/plain; version=0.0.4")], render(&status)).into_response(),
+        Ok(status) => ([(CONTENT_TYPE, "text/plain; version=0.0.4")], render(&status, measures)).into_response(),
         Err(error) => (StatusCode::SERVICE_UNAVAILABLE, format!("{error}\n")).into_response(),
     }
 }
@@ -65,17 +67,18 @@ fn escaped(value: &str) -> String {
     value.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n")
 }
 
-/// The status in the text format of Prometheus, version 0.0.4.
-pub fn render(status: &Status) -> String {
+/// The status in the text format of Prometheus, version 0.0.4. `measures` says whether a sync wants one of the measures that it
+/// can do without.
+pub fn render(status: &Status, measures: impl Fn(&str, Measure) -> bool) -> String {
     let mut text = String::new();
-    render_syncs(status, &mut text);
+    render_syncs(status, &measures, &mut text);
     render_members(status, &mut text);
     render_feeds(status, &mut text);
     text
 }
 
-fn render_syncs(status: &Status, text: &mut String) {
-    type Read = fn(&concord_engine::runtime::status::SyncStatus) -> f64;
+fn render_syncs(status: &Status, measures: &impl Fn(&str, Measure) -> bool, text: &mut String) {
+    type Read = fn(&SyncStatus) -> f64;
     #[allow(clippy::cast_precision_loss, reason = "counters beyond 2^53 are not reached, and a metric is a float anyway")]
     let metrics: [(&'static str, &str, &str, Read); 8] = [
         ("concord_links", "gauge", "Records known, per sync.", |sync| sync.links as f64),
@@ -88,8 +91,13 @@ fn render_syncs(status: &Status, text: &mut String) {
         ("concord_level", "gauge", "1 when nothing is left to do.", |sync| f64::from(u8::from(sync.level))),
     ];
     for (name, kind, help, read) in metrics {
+        let wanted = match name {
+            "concord_rate" => Some(Measure::Throughput),
+            "concord_error_rate" => Some(Measure::ErrorRate),
+            _ => None,
+        };
         let mut metric = Metric::open(text, name, kind, help);
-        for sync in &status.syncs {
+        for sync in status.syncs.iter().filter(|sync| wanted.is_none_or(|wanted| measures(&sync.name, wanted))) {
             metric.sample(&[("sync", &sync.name)], read(sync));
         }
     }
@@ -104,15 +112,16 @@ fn render_syncs(status: &Status, text: &mut String) {
             through.sample(&[("sync", name)], moment.as_second());
         }
     }
-    render_latency(status, text);
+    let timed: Vec<&SyncStatus> = status.syncs.iter().filter(|sync| measures(&sync.name, Measure::SyncLatency)).collect();
+    render_latency(&timed, text);
 }
 
 /// Latencies twice: as a histogram, which a monitor can add up over processes and time, and as quantiles since the start.
-fn render_latency(status: &Status, text: &mut String) {
+fn render_latency(syncs: &[&SyncStatus], text: &mut String) {
     let help = "Time from the commit of an edit to the commit of our write.";
     let _ = Metric::open(text, "concord_latency_seconds", "histogram", help);
     #[allow(clippy::cast_precision_loss, reason = "a bound in milliseconds fits a float exactly")]
-    for sync in &status.syncs {
+    for sync in syncs {
         let (name, count) = (escaped(&sync.name), sync.latency_ms.count);
         for (bound, no_longer) in &sync.latency_histogram.at_most_ms {
             let bound = *bound as f64 / 1000.0;
@@ -128,7 +137,7 @@ fn render_latency(status: &Status, text: &mut String) {
         "gauge",
         "Quantiles of the same since the start; 1 is the longest.",
     );
-    for sync in &status.syncs {
+    for sync in syncs {
         let latencies = sync.latency_ms;
         for (quantile, milliseconds) in
             [("0.5", latencies.p50), ("0.95", latencies.p95), ("0.99", latencies.p99), ("1", latencies.max)]
@@ -176,7 +185,7 @@ fn render_feeds(status: &Status, text: &mut String) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use concord_engine::runtime::status::{FeedStatus, LastVerified, LatencyHistogram, MemberStatus, Percentiles, SyncStatus};
+    use concord_engine::runtime::status::{FeedStatus, LastVerified, LatencyHistogram, MemberStatus, Percentiles};
 
     fn status() -> Status {
         Status {
@@ -209,7 +218,7 @@ mod tests {
 
     #[test]
     fn the_text_follows_the_exposition_format() {
-        let text = render(&status());
+        let text = render(&status(), |_, _| true);
         for line in text.lines() {
             let fine = line.starts_with("# HELP ")
                 || line.starts_with("# TYPE ")
@@ -219,8 +228,30 @@ mod tests {
     }
 
     #[test]
+    fn a_sync_is_measured_as_it_asks() {
+        let mut status = status();
+        status.syncs.push(SyncStatus { name: "orders".into(), ..SyncStatus::default() });
+        let text = render(&status, |sync, measure| sync == "orders" || measure == Measure::ErrorRate);
+        let of = |name: &str| {
+            let told = |sync: &str| text.lines().any(|line| line.starts_with(&format!("{name}{{sync=\"{sync}\"")));
+            (told("acc\\\"ounts"), told("orders"))
+        };
+        for left_out in [
+            "concord_latency_seconds_count",
+            "concord_latency_seconds_bucket",
+            "concord_latency_quantile_seconds",
+            "concord_rate",
+        ] {
+            assert_eq!(of(left_out), (false, true), "{left_out} in\n{text}");
+        }
+        for told in ["concord_error_rate", "concord_written_total", "concord_level"] {
+            assert_eq!(of(told), (true, true), "{told} in\n{text}");
+        }
+    }
+
+    #[test]
     fn values_and_escaped_labels_arrive() {
-        let text = render(&status());
+        let text = render(&status(), |_, _| true);
         for expected in [
             "concord_written_total{sync=\"acc\\\"ounts\"} 7",
             "concord_latency_quantile_seconds{sync=\"acc\\\"ounts\",quantile=\"0.99\"} 0.004",

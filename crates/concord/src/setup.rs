@@ -7,7 +7,7 @@ use crate::secrets;
 use crate::terminal::Notice;
 use concord_connectors::keeping::Keep;
 use concord_connectors::settings::{Asked, AskedChanges};
-use concord_engine::config::{self, Config, ConfigHash, Diagnostic, Places, Severity, SyncConfig};
+use concord_engine::config::{self, Config, ConfigHash, Diagnostic, Metric, Places, Severity, SyncConfig};
 use concord_engine::connector::{self, Connector, Finding, Involved};
 use concord_engine::error::{Class, Code, Error, Result};
 use concord_engine::mirror::{self, Mode, Neighbour};
@@ -177,6 +177,8 @@ pub async fn prepare(written: &Written, store: &dyn Store, systems: &[(SystemNam
     description::save(store, &descriptions).await?;
     Ok(prepared)
 }
+    /// The measures that a monitor is told of.
+    pub metrics: Vec<Metric>,
 
 /// Proves the syncs against their systems, all of which is asked anew. A store that can only be looked at will do.
 pub async fn prove(written: &Written, store: &dyn Store, systems: &[(SystemName, Arc<dyn Connector>)]) -> Result<Prepared> {
@@ -230,7 +232,8 @@ pub async fn prove(written: &Written, store: &dyn Store, systems: &[(SystemName,
                 rules.layout = plan::layout_of(store, &rules).await?;
                 let (hash, indexes) = (written.config.sync_hash(sync), compiled.indexes);
                 let mode = Mode::Reconcile(None);
-                prepared.syncs.push(PreparedSync { rules, mode, hash, auto_approve: sync.auto_approve, indexes });
+                let (auto_approve, metrics) = (sync.auto_approve, sync.monitoring.metrics.clone());
+                prepared.syncs.push(PreparedSync { rules, mode, hash, auto_approve, metrics, indexes });
             }
             None => {
                 let first = compiled.findings.iter().find(|finding| finding.severity == Severity::Error);

@@ -13,6 +13,7 @@ use crate::control::Ask;
 use crate::secrets;
 use crate::setup::{self, Prepared};
 use concord_engine::clock::Clock;
+use concord_engine::config::Metric;
 use concord_engine::connector::{Finding, Involved, Severity};
 use concord_engine::error::{Code, Error, Result};
 use concord_engine::link::SyncId;
@@ -150,6 +151,12 @@ impl Answerer {
     pub fn sync(&self, name: &str) -> Result<&Description> {
         self.syncs.iter().find(|sync| sync.name == name).ok_or_else(|| {
             let known: Vec<&str> = self.syncs.iter().map(|sync| sync.name.as_str()).collect();
+    /// Whether a monitor is told this measure of a sync. Of one that does not run it is told everything.
+    pub fn measures(&self, sync: &str, metric: Metric) -> bool {
+        let mut running = self.running.iter().flat_map(|running| &running.prepared.syncs);
+        running.find(|running| running.rules.name.as_str() == sync).is_none_or(|running| running.metrics.contains(&metric))
+    }
+
             let known = if known.is_empty() { "none has run yet".to_string() } else { known.join(", ") };
             Error::new(Code::UnknownSync, format!("there is no sync `{name}`; known: {known}"))
         })

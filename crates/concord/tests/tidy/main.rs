@@ -12,6 +12,7 @@
 
 mod code;
 mod docs;
+mod settings;
 mod structure;
 mod tools;
 
