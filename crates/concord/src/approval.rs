@@ -74,26 +74,29 @@ pub async fn has_begun(store: &dyn Store, sync: &PreparedSync) -> Result<bool> {
     Ok(store.setting(&format!("begun/{}", sync.rules.id.0)).await?.is_some())
 }
 
-/// The syncs that may begin: those that a person, or the configuration, has approved.
+/// Whether a run may start. Where a sync that has begun before may go on, it does, whatever is wrong with the others: a
+/// restart must not keep it from running. Where nothing has begun, everything that is to begin has to be approved.
 ///
 /// # Errors
 /// `PlanNotApproved` names every sync whose first run nobody has approved; `PlanUnknown`; `PlanStale` where the
 /// configuration or the records are not what was approved; `SyncMoved` where a sync names other objects than before.
-pub async fn approved(
-    prepared: &Prepared,
-    store: &dyn Store,
-    clock: &dyn Clock,
-    plan: Option<&str>,
-    all: bool,
-) -> Result<BTreeSet<SyncName>> {
+pub async fn may_start(prepared: &Prepared, store: &dyn Store, clock: &dyn Clock, plan: Option<&str>, all: bool) -> Result<()> {
     let (approved, held) = judge(prepared, store, clock, plan, all).await?;
+    if held.is_empty() {
+        return Ok(());
+    }
+    for sync in prepared.syncs.iter().filter(|sync| approved.contains(&sync.rules.name)) {
+        if has_begun(store, sync).await? {
+            return Ok(());
+        }
+    }
     let is_asked_for = |(name, error): &&(SyncName, Error)| error.message == not_approved(plan, name.as_str()).message;
     let (missing, other): (Vec<_>, Vec<_>) = held.iter().partition(is_asked_for);
     if let Some((_, error)) = other.first() {
         return Err(error.clone());
     }
     let missing: Vec<&str> = missing.iter().map(|(name, _)| name.as_str()).collect();
-    if missing.is_empty() { Ok(approved) } else { Err(not_approved(plan, &missing.join(", "))) }
+    Err(not_approved(plan, &missing.join(", ")))
 }
 
 fn not_approved(plan: Option<&str>, names: &str) -> Error {

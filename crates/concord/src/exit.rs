@@ -20,7 +20,12 @@ pub enum Exit {
 impl Exit {
     /// The exit that an error means.
     pub fn of(error: &Error) -> Exit {
-        match (error.class(), error.code) {
+        Exit::of_code(error.code)
+    }
+
+    /// The exit that an error of this code means, whichever command meets it.
+    pub fn of_code(code: Code) -> Exit {
+        match (code.class(), code) {
             (Class::BadInput, _) => Exit::BadInput,
             (
                 _,
@@ -30,6 +35,14 @@ impl Exit {
             (_, code) if matches!(code.number() / 1000, 1 | 2 | 4) => Exit::Environment,
             _ => Exit::Failure,
         }
+    }
+
+    /// The exit of a command that met several of them: what has to be written anew decides before what has to be put right
+    /// elsewhere, and that before what merely did not work out.
+    pub fn worst(exits: impl IntoIterator<Item = Exit>) -> Exit {
+        let order = [Exit::Fine, Exit::Failure, Exit::Environment, Exit::BadInput];
+        let rank = |exit: &Exit| order.iter().position(|known| known == exit);
+        exits.into_iter().max_by_key(rank).unwrap_or(Exit::Fine)
     }
 
     /// The number that the shell sees.
@@ -66,6 +79,14 @@ mod tests {
         for (code, exit) in exits {
             assert_eq!(Exit::of(&Error::new(code, "x")), exit, "{code}");
         }
+    }
+
+    #[test]
+    fn the_worst_of_several_is_what_a_person_has_to_do_first() {
+        assert_eq!(Exit::worst([]), Exit::Fine);
+        assert_eq!(Exit::worst([Exit::Fine, Exit::Failure]), Exit::Failure);
+        assert_eq!(Exit::worst([Exit::Failure, Exit::Environment, Exit::Fine]), Exit::Environment);
+        assert_eq!(Exit::worst([Exit::Environment, Exit::BadInput, Exit::Failure]), Exit::BadInput);
     }
 
     #[test]

@@ -2,6 +2,7 @@
 //! runs them. Every command takes the steps it needs, in this order; findings are collected, never stopped at the first.
 
 use crate::answers::description::{self, Description};
+use crate::approval;
 use crate::keeping::Kept;
 use crate::secrets;
 use crate::terminal::Notice;
@@ -11,15 +12,15 @@ use concord_engine::config::{self, Config, ConfigHash, Diagnostic, Metric, Place
 use concord_engine::connector::{self, Connector, Finding, Involved};
 use concord_engine::error::{Class, Code, Error, Result};
 use concord_engine::mirror::{self, Mode, Neighbour};
-use concord_engine::plan::{self, MemberFacts, MissingIndex, Referred, Subject};
 use concord_engine::overlap;
+use concord_engine::plan::{self, MemberFacts, MissingIndex, Referred, Subject};
 use concord_engine::record::{ObjectName, SyncName, SystemName};
 use concord_engine::rules::SyncRules;
 use concord_engine::store::Store;
 use concord_engine::store::sqlite::{SqliteStore, StoreOptions};
-use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -84,30 +85,70 @@ pub enum Keeping {
     Nothing,
 }
 
-/// Connections that are open.
-pub type Systems = Vec<(SystemName, Arc<dyn Connector>)>;
+/// The connections that the syncs use.
+#[derive(Clone, Default)]
+pub struct Systems {
+    /// Those that are open.
+    pub open: Vec<(SystemName, Arc<dyn Connector>)>,
+    /// Those that cannot be opened as things are (a secret is missing, say), and why.
+    pub closed: Vec<(SystemName, Error)>,
+}
 
-/// Opens every connection that the syncs use. Nothing is reached yet.
-pub async fn open_systems(config: &Config, store: Arc<dyn Store>, folder: &Path, keeping: Keeping) -> Result<Systems> {
-    let (systems, failed) = open_each(config, store, folder, keeping).await?;
-    match failed.as_slice() {
-        [] => Ok(systems),
-        [one] => Err(one.clone()),
-        [first, ..] => {
-            let told = |error: &Error| error.at.iter().chain([&error.message]).cloned().collect::<Vec<_>>().join(": ");
-            let all: Vec<String> = failed.iter().map(told).collect();
-            Err(Error::new(first.code, all.join("; ")))
+impl Systems {
+    /// Refuses where one is closed and all are needed, or is written wrong, and where none is open.
+    fn required(self, all: bool) -> Result<Systems> {
+        let is_wrong = self.closed.iter().any(|(_, error)| error.class() == Class::BadInput);
+        if !(all || is_wrong || self.open.is_empty()) {
+            return Ok(self);
         }
+        match self.closed.as_slice() {
+            [] => Ok(self),
+            [(_, one)] => Err(one.clone()),
+            [(_, first), ..] => {
+                let told = |error: &Error| error.at.iter().chain([&error.message]).cloned().collect::<Vec<_>>().join(": ");
+                let all: Vec<String> = self.closed.iter().map(|(_, error)| told(error)).collect();
+                Err(Error::new(first.code, all.join("; ")))
+            }
+        }
+    }
+
+    /// Tries again to open those that are closed.
+    pub async fn try_again(&mut self, config: &Config, store: Arc<dyn Store>, folder: &Path) -> Result<()> {
+        if self.closed.is_empty() {
+            return Ok(());
+        }
+        let again = open_each(config, store, folder, Keeping::Renewed).await?;
+        let was_closed = |name: &SystemName| self.closed.iter().any(|(closed, _)| closed == name);
+        let opened: Vec<_> = again.open.into_iter().filter(|(name, _)| was_closed(name)).collect();
+        self.open.extend(opened);
+        self.closed = again.closed;
+        Ok(())
     }
 }
 
+/// Opens every connection that the syncs use. Nothing is reached yet.
+///
+/// # Errors
+/// Where one of them cannot be opened.
+pub async fn open_systems(config: &Config, store: Arc<dyn Store>, folder: &Path, keeping: Keeping) -> Result<Systems> {
+    open_each(config, store, folder, keeping).await?.required(true)
+}
+
+/// As [`open_systems`], where what one of them lacks is no reason to leave the others.
+///
+/// # Errors
+/// Where none can be opened, or where what is written of one is wrong.
+pub async fn open_some(config: &Config, store: Arc<dyn Store>, folder: &Path, keeping: Keeping) -> Result<Systems> {
+    open_each(config, store, folder, keeping).await?.required(false)
+}
+
 /// As [`open_systems`]: those that could be opened, and why the others could not.
-pub async fn open_each(config: &Config, store: Arc<dyn Store>, folder: &Path, keeping: Keeping) -> Result<(Systems, Vec<Error>)> {
+pub async fn open_each(config: &Config, store: Arc<dyn Store>, folder: &Path, keeping: Keeping) -> Result<Systems> {
     let installation = store.identity().await?.store;
     let kept = secrets::load(&*store, folder).await?;
     let keep: Arc<dyn Keep> = Arc::new(Kept { store, folder: folder.to_path_buf(), is_ours: keeping == Keeping::Renewed });
     let stored = |name: &str| secrets::loaded(&kept, name);
-    let (mut systems, mut failed) = (Vec::new(), Vec::new());
+    let mut systems = Systems::default();
     for (name, connection) in &config.connections {
         if !config.syncs.iter().any(|sync| sync.systems().contains(&name)) {
             continue;
@@ -116,11 +157,14 @@ pub async fn open_each(config: &Config, store: Arc<dyn Store>, folder: &Path, ke
         let asked =
             Asked { name, connection, installation: &installation, stored: &stored, keep: Some(Arc::clone(&keep)), changes };
         match concord_connectors::open(&asked) {
-            Ok(connector) => systems.push((name.clone(), connector)),
-            Err(error) => failed.push(if error.at.is_some() { error } else { error.at(name.as_str()) }),
+            Ok(connector) => systems.open.push((name.clone(), connector)),
+            Err(error) => {
+                let error = if error.at.is_some() { error } else { error.at(name.as_str()) };
+                systems.closed.push((name.clone(), error));
+            }
         }
     }
-    Ok((systems, failed))
+    Ok(systems)
 }
 
 /// A sync ready to run.
@@ -133,8 +177,29 @@ pub struct PreparedSync {
     pub hash: ConfigHash,
     /// Whether its first run needs no approval.
     pub auto_approve: bool,
+    /// The measures that a monitor is told of.
+    pub metrics: Vec<Metric>,
     /// Indexes that would help.
     pub indexes: Vec<MissingIndex>,
+}
+
+/// A sync that a command went on without.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct LeftOut {
+    /// The sync.
+    pub sync: String,
+    /// The stable code of why.
+    pub code: Code,
+    /// Why.
+    pub message: String,
+}
+
+impl LeftOut {
+    /// Why a sync is left out.
+    pub fn of((sync, error): &(String, Error)) -> LeftOut {
+        let place = error.at.as_ref().map(|at| format!(" ({at})")).unwrap_or_default();
+        LeftOut { sync: sync.clone(), code: error.code, message: format!("{}{place}", error.message) }
+    }
 }
 
 /// The syncs of a configuration, as far as they could be proven against their systems.
@@ -144,6 +209,8 @@ pub struct Prepared {
     pub syncs: Vec<PreparedSync>,
     /// Every connected system.
     pub systems: Vec<(SystemName, Arc<dyn Connector>)>,
+    /// Those that cannot be opened, and why.
+    pub closed: Vec<(SystemName, Error)>,
     /// What was found about all of them.
     pub notices: Vec<Notice>,
     /// Those whose systems could not be asked, and why; to be tried again.
@@ -153,8 +220,44 @@ pub struct Prepared {
 }
 
 impl Prepared {
+    /// The syncs that a command has to go on without, those that a person must put right before those that may come by
+    /// themselves.
+    pub fn left_out(&self) -> impl Iterator<Item = &(String, Error)> {
+        self.refused.iter().chain(&self.waiting)
+    }
+
+    /// Leaves a sync out, with the reason: what may pass is waited for, the rest is a person's to put right.
+    fn leave_out(&mut self, name: String, error: Error) {
+        if !self.closed.iter().any(|(_, known)| (known.code, &known.message) == (error.code, &error.message)) {
+            self.notices.push(Notice::of(&error));
+        }
+        let list = match error.class() {
+            Class::Transient | Class::Throttled => &mut self.waiting,
+            _ => &mut self.refused,
+        };
+        list.push((name, error));
+    }
+
+    /// Takes out the syncs whose records were linked in other objects than they name now.
+    ///
+    /// # Errors
+    /// What the store says.
+    pub async fn leave_out_moved(&mut self, store: &dyn Store) -> Result<()> {
+        for sync in std::mem::take(&mut self.syncs) {
+            match approval::is_where_it_was(store, &sync).await {
+                Ok(_) => self.syncs.push(sync),
+                Err(error) if error.code == Code::SyncMoved => self.leave_out(sync.rules.name.to_string(), error),
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
+    }
+
     /// The connector of a system.
     pub fn connector(&self, name: &SystemName) -> Result<Arc<dyn Connector>> {
+        if let Some((_, error)) = self.closed.iter().find(|(closed, _)| closed == name) {
+            return Err(error.clone());
+        }
         let found = self.systems.iter().find(|(known, _)| known == name).map(|(_, connector)| Arc::clone(connector));
         found.ok_or_else(|| Error::new(Code::Internal, format!("the system `{name}` is not open")))
     }
@@ -166,7 +269,7 @@ impl Prepared {
 }
 
 /// Proves every sync as [`prove`] does, and keeps what the commands that work without the systems need to know of them.
-pub async fn prepare(written: &Written, store: &dyn Store, systems: &[(SystemName, Arc<dyn Connector>)]) -> Result<Prepared> {
+pub async fn prepare(written: &Written, store: &dyn Store, systems: &Systems) -> Result<Prepared> {
     let prepared = prove(written, store, systems).await?;
     let described = |sync: &PreparedSync| -> Result<Description> {
         let connectors = prepared.connectors_of(&sync.rules)?;
@@ -177,12 +280,13 @@ pub async fn prepare(written: &Written, store: &dyn Store, systems: &[(SystemNam
     description::save(store, &descriptions).await?;
     Ok(prepared)
 }
-    /// The measures that a monitor is told of.
-    pub metrics: Vec<Metric>,
 
 /// Proves the syncs against their systems, all of which is asked anew. A store that can only be looked at will do.
-pub async fn prove(written: &Written, store: &dyn Store, systems: &[(SystemName, Arc<dyn Connector>)]) -> Result<Prepared> {
-    let mut prepared = Prepared { systems: systems.to_vec(), ..Prepared::default() };
+pub async fn prove(written: &Written, store: &dyn Store, systems: &Systems) -> Result<Prepared> {
+    let Systems { open, closed } = systems.clone();
+    let mut prepared = Prepared { systems: open, closed, ..Prepared::default() };
+    // All of them, where one sync could only name one of its two.
+    prepared.notices = prepared.closed.iter().map(|(_, error)| Notice::of(error)).collect();
     for (index, sync) in written.config.syncs.iter().enumerate() {
         let name = sync.name.to_string();
         let Some((source, target)) = sync.pair() else {
@@ -196,13 +300,7 @@ pub async fn prove(written: &Written, store: &dyn Store, systems: &[(SystemName,
         let facts = match asked {
             (Ok(source), Ok(target)) => (source, target),
             (Err(error), _) | (_, Err(error)) => {
-                let may_pass = matches!(error.class(), Class::Transient | Class::Throttled);
-                prepared.notices.push(Notice::of(&error));
-                if may_pass {
-                    prepared.waiting.push((name, error))
-                } else {
-                    prepared.refused.push((name, error))
-                }
+                prepared.leave_out(name, error);
                 continue;
             }
         };
@@ -211,10 +309,7 @@ pub async fn prove(written: &Written, store: &dyn Store, systems: &[(SystemName,
         let referred = match referred(&prepared, written, store, sync).await {
             Ok(referred) => referred,
             Err(error) => {
-                let may_pass = matches!(error.class(), Class::Transient | Class::Throttled);
-                prepared.notices.push(Notice::of(&error));
-                let list = if may_pass { &mut prepared.waiting } else { &mut prepared.refused };
-                list.push((name, error));
+                prepared.leave_out(name, error);
                 continue;
             }
         };
@@ -248,6 +343,23 @@ pub async fn prove(written: &Written, store: &dyn Store, systems: &[(SystemName,
     Ok(prepared)
 }
 
+/// Fields that several syncs write, which only real schemas tell: what the documents tell of it was said before.
+fn overlaps(syncs: &[PreparedSync], written: &Written) -> Vec<Notice> {
+    let flows: Vec<overlap::Flow> = syncs.iter().flat_map(|sync| overlap::of_rules(&sync.rules)).collect();
+    let told: BTreeSet<_> = config::overlaps(&written.config).into_iter().map(|known| (known.kind, known.syncs)).collect();
+    let mut found = overlap::find(&flows);
+    found.retain(|overlap| !told.contains(&(overlap.kind, overlap.syncs.clone())));
+    let placed = |overlap: &overlap::Overlap| {
+        let last = written.config.syncs.iter().rposition(|sync| overlap.syncs.contains(&sync.name)).unwrap_or_default();
+        let warning = overlap.warning();
+        match written.places.at(&format!("/syncs/{last}")) {
+            Some(place) => notice(&warning.at(place)),
+            None => notice(&warning),
+        }
+    };
+    found.iter().map(placed).collect()
+}
+
 /// Which syncs are mirrored. One whose systems cannot be asked waits for them, but what it is written to do counts: the
 /// choice must be the same once it runs.
 async fn choose_modes(prepared: &mut Prepared, written: &Written, store: &dyn Store) -> Result<()> {
@@ -265,12 +377,7 @@ async fn choose_modes(prepared: &mut Prepared, written: &Written, store: &dyn St
             Ok(mode) => chosen.push(PreparedSync { mode, ..sync }),
             Err(error) if error.code == Code::StoreFailed => return Err(error),
             Err(error) => {
-                prepared.notices.push(Notice::of(&error));
-                let list = match error.class() {
-                    Class::Transient | Class::Throttled => &mut prepared.waiting,
-                    _ => &mut prepared.refused,
-                };
-                list.push((rules.name.to_string(), error));
+                prepared.leave_out(rules.name.to_string(), error);
             }
         }
     }
@@ -346,23 +453,6 @@ pub async fn ask_systems(config: &Config, systems: &[(SystemName, Arc<dyn Connec
             Ok(findings) => notices.extend(findings.iter().map(|finding| of_finding(name.as_str(), finding))),
             Err(error) => notices.push(Notice::of(&if error.at.is_some() { error } else { error.at(name.as_str()) })),
         }
-/// Fields that several syncs write, which only real schemas tell: what the documents tell of it was said before.
-fn overlaps(syncs: &[PreparedSync], written: &Written) -> Vec<Notice> {
-    let flows: Vec<overlap::Flow> = syncs.iter().flat_map(|sync| overlap::of_rules(&sync.rules)).collect();
-    let told: BTreeSet<_> = config::overlaps(&written.config).into_iter().map(|known| (known.kind, known.syncs)).collect();
-    let mut found = overlap::find(&flows);
-    found.retain(|overlap| !told.contains(&(overlap.kind, overlap.syncs.clone())));
-    let placed = |overlap: &overlap::Overlap| {
-        let last = written.config.syncs.iter().rposition(|sync| overlap.syncs.contains(&sync.name)).unwrap_or_default();
-        let warning = overlap.warning();
-        match written.places.at(&format!("/syncs/{last}")) {
-            Some(place) => notice(&warning.at(place)),
-            None => notice(&warning),
-        }
-    };
-    found.iter().map(placed).collect()
-}
-
     }
     notices
 }

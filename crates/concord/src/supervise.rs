@@ -1,18 +1,18 @@
 //! Runs the engine until it is told to stop, with everything around it: commands, metrics, ageing of what is kept. Syncs
-//! whose systems could not be asked at the start are tried again; when one of them can run, the engine is stopped in
-//! good order and begins anew with all of them. What is wrong with one of them by then ends none of the others. Every task
-//! lives inside the one future.
+//! whose systems could not be asked at the start, or that cannot run as things are, are tried again; when one of them can
+//! run, the engine is stopped in good order and begins anew with all of them. What is wrong with one of them ends none of
+//! the others. Every task lives inside the one future.
 
 use crate::ageing::{self, Retention};
 use crate::answers::description;
-use crate::answers::{Answerer, Release, Running, queue};
+use crate::answers::{Answerer, Failed, Release, Running, queue};
 use crate::approval;
 use crate::control::{self, Ask, Door};
 use crate::leftovers;
 use crate::metrics;
 use crate::patience;
 use crate::release;
-use crate::setup::{self, Prepared, PreparedSync, Written};
+use crate::setup::{self, Prepared, PreparedSync, Systems, Written};
 use concord_engine::clock::SystemClock;
 use concord_engine::error::{Class, Code, Error, Result};
 use concord_engine::mirror::{Mode, fleet};
@@ -158,22 +158,35 @@ async fn run_engines(
 async fn let_go(supervision: &mut Supervision, asked: Release) -> Result<Prepared> {
     let folder = supervision.folder.clone();
     let store = Arc::clone(&supervision.store);
-    let open = setup::open_systems(&supervision.written.config, store.clone(), &folder, setup::Keeping::Renewed).await?;
-    let released = release::release(&supervision.written, &*store, &open, &asked.systems, asked.leftovers).await;
+    let systems = setup::open_each(&supervision.written.config, store.clone(), &folder, setup::Keeping::Renewed).await?;
+    let mut released = release::release(&supervision.written, &*store, &systems.open, &asked.systems, asked.leftovers).await;
+    if let Ok(released) = &mut released {
+        let closed = systems.closed.iter().filter(|(name, _)| asked.systems.contains(name));
+        released.failed.extend(closed.map(|(name, error)| Failed {
+            system: name.to_string(),
+            code: error.code,
+            message: error.message.clone(),
+        }));
+    }
     supervision.written.config.syncs.retain(|sync| !sync.systems().iter().any(|system| asked.systems.contains(system)));
     // Whoever asked may have gone; what was asked is done all the same.
     let _ = asked.answer.send(released);
-    setup::prepare(&supervision.written, &*store, &open).await
+    setup::prepare(&supervision.written, &*store, &systems).await
 }
 
 /// Takes out the syncs that cannot run: those that are wrong now wait, as a person may put them right in their systems;
-/// those that a person has to approve are held until the next start.
+/// those that a person has to approve are held until the next start. Where somebody waits for the end of the run, both are.
 ///
 /// # Errors
 /// Why the first is held, where none is left that runs or waits; what the store says.
 async fn admit(supervision: &Supervision, prepared: &mut Prepared, held: &mut Vec<(String, Error)>) -> Result<Approvals> {
     let (store, plan) = (&*supervision.store, supervision.plan.as_deref());
-    prepared.waiting.append(&mut prepared.refused);
+    let refused = std::mem::take(&mut prepared.refused);
+    match supervision.once {
+        true => refused.into_iter().for_each(|(name, error)| hold(held, name, error)),
+        false => prepared.waiting.extend(refused),
+    }
+    prepared.waiting.retain(|(name, _)| !is_among(held, name));
     prepared.syncs.retain(|sync| !held.iter().any(|(name, _)| name == sync.rules.name.as_str()));
     let (approved, refused) = approval::judge(prepared, store, &SystemClock, plan, supervision.approve_all).await?;
     prepared.syncs.retain(|sync| approved.contains(&sync.rules.name));
@@ -183,13 +196,26 @@ async fn admit(supervision: &Supervision, prepared: &mut Prepared, held: &mut Ve
             prepared.waiting.push((name.to_string(), error));
             continue;
         }
-        tracing::error!(sync = %name, error = %error.chain(), remedy = error.code.remedy(), "the sync does not run until the next start");
-        held.push((name.to_string(), error));
+        hold(held, name.to_string(), error);
     }
     if let Some((name, error)) = held.first().filter(|_| prepared.syncs.is_empty() && prepared.waiting.is_empty()) {
         return Err(error.clone().at(name.clone()));
     }
     Ok(if supervision.approve_all { Approvals::All } else { Approvals::Only(approved) })
+}
+
+/// Whether a list has a sync of this name.
+fn is_among(list: &[(String, Error)], name: &str) -> bool {
+    list.iter().any(|(known, _)| known == name)
+}
+
+/// Leaves a sync out until the next start, and says so.
+fn hold(held: &mut Vec<(String, Error)>, name: String, error: Error) {
+    if is_among(held, &name) {
+        return;
+    }
+    tracing::error!(sync = %name, error = %error.chain(), remedy = error.code.remedy(), "the sync does not run until the next start");
+    held.push((name, error));
 }
 
 async fn run_engine(
@@ -202,8 +228,8 @@ async fn run_engine(
 ) -> Result<Ended> {
     let store = Arc::clone(&supervision.store);
     let approvals = admit(supervision, &mut prepared, held).await?;
-    let waiting: Vec<(String, Error)> = prepared.waiting.clone();
-    let can_end = waiting.is_empty();
+    let (reasons, waiting) = watch::channel(prepared.waiting.clone());
+    let can_end = prepared.waiting.is_empty();
     let (mirrored, reconciled): (Vec<_>, Vec<_>) = prepared.syncs.iter().partition(|sync| sync.mode == Mode::Mirror);
     let mirrored = mirrored.into_iter().map(|sync| Arc::new(sync.rules.clone())).collect();
     let order: Vec<SyncName> = prepared.syncs.iter().map(|sync| sync.rules.name.clone()).collect();
@@ -218,7 +244,7 @@ async fn run_engine(
         approvals,
         reviews: ReviewNumbers::default(),
     };
-    let systems: Vec<(SystemName, _)> = prepared.systems.clone();
+    let systems = Systems { open: prepared.systems.clone(), closed: prepared.closed.clone() };
     let (handle, fleet) = fleet(setup, mirrored, order.clone()).await?;
     let (releases, mut release) = mpsc::channel(1);
     let running =
@@ -239,9 +265,9 @@ async fn run_engine(
     };
     tokio::pin!(running_engine);
     let (found, left) = watch::channel(Vec::new());
-    let beside = Beside { waiting: &waiting, held, modes: &modes, left };
+    let beside = Beside { waiting, held, modes: &modes, left };
     let around = async {
-        let leftovers = look_for_leftovers(supervision, &systems, &found);
+        let leftovers = look_for_leftovers(supervision, &systems.open, &found);
         let gaps = accept_gaps(supervision.plan.as_deref(), &handle, &answerer, &running);
         tokio::select! {
             // The others end with the engine, whose status ends with it.
@@ -256,7 +282,7 @@ async fn run_engine(
             return result.map(|()| Ended::Done);
         }
         result = around => result?,
-        more = more_to_run(supervision, &systems, &waiting, held, &order) => {
+        more = more_to_run(supervision, &systems, &reasons, held, &order) => {
             let more = more?;
             stop.cancel();
             running_engine.await?;
@@ -321,11 +347,16 @@ async fn accept_gaps(plan: Option<&str>, handle: &Handle, answerer: &Answerer, r
 
 /// Passes the engine's status on, with the syncs that do not run yet. Ends with the engine.
 async fn pass_on(handle: &Handle, statuses: &watch::Sender<Status>, beside: &Beside<'_>) {
-    let mut status = handle.status.clone();
+    let (mut status, mut waiting) = (handle.status.clone(), beside.waiting.clone());
     loop {
         let present = status.borrow_and_update().clone();
+        waiting.mark_unchanged();
         statuses.send_replace(beside.complete(present));
-        if status.changed().await.is_err() {
+        let is_over = tokio::select! {
+            changed = status.changed() => changed.is_err(),
+            changed = waiting.changed() => changed.is_err(),
+        };
+        if is_over {
             return;
         }
         tokio::time::sleep(STATUS_INTERVAL).await;
@@ -334,8 +365,8 @@ async fn pass_on(handle: &Handle, statuses: &watch::Sender<Status>, beside: &Bes
 
 /// What the engine does not know of.
 struct Beside<'a> {
-    /// The syncs that wait for their systems.
-    waiting: &'a [(String, Error)],
+    /// The syncs that wait for their systems, each with the reason as it was when they were last asked.
+    waiting: watch::Receiver<Vec<(String, Error)>>,
     /// The syncs that do not run before the next start.
     held: &'a [(String, Error)],
     /// How each sync runs.
@@ -352,7 +383,8 @@ impl Beside<'_> {
                 sync.mode.clone_from(mode);
             }
         }
-        let waiting = self.waiting.iter().map(|(name, error)| (name, format!("waiting: {error}")));
+        let waiting = self.waiting.borrow();
+        let waiting = waiting.iter().map(|(name, error)| (name, format!("waiting: {error}")));
         let held = self.held.iter().map(|(name, error)| (name, format!("stopped: {error}")));
         status.syncs.extend(waiting.chain(held).map(|(name, stage)| SyncStatus {
             name: name.clone(),
@@ -382,31 +414,53 @@ async fn look_for_leftovers(
     }
 }
 
-/// Asks the systems of the waiting syncs again and again; answers when one more sync can run. Never answers where
-/// nothing waits.
+/// Asks the systems of the waiting syncs again and again, and tells why they still wait; answers when one more sync can run,
+/// or when one turns out to be a person's to put right and somebody waits for the end. Never answers where nothing waits.
 async fn more_to_run(
     supervision: &Supervision,
-    systems: &[(SystemName, Arc<dyn concord_engine::connector::Connector>)],
-    waiting: &[(String, Error)],
+    systems: &Systems,
+    reasons: &watch::Sender<Vec<(String, Error)>>,
     held: &[(String, Error)],
     running: &[SyncName],
 ) -> Result<Prepared> {
-    if waiting.is_empty() {
+    if reasons.borrow().is_empty() {
         return std::future::pending().await;
     }
-    for (name, error) in waiting {
-        tracing::warn!(sync = %name, error = %error.chain(), "the sync does not run yet: its systems are asked again");
-    }
+    let warn = |name: &str, error: &Error| {
+        tracing::warn!(sync = name, error = %error.chain(), remedy = error.code.remedy(), "the sync does not run yet: its systems are asked again");
+    };
+    reasons.borrow().iter().for_each(|(name, error)| warn(name, error));
+    let mut systems = systems.clone();
     let mut wait = RETRY_FIRST;
     loop {
         tokio::time::sleep(wait).await;
         wait = (wait * 2).min(RETRY_LONGEST);
-        let prepared = setup::prepare(&supervision.written, &*supervision.store, systems).await?;
-        let is_of = |list: &[(String, Error)], sync: &PreparedSync| list.iter().any(|(name, _)| name == sync.rules.name.as_str());
+        let store = Arc::clone(&supervision.store);
+        if let Err(error) = systems.try_again(&supervision.written.config, store, &supervision.folder).await {
+            tracing::warn!(error = %error.chain(), "systems that could not be opened are not tried again now");
+        }
+        let prepared = setup::prepare(&supervision.written, &*supervision.store, &systems).await?;
+        let waiting = reasons.borrow().clone();
+        let can_run = |sync: &PreparedSync| {
+            let name = sync.rules.name.as_str();
+            is_among(&waiting, name) && !is_among(held, name)
+        };
+        let is_over = supervision.once && prepared.refused.iter().any(|(name, _)| is_among(&waiting, name));
         // One that runs is not left out because its system does not answer at this moment.
-        let has = |name: &SyncName| prepared.syncs.iter().any(|sync| sync.rules.name == *name);
-        if running.iter().all(has) && prepared.syncs.iter().any(|sync| is_of(waiting, sync) && !is_of(held, sync)) {
+        let has = |name: &SyncName| {
+            prepared.syncs.iter().any(|sync| sync.rules.name == *name) || is_among(&prepared.refused, name.as_str())
+        };
+        if running.iter().all(has) && (is_over || prepared.syncs.iter().any(can_run)) {
             return Ok(prepared);
+        }
+        for (name, error) in prepared.left_out() {
+            let known = waiting.iter().find(|(waiting, _)| waiting == name);
+            if known.is_some_and(|(_, known)| (known.code, &known.message) != (error.code, &error.message)) {
+                warn(name, error);
+                reasons.send_modify(|all| {
+                    all.iter_mut().filter(|(waiting, _)| waiting == name).for_each(|(_, known)| *known = error.clone());
+                });
+            }
         }
     }
 }

@@ -43,10 +43,14 @@ pub struct Running {
 }
 
 impl Running {
+    /// Whether it runs a sync of this name.
+    pub fn runs(&self, name: &str) -> bool {
+        self.prepared.syncs.iter().any(|sync| sync.rules.name.as_str() == name)
+    }
+
     /// Whether it runs a sync of this name, or waits for its systems.
     pub fn knows(&self, name: &str) -> bool {
-        self.prepared.syncs.iter().any(|sync| sync.rules.name.as_str() == name)
-            || self.prepared.waiting.iter().any(|(waiting, _)| waiting == name)
+        self.runs(name) || self.prepared.waiting.iter().any(|(waiting, _)| waiting == name)
     }
 }
 
@@ -147,16 +151,16 @@ impl Answerer {
         answered.await.map_err(|_| gone())?
     }
 
-    /// The sync of this name.
-    pub fn sync(&self, name: &str) -> Result<&Description> {
-        self.syncs.iter().find(|sync| sync.name == name).ok_or_else(|| {
-            let known: Vec<&str> = self.syncs.iter().map(|sync| sync.name.as_str()).collect();
     /// Whether a monitor is told this measure of a sync. Of one that does not run it is told everything.
     pub fn measures(&self, sync: &str, metric: Metric) -> bool {
         let mut running = self.running.iter().flat_map(|running| &running.prepared.syncs);
         running.find(|running| running.rules.name.as_str() == sync).is_none_or(|running| running.metrics.contains(&metric))
     }
 
+    /// The sync of this name.
+    pub fn sync(&self, name: &str) -> Result<&Description> {
+        self.syncs.iter().find(|sync| sync.name == name).ok_or_else(|| {
+            let known: Vec<&str> = self.syncs.iter().map(|sync| sync.name.as_str()).collect();
             let known = if known.is_empty() { "none has run yet".to_string() } else { known.join(", ") };
             Error::new(Code::UnknownSync, format!("there is no sync `{name}`; known: {known}"))
         })
@@ -250,20 +254,9 @@ impl Answerer {
                 ..SyncStatus::default()
             });
         }
+        status.feeds = self.feeds_at_rest().await?;
         Ok(status)
     }
-}
-
-/// What systems say of themselves.
-pub type Looked = BTreeMap<String, Vec<Finding>>;
-
-fn of_error(system: &SystemName, error: &Error) -> Finding {
-    Finding {
-        code: Some(error.code),
-        about: system.to_string(),
-        status.feeds = self.feeds_at_rest().await?;
-        message: error.message.clone(),
-        remedy: error.code.remedy().to_owned(),
 
     /// Where each feed is durable. How much log its source keeps meanwhile only the source knows.
     async fn feeds_at_rest(&self) -> Result<Vec<FeedStatus>> {
@@ -295,11 +288,22 @@ fn of_error(system: &SystemName, error: &Error) -> Finding {
         }
         Ok(feeds)
     }
-        severity: Severity::Problem,
-    }
+}
+
 /// The state of a feed while nothing runs.
 pub const AT_REST: &str = "not running";
 
+/// What systems say of themselves.
+pub type Looked = BTreeMap<String, Vec<Finding>>;
+
+fn of_error(system: &SystemName, error: &Error) -> Finding {
+    Finding {
+        code: Some(error.code),
+        about: system.to_string(),
+        message: error.message.clone(),
+        remedy: error.code.remedy().to_owned(),
+        severity: Severity::Problem,
+    }
 }
 
 /// What became of a release.

@@ -1,9 +1,9 @@
 //! Verifications: asked of the process that runs or made by a command alone, and what the last one found, which the status
 //! tells. Compares and remembers; what is done about a difference is the engine's.
 
-use super::Answerer;
 use super::description::commit;
-use crate::setup::{Prepared, PreparedSync};
+use super::{Answerer, Running};
+use crate::setup::{LeftOut, Prepared, PreparedSync};
 use concord_engine::clock::Clock;
 use concord_engine::error::{Code, Error, Result};
 use concord_engine::mirror::{self, Mode};
@@ -29,6 +29,9 @@ pub struct Verified {
     /// The syncs with changes under way that nothing carries over now, each with the reason: those arrive nowhere.
     #[serde(default)]
     pub not_carried: Vec<(String, String)>,
+    /// The syncs that were asked for and could not be compared: nothing is known of them.
+    #[serde(default)]
+    pub not_compared: Vec<LeftOut>,
 }
 
 impl Verified {
@@ -90,17 +93,19 @@ pub(super) async fn while_running(answerer: &Answerer, names: &[String], repair:
     let Some(running) = &answerer.running else {
         return Err(Error::new(Code::ControlFailed, "the process is starting and has no systems yet; try again"));
     };
+    let (mut compared, mut left_out) = (Vec::new(), Vec::new());
     for name in names {
-        // Nothing is said of a sync that could not be looked at.
-        if let Some((_, error)) = running.prepared.waiting.iter().find(|(waiting, _)| waiting == name) {
-            return Err(error.clone());
-        }
-        if !running.knows(name) {
-            answerer.sync(name)?;
-            let message = format!("the process that runs with this store does not run the sync `{name}`");
-            return Err(Error::new(Code::UnknownSync, message));
+        match why_not(answerer, running, name) {
+            None => compared.push(name.clone()),
+            Some(error) => left_out.push((name.clone(), error)),
         }
     }
+    // Nothing is said of a sync that could not be looked at.
+    if let Some((_, error)) = left_out.first().filter(|_| compared.is_empty()) {
+        return Err(error.clone());
+    }
+    let names = compared.as_slice();
+    let not_compared: Vec<LeftOut> = left_out.iter().map(LeftOut::of).collect();
     let idle = |name: &str| is_idle(&running.status.borrow(), name);
     let before = all(&running.prepared, &*answerer.store, &*answerer.clock, names, idle).await?;
     // A sync that stopped at a gap goes on by being read again, equal or not.
@@ -111,7 +116,7 @@ pub(super) async fn while_running(answerer: &Answerer, names: &[String], repair:
         .map(|sync| sync.name.clone())
         .collect();
     if !repair || differing.is_empty() {
-        return Ok(before);
+        return Ok(Verified { not_compared, ..before });
     }
     let mut repairs = Vec::new();
     for sync in &differing {
@@ -134,7 +139,25 @@ pub(super) async fn while_running(answerer: &Answerer, names: &[String], repair:
         repairs.push("the repair is still under way: verify again later".into());
     }
     let after = all(&running.prepared, &*answerer.store, &*answerer.clock, names, idle).await?;
-    Ok(Verified { repairs, ..after })
+    Ok(Verified { repairs, not_compared, ..after })
+}
+
+/// Why the process that runs cannot compare a sync.
+fn why_not(answerer: &Answerer, running: &Running, name: &str) -> Option<Error> {
+    let waits = running.status.borrow().syncs.iter().find(|sync| sync.name == name).and_then(|sync| {
+        let why = sync.stage.strip_prefix("waiting: ").or(sync.stage.strip_prefix("stopped: "))?;
+        let code = sync.code()?;
+        let why = why.strip_prefix(&code.to_string()).map_or(why, str::trim_start);
+        Some(Error::new(code, why))
+    });
+    match (running.runs(name), answerer.sync(name)) {
+        (true, _) => None,
+        (false, Err(unknown)) if !running.knows(name) => Some(waits.unwrap_or(unknown)),
+        (false, _) => Some(waits.unwrap_or_else(|| {
+            let message = format!("the process that runs with this store does not run the sync `{name}`");
+            Error::new(Code::UnknownSync, message)
+        })),
+    }
 }
 
 /// Why nothing is carried over in a sync now, if that is so: it is paused, stopped, or waits for a person or for its hours.

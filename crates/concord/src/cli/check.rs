@@ -8,7 +8,7 @@ use crate::leftovers;
 use crate::setup;
 use crate::terminal::{Notice, Style};
 use clap::Args;
-use concord_engine::error::{Class, Code, Error, Result};
+use concord_engine::error::{Code, Result};
 use concord_engine::record::SystemName;
 use concord_engine::store::Store;
 use concord_engine::store::sqlite::{SqliteStore, StoreOptions};
@@ -76,23 +76,18 @@ async fn ask_systems(written: &setup::Written, context: &Context) -> Result<(Vec
         true => ask_running(written, &folder).await,
         false => Looked::new(),
     };
-    let (systems, failed) = setup::open_each(&written.config, Arc::clone(&kept), &folder, keeping).await?;
-    if let Some(worst) = failed.iter().find(|error| error.class() != Class::BadInput).or(failed.first()) {
-        // Without them no sync can be proven; the others are asked all the same.
-        let mut notices: Vec<Notice> = failed.iter().map(Notice::of).collect();
-        notices.extend(setup::ask_systems(&written.config, &systems).await);
-        return Ok((notices, Exit::of(worst)));
-    }
+    let opened = setup::open_each(&written.config, Arc::clone(&kept), &folder, keeping).await?;
+    let systems = &opened.open;
     let own: Vec<_> = systems.iter().filter(|(name, _)| !looked.contains_key(name.as_str())).cloned().collect();
     let (mut notices, prepared) =
-        tokio::join!(setup::ask_systems(&written.config, &own), setup::prove(written, &memory, &systems));
+        tokio::join!(setup::ask_systems(&written.config, &own), setup::prove(written, &memory, &opened));
     notices.extend(looked.iter().flat_map(|(name, found)| found.iter().map(|one| setup::of_finding(name, one))));
-    notices.extend(leftovers::kept(&*kept, &own, &written.config).await?);
-    let known = leftovers::known(&written.config, &*kept, &systems).await;
-    let left = leftovers::find(&systems, &known).await;
+    let known = leftovers::known(&written.config, &*kept, systems).await;
+    let left = leftovers::find(systems, &known).await;
     notices.extend(left.iter().map(|(system, leftover)| leftovers::notice(system, leftover)));
-    let unused = leftovers::unused(&*kept, &systems).await?;
+    let unused = leftovers::unused(&*kept, systems).await?;
     notices.extend(unused.iter().map(|(system, leftover)| leftovers::notice_unused(system, leftover)));
+    notices.extend(leftovers::kept(&*kept, &own, &written.config).await?);
     let prepared = prepared?;
     setup::add_unknown(&mut notices, prepared.notices);
     // What could not be asked because the process that runs has the token is not wrong; that it was not asked is said, once.
@@ -102,17 +97,11 @@ async fn ask_systems(written: &setup::Written, context: &Context) -> Result<(Vec
     for notice in notices.iter_mut().filter(|notice| notice.code == not_asked) {
         notice.severity = "warning";
     }
-    let refused: Vec<&Error> =
-        prepared.refused.iter().map(|(_, error)| error).filter(|error| error.code != Code::HostedTokenInUse).collect();
-    let mut exit = Exit::Fine;
-    if notices.iter().any(|notice| notice.severity == "error") {
-        exit = Exit::Environment;
-    }
-    if refused.iter().any(|error| error.class() == Class::BadInput) {
-        exit = Exit::BadInput;
-    } else if !refused.is_empty() || !prepared.waiting.is_empty() {
-        exit = Exit::Environment;
-    }
+    let left_out = prepared.refused.iter().chain(&prepared.waiting).map(|(_, error)| error.code);
+    let left_out = left_out.filter(|code| *code != Code::HostedTokenInUse).map(Exit::of_code);
+    // What a system is found to lack is the environment's, whatever the finding is called.
+    let found = notices.iter().any(|notice| notice.severity == "error").then_some(Exit::Environment);
+    let exit = Exit::worst(left_out.chain(found));
     Ok((notices, exit))
 }
 

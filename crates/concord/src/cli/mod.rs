@@ -178,6 +178,16 @@ impl Context {
         }
     }
 
+    /// Ends a command that cannot do anything of what it was asked, and whose notices have said why: a program gets the
+    /// document that it gets of every failure.
+    pub fn refuse<'a>(&self, errors: impl IntoIterator<Item = &'a Error>) -> Exit {
+        let errors: Vec<&Error> = errors.into_iter().collect();
+        if let Some(first) = errors.first().filter(|_| self.terminal.json) {
+            self.terminal.document(&serde_json::json!({ "error": Notice::of(first) }));
+        }
+        Exit::worst(errors.into_iter().map(Exit::of))
+    }
+
     /// Prints notices.
     pub fn complain_all(&self, notices: &[Notice]) {
         for notice in notices {

@@ -3,7 +3,7 @@
 use super::Context;
 use crate::approval::{self, KeptPlan};
 use crate::exit::Exit;
-use crate::setup::{self, Prepared, PreparedSync};
+use crate::setup::{self, LeftOut, Prepared, PreparedSync};
 use crate::terminal::{Style, Terminal, short};
 use clap::Args;
 use concord_engine::clock::SystemClock;
@@ -36,26 +36,25 @@ pub async fn run(plan: &Plan, context: &Context) -> Result<Exit> {
         Err(error) => return Err(error),
     };
     let keeping = if is_kept { setup::Keeping::Renewed } else { setup::Keeping::Nothing };
-    let systems = setup::open_systems(&written.config, store.clone(), &folder, keeping).await?;
-    let prepared = match is_kept {
+    let systems = setup::open_some(&written.config, store.clone(), &folder, keeping).await?;
+    let mut prepared = match is_kept {
         true => setup::prepare(&written, &*store, &systems).await?,
         false => setup::prove(&written, &*store, &systems).await?,
     };
-    if let Some((_, error)) = prepared.refused.first().or(prepared.waiting.first()) {
+    prepared.leave_out_moved(&*store).await?;
+    let not_planned: Vec<LeftOut> = prepared.left_out().map(LeftOut::of).collect();
+    if !not_planned.is_empty() {
         // Why, with the statement that puts it right where a system can tell.
-        let mut notices = setup::ask_systems(&written.config, &systems).await;
+        let mut notices = setup::ask_systems(&written.config, &systems.open).await;
         let no_key = Code::KeyMissing.to_string();
         notices.retain(|notice| notice.severity == "error" || notice.code == no_key);
-        setup::add_unknown(&mut notices, prepared.notices.clone());
-        context.complain_all(&notices);
-        if context.terminal.json {
-            context.terminal.document(&serde_json::json!({ "findings": notices }));
-        }
-        return Ok(Exit::of(error));
+        setup::add_unknown(&mut notices, std::mem::take(&mut prepared.notices));
+        prepared.notices = notices;
     }
     context.complain_all(&prepared.notices);
-    for sync in &prepared.syncs {
-        approval::is_where_it_was(&*store, sync).await?;
+    // The others are planned all the same.
+    if prepared.syncs.is_empty() && !not_planned.is_empty() {
+        return Ok(context.refuse(prepared.left_out().map(|(_, error)| error)));
     }
     let made = approval::make(&prepared, &*store, &SystemClock).await?;
     if is_kept {
@@ -71,9 +70,9 @@ pub async fn run(plan: &Plan, context: &Context) -> Result<Exit> {
         let modes: Vec<_> = prepared.syncs.iter().zip(&spare).map(mode).collect();
         let findings = [written.notices, prepared.notices].concat();
         let shown = serde_json::json!({ "id": made.id, "made": made.made.to_string(), "runs": made.runs });
-        context.terminal.document(
-            &serde_json::json!({ "plan": shown, "modes": modes, "kept": is_kept, "indexes": indexes, "findings": findings }),
-        );
+        context.terminal.document(&serde_json::json!({
+            "plan": shown, "modes": modes, "kept": is_kept, "indexes": indexes, "findings": findings, "not_planned": not_planned
+        }));
     } else {
         context.terminal.line(&render(&made, &context.terminal));
         context.terminal.line("");
@@ -91,6 +90,11 @@ pub async fn run(plan: &Plan, context: &Context) -> Result<Exit> {
                     .line(&format!("  indexes that are dropped for the load and built behind it: {}", spare.join(", ")));
             }
         }
+        for left in &not_planned {
+            let (name, verdict) =
+                (context.terminal.paint(Style::Strong, &left.sync), context.terminal.paint(Style::Bad, "is not planned"));
+            context.terminal.line(&format!("{name} {verdict}: {} {}", left.code, left.message));
+        }
         let files: Vec<String> = plan.files.iter().map(|file| file.display().to_string()).collect();
         context.terminal.line("");
         context.terminal.line(&match is_kept {
@@ -98,7 +102,7 @@ pub async fn run(plan: &Plan, context: &Context) -> Result<Exit> {
             false => "Nothing has been written. The plan is not kept: these syncs run already.".to_string(),
         });
     }
-    Ok(Exit::Fine)
+    Ok(Exit::worst(not_planned.iter().map(|left| Exit::of_code(left.code))))
 }
 
 /// What a person does next with a plan that is kept.

@@ -10,7 +10,7 @@ use crate::release;
 use crate::setup;
 use crate::terminal::{Notice, Style};
 use clap::Args;
-use concord_engine::error::{Class, Code, Error, Result};
+use concord_engine::error::{Code, Error, Result};
 use concord_engine::record::SystemName;
 use std::path::PathBuf;
 
@@ -42,13 +42,13 @@ pub async fn run(release: &Release, context: &Context) -> Result<Exit> {
         None => {
             let store = setup::open_store(&folder)?;
             let open = setup::open_systems(&written.config, store.clone(), &folder, setup::Keeping::Renewed).await?;
-            release::release(&written, &*store, &open, &asked, release.leftovers).await?
+            release::release(&written, &*store, &open.open, &asked, release.leftovers).await?
         }
     };
     Ok(tell(&released, context))
 }
 
-/// Prints what became of it. What can be put right by a person decides the exit before what may pass on its own.
+/// Prints what became of it.
 fn tell(released: &Released, context: &Context) -> Exit {
     if context.terminal.json {
         let Released { released, failed, leftovers } = released;
@@ -68,6 +68,5 @@ fn tell(released: &Released, context: &Context) -> Exit {
     let errors: Vec<Error> =
         released.failed.iter().map(|failed| Error::new(failed.code, failed.message.clone()).at(failed.system.clone())).collect();
     errors.iter().for_each(|error| context.terminal.complain(&Notice::of(error)));
-    let worst = errors.iter().find(|error| error.class() != Class::Transient).or(errors.first());
-    worst.map_or(Exit::Fine, Exit::of)
+    Exit::worst(errors.iter().map(Exit::of))
 }

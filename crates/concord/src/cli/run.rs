@@ -15,6 +15,7 @@ use clap::Args;
 use concord_engine::clock::SystemClock;
 use concord_engine::config::{self, Config, LogLevel};
 use concord_engine::error::{Code, Error, Result};
+use concord_engine::runtime::status::Status;
 use concord_engine::store::Store;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -53,19 +54,20 @@ pub async fn run(run: &Run, context: &Context) -> Result<Exit> {
     start_logging(&written.config, context)?;
     let folder = context.folder(Some(&written.config));
     let store = setup::open_store(&folder)?;
-    let systems = setup::open_systems(&written.config, store.clone(), &folder, setup::Keeping::Renewed).await?;
+    let systems = setup::open_some(&written.config, store.clone(), &folder, setup::Keeping::Renewed).await?;
     // A lack that a person can put right is said with its statement before the first attempt fails on it.
     let (mut notices, prepared) =
-        tokio::join!(setup::ask_systems(&written.config, &systems), setup::prepare(&written, &*store, &systems));
+        tokio::join!(setup::ask_systems(&written.config, &systems.open), setup::prepare(&written, &*store, &systems));
     let prepared = prepared?;
     notices.retain(|notice| notice.severity == "error");
     setup::add_unknown(&mut notices, prepared.notices.clone());
     context.complain_all(&notices);
-    if let Some((_, error)) = prepared.refused.first() {
-        return Ok(Exit::of(error));
+    // What is wrong with one sync keeps no other from running.
+    if prepared.syncs.is_empty() && prepared.waiting.is_empty() && !prepared.refused.is_empty() {
+        return Ok(context.refuse(prepared.refused.iter().map(|(_, error)| error)));
     }
     // Refused before anything is made in any system.
-    approval::approved(&prepared, &*store, &SystemClock, run.approve.as_deref(), run.auto_approve).await?;
+    approval::may_start(&prepared, &*store, &SystemClock, run.approve.as_deref(), run.auto_approve).await?;
     let metrics = match metrics_port(run, &written.config)? {
         Some(port) => {
             let (listener, address) = metrics::open(port).await?;
@@ -104,8 +106,13 @@ pub async fn run(run: &Run, context: &Context) -> Result<Exit> {
     } else if run.once {
         context.terminal.line(&super::status::render(&status, &context.terminal));
     }
-    let is_fine = !run.once || status.syncs.iter().all(|sync| sync.level);
-    Ok(if is_fine { Exit::Fine } else { Exit::Failure })
+    Ok(if run.once { exit_of(&status) } else { Exit::Fine })
+}
+
+/// How a run until everything is level ended: fine where it is, else as the reasons why it is not.
+fn exit_of(status: &Status) -> Exit {
+    let unfinished = status.syncs.iter().filter(|sync| !sync.level);
+    Exit::worst(unfinished.map(|sync| sync.code().map_or(Exit::Failure, Exit::of_code)))
 }
 
 /// Logging as the command line says, else as the configuration does.
@@ -155,4 +162,44 @@ fn metrics_port(run: &Run, config: &Config) -> Result<Option<u16>> {
         return Err(wrong("metrics are served on the loopback interface only"));
     }
     Ok(Some(address.port()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use concord_engine::config::{ProcessSettings, SyncConfig};
+    use concord_engine::runtime::status::SyncStatus;
+
+    fn sync(level: Option<&str>) -> SyncConfig {
+        let written = serde_json::json!({
+            "name": "s", "sync_type": "one_way", "monitoring": { "logging": level.map_or(serde_json::json!({}), |level| serde_json::json!({ "level": level })) }
+        });
+        serde_json::from_value(written).unwrap()
+    }
+
+    #[test]
+    fn a_sync_can_only_show_more_than_the_process_does() {
+        let of = |process: LogLevel, syncs: &[Option<&str>]| {
+            let mut process_settings = ProcessSettings::default();
+            process_settings.logging.level = process;
+            level(&Config { process_settings, syncs: syncs.iter().copied().map(sync).collect(), ..Config::default() })
+        };
+        assert_eq!(of(LogLevel::Info, &[Some("error"), None]), LogLevel::Info);
+        assert_eq!(of(LogLevel::Info, &[Some("error"), Some("debug")]), LogLevel::Debug);
+        assert_eq!(of(LogLevel::Error, &[Some("warn"), Some("error")]), LogLevel::Warn);
+        assert_eq!(of(LogLevel::Trace, &[]), LogLevel::Trace);
+    }
+
+    #[test]
+    fn a_run_for_once_ends_as_the_reasons_say_why_a_sync_is_not_level() {
+        let of = |stages: &[&str]| {
+            let sync = |stage: &&str| SyncStatus { stage: (*stage).into(), level: *stage == "live", ..SyncStatus::default() };
+            exit_of(&Status { syncs: stages.iter().map(sync).collect(), ..Status::default() })
+        };
+        assert_eq!(of(&["live", "live"]), Exit::Fine);
+        assert_eq!(of(&["live", "paused"]), Exit::Failure);
+        assert_eq!(of(&["paused", "stopped: CON-2004 wal_level is replica", "live"]), Exit::Environment);
+        assert_eq!(of(&["stopped: CON-2004 wal_level is replica", "stopped: CON-5002 nobody has approved it"]), Exit::BadInput);
+        assert_eq!(of(&["stopped: CON-3017 many went"]), Exit::Failure);
+    }
 }

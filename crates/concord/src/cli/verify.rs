@@ -5,7 +5,7 @@ use crate::answers::verified::{self, Verified};
 use crate::approval;
 use crate::control::{self, Ask};
 use crate::exit::Exit;
-use crate::setup::{self, Prepared};
+use crate::setup::{self, LeftOut, Prepared};
 use crate::terminal::{Style, Terminal, short};
 use clap::Args;
 use concord_engine::clock::{Clock, SystemClock};
@@ -27,7 +27,8 @@ use tokio_util::sync::CancellationToken;
 #[derive(Debug, Args)]
 #[command(after_help = "Example:\n  concord verify accounts.json\n  concord verify accounts.json --repair\n\n\
                         Exit codes: 0 both sides are equal, save for what waits in review and, while `concord run` runs, \
-                        for what is under way in a sync that carries it over; 1 they differ.")]
+                        for what is under way in a sync that carries it over; 1 they differ; 2 or 3 a sync could not \
+                        be compared, with the reason.")]
 pub struct Verify {
     /// Files, or folders of files; several merge in the order given.
     #[arg(required = true, value_name = "FILE")]
@@ -52,17 +53,22 @@ pub async fn run(verify: &Verify, context: &Context) -> Result<Exit> {
         })?,
         None => {
             let store = setup::open_store(&folder)?;
-            let systems = setup::open_systems(&written.config, store.clone(), &folder, setup::Keeping::Renewed).await?;
-            let prepared = setup::prepare(&written, &*store, &systems).await?;
-            if let Some((_, error)) = prepared.refused.first().or(prepared.waiting.first()) {
+            let systems = setup::open_some(&written.config, store.clone(), &folder, setup::Keeping::Renewed).await?;
+            let mut prepared = setup::prepare(&written, &*store, &systems).await?;
+            prepared.leave_out_moved(&*store).await?;
+            let is_asked = |name: &str| verify.sync.as_ref().is_none_or(|asked| asked == name);
+            let left_out: Vec<&(String, Error)> = prepared.left_out().filter(|(name, _)| is_asked(name)).collect();
+            if !left_out.is_empty() {
                 context.complain_all(&prepared.notices);
-                return Ok(Exit::of(error));
             }
-            let is_known = |name: &String| prepared.syncs.iter().any(|sync| sync.rules.name.as_str() == name);
-            if let Some(name) = verify.sync.as_ref().filter(|name| !is_known(name)) {
-                return Err(Error::new(Code::UnknownSync, format!("there is no sync `{name}`")));
+            if !prepared.syncs.iter().any(|sync| is_asked(sync.rules.name.as_str())) {
+                return match (left_out.is_empty(), &verify.sync) {
+                    (true, Some(name)) => Err(Error::new(Code::UnknownSync, format!("there is no sync `{name}`"))),
+                    _ => Ok(context.refuse(left_out.into_iter().map(|(_, error)| error))),
+                };
             }
-            alone(&prepared, store, verify).await?
+            let not_compared = left_out.into_iter().map(LeftOut::of).collect();
+            Verified { not_compared, ..alone(&prepared, store, verify).await? }
         }
     };
     if context.terminal.json {
@@ -70,7 +76,8 @@ pub async fn run(verify: &Verify, context: &Context) -> Result<Exit> {
     } else {
         context.terminal.line(&render(&report, &context.terminal));
     }
-    Ok(if report.is_equal() { Exit::Fine } else { Exit::Failure })
+    let found = if report.is_equal() { Exit::Fine } else { Exit::Failure };
+    Ok(Exit::worst(report.not_compared.iter().map(|left| Exit::of_code(left.code)).chain([found])))
 }
 
 /// Verifies while nothing runs; a repair runs the engine until both sides are level, and looks again.
@@ -81,9 +88,6 @@ async fn alone(prepared: &Prepared, store: Arc<dyn Store>, verify: &Verify) -> R
         .iter()
         .filter(|sync| names.is_empty() || names.iter().any(|name| sync.rules.name.as_str() == name))
         .collect();
-    for sync in &asked {
-        approval::is_where_it_was(&*store, sync).await?;
-    }
     let look = async || verified::all(prepared, &*store, &SystemClock, &names, |_| Some("nothing runs".to_owned())).await;
     let before = look().await?;
     if !verify.repair {
@@ -180,6 +184,10 @@ fn render(report: &Verified, terminal: &Terminal) -> String {
         lines.extend(report.why_not_carried(sync).map(|why| format!("  what is under way is not carried over now: {why}")));
         lines.extend(sync.differences.iter().map(difference));
     }
+    lines.extend(report.not_compared.iter().map(|left| {
+        let (name, verdict) = (terminal.paint(Style::Strong, &left.sync), terminal.paint(Style::Bad, "not compared"));
+        format!("{name} {verdict}: {} {}", left.code, left.message)
+    }));
     lines.extend(report.repairs.iter().map(|said| format!("repair: {said}")));
     lines.join("\n")
 }

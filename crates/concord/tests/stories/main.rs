@@ -27,6 +27,7 @@ mod outage;
 #[path = "../../../connectors/tests/contract/servers/postgres.rs"]
 mod postgres;
 mod references;
+mod refused;
 mod said;
 mod shapes;
 mod shared;

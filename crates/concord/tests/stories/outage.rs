@@ -83,7 +83,7 @@ fn a_dropped_slot_stops_the_sync_and_the_offered_repair_reads_what_was_missed() 
 fn a_run_until_level_ends_at_a_gap_and_a_repair_while_nothing_runs_accepts_it() {
     let world = gap();
     let ended = world.concord(&["run", "FILE", "--once"]);
-    assert!(ended.exit == 1 && ended.err.contains("CON-2008"), "{ended:?}");
+    assert!(ended.exit == 3 && ended.err.contains("CON-2008"), "{ended:?}");
     let repaired = world.concord(&["verify", "FILE", "--repair"]);
     assert_eq!(repaired.exit, 0, "{repaired:?}");
     assert_eq!((world.sides().0.as_str(), world.is_equal()), (AFTER, true));
@@ -99,7 +99,7 @@ fn a_server_without_logical_log_is_named_with_the_statement_and_asked_with_patie
     let checked = world.concord(&["check", "--connect", "FILE"]);
     assert!(checked.exit == 3 && checked.err.contains(statement), "{checked:?}");
     let ended = world.concord(&["run", "FILE", "--once", "--auto-approve"]);
-    assert!(ended.exit == 1 && ended.err.contains(statement), "{ended:?}");
+    assert!(ended.exit == 3 && ended.err.contains(statement), "{ended:?}");
     let named = ended.err.find("error[CON-2004]").expect("named before the first attempt");
     assert!(named < ended.err.find("feed lost").unwrap(), "{ended:?}");
     assert_eq!(ended.err.matches("feed lost").count(), 1, "said once, not at every attempt: {ended:?}");

@@ -101,7 +101,7 @@ fn a_repair_lets_a_sync_go_on_that_stopped_at_a_gap_though_nothing_differs() {
     let world = level_pair();
     world.crm.psql("SELECT pg_drop_replication_slot(slot_name) FROM pg_replication_slots WHERE database = current_database()");
     let stopped = world.concord(&["run", "FILE", "--once"]);
-    assert!(stopped.exit == 1 && stopped.err.contains("CON-2008"), "{stopped:?}");
+    assert!(stopped.exit == 3 && stopped.err.contains("CON-2008"), "{stopped:?}");
     assert_eq!(world.concord(&["verify", "FILE"]).exit, 0);
     let repaired = world.json(&["verify", "FILE", "--repair"]);
     assert_eq!(repaired["repairs"].as_array().map(Vec::len), Some(1), "{repaired:#}");

@@ -5,7 +5,7 @@ use crate::world::{World, connection};
 use serde_json::{Value, json};
 
 /// Two syncs between the same two databases, each in a file of its own; gives back the second file.
-fn two_files(world: &World) -> String {
+pub fn two_files(world: &World) -> String {
     world.crm.psql("CREATE TABLE contacts (LIKE accounts INCLUDING ALL)");
     world.erp.psql("CREATE TABLE people (LIKE customers INCLUDING ALL)");
     let mut config: Value = serde_json::from_str(&std::fs::read_to_string(world.file()).unwrap()).unwrap();

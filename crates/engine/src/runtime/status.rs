@@ -1,6 +1,7 @@
 //! What the engine tells of itself while it runs: a plain value, published whenever it changes enough to matter.
 
 use crate::connector::Allowance;
+use crate::error::Code;
 use serde::{Deserialize, Serialize};
 
 /// Everything a person or a monitor wants to see at a glance.
@@ -68,6 +69,18 @@ pub struct SyncStatus {
     pub verified: Option<LastVerified>,
     /// One per member.
     pub members: Vec<MemberStatus>,
+}
+
+impl SyncStatus {
+    /// The code of why it is stopped or waits, or why a member cannot be reached, where that has one: an error begins with its
+    /// code.
+    pub fn code(&self) -> Option<Code> {
+        let code = |text: &str| {
+            let (_, why) = text.split_once(": ")?;
+            Code::ALL.iter().copied().find(|code| why.starts_with(&code.to_string()))
+        };
+        code(&self.stage).or_else(|| self.members.iter().find_map(|member| code(&member.reach)))
+    }
 }
 
 /// How a member does.
@@ -148,4 +161,24 @@ pub struct Percentiles {
     pub p99: f64,
     /// The largest.
     pub max: f64,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_stage_tells_the_code_of_its_reason() {
+        let of = |stage: &str| SyncStatus { stage: stage.into(), ..SyncStatus::default() }.code();
+        assert_eq!(of("stopped: CON-2006 the table has no key (crm, accounts)"), Some(Code::KeyMissing));
+        assert_eq!(of("waiting: CON-2001 no answer: CON-2002"), Some(Code::Unreachable));
+        assert_eq!(["live", "paused", "waiting until 9:00", "stopped: of itself"].map(of), [None; 4]);
+        let members = [("crm", "up"), ("erp", "stopped: CON-2004 wal_level is replica")].map(|(system, reach)| MemberStatus {
+            system: system.into(),
+            reach: reach.into(),
+            ..MemberStatus::default()
+        });
+        let preparing = SyncStatus { stage: "preparing".into(), members: members.into(), ..SyncStatus::default() };
+        assert_eq!(preparing.code(), Some(Code::SettingWrong));
+    }
 }

@@ -63,7 +63,7 @@ fn events_that_are_gone_stop_the_pair_and_the_offered_repair_finds_what_was_miss
 fn a_run_until_level_ends_at_events_that_are_gone_and_a_repair_while_nothing_runs_accepts_it() {
     let world = gap();
     let ended = world.home.concord(&["run", "FILE", "--once"]);
-    assert!(ended.exit == 1 && ended.err.contains("CON-2008"), "{ended:?}");
+    assert!(ended.exit == 3 && ended.err.contains("CON-2008"), "{ended:?}");
     let repaired = world.home.concord(&["verify", "FILE", "--repair"]);
     assert_eq!(repaired.exit, 0, "{repaired:?}");
     assert_eq!((names(&world).as_str(), world.is_equal()), (AFTER, true));
