@@ -92,6 +92,9 @@ codes! {
     /// A secret of the store was encrypted with another key than the one that is at hand.
     SecretKeyDiffers = 1020, Stop, "Use the key that the store's secrets were kept with: the same CONCORD_SECRET_KEY as `concord run`, or none where the key is the file `secret.key` beside the store. If that key is lost, give each secret again with `concord secret set NAME --new-key`, then the consents with `concord connect`.";
 
+    /// A filter that cannot be carried out here: the sync does not run, for it would carry records that were left out.
+    FilterNotBuilt = 1021, BadInput, "Write a condition as the `filter` of the source of a one-way sync that is mirrored (docs/config.md says which are), or remove the filter: then every record takes part.";
+
     // 18xx: a configuration proven against real schemas. Born in plan/.
     /// A mapping names a field that the object does not have.
     PlanFieldMissing = 1801, BadInput, "Correct the field's name in the mapping, or remove the mapping.";
@@ -125,6 +128,8 @@ codes! {
     PlanNotRead = 1815, BadInput, "Its records are linked when they are first seen to change. To read them, name a field that holds the time of an edit in `conflict_resolution.timestamp_field`.";
     /// A field cannot name the records of the sync that it refers to.
     PlanReferenceUnusable = 1816, BadInput, "Refer to a sync that keeps records in the same systems, each under a key of a single field.";
+    /// A filter's condition does not suit the fields of its object.
+    PlanFilterUnusable = 1817, BadInput, "Correct the condition where the message says.";
     /// Several syncs pass a field round: a warning.
     FieldsInRing = 1820, BadInput, "Let one of the syncs leave the field out (`exclude_fields`), or let it flow one way there (`direction`, `owner`): an edit comes back to where it was made, and two at once chase each other.";
     /// Several syncs write a field, and one of them takes no edits of it: a warning.

@@ -4,7 +4,7 @@
 //!
 //! what a person wrote: [`config`]; proven against real schemas: [`plan`]; what the engine runs: [`rules`], [`references`].
 //!
-//! stages: capture, identify, [`map`], [`validate`], [`reconcile`], apply, settle; [`runtime`] drives them over [`store`].
+//! stages: capture, identify, [`map`], [`filter`], [`validate`], [`reconcile`], apply, settle; [`runtime`] drives them over [`store`].
 
 mod apply;
 mod backfill;
@@ -16,6 +16,7 @@ pub mod connector;
 mod doubt;
 pub mod error;
 pub mod failpoint;
+pub mod filter;
 pub mod flight;
 mod guard;
 mod identify;

@@ -3,6 +3,7 @@
 
 use crate::clock::Moment;
 use crate::config::Schedule;
+use crate::filter::Condition;
 use crate::link::{FieldIndex, GroupIndex, MemberIndex, SyncId};
 use crate::map::Mapping;
 use crate::record::{FieldName, ObjectName, SyncName, SystemName};
@@ -55,6 +56,8 @@ pub struct SyncRules {
     pub tombstones: Duration,
     /// When changes are carried.
     pub carrying: Carrying,
+    /// Which of the source's records take part, where not all do. Mirror mode alone knows of it.
+    pub filter: Option<Condition>,
 }
 
 /// When changes are carried. They are recorded as they happen in any case.

@@ -199,5 +199,6 @@ pub fn sync_rules(world: &World, id: SyncId) -> SyncRules {
         estimate_wait: Duration::from_secs(30),
         tombstones: Duration::from_secs(30 * 86_400),
         carrying: Carrying::AtOnce,
+        filter: None,
     }
 }

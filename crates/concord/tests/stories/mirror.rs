@@ -82,6 +82,37 @@ fn the_configuration_chooses_it_and_every_command_speaks_of_it() {
 
 /// A log of events: what is inserted is appended, and what the source then refuses is said before.
 #[test]
+fn a_filter_is_planned_carried_and_verified_and_refused_where_it_would_be_ignored() {
+    let mut filtered = settings();
+    filtered["source"]["filter"] = json!("tally = 0 AND id <= 500");
+    let world = World::new(&filtered);
+    world.crm.psql(&format!("{TABLE}; INSERT INTO items SELECT n, 'item ' || n, 0 FROM generate_series(1, 2000) n"));
+    world.erp.psql(TABLE);
+    let plan = world.json(&["plan", "FILE"]);
+    let members = &plan["plan"]["runs"][0]["members"];
+    assert_eq!((&members[0]["records"], &members[1]["creates"]), (&json!(500), &json!(500)), "{plan:#}");
+    let running = world.run(&[]);
+    let shows = |count: &str| running.until("what takes part is there", || world.erp.psql("SELECT count(*) FROM items") == count);
+    shows("500");
+    world.crm.psql("UPDATE items SET tally = 1, name = 'left' WHERE id <= 10; INSERT INTO items VALUES (0, 'new', 0)");
+    shows("501");
+    assert_eq!(world.erp.psql("SELECT count(*) FROM items WHERE name = 'left'"), "0");
+    running.stop();
+    assert_eq!(world.concord(&["verify", "FILE"]).exit, 0);
+
+    for (key, value) in [("on_delete", "ignore"), ("target_edits", "keep")] {
+        let mut ignoring = filtered.clone();
+        ignoring[key] = json!(value);
+        let world = World::new(&ignoring);
+        world.crm.psql(&format!("{TABLE}; INSERT INTO items VALUES (1, 'one', 5)"));
+        world.erp.psql(TABLE);
+        let refused = world.concord(&["run", "FILE", "--once"]);
+        assert!(refused.exit != 0 && refused.err.contains("CON-1021"), "{refused:?}");
+        assert_eq!(world.erp.psql("SELECT count(*) FROM items"), "0");
+    }
+}
+
+#[test]
 fn a_table_without_a_key_is_mirrored_and_every_command_says_what_that_means() {
     let world = World::new(&settings());
     let table = "CREATE TABLE items (id int, name text, tally int)";

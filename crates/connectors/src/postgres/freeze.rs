@@ -2,6 +2,7 @@
 //! read the same. Its session holds the snapshot for as long as the view lives; the slot goes with the session.
 
 use super::client::{Lease, column};
+use super::condition;
 use super::names::literal;
 use super::read::{placed, record};
 use super::schema::{Column, Table};
@@ -13,6 +14,7 @@ use bytes::{Bytes, BytesMut};
 use concord_engine::change::{EditTime, Image, Observation, Position, Version};
 use concord_engine::clock::Moment;
 use concord_engine::error::{Code, Error, Result};
+use concord_engine::filter::Condition;
 use concord_engine::mirror::bulk::{Frozen, Range};
 use concord_engine::record::{FieldName, Key, ObjectName, Record};
 use concord_engine::schema::{Selection, Type};
@@ -147,8 +149,12 @@ impl View {
         observation(&self.table, &self.selection.object, record, String::new(), &self.version)
     }
 
-    fn condition(&self, range: &Range) -> Result<String> {
+    fn condition(&self, range: &Range, filter: Option<&Condition>) -> Result<String> {
         let mut conditions = Vec::new();
+        if let Some(filter) = filter {
+            let asked = condition::sql(&self.table, filter.test());
+            conditions.push(asked.ok_or_else(|| Error::new(Code::Internal, "a filter that the server cannot ask"))?);
+        }
         for (value, sign) in [(&range.from, ">="), (&range.below, "<")] {
             if let Some(value) = value {
                 conditions.push(format!("t.{} {sign} {}", self.key_column()?.sql, bound(value)?));
@@ -233,14 +239,23 @@ impl Frozen for View {
         Ok(from.zip(below).map(|(from, below)| Range { from, below }).collect())
     }
 
-    async fn raw(&self, range: &Range, fields: &[FieldName]) -> Result<BoxStream<'static, Result<Bytes>>> {
+    fn can_ask(&self, filter: &Condition) -> bool {
+        condition::sql(&self.table, filter.test()).is_some()
+    }
+
+    async fn raw(
+        &self,
+        range: &Range,
+        fields: &[FieldName],
+        filter: Option<&Condition>,
+    ) -> Result<BoxStream<'static, Result<Bytes>>> {
         let columns =
             fields.iter().map(|field| Ok(format!("t.{}", self.table.require(field)?.sql))).collect::<Result<Vec<_>>>()?;
         let sql = format!(
             "COPY (SELECT {} FROM {} AS t{}) TO STDOUT (FORMAT binary)",
             columns.join(", "),
             self.table.name.sql(),
-            self.condition(range)?
+            self.condition(range, filter)?
         );
         let (snapshot, table, doing) = (self.snapshot.clone(), Arc::clone(&self.table), format!("copying {}", self.object));
         Ok(piped(&self.shared, |shared, pieces| async move {
@@ -300,7 +315,7 @@ impl Frozen for View {
     }
 
     async fn records(&self, range: &Range) -> Result<BoxStream<'static, Result<Vec<Observation>>>> {
-        let (table, condition) = (Arc::clone(&self.table), self.condition(range)?);
+        let (table, condition) = (Arc::clone(&self.table), self.condition(range, None)?);
         Ok(records(&self.shared, table, &self.selection, condition, Some(self.snapshot.clone()), self.version.clone()))
     }
 }

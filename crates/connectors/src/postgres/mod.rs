@@ -12,6 +12,7 @@ mod carried;
 mod check;
 mod check_objects;
 mod client;
+mod condition;
 mod config;
 mod copy;
 mod errors;

@@ -49,7 +49,7 @@ async fn a_table_that_is_rewritten_while_it_is_read_is_not_taken_for_empty() {
     // Under the view that was frozen before the server shows a table without records now.
     world.left.psql("ALTER TABLE t ADD COLUMN own uuid DEFAULT gen_random_uuid()");
     let names: Vec<FieldName> = FIELDS.iter().map(|name| FieldName::from(*name)).collect();
-    let raw: Vec<_> = frozen.raw(&Range::default(), &names).await.unwrap().collect().await;
+    let raw: Vec<_> = frozen.raw(&Range::default(), &names, None).await.unwrap().collect().await;
     let records: Vec<_> = frozen.records(&Range::default()).await.unwrap().collect().await;
     let errors = [
         raw.into_iter().find_map(Result::err),

@@ -17,6 +17,7 @@ mod server;
 mod support;
 
 mod changing;
+mod conditions;
 mod copying;
 mod crashing;
 mod indexes;
@@ -34,6 +35,8 @@ mod into_postgres {
 
     #[path = "asking.rs"]
     mod asking;
+    #[path = "filters.rs"]
+    pub mod filters;
     #[path = "killing.rs"]
     mod killing;
     #[path = "streaming.rs"]
@@ -49,6 +52,8 @@ mod into_sqlite {
 
     #[path = "asking.rs"]
     mod asking;
+    #[path = "filters.rs"]
+    mod filters;
     #[path = "killing.rs"]
     mod killing;
     #[path = "streaming.rs"]

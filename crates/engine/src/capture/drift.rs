@@ -37,7 +37,7 @@ pub(crate) fn drift(rules: &SyncRules, member: MemberIndex, schema: &Schema) -> 
     if known.key != schema.key {
         return Some(format!("the key of {} is now ({})", schema.object, join(&schema.key)));
     }
-    rules.fields.iter().filter_map(|field| field.members.get(member)?.as_ref()).find_map(|at| {
+    let mapped = rules.fields.iter().filter_map(|field| field.members.get(member)?.as_ref()).find_map(|at| {
         match schema.field(at.name.as_str()) {
             None => Some(format!("the mapped field {} of {} is gone or renamed", at.name, schema.object)),
             Some(field) => match (&at.ty, &field.ty) {
@@ -48,6 +48,23 @@ pub(crate) fn drift(rules: &SyncRules, member: MemberIndex, schema: &Schema) -> 
                     at.name, schema.object, at.native_type, field.native_type
                 )),
             },
+        }
+    });
+    mapped.or_else(|| filtered(rules, known, member, schema))
+}
+
+/// The same of the fields by which the source's records are left out.
+fn filtered(rules: &SyncRules, known: &Schema, member: MemberIndex, schema: &Schema) -> Option<String> {
+    let filter = rules.filter.as_ref().filter(|_| member == 0)?;
+    filter.fields().iter().find_map(|name| {
+        let (before, now) = (known.field(name.as_str())?, schema.field(name.as_str()));
+        match now {
+            None => Some(format!("the field {name} of {}, which the filter looks at, is gone or renamed", schema.object)),
+            Some(now) if now.ty == before.ty => None,
+            Some(now) => Some(format!(
+                "the field {name} of {}, which the filter looks at, was {} and is now {}",
+                schema.object, before.native_type, now.native_type
+            )),
         }
     })
 }

@@ -12,6 +12,7 @@ use super::batch::Step;
 use super::lanes::{Ahead, Lane};
 use crate::change::{Observation, Position, Version};
 use crate::error::{Error, Result};
+use crate::filter::Condition;
 use crate::record::{FieldName, Key, ObjectName};
 use crate::schema::Selection;
 use crate::value::Value;
@@ -42,8 +43,20 @@ pub trait Frozen: Send + Sync {
     /// How many records the view holds, counted one by one.
     async fn count(&self) -> Result<u64>;
 
-    /// The records of a range as the system's own bulk format, for a target that reads it.
-    async fn raw(&self, range: &Range, fields: &[FieldName]) -> Result<BoxStream<'static, Result<bytes::Bytes>>>;
+    /// Whether the system itself can ask a condition of its records, and finds it true of exactly those of which the engine does.
+    fn can_ask(&self, filter: &Condition) -> bool {
+        let _ = filter;
+        false
+    }
+
+    /// The records of a range as the system's own bulk format, for a target that reads it; those of which a condition is true, where
+    /// one is given that can be asked.
+    async fn raw(
+        &self,
+        range: &Range,
+        fields: &[FieldName],
+        filter: Option<&Condition>,
+    ) -> Result<BoxStream<'static, Result<bytes::Bytes>>>;
 
     /// Records by their keys; one that is not in the view is left out.
     async fn read(&self, keys: &[Key]) -> Result<Vec<Observation>>;

@@ -4,6 +4,7 @@
 use super::batch::Step;
 use crate::change::{Image, Observation};
 use crate::error::{Code, Error, Result};
+use crate::filter::Condition;
 use crate::map;
 use crate::record::{FieldName, Key, Record};
 use crate::rules::{MemberField, SyncRules};
@@ -46,6 +47,14 @@ pub(super) enum Carried {
         /// Where it took another key: that alone.
         moved: Option<Step>,
     },
+    /// It takes no part, or none any more: nothing is sent of it, and what the target has of it stays until it takes part again or
+    /// is deleted.
+    Dormant {
+        /// Its key at the source.
+        key: Key,
+        /// Where it took another key: that alone, for under its old key nothing would ever find it again.
+        moved: Option<Step>,
+    },
     /// It waits for a person.
     Refused {
         /// Its key at the source.
@@ -82,7 +91,8 @@ impl Carrier {
             reads(&from.mapping.to) || reads(&to.mapping.from)
         });
         let plain = rules.validation.is_empty() && flowing.iter().filter_map(ends).all(|(from, to)| is_plain(from, to));
-        let looks_around = reads_others || !rules.validation.is_empty();
+        // What the target has of a record that took no part for a while is not what it had before this change.
+        let looks_around = reads_others || !rules.validation.is_empty() || rules.filter.is_some();
         let sources: std::collections::BTreeSet<&FieldName> =
             flowing.iter().filter_map(ends).map(|(from, _)| &from.name).collect();
         let each_once = sources.len() == flowing.len();
@@ -120,6 +130,9 @@ impl Carrier {
                 text.push_str(part);
                 text.push('\n');
             }
+        }
+        if let Some(filter) = &self.rules.filter {
+            text.push_str(&format!("filter {filter}\n"));
         }
         xxhash_rust::xxh3::xxh3_64(text.as_bytes())
     }
@@ -171,7 +184,12 @@ impl Carrier {
         let Observation { key, old_key, image, made, .. } = observation;
         let mut warnings = Vec::new();
         if self.is_keyless {
-            let carried = match self.appended(image, &mut warnings) {
+            let appended = match image.record().map_or(Ok(true), |record| self.admits(record)) {
+                Ok(false) => return (Carried::Dormant { key, moved: None }, warnings),
+                Ok(true) => self.appended(image, &mut warnings),
+                Err(error) => Err(error),
+            };
+            let carried = match appended {
                 Ok(record) => Carried::Step(Step::Append { at_source: key, record }),
                 Err(error) => Carried::Refused { key, error, moved: None },
             };
@@ -183,6 +201,21 @@ impl Carrier {
             Carried::Refused { key, error, moved }
         });
         (carried, warnings)
+    }
+
+    /// Whether a record takes part.
+    fn admits(&self, record: &Record) -> Result<bool> {
+        self.rules.filter.as_ref().map_or(Ok(true), |filter| filter.admits(record))
+    }
+
+    /// Whether what is shown takes part, or is refused, which is told when it is carried.
+    pub(super) fn takes_part(&self, observation: &Observation) -> bool {
+        observation.image.record().is_none_or(|record| self.admits(record).unwrap_or(true))
+    }
+
+    /// Which records take part, where not all do.
+    pub(super) fn filter(&self) -> Option<&Condition> {
+        self.rules.filter.as_ref()
     }
 
     /// Whether something may be let through with a warning.
@@ -206,6 +239,10 @@ impl Carrier {
             }
             Image::Partial(record) => (record, false),
         };
+        if !self.admits(&record)? {
+            let moved = old_key.map(|from| self.moved(from, &key)).transpose()?;
+            return Ok(Carried::Dormant { key: at_source.clone(), moved });
+        }
         let mut set = if self.plain { self.plainly(record)? } else { self.mapped(&record, warnings)? };
         Ok(Carried::Step(match old_key {
             Some(from) => {

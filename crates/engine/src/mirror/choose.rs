@@ -99,7 +99,7 @@ pub struct Neighbour {
 ///
 /// # Errors
 /// What the store and the target say; `PlanStale` where a sync that was mirrored cannot be mirrored any more; `KeyMissing` where
-/// records without a key are not mirrored.
+/// records without a key are not mirrored; `FilterNotBuilt` where some of its records are left out, which only mirror mode can do.
 pub async fn choose(
     rules: &Arc<SyncRules>,
     all: &[Neighbour],
@@ -107,6 +107,11 @@ pub async fn choose(
     ends: (&dyn Connector, &dyn Connector),
 ) -> Result<Mode> {
     let mode = chosen(rules, all, store, ends).await?;
+    if let (Mode::Reconcile(why), Some(_)) = (&mode, &rules.filter) {
+        let why = why.as_ref().map(|why| format!(": {why}")).unwrap_or_default();
+        let message = format!("`{}` has a filter, which only a mirrored sync carries out, and is not mirrored{why}", rules.name);
+        return Err(Error::new(Code::FilterNotBuilt, message));
+    }
     let keyless = rules.members.iter().find(|member| member.schema.key.is_empty());
     match (mode, keyless) {
         (Mode::Reconcile(why), Some(member)) => {

@@ -3,13 +3,14 @@
 //! replaces everything that is there.
 
 use super::batch::Step;
-use super::bulk::{MirrorSession, Range};
+use super::bulk::{Frozen, MirrorSession, Range};
 use super::carry::{SOURCE, TARGET};
 use super::run::{Mirror, Work};
 use super::stream::PERCENT_FROM;
 use super::view::Stage;
 use crate::error::{Code, Error, Result};
 use crate::failpoint;
+use futures_util::StreamExt as _;
 use std::collections::BTreeSet;
 
 impl Mirror {
@@ -45,7 +46,7 @@ impl Mirror {
         let frozen = source.freeze(&self.member(SOURCE)?.selection).await.map_err(self.of(SOURCE))?;
         let records = match work.progress.again {
             // What is replaced is compared with what replaces it, to the last record.
-            true => frozen.count().await,
+            true => self.count_of(&*frozen).await,
             false => self.source.count(&self.member(SOURCE)?.object).await,
         };
         let records = records.map_err(self.of(SOURCE))?;
@@ -66,6 +67,20 @@ impl Mirror {
             failpoint::pass("mirror_indexes_aside");
         }
         self.load_ranges(work, &frozen, &BTreeSet::new()).await
+    }
+
+    /// How many records of a view take part, counted one by one.
+    async fn count_of(&self, frozen: &dyn Frozen) -> Result<u64> {
+        if self.carrier.filter().is_none() {
+            return frozen.count().await;
+        }
+        let mut records = frozen.records(&Range::default()).await?;
+        let mut count: u64 = 0;
+        while let Some(some) = records.next().await {
+            let part = some?.into_iter().filter(|record| self.carrier.takes_part(record)).count();
+            count = count.saturating_add(u64::try_from(part).unwrap_or(0));
+        }
+        Ok(count)
     }
 
     /// Asks a person where what is read holds many records fewer than what it is to replace.

@@ -104,7 +104,7 @@ impl Mirror {
         frozen: &Arc<dyn Frozen>,
         loaded: &std::collections::BTreeSet<u32>,
     ) -> Result<()> {
-        let way = self.way(work).await?;
+        let way = self.way(work, &**frozen).await?;
         let places = (0_u32..).zip(&work.progress.ranges).filter(|(place, _)| !loaded.contains(place));
         let waiting: Vec<(u32, &Range)> = places.collect();
         let all = u64::try_from(work.progress.ranges.len()).unwrap_or(u64::MAX).max(1);
@@ -125,9 +125,13 @@ impl Mirror {
         Ok(())
     }
 
-    /// In bulk where nothing happens to a value on its way, the target takes the format, and no record can be there already.
-    async fn way(&self, work: &Work) -> Result<Way> {
+    /// In bulk where nothing happens to a value on its way, the source itself can leave out what takes no part, the target takes the
+    /// format, and no record can be there already.
+    async fn way(&self, work: &Work, frozen: &dyn Frozen) -> Result<Way> {
         let Some(fields) = self.carrier.as_it_is().filter(|_| work.progress.into_empty) else { return Ok(Way::Decoded) };
+        if self.carrier.filter().is_some_and(|filter| !frozen.can_ask(filter)) {
+            return Ok(Way::Decoded);
+        }
         let kind = self.source.capabilities().kind;
         let typed: Vec<(FieldName, String)> = fields.iter().map(|(_, to, native)| (to.clone(), native.clone())).collect();
         if !work.session.takes_raw(kind, &typed).await.map_err(self.of(TARGET))? {
@@ -141,7 +145,7 @@ impl Mirror {
         if let Way::Raw(from, to) = way {
             let shown = self.shown.clone();
             let system = self.member(SOURCE)?.system.to_string();
-            let rows = frozen.raw(range, from).await.map_err(self.of(SOURCE))?.map(move |bytes| {
+            let rows = frozen.raw(range, from, self.carrier.filter()).await.map_err(self.of(SOURCE))?.map(move |bytes| {
                 let bytes = bytes.map_err(|error| if error.at.is_none() { error.at(system.clone()) } else { error });
                 bytes.inspect(|bytes| {
                     let mut view = shown.lock();
@@ -216,6 +220,7 @@ impl Mirror {
             warned.extend(warnings.into_iter().zip(key.iter().cycle()).map(|(warning, key)| (key.clone(), warning.message)));
             match carried {
                 Carried::Step(step) => steps.push(step),
+                Carried::Dormant { .. } => {}
                 Carried::Refused { key, error, .. } => refused.push((key, error)),
                 Carried::Unseen { .. } => return Err(Error::new(Code::Internal, "a view showed a part of a record")),
             }

@@ -479,6 +479,7 @@ impl Mirror {
             match presence {
                 Presence::Present(observation) => match self.carrier.carry(observation).0 {
                     Carried::Step(step) => steps.push(step),
+                    Carried::Dormant { .. } => {}
                     Carried::Refused { error, .. } if gone => return Err(error),
                     Carried::Refused { key, error, .. } => refused.push((key, error)),
                     Carried::Unseen { .. } => return Err(Error::new(Code::Internal, "a read showed a part of a record")),

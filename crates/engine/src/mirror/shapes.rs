@@ -7,6 +7,7 @@ use super::run::{Mirror, Work};
 use super::stream::End;
 use crate::capture::drift;
 use crate::error::{Code, Error};
+use crate::record::FieldName;
 use crate::rules::{MemberField, SyncRules};
 use crate::schema::{Schema, Type};
 use crate::value::{TypeFit, type_fit};
@@ -31,7 +32,12 @@ fn past(rules: &SyncRules, shape: &Schema) -> Past {
     // Into a type that holds them all the server changed no value; into any other it may have changed each.
     let is_held = |told: &Type, now: &Type| discriminant(told) == discriminant(now) && type_fit(told, now) == TypeFit::Always;
     let is_told = |at: &MemberField| shape.field(at.name.as_str()).is_some_and(|told| is_held(&told.ty, &at.ty));
-    match rules.fields.iter().filter_map(|field| field.members.get(SOURCE)?.as_ref()).all(is_told) {
+    let is_looked_at = |name: &FieldName| {
+        let now = rules.members.get(SOURCE).and_then(|source| source.schema.field(name.as_str()));
+        now.zip(shape.field(name.as_str())).is_some_and(|(now, told)| is_held(&told.ty, &now.ty))
+    };
+    let is_filtered_alike = rules.filter.as_ref().is_none_or(|filter| filter.fields().iter().all(is_looked_at));
+    match is_filtered_alike && rules.fields.iter().filter_map(|field| field.members.get(SOURCE)?.as_ref()).all(is_told) {
         true => Past::Suits,
         false => Past::Lacks,
     }

@@ -443,6 +443,17 @@ impl Mirror {
                     None => return Ok(()),
                 }
             }
+            Carried::Dormant { key, moved } => {
+                // What it was refused for does not matter any more.
+                gathered.refused.remove(&key.encode());
+                if self.desk.has_refused() {
+                    gathered.carried.push(key);
+                }
+                match moved {
+                    Some(step) => step,
+                    None => return Ok(()),
+                }
+            }
             Carried::Unseen { key, moved } => {
                 if !is_ahead && self.is_in(drain, &key) {
                     gathered.unseen.push(key);

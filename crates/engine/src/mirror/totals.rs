@@ -86,6 +86,7 @@ impl Total {
             for observation in some? {
                 match carrier.carry(observation).0 {
                     Carried::Step(Step::Append { record, .. }) => total.add(print(carrier, &record)),
+                    Carried::Dormant { .. } => {}
                     _ => total.refused = total.refused.saturating_add(1),
                 }
             }

@@ -87,9 +87,19 @@ impl<'a> Run<'a> {
         let mut suspects: Vec<Key> = Vec::new();
         loop {
             let chunk = source.snapshot(&from.selection, &cursor, CHUNK).await?;
-            let keys: Vec<Key> = chunk.records.iter().map(|observation| observation.key.clone()).collect();
+            let (mut keys, mut wanted) = (Vec::new(), Vec::new());
+            for observation in chunk.records {
+                let key = observation.key.clone();
+                match self.carrier.carry(observation).0 {
+                    // What the target has of it is of an earlier time, if it has any.
+                    Carried::Dormant { .. } => {}
+                    carried => {
+                        keys.push(key);
+                        wanted.push(Some(carried));
+                    }
+                }
+            }
             self.found.links = self.found.links.saturating_add(u64::try_from(keys.len()).unwrap_or(0));
-            let wanted = chunk.records.into_iter().map(|observation| Some(self.carrier.carry(observation).0)).collect();
             for (key, difference) in keys.iter().zip(self.compare(&keys, wanted).await?) {
                 match difference {
                     None => self.found.equal += 1,
@@ -154,7 +164,7 @@ impl<'a> Run<'a> {
                 _ => None,
             };
             match (wanted?, record) {
-                (Carried::Step(Step::Remove { .. }), None) => None,
+                (Carried::Step(Step::Remove { .. }), None) | (Carried::Dormant { .. }, _) => None,
                 (Carried::Step(Step::Put { record: wanted, .. }), Some(shown)) => {
                     let fields = differing(&wanted, shown);
                     (!fields.is_empty()).then(|| self.difference("differs", to, key, fields))

@@ -133,6 +133,7 @@ fn rules(subject: &Subject<'_>, notes: &mut Notes<'_>) -> Option<SyncRules> {
     let validation = policies::validation(subject, &drafts, notes);
     let members: Vec<MemberRules> = (0..2).map(|member| member_rules(subject, member, &drafts, notes)).collect();
     policies::tells_since(subject, &members, notes);
+    let filter = super::filters::filter(subject, notes);
     if notes.has_errors() {
         return None;
     }
@@ -158,6 +159,7 @@ fn rules(subject: &Subject<'_>, notes: &mut Notes<'_>) -> Option<SyncRules> {
         estimate_wait: ESTIMATE_WAIT,
         tombstones: TOMBSTONES,
         carrying: policies::carrying(sync),
+        filter,
     })
 }
 
@@ -190,6 +192,9 @@ fn member_rules(subject: &Subject<'_>, member: usize, drafts: &Drafts, notes: &m
     let mut wanted: Vec<FieldName> = drafts.names_of(member);
     wanted.extend(schema.key.iter().cloned());
     wanted.extend(edit_time_field.iter().chain(&soft_delete_field).cloned());
+    if member == 0 {
+        wanted.extend(super::filters::fields(subject));
+    }
     let fields = schema.fields.iter().map(|field| &field.name).filter(|name| wanted.contains(name)).cloned().collect();
     MemberRules {
         system: written.map(|member| member.system.clone()).unwrap_or_else(|| "".into()),

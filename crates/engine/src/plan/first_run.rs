@@ -15,6 +15,7 @@ use crate::error::{Code, Error, Result};
 use crate::link::MemberIndex;
 use crate::rules::SyncRules;
 use crate::store::{Address, Store};
+use futures_util::StreamExt as _;
 use linked::Linked;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -145,7 +146,7 @@ pub async fn first_run(
     };
     let (count_left, count_right) = (left.count(&object(rules, 0)?).await?, right.count(&object(rules, 1)?).await?);
     if rules.members.iter().any(|member| member.schema.key.is_empty()) {
-        return Ok(appended(rules, config, (count_left, count_right)));
+        return Ok(appended(rules, config, (counted(rules, left.as_ref(), count_left).await?, count_right)));
     }
     let mut linked = None;
     if let Some((store, now)) = known
@@ -175,6 +176,26 @@ pub async fn first_run(
         report.samples.push(shown(rules, sample, other).await?);
     }
     Ok(report)
+}
+
+/// Whether a record is one of those that the filter lets in.
+fn takes_part(rules: &SyncRules, member: MemberIndex, observation: &Observation) -> Result<bool> {
+    match (rules.filter.as_ref().filter(|_| member == 0), observation.image.record()) {
+        (Some(filter), Some(record)) => filter.admits(record),
+        _ => Ok(true),
+    }
+}
+
+/// How many records without a key take part.
+async fn counted(rules: &SyncRules, source: &dyn Connector, all: u64) -> Result<u64> {
+    let Some(member) = rules.members.first().filter(|_| rules.filter.is_some()) else { return Ok(all) };
+    let (mut records, mut count) = (source.whole(&member.selection).await?, 0_u64);
+    while let Some(some) = records.next().await {
+        for observation in some? {
+            count = count.saturating_add(u64::from(takes_part(rules, 0, &observation)?));
+        }
+    }
+    Ok(count)
 }
 
 /// Records without a key are not compared: all of them are appended.
@@ -210,7 +231,9 @@ async fn read_all(
             None => chunk.records,
         };
         for observation in &records {
-            tally.see(member, observation);
+            if takes_part(rules, member, observation)? {
+                tally.see(member, observation);
+            }
         }
         match chunk.next {
             Some(next) => cursor = next,

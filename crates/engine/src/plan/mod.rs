@@ -4,6 +4,7 @@
 
 pub mod compile;
 mod fields;
+mod filters;
 pub mod first_run;
 mod indexes;
 mod layout;

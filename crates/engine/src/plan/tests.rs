@@ -335,6 +335,19 @@ fn every_form_of_a_timestamp_in_a_text_field_is_written_and_read_back() {
 }
 
 #[test]
+fn a_filter_is_held_against_the_sources_fields_and_they_are_read_for_it() {
+    let one_way = |filter: &str| format!(r#"{MAPPED}, "sync_type": "one_way", "filter": "{filter}""#);
+    let rules = rules(&one_way("City LIKE 'Lee%' OR id < 5"));
+    assert_eq!(rules.filter.unwrap().to_string(), "city LIKE 'Lee%' OR id < 5");
+    let selected: Vec<&str> = rules.members[0].selection.fields.iter().map(|field| field.as_str()).collect();
+    assert_eq!(selected, ["id", "name", "email", "city"]);
+    let unfit = compiled(&one_way("id = 'x' AND cty = 'Leeds'"), crm(), erp());
+    assert_eq!(found(&unfit, Severity::Error), vec![(Code::PlanFilterUnusable, "/syncs/0/filter".to_owned()); 2]);
+    assert!(unfit.findings[0].message.contains("at 1:6: 'x' is nothing that `id`"), "{:?}", unfit.findings);
+    assert_eq!(unfit.findings[1].remedy, "Write `city`.");
+}
+
+#[test]
 fn a_rule_uses_the_default_of_its_field_s_mapping_where_it_has_none() {
     let settings = r#""match_on": ["email"], "field_mappings": [
         { "source": "email", "target": "E-Mail" }, { "source": "city", "target": "company", "default": "Leeds" } ],

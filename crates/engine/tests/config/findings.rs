@@ -379,19 +379,32 @@ fn two_mappings_never_write_the_same_field() {
 
 #[test]
 fn what_is_not_built_yet_is_a_warning_and_not_an_error() {
-    let settings = r#""filter": "country = 'DE'", "rollout": "shadow",
+    let settings = r#""rollout": "shadow",
 "performance_settings": {"change_detection": "log_based"},
 "monitoring": {"alerting": {"latency_threshold_ms": 5}, "dashboard_enabled": false},
 "rate_limit": {"requests": 5}"#;
     says(
         settings,
-        "a.json:4:11: warning CON-1016: `filter` is not built yet: every record takes part\n\
-         a.json:4:40: warning CON-1016: `rollout` is not built yet: the sync runs in full\n\
+        "a.json:4:12: warning CON-1016: `rollout` is not built yet: the sync runs in full\n\
          a.json:5:46: warning CON-1016: `log_based` as `change_detection` is not built yet for `file`: the best way that it offers is taken\n\
          a.json:6:28: warning CON-1016: `alerting` is not built yet: nobody is told\n\
          a.json:7:15: warning CON-1016: `rate_limit` is not built yet: requests are not limited",
     );
     assert!(parse(&pair_with(settings)).config.is_some());
+}
+
+#[test]
+fn a_filter_that_would_be_ignored_is_an_error() {
+    says(
+        r#""filter": "country = 'DE'""#,
+        "a.json:4:11: error CON-1021: a filter is not built yet but for one-way syncs from source to target: the sync does not run, \
+         for every record would take part",
+    );
+    says(
+        r#""filter": {"percent": 5}"#,
+        "a.json:4:11: error CON-1021: a share of the records (`percent`) cannot be chosen yet: the sync does not run, for every \
+         record would take part",
+    );
 }
 
 #[test]

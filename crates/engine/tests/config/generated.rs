@@ -184,6 +184,9 @@ fn syncs() -> impl Strategy<Value = SyncConfig> {
         )| {
             let (batch_size, parallelism, max_deletes, max_deletes_percent) = numbers;
             let names_fields = !field_mappings.is_empty();
+            // Elsewhere a filter is refused.
+            let is_filtered = flag && forth && !back;
+            let condition = |text: &str| Filter::Condition(text.to_owned());
             let member = |system: &str| Member {
                 system: SystemName::from(system),
                 object: "accounts".into(),
@@ -191,7 +194,7 @@ fn syncs() -> impl Strategy<Value = SyncConfig> {
                 database: None,
                 role: flag.then(|| format!("{system} role")),
                 direction: Direction::Both,
-                filter: None,
+                filter: (is_filtered && system == "crm").then(|| condition("country IN ('DE', 'AT') AND NOT \"a b\"")),
                 options: serde_json::Map::new(),
             };
             SyncConfig {
@@ -209,12 +212,12 @@ fn syncs() -> impl Strategy<Value = SyncConfig> {
                 } else {
                     Vec::new()
                 },
-                target_edits: TargetEdits::Review,
+                target_edits: if is_filtered { TargetEdits::Overwrite } else { TargetEdits::Review },
                 on_delete,
                 soft_delete_field: (on_delete == OnDelete::SoftDelete).then(|| "gone".into()),
-                filter: flag.then_some(Filter::Share(FilterShare { percent: max_deletes_percent })),
+                filter: is_filtered.then(|| condition("name <> 'x'")),
                 rollout: flag.then_some(Rollout {
-                    stage: RolloutStage::Subset,
+                    stage: if is_filtered { RolloutStage::Subset } else { RolloutStage::Full },
                     gates: Some(Gates { verified: true, max_error_rate: Some(0.25), max_latency_ms: None }),
                 }),
                 field_mappings,

@@ -37,13 +37,23 @@ fn every_form_of_a_setting_is_accepted() {
         r#""field_selection": {"mode": "explicit", "include_fields": "a"}"#,
         r#""field_mappings": [{"source": ["a", "b"], "target": "c", "transformation": "join(' ')"}]"#,
         r#""field_mappings": [{"source": "a", "target": "b", "transformation": ["trim", {"map": {"x": 1}}, {"name": "cast", "to": "text"}]}]"#,
-        r#""loop_prevention": false, "rollout": "full", "filter": {"percent": 5}"#,
+        r#""loop_prevention": false, "rollout": "full""#,
         r#""store": "x.db", "process_settings": {"metrics": "127.0.0.1:1"}"#,
         r#""error_handling": {"fallback": "skip", "notification": {"channels": "email"}, "notifications": {"email": "a@example.com", "webhook": {"env": "URL"}}}"#,
         r#""$schema": "./concord.schema.json""#,
     ] {
         accepts(&pair_with(settings));
     }
+}
+
+#[test]
+fn a_filter_is_accepted_at_a_sync_that_flows_one_way() {
+    let one_way = |filter: &str| pair_with(filter).replace("bidirectional", "one_way");
+    accepts(&one_way(r#""filter": "country = 'DE' AND active""#));
+    refuses(&one_way(r#""filter": 5"#));
+    let of_the_source =
+        |filter: &str| one_way("").replace(r#""object": "accounts""#, &format!(r#""object": "accounts", "filter": {filter}"#));
+    accepts(&of_the_source(r#""country IN ('DE', 'AT')""#).replace(",\n }", " }"));
 }
 
 #[test]

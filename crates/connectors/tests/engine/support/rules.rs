@@ -63,6 +63,7 @@ pub async fn pair(id: SyncId, systems: &[(SystemName, Arc<dyn Connector>)], obje
         estimate_wait: Duration::from_secs(2),
         tombstones: Duration::from_secs(30 * 86_400),
         carrying: Carrying::AtOnce,
+        filter: None,
     }
 }
 

@@ -8,6 +8,7 @@ use crate::config::model::failures::Channel;
 use crate::config::model::running::{ChangeDetection, InitialStrategy, OngoingMode, RolloutStage};
 use crate::config::model::sync::{Filter, SyncConfig, SyncType, TargetEdits};
 use crate::error::Code;
+use crate::filter;
 
 /// Settings of the process.
 pub(super) fn check_process(checker: &mut Checker<'_>) {
@@ -108,37 +109,35 @@ fn rollout(checker: &mut Checker<'_>, sync: &SyncConfig, at: &str) {
     }
 }
 
+/// A filter that would be ignored lets records through that were left out: what is not built is an error here, not a warning.
 fn filters(checker: &mut Checker<'_>, sync: &SyncConfig, at: &str) {
     let of_members = [("source/filter", &sync.source), ("target/filter", &sync.target)]
         .map(|(key, member)| (key, member.as_ref().and_then(|member| member.filter.as_ref())));
+    let is_one_way = sync.pair().is_some() && sync.flows_to_target() && !sync.flows_to_source();
     for (key, filter) in of_members.into_iter().chain([("filter", sync.filter.as_ref())]) {
-        if let Some(Filter::Condition(condition)) = filter
-            && let Some(reason) = unbalanced(condition)
+        let Some(filter) = filter else { continue };
+        let why = match filter {
+            Filter::Share(_) => Some("a share of the records (`percent`) cannot be chosen yet"),
+            Filter::Condition(_) if key == "target/filter" => Some("a filter of the target is not built yet"),
+            Filter::Condition(_) if !is_one_way => Some("a filter is not built yet but for one-way syncs from source to target"),
+            Filter::Condition(_) if sync.target_edits != TargetEdits::Overwrite => {
+                Some("a filter is not built yet but for `target_edits: overwrite`")
+            }
+            Filter::Condition(_) => None,
+        };
+        let pointer = format!("{at}/{key}");
+        if let Some(why) = why {
+            checker.error(
+                Code::FilterNotBuilt,
+                &pointer,
+                format!("{why}: the sync does not run, for every record would take part"),
+            );
+        }
+        if let Filter::Condition(condition) = filter
+            && let Err(mistake) = filter::parse(condition)
         {
-            checker.error(Code::ConfigBadExpression, &format!("{at}/{key}"), format!("the condition {reason}"));
+            checker.error(Code::ConfigBadExpression, &pointer, format!("the condition cannot be understood, at {mistake}"));
         }
-    }
-}
-
-/// What can be said of a condition before it is compiled for its member.
-fn unbalanced(condition: &str) -> Option<&'static str> {
-    let (mut depth, mut in_text) = (0_i32, false);
-    for character in condition.chars() {
-        match character {
-            '\'' => in_text = !in_text,
-            '(' if !in_text => depth = depth.saturating_add(1),
-            ')' if !in_text => depth = depth.saturating_sub(1),
-            _ => {}
-        }
-        if depth < 0 {
-            return Some("closes a parenthesis that was not opened");
-        }
-    }
-    match (condition.trim().is_empty(), in_text, depth) {
-        (true, ..) => Some("is empty"),
-        (_, true, _) => Some("has a text without its closing quote"),
-        (_, _, 1..) => Some("has a parenthesis that is not closed"),
-        _ => None,
     }
 }
 

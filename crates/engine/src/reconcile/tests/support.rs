@@ -47,6 +47,7 @@ pub fn rules(members: usize, fields: &[&str]) -> SyncRules {
         estimate_wait: Duration::from_micros(100),
         tombstones: Duration::from_secs(3600),
         carrying: Carrying::AtOnce,
+        filter: None,
     }
 }
 
