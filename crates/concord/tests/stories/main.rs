@@ -28,6 +28,7 @@ mod outage;
 mod postgres;
 mod references;
 mod refused;
+mod rights;
 mod said;
 mod shapes;
 mod shared;
