@@ -35,13 +35,21 @@ pub fn open(folder: &Path, wanted: Option<&Path>) -> Result<Door> {
     }
     let at = socket.display().to_string();
     make_room(&socket).map_err(|error| error.at(&at))?;
-    let listener = UnixListener::bind(&socket).map_err(|error| failed("the control socket cannot be opened", error).at(&at))?;
+    let listener = UnixListener::bind(&socket).map_err(|error| unopened(error).at(&at))?;
     let pointer = pointer(folder);
     let door = Door { listener, socket, pointer };
     std::fs::set_permissions(&door.socket, std::fs::Permissions::from_mode(0o600))
         .and_then(|()| std::fs::write(&door.pointer, door.socket.as_os_str().as_encoded_bytes()))
-        .map_err(|error| failed("the control socket cannot be opened", error).at(&at))?;
+        .map_err(|error| unopened(error).at(&at))?;
     Ok(door)
+}
+
+/// The socket lies beside the store: where there is no space for it, there is none for the store.
+fn unopened(error: std::io::Error) -> Error {
+    match error.kind() {
+        std::io::ErrorKind::StorageFull => Error::new(Code::StoreFull, "the disk that holds the store is full").because(error),
+        _ => failed("the control socket cannot be opened", error),
+    }
 }
 
 /// Removes the socket that a dead process left. A socket at which somebody answers is another installation's, and what is no

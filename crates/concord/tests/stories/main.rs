@@ -12,6 +12,7 @@
 mod command_line;
 mod conflict;
 mod demo;
+mod disk;
 mod example;
 mod fields;
 mod first_run;
