@@ -55,8 +55,8 @@ async fn of_two_edits_of_one_field_the_later_one_wins_and_the_loser_is_in_the_le
     story.stop().await;
 }
 
-// One side stamps with minutes, the other with microseconds; compared at the coarser one, both edits are of
-// the same minute, and the system that stands first wins, every time alike.
+// One side's column holds seconds, the other's microseconds; compared at the coarser one, both edits are of the same second, and
+// the system that stands first wins, every time alike.
 #[tokio::test]
 async fn edits_within_the_coarser_clock_are_a_tie_that_the_first_system_wins() {
     let left = "CREATE TABLE accounts (id serial PRIMARY KEY, email text UNIQUE, name text, changed timestamptz);
@@ -83,6 +83,76 @@ async fn edits_within_the_coarser_clock_are_a_tie_that_the_first_system_wins() {
     at_once(&story, on_left, on_right, true).await;
     story.both_show("SELECT name FROM accounts", &["R3"]).await;
     assert_eq!(story.lost().await.len(), 3, "{:#?}", story.lost().await);
+    story.stop().await;
+}
+
+/// A story whose sides stamp their edits in a field of their own.
+async fn stamped(left: &str, right: &str) -> Story {
+    let mut story = Story::servers(left, right).await.sync("accounts", &["email", "name"]).await;
+    for member in &mut story.syncs[0].members {
+        member.edit_time_field = Some("changed".into());
+        member.selection.fields.push("changed".into());
+    }
+    story.started().await
+}
+
+const STAMPED: &str = "CREATE TABLE accounts (id serial PRIMARY KEY, email text UNIQUE, name text, changed timestamptz);
+    INSERT INTO accounts (email, name, changed) VALUES ('ann@x.org', 'Ann', '2026-01-01 00:00:00Z');";
+
+// The right side stamps with minutes, the left one with seconds. What a stamp of minutes means within its minute nobody can tell:
+// it counts from the minute's beginning, whichever edit comes first and however often it is looked at.
+#[tokio::test]
+async fn an_edit_stamped_with_its_minute_counts_from_the_minutes_beginning_in_whichever_order_edits_come() {
+    let left = STAMPED.replace("changed timestamptz", "changed timestamptz(0)");
+    let right = format!(
+        "{STAMPED} CREATE FUNCTION stamp() RETURNS trigger LANGUAGE plpgsql AS
+            $$ BEGIN NEW.changed := date_trunc('minute', NEW.changed); RETURN NEW; END $$;
+        CREATE TRIGGER stamp BEFORE INSERT OR UPDATE ON accounts FOR EACH ROW EXECUTE FUNCTION stamp();"
+    );
+    let mut story = stamped(&left, &right).await;
+    let edit = |name: &str, at: &str| format!("UPDATE accounts SET name = '{name}', changed = '2026-02-01 {at}Z'");
+    let mut lost = 0;
+    for (turn, right_first) in [true, false].into_iter().enumerate() {
+        // The right edit is the later one of the same minute.
+        let (on_left, on_right) = (format!("L{turn}"), format!("R{turn}"));
+        let minute = format!("1{turn}:00");
+        at_once(&story, &edit(&on_left, &format!("{minute}:20")), &edit(&on_right, &format!("{minute}:50")), right_first).await;
+        story.both_show("SELECT name FROM accounts", &[&on_left]).await;
+        // It is of the next minute.
+        let (on_left, on_right) = (format!("l{turn}"), format!("r{turn}"));
+        let next = format!("1{turn}:01:10");
+        at_once(&story, &edit(&on_left, &format!("{minute}:59")), &edit(&on_right, &next), right_first).await;
+        story.both_show("SELECT name FROM accounts", &[&on_right]).await;
+        lost += 2;
+        assert_eq!(story.lost().await.len(), lost, "{:#?}", story.lost().await);
+    }
+    story.stop().await;
+}
+
+// The left clock is ten minutes ahead: its edit counts from when it was seen, also where it is delivered again later.
+#[tokio::test]
+async fn an_edit_by_a_clock_that_is_ahead_counts_from_when_it_was_first_seen_at_every_replay() {
+    let mut story = stamped(STAMPED, STAMPED).await;
+    story.taps.iter().for_each(|tap| tap.before_acknowledge.close());
+    story.pause().await;
+    story.left.run("UPDATE accounts SET name = 'Ahead', changed = clock_timestamp() + interval '10 minutes'").await;
+    story.pending(0, 1).await;
+    story.right.run("UPDATE accounts SET name = 'Later', changed = clock_timestamp()").await;
+    story.pending(1, 1).await;
+    // Neither feed was acknowledged: both edits come again, before anything was decided and after it.
+    for _ in 0..3 {
+        story.crash().await;
+        story.taps.iter().for_each(|tap| tap.before_acknowledge.close());
+        story.start().await;
+        story.fence().await;
+        story.resume().await;
+        story.settle().await;
+        story.both_show("SELECT name FROM accounts", &["Later"]).await;
+        let lost = story.lost().await;
+        assert_eq!((lost.len(), lost[0].member), (1, 0), "{lost:#?}");
+        assert_eq!(lost[0].fields[0].old, Some(Value::text("Ahead")));
+        assert_eq!(story.writes().await, 1, "{:#?}", story.ledger().await);
+    }
     story.stop().await;
 }
 
