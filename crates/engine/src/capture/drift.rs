@@ -2,7 +2,7 @@
 //! stop, with their observations kept, and are read again before they go on.
 
 use crate::error::{Code, Error, Result};
-use crate::link::{LinkId, MemberIndex, NO_LONGER_SHOWN};
+use crate::link::{LinkId, MemberIndex, NO_LONGER_SHOWN, Pending, Shown};
 use crate::record::{FieldName, SystemName};
 use crate::rules::SyncRules;
 use crate::runtime::bounds::STEP;
@@ -268,7 +268,7 @@ impl Core {
         let mut after = LinkId(0);
         loop {
             let links = self.store.scan_links(rules.id, after, STEP).await?;
-            let Some(last) = links.last() else { return Ok(()) };
+            let Some(last) = links.last() else { break };
             after = last.id;
             for mut link in links {
                 for (member, field) in &places {
@@ -287,7 +287,37 @@ impl Core {
             }
             self.commit();
         }
+        // What was seen and had not been taken into account went with the field. Taken into account now, it would make the
+        // emptiness of the one that has its name look like an edit.
+        let mut after = None;
+        loop {
+            let rows = self.store.scan_pending(rules.id, after.clone(), STEP).await?;
+            let Some((last, _)) = rows.last() else { return Ok(()) };
+            after = Some(last.clone());
+            for (address, mut pending) in rows.into_iter().filter(|(_, pending)| pending.layout == rules.layout) {
+                if hide(&mut pending, &places) {
+                    self.transaction.pending.push((address, Some(pending)));
+                }
+            }
+            self.commit();
+        }
     }
+}
+
+/// Takes fields of members out of what is pending; says whether any of them was shown there.
+fn hide(pending: &mut Pending, places: &[(MemberIndex, usize)]) -> bool {
+    let Shown::Present { cells, times, full, .. } = &mut pending.shown else { return false };
+    let mut hidden = false;
+    for (_, field) in places.iter().filter(|(member, _)| *member == pending.member) {
+        if let Some(cell) = cells.get_mut(*field) {
+            hidden |= cell.take().is_some();
+        }
+        if let Some(time) = times.get_mut(*field) {
+            *time = None;
+        }
+    }
+    *full &= !hidden;
+    hidden
 }
 
 /// Whether a member's field is the one that it was.

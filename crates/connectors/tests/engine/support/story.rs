@@ -17,7 +17,7 @@ use concord_engine::runtime::command::{Command, Request, Resolution};
 use concord_engine::runtime::status::Status;
 use concord_engine::runtime::{Approvals, Handle, Options, ReviewNumbers, Setup, engine};
 use concord_engine::store::sqlite::{SqliteStore, StoreOptions};
-use concord_engine::store::{LedgerQuery, Store};
+use concord_engine::store::{Counts, LedgerQuery, Store};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -307,6 +307,11 @@ impl Story {
 
     pub async fn links(&self) -> Vec<Link> {
         self.store.scan_links(self.id(), LinkId(0), 10_000).await.unwrap()
+    }
+
+    /// How much there is of the story's own sync.
+    pub async fn counts(&self) -> Counts {
+        self.store.counts(self.id()).await.unwrap()
     }
 
     /// Waits until as many records of a member (0: left) have been observed and wait to be taken into account.
