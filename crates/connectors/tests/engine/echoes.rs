@@ -1,8 +1,10 @@
 //! Writes of ours that come back: without their marks, changed by a trigger, or for ever; and one record that the other
 //! side refuses in the middle of many.
 
-use crate::support::{File, Server, Side, Story};
+use crate::support::{File, LOAD_DEADLINE, Server, Side, Story, wait_within};
+use concord_engine::ledger::{Entry, LedgerRow};
 use concord_engine::review::Subject;
+use concord_engine::value::Value;
 use std::sync::atomic::Ordering;
 
 const TABLE: &str = "CREATE TABLE accounts (id serial PRIMARY KEY, email text UNIQUE, name text);
@@ -105,6 +107,66 @@ async fn unmarked_echoes_that_come_before_their_answers_are_known_by_their_value
     assert_eq!(story.links().await.len(), 2);
     assert_eq!(story.writes().await, 2, "{:#?}", story.ledger().await);
     story.stop().await;
+}
+
+/// Three records are made and one is changed by what is one batch to us, and several transactions to the server; one comes back
+/// without its mark.
+async fn splits_a_batch(unmarked: &str, answers_are_lost: bool) {
+    let mut story = stage().await.started().await;
+    let tap = std::sync::Arc::clone(&story.taps[1]);
+    tap.splits.store(true, Ordering::SeqCst);
+    *tap.strips_mark_of.lock().unwrap() = Some(Value::text(unmarked));
+    tap.loses_answers.store(answers_are_lost, Ordering::SeqCst);
+    tap.after_apply.close();
+    story
+        .left
+        .run(
+            "BEGIN; UPDATE accounts SET name = 'Anna'; \
+             INSERT INTO accounts (email, name) VALUES ('bob@x.org', 'Bob'), ('cyd@x.org', 'Cyd'), ('dan@x.org', 'Dan'); COMMIT",
+        )
+        .await;
+    story.right_shows("SELECT count(*) FROM accounts WHERE name IN ('Anna', 'Bob', 'Cyd', 'Dan')", "4").await;
+    story.right_shows("SELECT count(DISTINCT xmin::text) FROM accounts", "4").await;
+    tap.after_apply.open();
+    // What is written again is answered.
+    tap.after_apply.passed().await;
+    tap.loses_answers.store(false, Ordering::SeqCst);
+    // A create that meets its own record waits for the search, a minute at most.
+    for _ in 0..2 {
+        story.fence().await;
+        wait_within(LOAD_DEADLINE, "nothing left to do", || async { story.status().syncs[0].level }).await;
+    }
+    story.settle().await;
+    let all = ["ann@x.org|Anna", "bob@x.org|Bob", "cyd@x.org|Cyd", "dan@x.org|Dan"];
+    story.both_show(ALL, &all).await;
+    assert_eq!(story.links().await.len(), 4);
+    let ledger = story.ledger().await;
+    let goes_back = |row: &LedgerRow| row.entry != Entry::Linked && (row.member != 1 || row.entry == Entry::Lost);
+    assert!(!ledger.iter().any(goes_back), "nothing goes back: {ledger:#?}");
+    assert!(story.reviews().await.is_empty(), "{:#?}", story.reviews().await);
+    let written = story.writes().await;
+    assert!(if answers_are_lost { written <= 4 } else { written == 4 }, "{ledger:#?}");
+    // An edit behind it is one: each is carried once, either way.
+    story.right.run("UPDATE accounts SET name = name || '!'").await;
+    story.settle().await;
+    story.left.run("UPDATE accounts SET name = name || '?'").await;
+    story.settle().await;
+    story.both_show(ALL, &all.map(|line| format!("{line}!?")).iter().map(String::as_str).collect::<Vec<_>>()).await;
+    assert_eq!(story.writes().await, written + 8, "{:#?}", story.ledger().await);
+    story.stop().await;
+}
+
+#[tokio::test]
+async fn a_batch_split_over_several_transactions_one_of_which_lacks_its_mark_is_no_edit() {
+    splits_a_batch("Bob", false).await;
+    splits_a_batch("Anna", false).await;
+}
+
+// The marks, and the one that is missing, are all that tells what became of it.
+#[tokio::test]
+async fn a_split_batch_without_answers_one_part_of_which_lacks_its_mark_is_written_once() {
+    splits_a_batch("Bob", true).await;
+    splits_a_batch("Anna", true).await;
 }
 
 fn trigger(side: &str, expression: &str) -> String {

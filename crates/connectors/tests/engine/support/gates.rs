@@ -51,6 +51,11 @@ impl Gate {
         super::wait_until("somebody before the gate", || async { self.waiting.load(Memory::SeqCst) > 0 }).await;
     }
 
+    /// Waits until nobody stands before the gate any more.
+    pub async fn passed(&self) {
+        super::wait_until("nobody before the gate", || async { self.waiting.load(Memory::SeqCst) == 0 }).await;
+    }
+
     async fn pass(&self) {
         self.waiting.fetch_add(1, Memory::SeqCst);
         let _waiting = Waiting(&self.waiting);
@@ -74,6 +79,10 @@ pub struct Tap {
     pub after_chunk: Gate,
     /// Whether our writes come back without their marks.
     pub strips_marks: AtomicBool,
+    /// What shows this value comes back without its mark.
+    pub strips_mark_of: std::sync::Mutex<Option<Value>>,
+    /// Whether each write of a batch is a transaction of its own.
+    pub splits: AtomicBool,
     /// Whether the answers of writes are lost: the outcome is unknown.
     pub loses_answers: AtomicBool,
     /// A value that cannot be looked for: whatever search it is part of is refused as a whole.
@@ -105,9 +114,13 @@ impl Changes for GatedChanges {
         }
         self.tap.before_batch.pass().await;
         let mut batch = self.held.take().unwrap_or_default();
-        if self.tap.strips_marks.load(Memory::SeqCst) {
-            for event in &mut batch.events {
-                if let Event::Observed(observation) | Event::Read(observation) = event {
+        let (all, one) = (self.tap.strips_marks.load(Memory::SeqCst), self.tap.strips_mark_of.lock().unwrap().clone());
+        for event in &mut batch.events {
+            if let Event::Observed(observation) | Event::Read(observation) = event {
+                let shows = |value: &Value| {
+                    observation.image.record().is_some_and(|record| record.iter().any(|(_, shown)| shown == value))
+                };
+                if all || one.as_ref().is_some_and(shows) {
                     observation.mark = None;
                 }
             }
@@ -195,7 +208,11 @@ impl Connector for Gated {
             return self.inner.apply(selection, mark, writes).await;
         }
         self.tap.before_apply.pass().await;
-        let mut results = self.inner.apply(selection, mark, writes).await?;
+        let at_once = if self.tap.splits.load(Memory::SeqCst) { 1 } else { writes.len().max(1) };
+        let mut results = Vec::with_capacity(writes.len());
+        for some in writes.chunks(at_once) {
+            results.extend(self.inner.apply(selection, mark, some).await?);
+        }
         self.tap.after_apply.pass().await;
         if self.tap.loses_answers.load(Memory::SeqCst) {
             for result in &mut results {
