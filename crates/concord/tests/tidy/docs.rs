@@ -240,3 +240,37 @@ fn every_test_that_the_documentation_names_is_there() {
     assert!(named > 40, "only {named} tests are named");
     none(findings);
 }
+
+/// How many scenarios Concord is to survive.
+const SCENARIOS: u32 = 28;
+
+#[test]
+fn every_scenario_has_a_line_with_a_test_or_is_said_to_come_later() {
+    let text = file("docs/survives.md");
+    let (lines, later) = text.split_once("\n## Later\n").expect("docs/survives.md says what comes later");
+    let mut findings = Vec::new();
+    let mut covered = BTreeSet::new();
+    for cells in rows(lines).filter(|cells| cells[0] != "situation") {
+        let (tests, numbers) = (cells.get(2).copied().unwrap_or_default(), cells.get(3).copied().unwrap_or_default());
+        for number in numbers.split(", ").filter(|number| !number.is_empty()) {
+            match number.parse::<u32>() {
+                Ok(number) if (1..=SCENARIOS).contains(&number) && tests.contains("::") => drop(covered.insert(number)),
+                _ => findings.push(format!("docs/survives.md: `{}`: {number} is no scenario that its tests cover", cells[0])),
+            }
+        }
+    }
+    let waiting: BTreeSet<u32> = rows(later).filter_map(|cells| cells[0].parse().ok()).collect();
+    for number in 1..=SCENARIOS {
+        match (covered.contains(&number), waiting.contains(&number)) {
+            (false, false) => findings.push(format!("docs/survives.md says nothing of scenario {number}")),
+            (true, true) => findings.push(format!("docs/survives.md: scenario {number} is covered, and said to come later")),
+            _ => {}
+        }
+    }
+    none(findings);
+}
+
+/// The cells of each row of the tables in a text, but for the lines under their heads.
+fn rows(text: &str) -> impl Iterator<Item = Vec<&str>> {
+    text.lines().filter(|line| line.starts_with("| ")).map(|line| line.trim_matches('|').split('|').map(str::trim).collect())
+}
