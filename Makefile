@@ -19,7 +19,7 @@ SECONDS_MAX ?= 0
 # What `make demo` keeps equal: salesforce, or postgres for two databases.
 PAIR ?= salesforce
 
-.PHONY: help test setup fmt lint deny advisories demo soak soak-mutants bench clean
+.PHONY: help test setup fmt lint deny advisories demo soak soak-mutants bench bench-one-way bench-two-way bench-profile clean
 
 help: ## lists the commands
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 24
@@ -54,8 +54,18 @@ soak: ## the simulation over SEEDS=… seeds
 soak-mutants: ## shows that the simulation finds every planted bug
 	@cargo run --quiet --release --package concord-simulation -- --mutants --count $(SEEDS_MUTANTS) --jobs $$(nproc)
 
-bench: ## latency, throughput and memory, measured at the target
+bench: ## both tables beside their peers, which are installed: one way, then both ways (an hour and more)
+	@bench/run.sh --one-way
+	bench/run.sh
+
+bench-one-way: ## mirror mode beside COPY, loaders, PostgreSQL's own replication, pglogical, Debezium
+	@bench/run.sh --one-way
+
+bench-two-way: ## a two-way sync beside pglogical: latency, throughput and memory
 	@bench/run.sh
+
+bench-profile: ## where the time goes one way, by process and function (Linux's perf)
+	@bench/profile.sh
 
 clean: ## removes what was built
 	@cargo clean

@@ -31,9 +31,9 @@ struct Arguments {
     /// A smoke run: seconds, one run, figures that say nothing; no results are written.
     #[arg(long)]
     quick: bool,
-    /// Runs of each contender.
-    #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=100))]
-    runs: u32,
+    /// Runs of each contender; else 3, and 5 in --one-way.
+    #[arg(long, value_parser = clap::value_parser!(u32).range(1..=100))]
+    runs: Option<u32>,
     /// Measure Concord alone.
     #[arg(long)]
     alone: bool,
@@ -43,7 +43,7 @@ struct Arguments {
     /// Where the servers' data and Concord's store go: the disk that is measured.
     #[arg(long, value_name = "FOLDER", default_value = "/tmp")]
     directory: PathBuf,
-    /// Where latest.md and latest.json are written; with --quick nowhere unless given.
+    /// Where latest.md and latest.json are written, with --one-way one-way.md and one-way.json; with --quick nowhere unless given.
     #[arg(long, value_name = "FOLDER")]
     results: Option<PathBuf>,
     /// Measure memory instead: so many changes at one side while the other cannot be reached, then its return.
@@ -52,9 +52,15 @@ struct Arguments {
     /// Measure a simulated org and a database instead: latency both ways, loads both ways, calls.
     #[arg(long)]
     hosted: bool,
-    /// Measure one way instead: mirror mode beside COPY pipes, `pg_restore`, PostgreSQL's own replication and pglogical.
+    /// Measure one way instead: mirror mode beside COPY pipes, loaders, PostgreSQL's own replication, pglogical and Debezium.
     #[arg(long)]
     one_way: bool,
+    /// In --one-way only those whose names have one of these in them; may be said several times.
+    #[arg(long, value_name = "NAME")]
+    only: Vec<String>,
+    /// In --one-way: a file that notes when each work began and ended, and whose processes did it, for a profile.
+    #[arg(long, value_name = "FILE")]
+    marks: Option<PathBuf>,
     /// Concord's `parallelism` in --one-way.
     #[arg(long, default_value_t = 2, value_parser = clap::value_parser!(u32).range(1..=256))]
     parallelism: u32,
@@ -129,8 +135,9 @@ async fn bench(arguments: &Arguments) -> Result<()> {
             load_seconds,
             parallelism: arguments.parallelism,
         };
-        println!("{}", one_way::run(&size, if arguments.quick { 1 } else { arguments.runs }, &places).await?);
-        return Ok(());
+        let asked = one_way::Asked { runs: runs(arguments, 5), only: arguments.only.clone(), marks: arguments.marks.clone() };
+        let results = one_way::run(&size, &asked, &places).await?;
+        return keep(arguments, "one-way", &one_way::markdown(&results), &results);
     }
     let mut contenders = vec![Contender::Concord];
     if !arguments.alone {
@@ -140,27 +147,36 @@ async fn bench(arguments: &Arguments) -> Result<()> {
             eprintln!("pglogical is not installed (Debian's package is postgresql-15-pglogical): Concord is measured alone");
         }
     }
-    let mut runs = Vec::new();
-    for number in 1..=if arguments.quick { 1 } else { arguments.runs } {
+    let mut all = Vec::new();
+    for number in 1..=runs(arguments, 3) {
         for contender in &contenders {
             eprintln!("run {number}: {}", contender.name());
             let run = measure::run(*contender, &size, &places).await?;
             eprintln!("{}", brief(&run));
-            runs.push(run);
+            all.push(run);
         }
         // Who comes first changes from run to run.
         contenders.reverse();
     }
     let processors = std::thread::available_parallelism()?.get();
-    let report = Report { size, processors, server: server_release()?, runs };
-    let text = report::markdown(&report);
+    let report = Report { size, processors, server: server::release(&server::binaries())?, runs: all };
+    keep(arguments, "latest", &report::markdown(&report), &report)
+}
+
+/// How often each contender runs; a smoke run does once.
+fn runs(arguments: &Arguments, usual: u32) -> u32 {
+    arguments.runs.unwrap_or(if arguments.quick { 1 } else { usual })
+}
+
+/// Prints the tables, and writes them into the folder of results with every sample.
+fn keep(arguments: &Arguments, name: &str, text: &str, all: &impl serde::Serialize) -> Result<()> {
     println!("{text}");
     let folder = arguments.results.clone().or_else(|| (!arguments.quick).then(|| PathBuf::from("bench/results")));
     if let Some(folder) = folder {
         std::fs::create_dir_all(&folder)?;
-        std::fs::write(folder.join("latest.md"), text)?;
-        std::fs::write(folder.join("latest.json"), serde_json::to_string(&report)? + "\n")?;
-        eprintln!("written: {}/latest.md and latest.json", folder.display());
+        std::fs::write(folder.join(format!("{name}.md")), text)?;
+        std::fs::write(folder.join(format!("{name}.json")), serde_json::to_string(all)? + "\n")?;
+        eprintln!("written: {}/{name}.md and {name}.json", folder.display());
     }
     Ok(())
 }
@@ -175,11 +191,6 @@ fn binary(arguments: &Arguments) -> Result<PathBuf> {
     let found = arguments.concord.clone().map_or_else(beside, Ok)?;
     let found = found.canonicalize().map_err(|error| format!("{}: {error}; build it first", found.display()))?;
     Ok(found)
-}
-
-fn server_release() -> Result<String> {
-    let output = std::process::Command::new(server::binaries().join("postgres")).arg("--version").output()?;
-    Ok(String::from_utf8(output.stdout)?.trim().to_owned())
 }
 
 /// A run in one line, while one waits for the others.

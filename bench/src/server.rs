@@ -31,9 +31,19 @@ pub fn binaries() -> PathBuf {
     std::env::var_os("PG_BIN").map_or_else(|| PathBuf::from("/usr/lib/postgresql/15/bin"), PathBuf::from)
 }
 
-/// Whether the peer is installed for these programs.
+/// Whether the peer is installed for the release that is measured.
 pub fn has_pglogical() -> bool {
-    binaries().parent().is_some_and(|release| release.join("lib/pglogical.so").exists())
+    takes_pglogical(&binaries())
+}
+
+fn takes_pglogical(programs: &Path) -> bool {
+    programs.parent().is_some_and(|release| release.join("lib/pglogical.so").exists())
+}
+
+/// What a release calls itself.
+pub fn release(programs: &Path) -> Result<String> {
+    let output = std::process::Command::new(programs.join("postgres")).arg("--version").output()?;
+    Ok(String::from_utf8(output.stdout)?.trim().to_owned())
 }
 
 /// A running server.
@@ -47,6 +57,11 @@ pub struct Server {
 impl Server {
     /// Makes and starts a server below `parent`.
     pub async fn start(parent: &Path) -> Result<Server> {
+        Server::start_of(&binaries(), parent).await
+    }
+
+    /// The same of another release, by where its programs are.
+    pub async fn start_of(programs: &Path, parent: &Path) -> Result<Server> {
         let directory = tempfile::Builder::new().prefix("concord-bench-pg-").tempdir_in(parent)?;
         let data = directory.path().join("data");
         if is_root() {
@@ -55,7 +70,6 @@ impl Server {
                 return Err("the data directory cannot be given to the user postgres".into());
             }
         }
-        let programs = binaries();
         let initdb = programs.join("initdb");
         let made = as_server(&initdb.to_string_lossy())
             .args(["--no-sync", "--auth=trust", "--username=postgres", "--encoding=UTF8", "--locale=C.UTF-8", "-D"])
@@ -66,7 +80,7 @@ impl Server {
             return Err(format!("initdb: {}", String::from_utf8_lossy(&made.stderr)).into());
         }
         let port = std::net::TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();
-        configure(directory.path(), &data, port)?;
+        configure(directory.path(), &data, port, takes_pglogical(programs))?;
         let words = [programs.join("postgres").to_string_lossy().into_owned(), "-D".into(), data.to_string_lossy().into_owned()];
         let log = directory.path().join("log");
         let start = Start { words: &words, log: &log, signal: "QUIT", rubbish: Some(directory.path()), as_server: true };
@@ -119,13 +133,13 @@ pub async fn connect(port: u16, database: &str) -> Result<(Client, Connection<So
     Ok(tokio_postgres::connect(&settings, NoTls).await?)
 }
 
-fn configure(directory: &Path, data: &Path, port: u16) -> Result<()> {
+fn configure(directory: &Path, data: &Path, port: u16, pglogical: bool) -> Result<()> {
     let mut file = std::fs::OpenOptions::new().append(true).open(data.join("postgresql.conf"))?;
     for (name, value) in SETTINGS {
         writeln!(file, "{name} = {value}")?;
     }
     writeln!(file, "port = {port}\nunix_socket_directories = '{}'", directory.display())?;
-    if has_pglogical() {
+    if pglogical {
         // Its every first write to a row that the seed wrote counts as a conflict, and would be a line in the log.
         writeln!(file, "shared_preload_libraries = 'pglogical'")?;
         writeln!(file, "pglogical.conflict_resolution = 'last_update_wins'\npglogical.conflict_log_level = 'debug1'")?;

@@ -53,3 +53,9 @@ pub fn machine_load() -> Result<f64> {
     let text = std::fs::read_to_string("/proc/loadavg")?;
     Ok(text.split_whitespace().next().ok_or("the machine's load is empty")?.parse()?)
 }
+
+/// Seconds since the machine was started: the clock that samples of a profile have as well.
+pub fn uptime_seconds() -> Result<f64> {
+    let text = std::fs::read_to_string("/proc/uptime")?;
+    Ok(text.split_whitespace().next().ok_or("the time since the start is empty")?.parse()?)
+}

@@ -1,26 +1,38 @@
-//! One way: a full load, catching up after an outage, and latency, for Concord's mirror mode beside others; who they are and what
-//! each does is in `contender.rs`. All do the same work on the same servers, in turns; the last change of each work is one of a
-//! record of its own, and the work is over when the target shows it.
+//! One way: a full load, catching up after an outage, and latency, for Concord's mirror mode beside others; who they are is in
+//! `contender.rs`, what each does in `running.rs`. All do the same work on the same servers, in turns; the last change of each work
+//! is one of a record of its own, and the work is over when the target shows it.
 
 mod contender;
+mod latency;
 mod programs;
+mod report;
+mod running;
+mod upsert;
+mod watch;
 
+use crate::Result;
 use crate::latency::percentile;
 use crate::measure::Places;
-use crate::server::{Server, connect};
+use crate::server::{Server, binaries, release};
 use crate::usage;
-use crate::{Failure, Result};
-use contender::{Contender, Running};
-use std::collections::BTreeMap;
+use contender::{Contender, Work};
+use report::{Figure, Kind, Sample};
+pub use report::{Results, markdown};
+use running::Running;
+use serde::Serialize;
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
-use tokio_postgres::{AsyncMessage, Client};
-use tokio_util::task::TaskTracker;
+use tokio_postgres::Client;
+use watch::Watch;
 
 /// The database that is measured.
 const DATABASE: &str = "bench";
 /// About 250 bytes a record; a unique index over a value that is in no order.
 const BARE: &str = "CREATE TABLE items (id int NOT NULL, code uuid NOT NULL, name text NOT NULL, note text NOT NULL, \
     amount numeric(12,2), tally int NOT NULL, updated timestamptz NOT NULL)";
+/// Its columns.
+const COLUMNS: &str = "id, code, name, note, amount, tally, updated";
 /// Its indexes.
 const INDEXES: [&str; 2] = ["ALTER TABLE items ADD PRIMARY KEY (id)", "CREATE UNIQUE INDEX items_code_key ON items (code)"];
 /// How many records are looked up to see whether all may be there.
@@ -34,6 +46,7 @@ const WORK_WAIT_MAX: Duration = Duration::from_secs(900);
 const LOOK_INTERVAL: Duration = Duration::from_millis(5);
 
 /// How much is measured.
+#[derive(Clone, Debug, Serialize)]
 pub struct Size {
     /// Records.
     pub rows: i32,
@@ -47,84 +60,204 @@ pub struct Size {
     pub parallelism: u32,
 }
 
-/// What one work took.
-#[derive(Clone, Copy, Default)]
-struct Took {
-    seconds: f64,
-    /// Of Concord's process, or of the pipe's.
-    own_cpu: f64,
-    servers_cpu: f64,
+/// How it is measured.
+#[derive(Clone, Debug)]
+pub struct Asked {
+    /// Runs of each contender.
+    pub runs: u32,
+    /// Only contenders that have one of these in their names; nothing: all.
+    pub only: Vec<String>,
+    /// Where it is noted when each work began and ended, and whose processes did it.
+    pub marks: Option<PathBuf>,
 }
 
-/// The works, and what else is measured, with its unit.
-const MANY: &str = "catch-up, 1000 rows a transaction";
-const SINGLE: &str = "catch-up, 1 row a transaction";
-const BEHIND: &str = "log behind before the first catch-up, MB";
-const MEMORY: &str = "memory at most, catching up, MB";
-const P50: &str = "latency p50 at 1,000 changes a second, ms";
-const P99: &str = "latency p99 at 1,000 changes a second, ms";
+/// Where it is measured: two servers of one release.
+struct Pair {
+    left: Server,
+    right: Server,
+}
 
-type Samples = BTreeMap<(&'static str, Contender), Vec<Took>>;
-type Figures = BTreeMap<(&'static str, Contender), Vec<f64>>;
-
-/// Measures, and says what it saw as a table.
-pub async fn run(size: &Size, runs: u32, places: &Places) -> Result<String> {
-    let before = usage::machine_load()?;
-    let directory = places.directory.as_path();
-    let (left, right) = tokio::try_join!(Server::start(directory), Server::start(directory))?;
-    for server in [&left, &right] {
-        server.connect_to("postgres").await?.batch_execute(&format!("CREATE DATABASE {DATABASE}")).await?;
+impl Pair {
+    /// Makes them, and fills the source.
+    async fn start(programs: &Path, directory: &Path, rows: i32) -> Result<Pair> {
+        let (left, right) = tokio::try_join!(Server::start_of(programs, directory), Server::start_of(programs, directory))?;
+        for server in [&left, &right] {
+            server.connect_to("postgres").await?.batch_execute(&format!("CREATE DATABASE {DATABASE}")).await?;
+        }
+        let source = left.session().await?;
+        source.batch_execute(&format!("{BARE}; {}; CREATE PUBLICATION native FOR TABLE items", INDEXES.join("; "))).await?;
+        let fill = format!(
+            "INSERT INTO items SELECT n, gen_random_uuid(), 'item ' || n, repeat(md5(n::text), 5), n * 1.25, 0, now() \
+             FROM generate_series({PROBE}, {rows}) n"
+        );
+        source.batch_execute(&fill).await?;
+        source.batch_execute("VACUUM ANALYZE items").await?;
+        source.batch_execute("CHECKPOINT").await?;
+        Ok(Pair { left, right })
     }
-    let source = left.session().await?;
-    source.batch_execute(&format!("{BARE}; {}; CREATE PUBLICATION native FOR TABLE items", INDEXES.join("; "))).await?;
-    let fill = format!(
-        "INSERT INTO items SELECT n, gen_random_uuid(), 'item ' || n, repeat(md5(n::text), 5), n * 1.25, 0, now() \
-         FROM generate_series({PROBE}, {}) n",
-        size.rows
-    );
-    source.batch_execute(&fill).await?;
-    source.batch_execute("VACUUM ANALYZE items").await?;
-    source.batch_execute("CHECKPOINT").await?;
-    let (mut samples, mut figures) = (Samples::new(), Figures::new());
-    for number in 0..runs {
-        let mut order = Contender::here();
-        let first = usize::try_from(number)? % order.len();
+
+    fn servers(&self) -> [&Server; 2] {
+        [&self.left, &self.right]
+    }
+}
+
+/// Measures.
+pub async fn run(size: &Size, asked: &Asked, places: &Places) -> Result<Results> {
+    let Asked { runs, only, .. } = asked;
+    let before = usage::machine_load()?;
+    let mut here: Vec<Contender> = Vec::new();
+    let mut absent = Vec::new();
+    for contender in Contender::ALL.into_iter().filter(|contender| is_asked_for(*contender, only)) {
+        match contender.absence() {
+            None => here.push(contender),
+            Some(why) => {
+                eprintln!("left out: {}: {why}", contender.name());
+                absent.push((contender.name(), why));
+            }
+        }
+    }
+    if here.is_empty() {
+        return Err("nobody is left to be measured".into());
+    }
+    let programs = binaries();
+    let pair = Pair::start(&programs, &places.directory, size.rows).await?;
+    let mut servers = vec![release(&programs)?];
+    let newer = match programs::peer(programs::NEWER).filter(|_| here.contains(&Contender::NativeNewer)) {
+        Some(programs) => {
+            servers.push(release(&programs)?);
+            Some(Pair::start(&programs, &places.directory, size.rows).await?)
+        }
+        None => None,
+    };
+    let mut results = Results {
+        size: size.clone(),
+        runs: *runs,
+        processors: std::thread::available_parallelism()?.get(),
+        servers,
+        machine_load: [before; 2],
+        absent,
+        samples: Vec::new(),
+        figures: Vec::new(),
+    };
+    for number in 1..=*runs {
+        let first = usize::try_from(number - 1)? % here.len();
+        let mut order = here.clone();
         order.rotate_left(first);
         for contender in order {
-            eprintln!("run {}: {}", number + 1, contender.name());
-            one(contender, size, places, [&left, &right], &mut samples, &mut figures).await?;
+            eprintln!("run {number}: {}", contender.name());
+            let servers = match (contender, &newer) {
+                (Contender::NativeNewer, Some(newer)) => newer.servers(),
+                _ => pair.servers(),
+            };
+            let mut turn = Turn { contender, size, places, servers, run: number, asked, results: &mut results };
+            turn.take().await.map_err(|error| format!("{}: {error}", contender.name()))?;
         }
     }
-    Ok(markdown(size, runs, &samples, &figures, [before, usage::machine_load()?]))
+    results.machine_load[1] = usage::machine_load()?;
+    Ok(results)
 }
 
-async fn one(
+/// Whether a contender is one of those that were named, by a part of its name.
+fn is_asked_for(contender: Contender, only: &[String]) -> bool {
+    only.is_empty() || only.iter().any(|part| contender.name().to_lowercase().contains(&part.to_lowercase()))
+}
+
+/// One contender's turn of one run.
+struct Turn<'a> {
     contender: Contender,
-    size: &Size,
-    places: &Places,
-    servers: [&Server; 2],
-    samples: &mut Samples,
-    figures: &mut Figures,
-) -> Result<()> {
-    let [left, right] = servers;
-    let (source, target) = (left.session().await?, right.session().await?);
-    target.batch_execute("DROP TABLE IF EXISTS items; DROP SCHEMA IF EXISTS concord CASCADE").await?;
-    let mut running = Running::prepare(contender, places, servers).await?;
-    tokio::try_join!(source.batch_execute("CHECKPOINT"), target.batch_execute("CHECKPOINT"))?;
-    let watch = Watch::begin(servers, None)?;
-    running.load(places, servers, size).await?;
-    wait(async || is_loaded(&target, size.rows).await, "the load").await?;
-    note(samples, contender.load(), contender, watch.end(running.pid())?);
-    running.settled(&target).await?;
-    if contender.streams() {
-        catch_ups(&mut running, size, places, servers, samples, figures).await?;
-        let latencies = latency(servers, size).await?;
-        for (name, part) in [(P50, 0.5), (P99, 0.99)] {
-            figures.entry((name, contender)).or_default().push(percentile(&mut latencies.clone(), part));
+    size: &'a Size,
+    places: &'a Places,
+    servers: [&'a Server; 2],
+    run: u32,
+    asked: &'a Asked,
+    results: &'a mut Results,
+}
+
+impl Turn<'_> {
+    async fn take(&mut self) -> Result<()> {
+        let [left, right] = self.servers;
+        let (source, target) = (left.session().await?, right.session().await?);
+        target.batch_execute("DROP TABLE IF EXISTS items; DROP SCHEMA IF EXISTS concord CASCADE").await?;
+        let mut running = Running::prepare(self.contender, self.places, self.servers).await?;
+        self.works(&mut running, &source, &target).await.map_err(|error| format!("{error}\n{}", running.log()))?;
+        running.end(self.servers).await
+    }
+
+    async fn works(&mut self, running: &mut Running, source: &Client, target: &Client) -> Result<()> {
+        tokio::try_join!(source.batch_execute("CHECKPOINT"), target.batch_execute("CHECKPOINT"))?;
+        let watch = Watch::begin(self.servers, None)?;
+        running.load(self.places, self.servers, self.size).await?;
+        wait(async || is_loaded(target, self.size.rows).await, "the load").await?;
+        if let Some(work) = self.contender.load() {
+            self.note(work, &watch, running.pid())?;
+        }
+        running.settled(target).await?;
+        for work in self.contender.catch_ups() {
+            self.catch_up(running, *work).await?;
+        }
+        if self.contender.streams() {
+            let watch = Watch::begin(self.servers, running.pid())?;
+            let latencies = latency::latency(self.servers, self.size).await?;
+            self.note(Work::Steady, &watch, running.pid())?;
+            for (kind, part) in [(Kind::P50, 0.5), (Kind::P99, 0.99)] {
+                self.figure(kind, percentile(&mut latencies.clone(), part));
+            }
+        }
+        match self.contender.applies() {
+            true => equal(source, target).await,
+            false => Ok(()),
         }
     }
-    equal(&source, &target).await?;
-    running.end(servers).await
+
+    async fn catch_up(&mut self, running: &mut Running, work: Work) -> Result<()> {
+        let (changes, each) = if work == Work::Many { (self.size.many, 1_000) } else { (self.size.single, 1) };
+        running.leave(self.servers).await?;
+        let mark = edit(self.servers[0], self.size.rows, changes, each).await?;
+        if work == Work::Many && !self.contender.catch_ups().is_empty() {
+            let sql =
+                "SELECT max(pg_wal_lsn_diff(pg_current_wal_lsn(), confirmed_flush_lsn))::float8 / 1e6 FROM pg_replication_slots";
+            let behind: Option<f64> = self.servers[0].session().await?.query_one(sql, &[]).await?.try_get(0)?;
+            if let Some(behind) = behind {
+                self.figure(Kind::Behind, behind);
+            }
+        }
+        running.make_ready(self.servers, changes, self.size.rows).await?;
+        let watch = Watch::begin(self.servers, None)?;
+        running.come_back(self.servers, self.places).await?;
+        if self.contender.applies() {
+            arrived(self.servers[1], mark).await?;
+        }
+        self.note(work, &watch, running.pid())?;
+        if let Some(pid) = running.pid() {
+            self.figure(Kind::Memory, usage::peak_memory_mb(pid)?);
+        }
+        Ok(())
+    }
+
+    fn note(&mut self, work: Work, watch: &Watch<'_>, pid: Option<u32>) -> Result<()> {
+        let took = watch.end(pid)?;
+        if let Some(marks) = &self.asked.marks {
+            let mut file = std::fs::OpenOptions::new().append(true).create(true).open(marks)?;
+            let own = pid.map(|pid| pid.to_string()).unwrap_or_default();
+            let [source, target] = self.servers.map(Server::pid);
+            let (name, begun, ended) = (work.name(), watch.uptime, usage::uptime_seconds()?);
+            writeln!(file, "{name}: {}\t{begun}\t{ended}\t{own}\t{source}\t{target}", self.contender.name())?;
+        }
+        eprintln!(
+            "  {}: {:.2} s; processor: own {:.2} s, source's {:.2} s, target's {:.2} s",
+            work.name(),
+            took.seconds,
+            took.own_cpu,
+            took.source_cpu,
+            took.target_cpu
+        );
+        self.results.samples.push(Sample { run: self.run, work, contender: self.contender, took });
+        Ok(())
+    }
+
+    fn figure(&mut self, kind: Kind, value: f64) {
+        self.results.figures.push(Figure { run: self.run, kind, contender: self.contender, value });
+    }
 }
 
 /// Whether every record is there, and both indexes.
@@ -137,37 +270,8 @@ async fn is_loaded(target: &Client, rows: i32) -> Result<bool> {
     let few: Vec<i32> = (0..SAMPLES)
         .map(|n| i32::try_from(i64::from(rows) * i64::from(n) / i64::from(SAMPLES - 1)))
         .collect::<std::result::Result<_, _>>()?;
-    let seen = target.query_one("SELECT count(*) FROM items WHERE id = ANY ($1)", &[&few]).await?.try_get::<_, i64>(0)?;
+    let seen = target.query_one("SELECT count(*) FROM items WHERE id = ANY ($1::int[])", &[&few]).await?.try_get::<_, i64>(0)?;
     Ok(seen == i64::from(SAMPLES) && count(target).await? == i64::from(rows) + 2)
-}
-
-async fn catch_ups(
-    running: &mut Running,
-    size: &Size,
-    places: &Places,
-    servers: [&Server; 2],
-    samples: &mut Samples,
-    figures: &mut Figures,
-) -> Result<()> {
-    let contender = running.contender;
-    for (work, changes, each) in [(MANY, size.many, 1_000), (SINGLE, size.single, 1)] {
-        running.away(servers, true, places).await?;
-        let mark = edit(servers[0], size.rows, changes, each).await?;
-        let sql =
-            "SELECT max(pg_wal_lsn_diff(pg_current_wal_lsn(), confirmed_flush_lsn))::float8 / 1e6 FROM pg_replication_slots";
-        let behind: f64 = servers[0].session().await?.query_one(sql, &[]).await?.try_get(0)?;
-        if work == MANY {
-            figures.entry((BEHIND, contender)).or_default().push(behind);
-        }
-        let watch = Watch::begin(servers, None)?;
-        running.away(servers, false, places).await?;
-        arrived(servers[1], mark).await?;
-        note(samples, work, contender, watch.end(running.pid())?);
-        if let Some(pid) = running.pid() {
-            figures.entry((MEMORY, contender)).or_default().push(usage::peak_memory_mb(pid)?);
-        }
-    }
-    Ok(())
 }
 
 async fn count(session: &Client) -> Result<i64> {
@@ -175,8 +279,8 @@ async fn count(session: &Client) -> Result<i64> {
 }
 
 async fn equal(source: &Client, target: &Client) -> Result<()> {
-    let sql = "SELECT sum(hashtextextended(items::text, 0)::numeric)::text FROM items";
-    let (here, there) = tokio::try_join!(source.query_one(sql, &[]), target.query_one(sql, &[]))?;
+    let sql = format!("SELECT sum(hashtextextended(ROW({COLUMNS})::text, 0)::numeric)::text FROM items");
+    let (here, there) = tokio::try_join!(source.query_one(&sql, &[]), target.query_one(&sql, &[]))?;
     let (here, there): (String, String) = (here.try_get(0)?, there.try_get(0)?);
     if here == there { Ok(()) } else { Err("source and target differ at the end".into()) }
 }
@@ -190,42 +294,6 @@ async fn wait(done: impl AsyncFn() -> Result<bool>, what: &str) -> Result<()> {
         tokio::time::sleep(LOOK_INTERVAL).await;
     }
     Ok(())
-}
-
-fn note(samples: &mut Samples, work: &'static str, contender: Contender, took: Took) {
-    eprintln!("  {work}: {:.2} s, own {:.2} s, servers {:.2} s", took.seconds, took.own_cpu, took.servers_cpu);
-    samples.entry((work, contender)).or_default().push(took);
-}
-
-/// What is used from a beginning to an end.
-struct Watch<'a> {
-    servers: [&'a Server; 2],
-    begun: Instant,
-    own: f64,
-    used: f64,
-}
-
-impl<'a> Watch<'a> {
-    fn begin(servers: [&'a Server; 2], pid: Option<u32>) -> Result<Watch<'a>> {
-        let own = own_cpu(pid)?;
-        Ok(Watch { servers, begun: Instant::now(), own, used: cpu(servers)? })
-    }
-
-    fn end(&self, pid: Option<u32>) -> Result<Took> {
-        let seconds = self.begun.elapsed().as_secs_f64();
-        // A process that was started meanwhile began with nothing.
-        let before = if pid.is_some() { 0.0 } else { self.own };
-        Ok(Took { seconds, own_cpu: own_cpu(pid)? - before, servers_cpu: cpu(self.servers)? - self.used })
-    }
-}
-
-/// Of Concord's process, or of this one and its children, which are the pipe.
-fn own_cpu(pid: Option<u32>) -> Result<f64> {
-    pid.map_or_else(|| usage::cpu_seconds_of_family(std::process::id()), usage::cpu_seconds)
-}
-
-fn cpu(servers: [&Server; 2]) -> Result<f64> {
-    servers.iter().map(|server| usage::cpu_seconds_of_family(server.pid())).sum()
 }
 
 /// Changes records one after the other, so many in each transaction, and at the end the last one. Answers its mark.
@@ -247,118 +315,4 @@ async fn arrived(target: &Server, mark: i32) -> Result<()> {
     let session = target.session().await?;
     let look = session.prepare("SELECT tally >= $1 FROM items WHERE id = $2").await?;
     wait(async || Ok(session.query_one(&look, &[&mark, &LAST]).await?.try_get(0)?), "catching up").await
-}
-
-/// From a commit's return at the source until a listener at the target is told, in milliseconds, while another session
-/// commits 1,000 changes a second.
-async fn latency([left, right]: [&Server; 2], size: &Size) -> Result<Vec<f64>> {
-    let target = right.session().await?;
-    target
-        .batch_execute(&format!(
-            "CREATE FUNCTION tell() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN PERFORM pg_notify('probe', NEW.tally::text); RETURN NULL; END $$; \
-             CREATE TRIGGER tell AFTER INSERT OR UPDATE ON items FOR EACH ROW WHEN (NEW.id = {PROBE}) EXECUTE FUNCTION tell(); \
-             ALTER TABLE items ENABLE ALWAYS TRIGGER tell"
-        ))
-        .await?;
-    let (listener, mut connection) = connect(right.port(), DATABASE).await?;
-    let (tell, mut told) = tokio::sync::mpsc::unbounded_channel();
-    TaskTracker::new().spawn(async move {
-        while let Some(Ok(message)) = std::future::poll_fn(|context| connection.poll_message(context)).await {
-            if let AsyncMessage::Notification(notification) = message {
-                let tally: i32 = notification.payload().parse().unwrap_or_default();
-                if tell.send((tally, Instant::now())).is_err() {
-                    return;
-                }
-            }
-        }
-    });
-    listener.batch_execute("LISTEN probe").await?;
-    let until = Instant::now() + Duration::from_secs(size.load_seconds);
-    let writing = load(left, size.rows, until);
-    let probing = async {
-        let prober = left.session().await?;
-        let probe = prober.prepare("UPDATE items SET tally = tally + 1 WHERE id = $1 RETURNING tally").await?;
-        let mut latencies = Vec::new();
-        while Instant::now() < until {
-            let mark: i32 = prober.query_one(&probe, &[&PROBE]).await?.try_get(0)?;
-            let committed = Instant::now();
-            loop {
-                let (tally, at) = tokio::time::timeout(WORK_WAIT_MAX, told.recv()).await?.ok_or("the listener is gone")?;
-                if tally >= mark {
-                    latencies.push(at.saturating_duration_since(committed).as_secs_f64() * 1_000.0);
-                    break;
-                }
-            }
-            tokio::time::sleep(Duration::from_millis(13)).await;
-        }
-        Ok::<_, Failure>(latencies)
-    };
-    let ((), latencies) = tokio::try_join!(writing, probing)?;
-    let mark: i32 = target.query_one("SELECT tally + 1 FROM items WHERE id = $1", &[&LAST]).await?.try_get(0)?;
-    left.session().await?.execute("UPDATE items SET tally = $1 WHERE id = $2", &[&mark, &LAST]).await?;
-    arrived(right, mark).await?;
-    target.batch_execute("DROP FUNCTION tell CASCADE").await?;
-    Ok(latencies)
-}
-
-async fn load(left: &Server, rows: i32, until: Instant) -> Result<()> {
-    let writer = left.session().await?;
-    let update = writer.prepare("UPDATE items SET amount = amount + 1, tally = tally + 1 WHERE id = $1").await?;
-    let mut due = Instant::now();
-    for number in 0.. {
-        if Instant::now() >= until {
-            break;
-        }
-        tokio::time::sleep_until(due.into()).await;
-        writer.execute(&update, &[&(number % rows + 1)]).await?;
-        due += Duration::from_millis(1);
-    }
-    Ok(())
-}
-
-fn markdown(size: &Size, runs: u32, samples: &Samples, figures: &Figures, load: [f64; 2]) -> String {
-    let mut lines = vec![
-        format!(
-            "{runs} runs, {} records; medians; machine's load {:.1} at the beginning, {:.1} at the end",
-            size.rows, load[0], load[1]
-        ),
-        String::new(),
-        "| work | contender | rows/s | seconds, least .. most | Concord : this one | own processor s | servers' processor s |"
-            .into(),
-        "|---|---|---|---|---|---|---|".into(),
-    ];
-    let median = |values: &[f64]| percentile(&mut values.to_vec(), 0.5);
-    let seconds = |took: &[Took]| took.iter().map(|took| took.seconds).collect::<Vec<f64>>();
-    for ((work, contender), took) in samples {
-        let rows = match *work {
-            MANY => size.many,
-            SINGLE => size.single,
-            _ => size.rows,
-        };
-        let all = seconds(took);
-        let ours = Contender::OURS.iter().find_map(|ours| samples.get(&(*work, *ours)));
-        let ours = ours.map_or(f64::NAN, |took| median(&seconds(took)));
-        let own = median(&took.iter().map(|took| took.own_cpu).collect::<Vec<f64>>());
-        let own = if contender.is_inside() { "in the servers".to_owned() } else { format!("{own:.2}") };
-        lines.push(format!(
-            "| {work} | {} | {:.0} | {:.2} .. {:.2} | {:.2} | {own} | {:.2} |",
-            contender.name(),
-            f64::from(rows) / median(&all),
-            all.iter().copied().fold(f64::INFINITY, f64::min),
-            all.iter().copied().fold(0.0, f64::max),
-            median(&all) / ours,
-            median(&took.iter().map(|took| took.servers_cpu).collect::<Vec<f64>>()),
-        ));
-    }
-    lines.extend([String::new(), "| what | contender | median | least .. most |".into(), "|---|---|---|---|".into()]);
-    for ((what, contender), values) in figures {
-        lines.push(format!(
-            "| {what} | {} | {:.2} | {:.2} .. {:.2} |",
-            contender.name(),
-            median(values),
-            values.iter().copied().fold(f64::INFINITY, f64::min),
-            values.iter().copied().fold(0.0, f64::max),
-        ));
-    }
-    lines.join("\n")
 }

