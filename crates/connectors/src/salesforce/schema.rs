@@ -46,6 +46,8 @@ pub(super) struct FieldInfo {
     pub part_of: Option<String>,
     /// Composed of other fields: its change is told through them.
     pub composed: bool,
+    /// The values that it takes, where it takes no others: the active ones of a restricted picklist.
+    pub allowed: Option<Vec<String>>,
     pub field: Field,
     unique: bool,
     external_id: bool,
@@ -105,6 +107,18 @@ struct DescribedField {
     compound_field_name: Option<String>,
     reference_to: Vec<String>,
     extra_type_info: Option<String>,
+    restricted_picklist: bool,
+    picklist_values: Vec<PicklistValue>,
+}
+
+/// A value of a picklist.
+#[derive(Deserialize)]
+#[serde(default)]
+#[derive(Default)]
+struct PicklistValue {
+    value: String,
+    /// Retired values stay with the records that have them, and are given to no other.
+    active: bool,
 }
 
 /// Asks for an object's description.
@@ -257,6 +271,14 @@ impl FieldInfo {
             },
             Kind::Id | Kind::Text => text(max_chars),
         };
+        let active = described.picklist_values.into_iter().filter(|value| value.active).map(|value| value.value);
+        let allowed: Option<Vec<String>> =
+            described.restricted_picklist.then(|| active.collect()).filter(|values: &Vec<_>| !values.is_empty());
+        // A list of several values is a text in which any of them may stand.
+        let ty = match &allowed {
+            Some(values) if described.r#type == "picklist" => Type::Enum { labels: values.clone() },
+            _ => ty,
+        };
         let is_key = kind == Kind::Id;
         let system = matches!(described.name.as_str(), "CreatedDate" | LAST_MODIFIED_DATE | SYSTEM_MODSTAMP);
         Some(FieldInfo {
@@ -271,6 +293,7 @@ impl FieldInfo {
             composed: described.name == "Name"
                 && !described.createable
                 && described.extra_type_info.as_deref() == Some("personname"),
+            allowed,
             unique: described.unique && !is_key,
             external_id: described.external_id,
             indexed: is_key

@@ -4,11 +4,14 @@
 use super::ids;
 use super::schema::{FieldInfo, Kind};
 use concord_engine::error::{Code, Error, Result};
+use concord_engine::schema::Type;
 use concord_engine::value::{Date, Time, TimestampTz, Value};
 use serde_json::value::RawValue;
 
 /// The decimal digits that a number of 64 bits holds, whichever they are.
 const DOUBLE_DIGITS: usize = 15;
+/// The most values of a picklist that a message names.
+const ALLOWED_NAMED: usize = 20;
 
 /// A value as the API's JSON shows it.
 pub(super) fn decode(field: &FieldInfo, json: &RawValue) -> Result<Value> {
@@ -59,8 +62,31 @@ fn from_text(field: &FieldInfo, text: String) -> Result<Value> {
         Kind::Date => Date::parse(&text).map(Value::Date).map_err(|_| odd(field)),
         Kind::DateTime => moment(&text).map(Value::TimestampTz).ok_or_else(|| odd(field)),
         Kind::Time => Time::parse(text.trim_end_matches('Z')).map(Value::Time).map_err(|_| odd(field)),
-        _ => Ok(Value::Text(text)),
+        _ => Ok(written(field, text)),
     }
+}
+
+/// A text of a field: one of the labels where it takes no others. A retired one stays with the records that have it.
+fn written(field: &FieldInfo, text: String) -> Value {
+    match field.field.ty {
+        Type::Enum { .. } => Value::Enum(text),
+        _ => Value::Text(text),
+    }
+}
+
+/// Why a restricted picklist does not take a text, which for several values names them between semicolons. It compares without
+/// regard to case.
+fn not_allowed(field: &FieldInfo, text: &str) -> Option<String> {
+    let allowed = field.allowed.as_ref()?;
+    let is_known = |piece: &str| allowed.iter().any(|known| known.to_lowercase() == piece.trim().to_lowercase());
+    let is_several = !matches!(field.field.ty, Type::Enum { .. });
+    if text.split(|letter| is_several && letter == ';').all(is_known) {
+        return None;
+    }
+    let named: Vec<&str> = allowed.iter().take(ALLOWED_NAMED).map(String::as_str).collect();
+    let rest = allowed.len().saturating_sub(named.len());
+    let more = if rest == 0 { String::new() } else { format!(" and {rest} more") };
+    Some(format!("the picklist is restricted, and takes {}{more}", named.join(", ")))
 }
 
 /// A point in time: REST writes the offset as `+0000`, Bulk API as `Z`.
@@ -97,6 +123,9 @@ pub(super) fn encode(field: &FieldInfo, value: &Value) -> Result<Box<RawValue>> 
                 }
                 if text.is_empty() {
                     return Err(misfit("an empty text would be stored as null"));
+                }
+                if let Some(why) = not_allowed(field, text) {
+                    return Err(misfit(&why));
                 }
                 quoted(text)
             }

@@ -57,6 +57,9 @@ impl Extent {
     }
 }
 
+/// The most labels that a message names.
+const LABELS_NAMED: usize = 20;
+
 /// Whether a value in the type's own representation is within its limits.
 pub(super) fn limit(value: &Value, ty: &Type, extent: &Extent) -> Fit {
     match (ty, value) {
@@ -82,13 +85,21 @@ pub(super) fn limit(value: &Value, ty: &Type, extent: &Extent) -> Fit {
             fraction(None, Value::Interval(interval.truncated(*fraction_digits)), value, *fraction_digits)
         }
         (Type::Enum { labels }, Value::Enum(label)) if !labels.contains(label) => {
-            Fit::Impossible(format!("the label is none of the {} that the field knows", labels.len()))
+            Fit::Impossible(format!("the label is none of the {} that the field knows: {}", labels.len(), named(labels)))
         }
         (Type::Reference { .. }, Value::Reference(key)) | (Type::Opaque { .. }, Value::Text(key)) if key.contains('\0') => {
             Fit::Impossible("the text has a NUL character".to_owned())
         }
         _ => Fit::Exact,
     }
+}
+
+/// The first labels by name, for messages: there may be a thousand.
+pub(super) fn named(labels: &[String]) -> String {
+    let shown: Vec<&str> = labels.iter().take(LABELS_NAMED).map(String::as_str).collect();
+    let rest = labels.len().saturating_sub(shown.len());
+    let more = if rest == 0 { String::new() } else { format!(" and {rest} more") };
+    format!("{}{more}", shown.join(", "))
 }
 
 fn widen(limit: u32) -> usize {

@@ -1,6 +1,6 @@
 //! Whether every value of one type fits into another: the check of a mapping before there is any data.
 
-use super::limit::int_range;
+use super::limit::{int_range, named};
 use crate::schema::Type;
 
 /// Whether values of one type fit into a field of another without a declared loss.
@@ -163,7 +163,7 @@ fn what_may_not_fit(from: &Type, to: &Type) -> String {
         (_, Type::Decimal { .. }) => "numbers with more digits than the field holds, or no decimal numbers".to_owned(),
         (_, Type::Float { bits }) => format!("numbers that {bits} binary bits do not hold exactly"),
         (_, Type::Bool) => "values that are neither true nor false".to_owned(),
-        (_, Type::Enum { labels }) => format!("values that are none of the {} labels", labels.len()),
+        (_, Type::Enum { labels }) => format!("values that are none of the {} labels: {}", labels.len(), named(labels)),
         (Type::Time { .. }, Type::Time { .. }) => {
             "times with a finer fraction of the second, or another notion of offset".to_owned()
         }

@@ -141,7 +141,7 @@ fn the_corners_that_bite() {
         (Value::text(""), text(None, false, true), "exact"),
         (Value::text("a\0b"), text(None, false, true), "impossible: the text has a NUL character"),
         (Value::text("open"), labels.clone(), "lossless open"),
-        (Value::text("shut"), labels, "impossible: the label is none of the 1 that the field knows"),
+        (Value::text("shut"), labels, "impossible: the label is none of the 1 that the field knows: open"),
         (local("2024-01-01T00:00:00"), Type::Date, "lossy 2024-01-01: the time of day is dropped"),
         (
             local("2024-01-01T00:00:00.123456"),
