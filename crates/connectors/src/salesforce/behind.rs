@@ -1,16 +1,20 @@
-//! A look behind the events of a feed, now and then: whether each record that was touched has been told of. Where the vendor
-//! has lost an event, or an administrator had switched them off for a while, nothing else would ever say so (invariant 1).
-//! Asks for ids and stamps alone, a call for thousands of records; reads only what no event has told of, or what may have been
-//! told before this process began. Each pass reaches back behind the last, for records become visible a while after their stamp.
+//! A look behind the events of a feed, now and then: what each record shows that was touched. Where the vendor has lost an
+//! event, or an administrator had switched them off for a while, nothing else would ever say so (invariant 1); nor does a later
+//! event of the record, which shows only the fields that changed with it. So everything that was touched is handed on as a read,
+//! once for each stamp, a call for thousands of records; of what shows nothing new the engine makes nothing. Each pass reaches
+//! back behind the last, for records become visible a while after their stamp.
 
 use super::capture::SalesforceChanges;
 use super::client::{Client, Need};
 use super::position::Place;
-use super::records::{Columns, PAGE_MAX, rows};
-use super::schema::{ID, LAST_MODIFIED_DATE, Object, SYSTEM_MODSTAMP};
+use super::records::{Columns, Look, PAGE_MAX, ShownRecord, rows};
+use super::schema::{FieldInfo, ID, Object, SYSTEM_MODSTAMP};
 use super::soql;
 use super::sweep::{self, OVERLAP_SECONDS};
+use concord_engine::change::Observation;
+use concord_engine::connector::Event;
 use concord_engine::error::{Class, Result};
+use std::collections::HashMap;
 use std::time::Duration;
 use tokio::time::Instant;
 
@@ -24,28 +28,39 @@ const TOLD_WITHIN_SECONDS: i64 = 60;
 const PAGE_PAUSE: Duration = Duration::from_millis(20);
 /// The org tells for 30 days of what was deleted.
 const DELETES_TOLD_SECONDS: i64 = 29 * 86_400;
+/// A record's stamp that is younger than this when it is read may be given to another change still.
+const STAMP_SETTLES_SECONDS: i64 = 5;
+/// The most records of which it is remembered that a look has handed them on: further ones are handed on again.
+const GIVEN_MAX: usize = 56_000;
 
 /// A record that was touched.
 pub(super) struct Touched {
-    pub id: String,
+    /// What it shows; its second is the one in which anything last touched it, the org itself, too.
+    pub shown: ShownRecord,
     /// The second of its last edit, or of its delete: an event tells of that.
     pub edited: i64,
-    /// The second in which anything last touched it, the org itself, too.
-    pub stamped: i64,
 }
 
-/// The records that were touched, as a condition says; deletes count.
-pub(super) async fn touched(client: &Client, object: &Object, rest: &str, need: Need) -> Result<Vec<Touched>> {
-    let mut names = vec![ID, SYSTEM_MODSTAMP];
-    names.extend([LAST_MODIFIED_DATE, "IsDeleted"].iter().filter(|name| object.field(name).is_some()));
+/// The records that were touched, as a condition says, with these fields; deletes count.
+pub(super) async fn touched(
+    client: &Client,
+    object: &Object,
+    fields: &[&FieldInfo],
+    rest: &str,
+    need: Need,
+) -> Result<Vec<Touched>> {
+    let columns = Columns::new(object, fields.to_vec());
+    let mut names = columns.names();
+    if object.field("IsDeleted").is_some() && !names.contains(&"IsDeleted") {
+        names.push("IsDeleted");
+    }
     let text = soql::select(&names, &object.name, rest);
     let found = rows(client, &format!("looking at {}", object.name), &text, true, need).await?;
-    let columns = Columns::new(object, object.field(ID).into_iter().collect());
     let mut all = Vec::with_capacity(found.len());
     for row in &found {
         let shown = columns.read(row)?;
         let edited = if shown.deleted { shown.second } else { shown.edited.micros().div_euclid(1_000_000) };
-        all.push(Touched { id: shown.id, edited, stamped: shown.second });
+        all.push(Touched { shown, edited });
     }
     Ok(all)
 }
@@ -58,6 +73,8 @@ pub(super) struct Behind {
     deletes_upto: Option<i64>,
     /// The pass under way.
     pass: Option<Pass>,
+    /// Records that were handed on, with their stamps, as far back as the next pass reaches.
+    given: HashMap<String, i64>,
 }
 
 /// A look at everything that was touched between two moments, page by page.
@@ -76,10 +93,18 @@ struct Pass {
 
 /// A page of a pass.
 struct Page {
-    /// Records with the second of their edit.
-    found: Vec<(String, i64)>,
+    found: Vec<Found>,
     /// The last record that was looked at, where the page does not end the part.
     next: Option<(i64, String)>,
+}
+
+/// A record that was edited or deleted.
+struct Found {
+    id: String,
+    /// The second of its edit, or of its delete.
+    second: i64,
+    /// What it shows, with its stamp; nothing of one that is not even in the bin.
+    shown: Option<(Observation, i64)>,
 }
 
 impl Behind {
@@ -87,7 +112,18 @@ impl Behind {
     pub fn from(place: &Place, now: i64, every: Duration) -> Behind {
         let since = now.saturating_sub(TOLD_WITHIN_SECONDS).saturating_sub(place.looked_upto());
         let since = Duration::from_secs(u64::try_from(since).unwrap_or(0));
-        Behind { at: Instant::now() + every.saturating_sub(since), every, deletes_upto: None, pass: None }
+        Behind { at: Instant::now() + every.saturating_sub(since), every, deletes_upto: None, pass: None, given: HashMap::new() }
+    }
+}
+
+impl Behind {
+    /// Whether a record was handed on with this stamp; remembers that it is now, where no other change can have the stamp.
+    fn is_given(&mut self, id: &str, stamped: i64, settled: i64) -> bool {
+        let known = self.given.get(id) == Some(&stamped);
+        if !known && stamped < settled && (self.given.len() < GIVEN_MAX || self.given.contains_key(id)) {
+            self.given.insert(id.to_owned(), stamped);
+        }
+        known
     }
 }
 
@@ -102,17 +138,17 @@ impl Pass {
 
     /// The next records that were edited or deleted. What was touched behind the goal counts: the org may have touched it
     /// again, behind an edit that no event told of.
-    async fn page(&self, client: &Client, object: &Object) -> Result<Page> {
+    async fn page(&self, client: &Client, object: &Object, fields: &[&FieldInfo], behind: u64) -> Result<Page> {
         let page = match self.deletes {
             true => self.deleted(client, object).await?,
-            false => self.touched(client, object).await?,
+            false => self.touched(client, object, fields, behind).await?,
         };
         // What only the org itself has touched (a recalculation) was edited before, and no event tells of it.
-        let found = page.found.into_iter().filter(|(_, second)| (self.from..self.goal).contains(second)).collect();
+        let found = page.found.into_iter().filter(|one| (self.from..self.goal).contains(&one.second)).collect();
         Ok(Page { found, ..page })
     }
 
-    async fn touched(&self, client: &Client, object: &Object) -> Result<Page> {
+    async fn touched(&self, client: &Client, object: &Object, fields: &[&FieldInfo], behind: u64) -> Result<Page> {
         let condition = match &self.last {
             Some((second, id)) => {
                 let (at, id) = (soql::moment(*second), soql::quoted(id));
@@ -121,21 +157,26 @@ impl Pass {
             None => format!("{SYSTEM_MODSTAMP} >= {}", soql::moment(self.from)),
         };
         let rest = format!("WHERE {condition} ORDER BY {SYSTEM_MODSTAMP}, {ID} LIMIT {PAGE_MAX}");
-        let found = touched(client, object, &rest, Need::Backfill).await?;
-        let next = found.last().filter(|_| found.len() >= PAGE_MAX).map(|last| (last.stamped, last.id.clone()));
-        Ok(Page { found: found.into_iter().map(|one| (one.id, one.edited)).collect(), next })
+        let look = Look::new(behind);
+        let found = touched(client, object, fields, &rest, Need::Backfill).await?;
+        let next = found.last().filter(|_| found.len() >= PAGE_MAX).map(|last| (last.shown.second, last.shown.id.clone()));
+        let of = |Touched { shown, edited }| {
+            let (id, stamped) = (shown.id.clone(), shown.second);
+            Found { id, second: edited, shown: Some((look.observe(object, shown), stamped)) }
+        };
+        Ok(Page { found: found.into_iter().map(of).collect(), next })
     }
 
     /// Of what is not in the bin any more no query tells.
     async fn deleted(&self, client: &Client, object: &Object) -> Result<Page> {
         let since = self.from.max(client.org_seconds().saturating_sub(DELETES_TOLD_SECONDS));
         let (gone, next) = sweep::deleted(client, object, since, self.last.as_ref(), Need::Backfill).await?;
-        Ok(Page { found: gone.into_iter().map(|(second, id)| (id, second)).collect(), next })
+        Ok(Page { found: gone.into_iter().map(|(second, id)| Found { id, second, shown: None }).collect(), next })
     }
 }
 
 impl SalesforceChanges {
-    /// Looks at a page, and reads what no event has told of. A look that fails is made again after a while, where it was: the
+    /// Looks at a page, and hands on what it shows. A look that fails is made again after a while, where it was: the
     /// feed goes on.
     pub(super) async fn look_behind(&mut self) {
         let goal = self.shared.client.org_seconds().saturating_sub(TOLD_WITHIN_SECONDS);
@@ -169,22 +210,35 @@ impl SalesforceChanges {
         let Some(mut pass) = pass.filter(|_| object.field(SYSTEM_MODSTAMP).is_some_and(|stamp| stamp.filterable)) else {
             return Ok(false);
         };
-        let page = pass.page(&self.shared.client, &object).await;
+        let page = pass.page(&self.shared.client, &object, &self.wanted(&object), self.shared.behind(&self.object)).await;
         let Page { found, next } = self.shared.forget_after(&self.object, page)?;
         let (mut untold, mut forgotten) = (0_usize, 0_usize);
-        let mut to_read = Vec::new();
-        for (id, second) in found {
-            match self.shared.has_shown(&self.feed, &id, second) {
-                Some(true) => continue,
+        let (mut to_read, mut to_hand_on) = (Vec::new(), Vec::new());
+        for Found { id, second, shown } in found {
+            let told = self.shared.has_shown(&self.feed, &id, second);
+            match told {
+                Some(true) => {}
                 Some(false) => untold = untold.saturating_add(1),
                 None => forgotten = forgotten.saturating_add(1),
             }
-            to_read.push((id, second));
+            match shown {
+                // The event that has told of it may not have been its only one.
+                Some((observation, stamped)) => to_hand_on.push((id, second, observation, stamped)),
+                None if told != Some(true) => to_read.push((id, second)),
+                None => {}
+            }
         }
         if !to_read.is_empty() {
             self.read_untold(to_read, Need::Backfill).await?;
         }
         // From here on nothing waits: the page is passed and handed on as one.
+        let settled = self.shared.client.org_seconds().saturating_sub(STAMP_SETTLES_SECONDS);
+        for (id, second, observation, stamped) in to_hand_on {
+            if self.behind.is_given(&id, stamped, settled) {
+                continue;
+            }
+            self.push(Event::Read(observation), vec![(id, second)]);
+        }
         if untold > 0 {
             tracing::warn!(feed = %self.feed, records = untold, "records had changed and no event told of them: they were read");
         }
@@ -200,6 +254,11 @@ impl SalesforceChanges {
         }
         if pass.deletes && !goes_on {
             self.behind.deletes_upto = Some(pass.goal);
+        }
+        if !goes_on {
+            // No later pass reaches further back.
+            let oldest = pass.goal.saturating_sub(OVERLAP_SECONDS);
+            self.behind.given.retain(|_, stamp| *stamp >= oldest);
         }
         self.looked((!goes_on).then_some(pass.goal));
         pass.deletes |= next.is_none();

@@ -340,7 +340,7 @@ impl SalesforceChanges {
         Ok(())
     }
 
-    fn push(&mut self, event: Event, shown: Vec<(String, i64)>) {
+    pub(super) fn push(&mut self, event: Event, shown: Vec<(String, i64)>) {
         let bytes = event_size(&event);
         self.pieces.push_back(Piece { event: Some(event), bytes, shown, place: None });
     }
@@ -454,7 +454,7 @@ impl SalesforceChanges {
     }
 
     /// The fields that are wanted and that there are.
-    fn wanted<'a>(&self, object: &'a Object) -> Vec<&'a FieldInfo> {
+    pub(super) fn wanted<'a>(&self, object: &'a Object) -> Vec<&'a FieldInfo> {
         let selection = self.shared.selection(&self.object);
         if selection.fields.is_empty() {
             return object.fields.iter().collect();

@@ -171,8 +171,9 @@ impl SalesforceConnector {
     async fn changes_since(&self, object: &Object, second: Option<i64>, limit: usize) -> Result<Vec<(String, i64)>> {
         let condition = second.map_or_else(String::new, |second| format!("WHERE {SYSTEM_MODSTAMP} >= {} ", soql::moment(second)));
         let rest = format!("{condition}ORDER BY {SYSTEM_MODSTAMP} DESC LIMIT {limit}");
-        let found = behind::touched(&self.shared.client, object, &rest, Need::Now).await?;
-        Ok(found.into_iter().map(|one| (one.id, one.edited)).collect())
+        let key: Vec<&schema::FieldInfo> = object.field(schema::ID).into_iter().collect();
+        let found = behind::touched(&self.shared.client, object, &key, &rest, Need::Now).await?;
+        Ok(found.into_iter().map(|one| (one.shown.id, one.edited)).collect())
     }
 }
 

@@ -110,32 +110,6 @@ async fn a_wait_that_is_broken_off_loses_no_event() {
 }
 
 #[tokio::test]
-async fn a_topic_on_which_nothing_happens_for_days_keeps_its_place() {
-    let (org, connector, feed, mut changes) = listening().await;
-    let brief = Limits { max_wait: Duration::from_millis(300), ..LIMITS };
-    let mut position = None;
-    for _ in 0..4 {
-        // The clock is known by the answers of calls.
-        connector.count(&"Account".into()).await.unwrap();
-        for _ in 0..3 {
-            let batch = changes.next(brief).await.unwrap();
-            assert!(batch.events.is_empty(), "{batch:?}");
-            position = batch.position.or(position);
-            org.simulator.org.clock.advance(120_000);
-        }
-        org.simulator.org.clock.advance(40 * 3_600_000);
-    }
-    drop(changes);
-    org.create("Account", json!({"Name": "after days"}));
-    let position = position.unwrap();
-    let later = by_long_polling(&org);
-    let known = Feed { position: position.clone(), ..feed };
-    later.prepare(&[accounts(&["Name"])], std::slice::from_ref(&known)).await.unwrap();
-    let mut changes = later.capture(&known, &position).await.unwrap();
-    assert_eq!(text(&observations(&mut *changes, 1).await[0], "Name"), "after days");
-}
-
-#[tokio::test]
 async fn an_event_that_comes_hours_late_is_taken_in() {
     let (org, connector, _feed, mut changes) = listening().await;
     org.fault(json!({"on": {"change": "CREATE"}, "do": {"late": {"ms": 5 * 3_600_000}}}));

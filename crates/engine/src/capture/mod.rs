@@ -27,9 +27,10 @@ use crate::clock::Moment;
 use crate::connector::{Batch, Event as FeedEvent};
 use crate::error::Result;
 use crate::identify::MadeUnseen;
-use crate::link::{FlightId, LinkId, MemberIndex, Shown, Standing};
+use crate::link::{Cells, FlightId, Link, LinkId, MemberIndex, Pending, Shown, Side, Standing};
 use crate::reconcile::{Folded, fold, refine_agreed, refine_times};
 use crate::record::{FeedName, SystemName};
+use crate::rules::SyncRules;
 use crate::runtime::bounds::DEFERRED_MAX;
 use crate::runtime::core::{Core, Effect};
 use crate::runtime::desk::Desk;
@@ -251,6 +252,10 @@ impl Core {
         {
             return self.settle_echo(desk, id, flight, one).await;
         }
+        let waits = desk.slot(&one.address).is_some_and(|slot| slot.pending.is_some());
+        if one.ahead && !waits && self.rules(one.sync).is_some_and(|rules| shows_nothing_new(&rules, link, side, &one)) {
+            return Ok(());
+        }
         let hides = (one.read || one.ahead) && self.is_to_be_settled_by_its_echo(one.sync, member, link);
         if hides && !crate::mutants::active("read_hides_unseen") {
             self.read_after_flight(one.sync, member, id);
@@ -357,6 +362,16 @@ impl Core {
         }
         let order = older.as_ref().map_or(Some(Ordering::Greater), |older| self.version_order(&one, &older.version));
         let Some(rules) = self.rules(one.sync) else { return Ok(()) };
+        let says_the_same = |older: &Pending| match (&older.shown, &one.pending.shown) {
+            (Shown::Present { cells: known, .. }, Shown::Present { cells, .. }) => {
+                older.layout == one.pending.layout && shows_the_same(&rules, one.pending.member, known, cells)
+            }
+            _ => false,
+        };
+        if one.ahead && older.as_ref().is_some_and(says_the_same) {
+            // It waits for its match, or for a person, as it is.
+            return Ok(());
+        }
         let folded = match fold(&rules, older, one.pending.clone(), order) {
             Folded::Into(folded) => *folded,
             Folded::Dropped => return Ok(()),
@@ -375,4 +390,26 @@ impl Core {
         }
         Ok(())
     }
+}
+
+/// Whether a feed has read in a record what is known of it, and nothing else: then not even its version is worth a write.
+fn shows_nothing_new(rules: &SyncRules, link: &Link, side: &Side, one: &Incoming) -> bool {
+    if side.flight.is_some() || one.old_address.is_some() || link.layout != one.pending.layout {
+        return false;
+    }
+    match &one.pending.shown {
+        Shown::Gone { .. } => matches!(side.standing, Standing::Gone | Standing::LeftAlone),
+        Shown::Present { cells, .. } => {
+            side.standing == Standing::Present && shows_the_same(rules, one.pending.member, &side.base, cells)
+        }
+    }
+}
+
+/// Whether every value that is shown is known.
+fn shows_the_same(rules: &SyncRules, member: MemberIndex, known: &Cells, shown: &Cells) -> bool {
+    let mut fields = shown.iter().enumerate().filter_map(|(field, cell)| Some((field, cell.as_ref()?)));
+    fields.all(|(field, shown)| match (known.get(field).and_then(Option::as_ref), rules.at(member, field)) {
+        (Some(known), Some(at)) => known.equivalent_as(shown, &at.ty),
+        _ => false,
+    })
 }
