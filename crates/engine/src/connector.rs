@@ -217,6 +217,12 @@ pub trait Changes: Send {
     fn waits_for(&self) -> Option<String> {
         None
     }
+
+    /// Whether what it tells of a write of ours carries our mark, where [`Capabilities::marks`] says so of the system: a feed
+    /// that only asks what is new cannot tell whose it is.
+    fn tells_whose(&self) -> bool {
+        true
+    }
 }
 
 /// Where a snapshot has got to: the connector's own bytes; resumable after a restart. Empty: the beginning.

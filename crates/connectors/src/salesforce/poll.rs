@@ -116,6 +116,10 @@ impl Changes for PolledChanges {
     fn waits_for(&self) -> Option<String> {
         self.pause.why()
     }
+
+    fn tells_whose(&self) -> bool {
+        false
+    }
 }
 
 impl PolledChanges {

@@ -22,7 +22,8 @@ use tokio_util::sync::CancellationToken;
 /// What became of a feed.
 pub(crate) enum FeedReport {
     Prepared(Vec<Feed>),
-    Open(FeedName),
+    /// It is open, and tells whose a change is or does not.
+    Open(FeedName, bool),
     Lost(Option<FeedName>, Error),
     /// The system is not read any more.
     Ended,
@@ -158,7 +159,11 @@ pub(super) async fn read_feed(
         Ok(changes) => changes,
         Err(error) => return (feed.name.clone(), error),
     };
-    if events.send(Event::Feed { system: system.clone(), report: FeedReport::Open(feed.name.clone()) }).await.is_err() {
+    if events
+        .send(Event::Feed { system: system.clone(), report: FeedReport::Open(feed.name.clone(), changes.tells_whose()) })
+        .await
+        .is_err()
+    {
         return (feed.name.clone(), gone());
     }
     let ahead = Arc::new(Semaphore::new(options.capture_ahead));
@@ -291,12 +296,13 @@ impl Core {
                 self.begun_before(&system, &anew).await?;
                 self.mark_begun(&system);
             }
-            FeedReport::Open(feed) => {
+            FeedReport::Open(feed, tells_whose) => {
                 if let Some(state) = self.feeds.get_mut(&(system.clone(), feed.clone())) {
                     if let Some((since, error)) = state.lost.take() {
                         tracing::info!(%system, %feed, %since, was = error.chain(), "feed found again");
                     }
                     state.state = "reading".to_owned();
+                    state.tells_whose = tells_whose;
                     state.failures = 0;
                     state.gap_accepted = false;
                     state.retry_at = None;

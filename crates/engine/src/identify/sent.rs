@@ -53,14 +53,14 @@ impl Core {
     pub(crate) async fn made_unseen(&mut self, desk: &mut Desk, one: &Incoming) -> Result<Option<MadeUnseen>> {
         let member = one.pending.member;
         let Shown::Present { cells, .. } = &one.pending.shown else { return Ok(None) };
-        let marks = self.connector(one.sync, member).is_some_and(|connector| connector.capabilities().marks);
+        let marks = self.tells_whose(one.sync, member);
         let older = desk.slot(&one.address).and_then(|slot| slot.pending.as_ref());
         // A part of it, told before, adds nothing to the whole; where a mark would have been told with it, it is nobody's of ours.
         let fresh = older.is_none_or(|older| {
             !marks && matches!(self.version_order(one, &older.version), Some(Ordering::Greater | Ordering::Equal))
         });
         let fresh = fresh && one.echo_of.is_none();
-        let told_otherwise = marks && one.tells_whose;
+        let told_otherwise = one.tells_whose && self.connector(one.sync, member).is_some_and(|it| it.capabilities().marks);
         let forgotten = ["unmarked_create_is_a_stranger", "sent_forgotten", "own_create_taken_for_match"]
             .iter()
             .any(|it| crate::mutants::active(it));

@@ -27,7 +27,7 @@ impl Core {
 
     /// Whether a create at this member is under way of which the feed will tell nothing: its outcome comes first.
     pub(super) fn may_come_of_doubt(&self, sync: usize, member: MemberIndex) -> bool {
-        let marks = self.connector(sync, member).is_some_and(|connector| connector.capabilities().marks);
+        let marks = self.tells_whose(sync, member);
         self.flights.iter().any(|(id, airborne)| {
             airborne.sync == sync
                 && airborne.flight.member == member

@@ -22,13 +22,10 @@ impl Core {
     /// Whether the feed is to say what a write went over, and so settles it.
     pub(super) fn is_settled_by_its_echo(&self, sync: usize, member: MemberIndex, intent: &Intent) -> bool {
         let Some(connector) = self.connector(sync, member) else { return false };
-        let tells_whose = self.feeds_of(sync, member).any(|feed| feed.tells_whose);
-        let capabilities = connector.capabilities();
         // Nobody can have worked on a record before it was made.
         let makes = matches!(intent.write.operation, Operation::Create { .. });
-        capabilities.marks
-            && tells_whose
-            && !capabilities.guarded_writes
+        self.tells_whose(sync, member)
+            && !connector.capabilities().guarded_writes
             && !makes
             && !crate::mutants::active("unguarded_settled_by_answer")
     }
@@ -47,11 +44,15 @@ impl Core {
         let flight = link.sides.get(member).and_then(|side| self.flights.get(&side.flight?));
         let intent = flight.and_then(|airborne| airborne.flight.intents.iter().find(|intent| intent.link == link.id));
         let deletes = intent.is_some_and(|intent| matches!(intent.write.operation, Operation::Delete { .. }));
-        let blind = |connector: Arc<dyn crate::connector::Connector>| {
-            let capabilities = connector.capabilities();
-            !capabilities.guarded_writes && !capabilities.marks
-        };
-        deletes && self.connector(sync, member).is_some_and(blind)
+        let guards = self.connector(sync, member).is_none_or(|connector| connector.capabilities().guarded_writes);
+        deletes && !guards && !self.tells_whose(sync, member)
+    }
+
+    /// Whether what is told of a member's records says which writes are ours: the system keeps our marks, and the feed, which
+    /// may only ask what is new, gives them back.
+    pub(crate) fn tells_whose(&self, sync: usize, member: MemberIndex) -> bool {
+        self.connector(sync, member).is_some_and(|connector| connector.capabilities().marks)
+            && self.feeds_of(sync, member).any(|feed| feed.tells_whose)
     }
 
     /// The feed is past the fence, or cannot tell: what was answered settles what is left open.

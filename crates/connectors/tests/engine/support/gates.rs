@@ -127,6 +127,14 @@ impl Changes for GatedChanges {
         }
         Ok(batch)
     }
+
+    fn waits_for(&self) -> Option<String> {
+        self.inner.waits_for()
+    }
+
+    fn tells_whose(&self) -> bool {
+        self.inner.tells_whose()
+    }
 }
 
 #[async_trait]
