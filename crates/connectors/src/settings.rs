@@ -3,7 +3,7 @@
 
 use crate::keeping::Keep;
 use crate::kinds::KINDS;
-use concord_engine::config::{ChangeDetection, Config, Connection, Secret, SecretText, SyncConfig};
+use concord_engine::config::{ChangeDetection, Config, Connection, OngoingMode, Secret, SecretText, SyncConfig};
 use concord_engine::error::{Code, Error, Result};
 use concord_engine::record::SystemName;
 use std::ops::RangeInclusive;
@@ -43,6 +43,9 @@ impl AskedChanges {
         let asked = |sync: &SyncConfig| sync.performance_settings.change_detection;
         let how = syncs().map(asked).find(|how| *how != ChangeDetection::Auto).unwrap_or_default();
         let agreed = syncs().all(|sync| matches!(asked(sync), ChangeDetection::Auto) || asked(sync) == how);
+        // Who carries changes every so often has no use for being told of each: where all do, they are asked for.
+        let all_poll = || syncs().next().is_some() && syncs().all(|sync| sync.ongoing_sync.mode == OngoingMode::Polling);
+        let how = if how == ChangeDetection::Auto && all_poll() { ChangeDetection::Polling } else { how };
         let every = syncs().filter_map(|sync| sync.ongoing_sync.polling_interval_seconds).min().map(Duration::from_secs);
         AskedChanges { how: if agreed { how } else { ChangeDetection::Auto }, every }
     }

@@ -3,7 +3,8 @@
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test may fail by panicking")]
 
 use concord_connectors::kinds::KINDS;
-use concord_engine::config::{self, Config, Loaded};
+use concord_connectors::settings::AskedChanges;
+use concord_engine::config::{self, ChangeDetection, Config, Loaded, OngoingMode};
 use std::path::PathBuf;
 
 fn load(name: &str) -> Loaded {
@@ -71,4 +72,28 @@ fn a_connector_that_is_not_built_yet_is_a_warning_that_names_it() {
     let said: Vec<String> = loaded.diagnostics.iter().map(|finding| finding.message.clone()).collect();
     assert_eq!(said, ["the connector `zendesk` is not built yet: syncs of `zendesk` do not run"]);
     assert_eq!(loaded.config.unwrap().connections["postgresql"].kind, "postgres");
+}
+
+#[test]
+fn an_org_is_polled_where_every_sync_of_it_carries_changes_every_so_often() {
+    let example = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../examples/salesforce-accounts.json");
+    let text = std::fs::read_to_string(example).unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let asked = |mode: &str, detection: &str| {
+        let text = text.replace("\"mode\": \"real_time\"", &format!("\"mode\": \"{mode}\""));
+        let text = text.replace("\"batch_size\": 1000", &format!("\"batch_size\": 1000, \"change_detection\": \"{detection}\""));
+        let path = folder.path().join("c.json");
+        std::fs::write(&path, text).unwrap();
+        let config = config::load(&[path], KINDS).config.unwrap();
+        assert_eq!(AskedChanges::of(&config, &"nobody's".into()).how, ChangeDetection::Auto);
+        AskedChanges::of(&config, &"crm".into()).how
+    };
+    assert_eq!(asked("real_time", "auto"), ChangeDetection::Auto);
+    assert_eq!(asked("polling", "auto"), ChangeDetection::Polling);
+    assert_eq!(asked("polling", "log_based"), ChangeDetection::LogBased, "what is said counts");
+    let config = clean("salesforce-contacts.json");
+    assert!(config.syncs.len() > 1);
+    let mut one_polls = config.clone();
+    one_polls.syncs[0].ongoing_sync.mode = OngoingMode::Polling;
+    assert_eq!(AskedChanges::of(&one_polls, &"crm".into()).how, ChangeDetection::Auto, "the other one wants to be told");
 }
