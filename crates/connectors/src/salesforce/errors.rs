@@ -143,9 +143,10 @@ fn request_code(status: u16, code: &str) -> Code {
     }
 }
 
-/// Whether a login that was refused so may work later without anybody doing anything.
+/// Whether a login that was refused so may work later without anybody doing anything. The vendor says `unknown_error` (HTTP 400)
+/// where it asks for another try.
 pub(super) fn login_may_recover(status: u16, code: &str) -> bool {
-    status >= 500 || status == 429 || matches!(code, "server_error" | "temporarily_unavailable")
+    status >= 500 || status == 429 || matches!(code, "server_error" | "temporarily_unavailable" | "unknown_error")
 }
 
 #[cfg(test)]

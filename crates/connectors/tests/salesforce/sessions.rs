@@ -5,7 +5,7 @@ use concord_connectors::keeping::{Acting, Keep};
 use concord_connectors::settings::AskedChanges;
 use concord_engine::config::{ChangeDetection, SecretText};
 use concord_engine::connector::Connector;
-use concord_engine::error::Code;
+use concord_engine::error::{Class, Code};
 use serde_json::{Value as Json, json};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -42,6 +42,18 @@ async fn a_refused_login_is_not_tried_again_and_again() {
         assert!(error.message.contains("invalid_client") && !error.to_string().contains("wrong"), "{error}");
     }
     assert_eq!(org.requests("/services/oauth2/token"), 1);
+}
+
+#[tokio::test]
+async fn a_login_that_is_to_be_tried_again_is_no_refusal() {
+    let org = Org::new().await;
+    let connector = org.connect();
+    let busy = json!({"error": "unknown_error", "error_description": "retry your request"}).to_string();
+    org.fault(json!({"on": {"path": "/services/oauth2/token"}, "do": {"answer": {"status": 400, "body": busy}}}));
+    let error = connector.objects().await.unwrap_err();
+    assert_eq!((error.code, error.class()), (Code::Unreachable, Class::Transient), "{error}");
+    connector.objects().await.unwrap();
+    assert_eq!(org.requests("/services/oauth2/token"), 2);
 }
 
 #[tokio::test]
