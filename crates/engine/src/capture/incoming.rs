@@ -78,15 +78,17 @@ pub(crate) fn incoming(
 /// The time of an edit: the configured field where the record shows it, the feed's otherwise; never later than now.
 ///
 /// The feed's also where it is exact and the field tells nothing more: as a copy of another member's stamps, which an edit
-/// here leaves as it is, or as a coarser stamp of the same moment.
+/// here leaves as it is, or as a coarser stamp of the same moment. Such a copy that a read shows is an estimate: the feed may yet
+/// tell of a later edit.
 fn edit_time(rules: &SyncRules, member: MemberIndex, record: &Record, feed: EditTime, now: Moment) -> EditTime {
     let side = rules.members.get(member);
     let field = side.and_then(|side| side.edit_time_field.as_ref());
     let stamped = field.and_then(|field| {
         let value = record.get(field.as_str())?;
         let (at, granularity_micros) = stamp(value, side?.schema.field(field.as_str()).map(|field| &field.ty))?;
-        let stamped = EditTime { at, granularity_micros, estimated: false };
-        let tells_less = is_a_copy(rules, member, field) || is_coarser(stamped, feed);
+        let is_a_copy = is_a_copy(rules, member, field);
+        let stamped = EditTime { at, granularity_micros, estimated: is_a_copy && feed.estimated };
+        let tells_less = is_a_copy || is_coarser(stamped, feed);
         Some(if tells_less && !feed.estimated { feed } else { stamped })
     });
     let time = stamped.unwrap_or(feed);
@@ -164,6 +166,8 @@ mod tests {
         }
         assert_eq!(time(&rules, 500_000_000, exact(900_000_000)), exact(900_000_000));
         let read = EditTime { estimated: true, ..exact(900_000_000) };
-        assert_eq!(time(&rules, 500_000_000, read).at, Moment(500_000_000), "it is better than the time of a read");
+        let shown = time(&rules, 500_000_000, read);
+        assert_eq!(shown.at, Moment(500_000_000), "it is better than the time of a read");
+        assert!(shown.estimated, "and may be older than an edit that the feed has yet to tell of");
     }
 }
