@@ -10,6 +10,7 @@ use crate::ledger::Rule;
 use crate::link::{FlightId, Life, Link, LinkId, MemberIndex};
 use crate::record::Record;
 use crate::runtime::airborne::Airborne;
+use crate::runtime::bounds::CHUNK_MAX;
 use crate::runtime::core::{Core, Effect, Event};
 use crate::runtime::desk::Desk;
 use crate::schema::Selection;
@@ -22,11 +23,19 @@ pub(crate) struct Launch {
     pub selection: Selection,
     pub mark: Mark,
     pub writes: Vec<Write>,
+    /// Whether a first load has filled it.
+    pub is_load: bool,
 }
+
+/// What the writes of one flight have in common: sync, member, how deep they are, and whether they are of a first load.
+pub(crate) type Seats = (usize, MemberIndex, u32, bool);
 
 /// The most flights to a member of which its feed is yet to tell, though they have been answered: with a feed that stands
 /// still, writing stands still too, for what goes on there is not seen.
 const UNTOLD_MAX: usize = 64;
+
+/// The most flights of a first load to a member, where each takes more than the sync's batches do (invariant 10).
+const LARGE_LOADS_MAX: usize = 2;
 
 /// The coarsest time of an edit from which it is measured how fast it was carried.
 const MEASURED_MICROS_MAX: u32 = 10_000;
@@ -37,19 +46,45 @@ const BUSY_PAUSE: std::time::Duration = std::time::Duration::from_millis(200);
 pub(crate) const PUT_OFF_MAX: std::time::Duration = std::time::Duration::from_secs(3600);
 
 impl Core {
-    /// Whether a write to this member may be put into a flight now.
-    pub(crate) fn can_fly(&self, sync: usize, member: MemberIndex) -> bool {
+    /// Whether a write to this member may be put into a flight now; one of a first load leaves room for what people do meanwhile.
+    pub(crate) fn can_fly(&self, sync: usize, member: MemberIndex, is_load: bool) -> bool {
         let now = self.now();
         let Some(state) = self.syncs.get(sync) else { return false };
         let Some(target) = state.members.get(member) else { return false };
-        let loading: usize =
-            self.loading.range((sync, member, 0)..=(sync, member, u32::MAX)).map(|(_, flights)| flights.len()).sum();
+        let filling = self.loading.range((sync, member, 0, false)..=(sync, member, u32::MAX, true));
+        let (mut all, mut loads) = (target.flying, target.loads_flying);
+        for ((.., of_load), flights) in filling {
+            all = all.saturating_add(flights.len());
+            loads = loads.saturating_add(if *of_load { flights.len() } else { 0 });
+        }
+        let most = state.rules.parallelism.saturating_mul(2).max(1);
+        let most_loads = match self.load_batch(sync, member) {
+            Some(_) => LARGE_LOADS_MAX,
+            None => most.saturating_sub(1).max(1),
+        };
         state.active()
             && self.is_told_of(sync, member)
             && target.retry_at.is_none_or(|at| at <= now)
             && !self.gathers(sync, member, now)
-            && target.flying.saturating_add(loading) < state.rules.parallelism.saturating_mul(2).max(1)
+            && all < most
+            && (!is_load || loads < most_loads)
             && (self.flights.len() < UNTOLD_MAX || self.untold(sync, member) < UNTOLD_MAX)
+    }
+
+    /// Whether what a member is owed is what a first load has read, and nothing that anybody has done since: it was decided
+    /// once, and no feed has told of an edit after the sync had begun.
+    pub(crate) fn is_of_a_load(&self, sync: usize, link: &Link) -> bool {
+        let begun = self.syncs.get(sync).and_then(|state| state.begun_at).unwrap_or_default();
+        let mut agreed = link.groups.iter().filter_map(|group| group.agreed.as_ref());
+        link.life == Life::Live && link.decision <= 1 && agreed.all(|agreed| agreed.time.estimated || agreed.time.at < begun)
+    }
+
+    /// How many writes of a first load a flight takes, where that is more than any batch of the sync.
+    pub(crate) fn load_batch(&self, sync: usize, member: MemberIndex) -> Option<usize> {
+        let wanted = self.syncs.get(sync)?.rules.batch_size;
+        let connector = self.connector(sync, member)?;
+        let capabilities = connector.capabilities();
+        capabilities.load_batch.map(|batch| batch.min(capabilities.max_batch).min(CHUNK_MAX)).filter(|batch| *batch > wanted)
     }
 
     /// Whether calls of a member's system are short, so that what is to be written is gathered for now.
@@ -65,9 +100,9 @@ impl Core {
     }
 
     /// Whether a flight that is being filled has room for one more write of this link.
-    pub(crate) fn has_seat(&self, sync: usize, link: &Link, member: MemberIndex) -> bool {
-        let size = self.syncs.get(sync).map_or(1, |state| self.batch_size(sync, member, state.rules.batch_size));
-        let filling = self.loading.get(&(sync, member, hops_of(link, member)));
+    pub(crate) fn has_seat(&self, sync: usize, link: &Link, member: MemberIndex, is_load: bool) -> bool {
+        let size = self.batch_size(sync, member, is_load);
+        let filling = self.loading.get(&(sync, member, hops_of(link, member), is_load));
         filling.and_then(|flights| flights.last()).is_some_and(|flight| flight.intents.len() < size)
     }
 
@@ -85,7 +120,7 @@ impl Core {
     }
 
     /// Puts a write into a flight, and the flight's number into the link.
-    pub(crate) fn board(&mut self, sync: usize, link: &mut Link, member: MemberIndex, mut operation: Operation) {
+    pub(crate) fn board(&mut self, sync: usize, link: &mut Link, member: MemberIndex, mut operation: Operation, is_load: bool) {
         plant_guard_bugs(&mut operation);
         let hops = hops_of(link, member);
         let intent = Intent {
@@ -94,11 +129,9 @@ impl Core {
             decision: link.decision,
             edited: if self.is_loading(sync) { Moment::default() } else { edited_at(link, member) },
         };
-        let (batch_size, sync_id) = match self.syncs.get(sync) {
-            Some(state) => (self.batch_size(sync, member, state.rules.batch_size), state.rules.id),
-            None => return,
-        };
-        let flights = self.loading.entry((sync, member, hops)).or_default();
+        let Some(sync_id) = self.syncs.get(sync).map(|state| state.rules.id) else { return };
+        let batch_size = self.batch_size(sync, member, is_load);
+        let flights = self.loading.entry((sync, member, hops, is_load)).or_default();
         if flights.last().is_none_or(|flight| flight.intents.len() >= batch_size) {
             let id = FlightId(self.next_flight);
             self.next_flight = self.next_flight.saturating_add(1);
@@ -117,7 +150,9 @@ impl Core {
         self.syncs.get(sync).is_some_and(|state| state.members.iter().any(|member| !member.load.is_done()))
     }
 
-    fn batch_size(&self, sync: usize, member: MemberIndex, wanted: usize) -> usize {
+    fn batch_size(&self, sync: usize, member: MemberIndex, is_load: bool) -> usize {
+        let wanted = self.syncs.get(sync).map_or(1, |state| state.rules.batch_size);
+        let wanted = self.load_batch(sync, member).filter(|_| is_load).unwrap_or(wanted);
         let most = self.connector(sync, member).map_or(wanted, |connector| connector.capabilities().max_batch);
         wanted.min(most).max(1)
     }
@@ -125,27 +160,28 @@ impl Core {
     /// Makes the flights that the present event has filled durable, and has them leave when they are.
     pub(crate) fn take_off(&mut self) {
         let now = self.now();
-        for ((sync, member, hops), flights) in std::mem::take(&mut self.loading) {
+        for ((sync, member, hops, is_load), flights) in std::mem::take(&mut self.loading) {
             for mut flight in flights {
                 flight.opened = now;
                 let (Some(connector), Some(rules)) = (self.connector(sync, member), self.rules(sync)) else { continue };
                 let Some(selection) = rules.members.get(member).map(|member| member.selection.clone()) else { continue };
                 // A full batch has gathered what it can.
                 let is_full = flight.intents.len() >= self.batch_size(sync, member, rules.batch_size);
-                let spacing = connector.allowance().map(|calls| calls.spacing()).filter(|spacing| !is_full && !spacing.is_zero());
+                let spacing = connector.allowance().map(|calls| calls.spacing()).filter(|spacing| !is_full && !is_load && !spacing.is_zero());
                 let system = rules.members.get(member).map(|member| member.system.clone());
                 if let Some((spacing, system)) = spacing.zip(system) {
                     self.gathers_until.insert(system, now.plus(spacing));
                 }
                 let mark = Mark { store: self.store_id.clone(), sync: rules.name.to_string(), intent: flight.id.0, hops };
                 let writes = flight.intents.iter().map(|intent| intent.write.clone()).collect();
-                self.effects.push(Effect::Launch(Launch { flight: flight.id, connector, selection, mark, writes }));
+                self.effects.push(Effect::Launch(Launch { flight: flight.id, connector, selection, mark, writes, is_load }));
                 let flight = Arc::new(flight);
                 self.transaction.opened.push(Arc::clone(&flight));
                 if let Some(state) = self.member(sync, member) {
                     state.flying = state.flying.saturating_add(1);
+                    state.loads_flying = state.loads_flying.saturating_add(usize::from(is_load));
                 }
-                self.flights.insert(flight.id, Airborne::new(flight, sync, false));
+                self.flights.insert(flight.id, Airborne { is_load, ..Airborne::new(flight, sync, false) });
             }
         }
     }
@@ -156,8 +192,12 @@ impl Core {
         let usual = self.options.apply_timeout;
         let timeout = launch.connector.capabilities().writes_take.map_or(usual, |longer| longer.max(usual));
         self.jobs.spawn(async move {
-            let Launch { flight, connector, selection, mark, writes } = launch;
-            let result = match tokio::time::timeout(timeout, connector.apply(&selection, &mark, &writes)).await {
+            let Launch { flight, connector, selection, mark, writes, is_load } = launch;
+            let call = match is_load {
+                true => connector.load(&selection, &mark, &writes),
+                false => connector.apply(&selection, &mark, &writes),
+            };
+            let result = match tokio::time::timeout(timeout, call).await {
                 Ok(result) => result,
                 Err(_) => Err(Error::new(Code::OutcomeUnknown, "the system did not answer in time")),
             };
@@ -181,10 +221,19 @@ impl Core {
         self.commit();
         let Some(state) = self.syncs.get(sync) else { return Ok(()) };
         let (id, batch) = (state.rules.id, state.rules.batch_size.max(1));
-        if !state.members.get(member).is_some_and(|member| member.maybe_owing) || !self.can_fly(sync, member) {
+        if !state.members.get(member).is_some_and(|member| member.maybe_owing) || !self.can_fly(sync, member, false) {
             return Ok(());
         }
         let mut due: Vec<LinkId> = self.store.owed(id, member, now, batch).await?;
+        if due.len() >= batch
+            && let Some(more) = self.load_batch(sync, member).filter(|_| self.can_fly(sync, member, true))
+        {
+            let mut desk = self.desk();
+            desk.load_links(&self.store, due.clone()).await?;
+            if due.iter().filter_map(|id| desk.link(*id)).all(|link| self.is_of_a_load(sync, link)) {
+                due = self.store.owed(id, member, now, more).await?;
+            }
+        }
         if due.is_empty() {
             due = self.bring_forward(sync, member, now).await?;
         }
@@ -200,6 +249,10 @@ impl Core {
         }
         let mut desk = self.desk();
         desk.load_links(&self.store, due.clone()).await?;
+        if !self.can_fly(sync, member, true) {
+            // What a first load brings stays where it is on the list; what people did goes past it.
+            due.retain(|id| desk.link(*id).is_none_or(|link| !self.is_of_a_load(sync, link)));
+        }
         let free = self.put_off_the_busy(&mut desk, sync, member, due);
         // The store must know of what was put off before it is read again.
         self.commit();

@@ -3,8 +3,9 @@
 //! went away unseen is noticed: absence from a scan alone is never a delete.
 
 use crate::capture::FeedState;
+use crate::clock::Moment;
 use crate::connector::{Chunk, ChunkCursor, Since};
-use crate::error::{Code, Error, Result};
+use crate::error::{Class, Code, Error, Result};
 use crate::link::{LinkId, MemberIndex, Side, Standing};
 use crate::rules::{InitialStrategy, SyncRules};
 use crate::runtime::bounds::CHUNK_MAX;
@@ -16,6 +17,8 @@ use std::sync::Arc;
 
 /// How long a sweep waits before it looks again whether its answers are in.
 const SWEEP_PAUSE: std::time::Duration = std::time::Duration::from_millis(20);
+/// How long a first load waits where its calls are short and the system does not say how long.
+const LOAD_PAUSE: std::time::Duration = std::time::Duration::from_secs(30);
 /// Links asked after in one step of a sweep.
 const SWEEP_BATCH: usize = 500;
 
@@ -29,7 +32,7 @@ pub(crate) struct Load {
     running: bool,
     /// When a sweep that waits for its answers looks again.
     #[serde(skip)]
-    resume_at: Option<crate::clock::Moment>,
+    resume_at: Option<Moment>,
     /// Tells an answer that was asked for before the reading began anew.
     #[serde(skip)]
     epoch: u64,
@@ -39,6 +42,9 @@ pub(crate) struct Load {
     /// Whether only the key of the next record is asked for: the record itself cannot be read, and is passed over.
     #[serde(skip)]
     pass_over: Option<Error>,
+    /// Until when calls of a first load wait, for the member's system has few left, and what it says of that.
+    #[serde(skip)]
+    held: Option<(Moment, String)>,
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -60,17 +66,27 @@ impl Load {
     }
 
     /// The clock was put back: a sweep that waits looks again.
-    pub fn wait_no_longer_than(&mut self, now: crate::clock::Moment) {
+    pub fn wait_no_longer_than(&mut self, now: Moment) {
         self.resume_at = self.resume_at.map(|at| at.min(now));
+        self.held = None;
     }
 
     /// For the status.
-    pub fn describe(&self) -> String {
-        match &self.phase {
+    pub fn describe(&self, now: Moment) -> String {
+        let phase = match &self.phase {
             Phase::Done => "done".to_owned(),
             Phase::Reading { records, .. } => format!("reading: {records} records"),
             Phase::Sweeping { .. } => "asking after linked records".to_owned(),
+        };
+        match &self.held {
+            Some((until, why)) if *until > now => format!("{phase}; what a first load writes and reads waits: {why}"),
+            _ => phase,
         }
+    }
+
+    /// Until when calls of a first load to the member wait.
+    pub fn held_until(&self, now: Moment) -> Option<Moment> {
+        self.held.as_ref().map(|(until, _)| *until).filter(|until| *until > now)
     }
 
     fn begin(sweep: bool) -> Load {
@@ -82,6 +98,7 @@ impl Load {
             epoch: 0,
             halvings: 0,
             pass_over: None,
+            held: None,
         }
     }
 }
@@ -193,6 +210,11 @@ impl Core {
             if !state.active() || !state.begun || busy || self.reads_after_others(sync) {
                 continue;
             }
+            // What is read would only wait for a member whose calls are short.
+            let now = self.now();
+            if state.members.iter().any(|member| member.load.held_until(now).is_some()) {
+                continue;
+            }
             // One member after the other: what the first brings is matched against the others before they are read.
             let next = state.members.iter().position(|member| !member.load.is_done());
             if let Some(member) = next {
@@ -201,10 +223,22 @@ impl Core {
         }
     }
 
-    /// How many records are read at once: where larger batches are asked for, as many as fill one.
-    fn chunk_size(&self, sync: usize) -> usize {
-        let batch = self.rules(sync).map_or(0, |rules| rules.batch_size);
-        self.options.chunk.max(batch.min(CHUNK_MAX))
+    /// How many records are read at once: where larger batches are asked for, or are best for what is written of them, as many as
+    /// fill one.
+    fn chunk_size(&self, sync: usize, member: MemberIndex) -> usize {
+        let Some(rules) = self.rules(sync) else { return self.options.chunk };
+        let others = (0..rules.members.len()).filter(|other| *other != member);
+        let load = others.filter_map(|other| self.load_batch(sync, other)).max().unwrap_or(0);
+        self.options.chunk.max(rules.batch_size.max(load).min(CHUNK_MAX))
+    }
+
+    /// A call of a first load was refused, for the system has few left: such calls wait. What people do goes on.
+    pub(crate) fn hold_loads(&mut self, sync: usize, member: MemberIndex, error: &Error) {
+        let until = self.now().plus(error.retry_after.unwrap_or(LOAD_PAUSE));
+        tracing::info!(sync, member, %until, error = error.chain(), "calls are short: what a first load writes and reads waits");
+        if let Some(state) = self.member(sync, member) {
+            state.load.held = Some((until, error.to_string()));
+        }
     }
 
     fn start_chunk(&mut self, sync: usize, member: MemberIndex) {
@@ -217,7 +251,7 @@ impl Core {
         else {
             return;
         };
-        let limit = self.chunk_size(sync);
+        let limit = self.chunk_size(sync, member);
         let timeout = self.options.read_timeout;
         let Some(state) = self.member(sync, member) else { return };
         let epoch = state.load.epoch;
@@ -382,7 +416,11 @@ impl Core {
 
     /// A chunk that failed because of one record, perhaps, is read in halves; the record that fails alone is passed over.
     fn chunk_failed(&mut self, sync: usize, member: MemberIndex, error: Error) {
-        let chunk = self.chunk_size(sync);
+        if error.class() == Class::Throttled {
+            self.hold_loads(sync, member, &error);
+            return;
+        }
+        let chunk = self.chunk_size(sync, member);
         let Some(state) = self.member(sync, member) else { return };
         if !error.may_be_one_records() || state.load.pass_over.is_some() || crate::mutants::active("poison_stops_all") {
             self.member_failed(sync, member, error);

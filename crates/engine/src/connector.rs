@@ -44,6 +44,8 @@ pub struct Capabilities {
     pub keys_can_be_given: bool,
     /// The most writes in one call of `apply`.
     pub max_batch: usize,
+    /// How many writes of a first load are best made by one call, where that is worth more than the sync's `batch_size` says.
+    pub load_batch: Option<usize>,
     /// How long a call of `apply` may take, where that is longer than usual.
     pub writes_take: Option<Duration>,
     /// How long after a call that was not answered the system may still carry it out; `None`: what a fence behind the call
@@ -504,6 +506,13 @@ pub trait Connector: Send + Sync {
     /// Writes a batch under one mark. One result per write. `Err` means that nothing at all was written and nothing
     /// will be; where that is not sure, the writes concerned are [`Outcome::Unknown`].
     async fn apply(&self, selection: &Selection, mark: &Mark, writes: &[Write]) -> Result<Vec<WriteResult>>;
+
+    /// As [`Connector::apply`], for records that a first load brings and nobody has touched since. Where calls are short they wait,
+    /// and what people do meanwhile goes before them: refused with [`Class::Throttled`](crate::error::Class::Throttled), which
+    /// holds back nothing else.
+    async fn load(&self, selection: &Selection, mark: &Mark, writes: &[Write]) -> Result<Vec<WriteResult>> {
+        self.apply(selection, mark, writes).await
+    }
 
     /// What became of creates of a batch whose outcome is unknown: by the external id or the idempotency key that they carried,
     /// else by what was made in our name since `since`, when the batch was about to be sent. One answer per write, in

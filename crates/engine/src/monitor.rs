@@ -214,7 +214,7 @@ impl Core {
                         (None, Some(trouble)) => trouble,
                         (None, None) => "up".to_owned(),
                     },
-                    load: state.load.describe(),
+                    load: state.load.describe(now),
                 }
             })
             .collect();

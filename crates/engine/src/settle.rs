@@ -34,11 +34,12 @@ impl Core {
     pub(crate) async fn on_applied(&mut self, id: FlightId, result: Result<Vec<WriteResult>>) -> Result<()> {
         crate::failpoint::pass("applied_before_settle");
         let Some(airborne) = self.flights.get(&id) else { return Ok(()) };
-        let (sync, member) = (airborne.sync, airborne.flight.member);
+        let (sync, member, is_load) = (airborne.sync, airborne.flight.member, airborne.is_load);
         let flight = Arc::clone(&airborne.flight);
         let intents = &flight.intents;
         if let Some(state) = self.member(sync, member) {
             state.flying = state.flying.saturating_sub(1);
+            state.loads_flying = state.loads_flying.saturating_sub(usize::from(is_load));
         }
         let results = match result {
             Ok(results) => {
@@ -52,11 +53,18 @@ impl Core {
             Err(error) if error.class() == Class::UnknownOutcome => {
                 intents.iter().map(|intent| WriteResult { id: intent.write.id, outcome: Outcome::Unknown }).collect()
             }
+            Err(error) if is_load && error.class() == Class::Throttled => {
+                self.hold_loads(sync, member, &error);
+                Vec::new()
+            }
             Err(error) => {
                 self.member_failed(sync, member, error);
                 Vec::new()
             }
         };
+        if is_load && let Some(error) = results.iter().find_map(refused_for_want_of_calls) {
+            self.hold_loads(sync, member, &error);
+        }
         let mut outcomes: BTreeMap<u64, Outcome> = results.into_iter().map(|result| (result.id, result.outcome)).collect();
         let mut desk = self.desk();
         desk.load_links(&self.store, intents.iter().map(|intent| intent.link).collect()).await?;
@@ -547,6 +555,14 @@ impl Core {
         if let Some(value) = crate::identify::link_match_value(rules, link) {
             self.transaction.reservations.push((link.sync, value, None));
         }
+    }
+}
+
+/// Why a write was refused, where the system had no call left for it.
+fn refused_for_want_of_calls(result: &WriteResult) -> Option<Error> {
+    match &result.outcome {
+        Outcome::Failed(error) if error.class() == Class::Throttled => Some(error.clone()),
+        _ => None,
     }
 }
 

@@ -182,6 +182,7 @@ impl System {
             fences_prove: true,
             keys_can_be_given: database.keys == crate::database::KeyKind::Natural,
             max_batch: 50,
+            load_batch: None,
             writes_take: None,
             writes_settle: None,
             time_granularity_micros: profile.granularity_micros,

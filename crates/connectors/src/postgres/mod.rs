@@ -153,6 +153,7 @@ pub fn open(config: Config) -> Result<PostgresConnector> {
         fences_prove: true,
         keys_can_be_given: true,
         max_batch: BATCH_MAX,
+        load_batch: None,
         writes_take: None,
         writes_settle: None,
         time_granularity_micros: 1,

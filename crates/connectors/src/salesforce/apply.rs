@@ -10,7 +10,7 @@ use super::ingest::{Body, Loaded, can_be_a_row, insert};
 use super::made::{key_field, key_of};
 use super::parts::{PARTS_MAX, READ_PARTS_MAX, refers};
 use super::position::{client_name, fingerprint};
-use super::read::find;
+use super::read::{Search, find};
 use super::records::{Columns, Look, PAGE_MAX, ShownRecord, retrieve};
 use super::schema::{FieldInfo, Object};
 use super::types;
@@ -38,6 +38,8 @@ pub(super) struct Job {
     pub object: Arc<Object>,
     pub selection: Selection,
     pub mark: Mark,
+    /// What its calls are for, as far as nothing has been done yet: what was begun is brought to its end.
+    pub need: Need,
     pub behind: Box<dyn Fn() -> u64 + Send + Sync>,
 }
 
@@ -162,7 +164,7 @@ impl Job {
             }
         }
         let columns = Columns::new(&self.object, fields);
-        let found = retrieve(&self.client, &columns, &wanted, Need::Now).await?;
+        let found = retrieve(&self.client, &columns, &wanted, self.need).await?;
         let shown: HashMap<String, ShownRecord> = found.into_iter().flatten().map(|shown| (shown.id.clone(), shown)).collect();
         ready.retain(|(place, sent)| {
             let (Sent::Update(id, _) | Sent::Delete(id)) = sent else { return true };
@@ -190,7 +192,8 @@ impl Job {
         for (by, rows) in asked {
             let values: Vec<Vec<Value>> = rows.iter().map(|(_, values)| values.clone()).collect();
             let key = Selection { object: self.selection.object.clone(), fields: vec![FieldName::from(super::schema::ID)] };
-            let found = find(&self.client, &self.object, &key, &by, &values, 1, 0).await?;
+            let search = Search { by: &by, values: &values, limit: 1, need: self.need };
+            let found = find(&self.client, &self.object, &key, &search, 0).await?;
             let mut taken: Vec<&Vec<Value>> = Vec::new();
             for ((place, values), found) in rows.iter().zip(found) {
                 // Two creates of one batch can meet each other as well.
@@ -278,7 +281,8 @@ impl Job {
         }
         let selection = Selection { object: self.selection.object.clone(), fields: vec![FieldName::from(super::schema::ID)] };
         let by = [FieldName::from(key.name.as_str())];
-        let found = find(&self.client, &self.object, &selection, &by, &values, 1, 0).await;
+        let search = Search { by: &by, values: &values, limit: 1, need: Need::Now };
+        let found = find(&self.client, &self.object, &selection, &search, 0).await;
         let was_asked = found.is_ok();
         let found = found.unwrap_or_default().into_iter().chain(std::iter::repeat(Vec::new()));
         for ((place, errors), found) in places.into_iter().zip(found) {
@@ -300,7 +304,7 @@ impl Job {
     ) -> (Vec<(usize, Answered, Option<(Look, ShownRecord)>)>, Vec<(usize, Sent)>) {
         let bodies: Vec<&Body> =
             rows.iter().filter_map(|(_, sent)| if let Sent::Create(body) = sent { Some(body) } else { None }).collect();
-        let loaded = insert(&self.client, &self.object.name, &client_name(&self.mark), &bodies).await;
+        let loaded = insert(&self.client, &self.object.name, &client_name(&self.mark), &bodies, self.need).await;
         let (mut answered, mut not_taken) = (Vec::with_capacity(rows.len()), Vec::new());
         for ((place, sent), loaded) in rows.into_iter().zip(loaded) {
             let answer = match loaded {
@@ -363,7 +367,7 @@ impl Job {
         call.headers.push(("sforce-call-options", format!("client={}", client_name(&self.mark))));
         // Records keep the owner that they are given.
         call.headers.push(("sforce-auto-assign", "FALSE".to_owned()));
-        call.needed(Need::Now)
+        call.needed(self.need)
     }
 
     pub(super) fn record(&self, id: Option<&str>, body: &BTreeMap<String, Box<RawValue>>) -> String {

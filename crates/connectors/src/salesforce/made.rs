@@ -4,7 +4,7 @@
 use super::client::{Client, Need};
 use super::config::SalesforceSettings;
 use super::ingest::is_under_way;
-use super::read::find;
+use super::read::{Search, find};
 use super::records::{Columns, Look, PAGE_MAX, ShownRecord, rows};
 use super::schema::{FieldInfo, ID, Object};
 use super::soql::{moment, quoted, select};
@@ -97,7 +97,8 @@ impl Lost<'_> {
             keyed = rest;
             let values: Vec<Vec<Value>> = part.iter().map(|(_, _, value, _)| vec![value.clone()]).collect();
             let selection = self.with_makers();
-            let found = find(self.client, self.object, &selection, &[name], &values, 1, self.behind).await?;
+            let search = Search { by: &[name], values: &values, limit: 1, need: Need::Now };
+            let found = find(self.client, self.object, &selection, &search, self.behind).await?;
             for ((place, _, _, is_own), found) in part.into_iter().zip(found) {
                 let made = match (found.into_iter().next(), &users) {
                     (None, _) => Made::No,

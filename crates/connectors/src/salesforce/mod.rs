@@ -108,6 +108,7 @@ pub fn open(settings: SalesforceSettings) -> Result<SalesforceConnector> {
             fences_prove: false,
             keys_can_be_given: false,
             max_batch: WRITES_MAX,
+            load_batch: Some(WRITES_MAX),
             writes_take: Some(ingest::JOB_MAX),
             writes_settle: Some(settle),
             time_granularity_micros: TIME_GRANULARITY_MICROS,
@@ -165,6 +166,56 @@ impl SalesforceConnector {
             }
             other => other.map(|()| Mode::Events),
         }
+    }
+
+    /// Where a feed of events stands, for people.
+    fn told_position(&self, place: &Place) -> String {
+        let position = match place.replay.is_empty() {
+            true => "at the end of the topic".to_owned(),
+            false => format!("replay id {}", place.replay.iter().map(|byte| format!("{byte:02x}")).collect::<String>()),
+        };
+        match self.shared.transport.why_polled() {
+            Some(why) => format!("{position}, by long polling ({why})"),
+            None => position,
+        }
+    }
+
+    /// Where a feed stands that is polled, and why it is, for people.
+    fn polled_position(&self, feed: &FeedName, place: &Place) -> String {
+        let settings = &self.shared.client.settings;
+        let why = match settings.change_detection {
+            ChangeDetection::Polling => "as the configuration wants it".to_owned(),
+            _ => format!("no change events come for {}", object_of(feed)),
+        };
+        let (every, upto) = (settings.poll_every.as_secs(), soql::moment(place.floor_ms.div_euclid(1_000)));
+        format!("polled every {every} s, up to {upto}: {why}")
+    }
+
+    /// Runs to its end even where nobody waits for it any more: a fence waits for it, and then knows what has happened.
+    async fn write(&self, selection: &Selection, mark: &Mark, writes: &[Write], need: Need) -> Result<Vec<WriteResult>> {
+        let under_way = self.shared.writes(&selection.object).read_owned().await;
+        self.shared.write_for(&mark.store);
+        let object = self.shared.object(&selection.object).await?;
+        let (shared, name) = (Arc::clone(&self.shared), selection.object.clone());
+        let job = apply::Job {
+            client: Arc::clone(&self.shared.client),
+            object,
+            selection: selection.clone(),
+            mark: mark.clone(),
+            need,
+            behind: Box::new(move || shared.behind(&name)),
+        };
+        let (writes, intent, unanswered) = (writes.to_vec(), mark.intent, Arc::clone(&self.shared));
+        let task = self.shared.client.writing.spawn(async move {
+            let result = apply::apply(job, writes).await;
+            if result.iter().flatten().any(|result| matches!(result.outcome, Outcome::Unknown)) {
+                unanswered.remained_unanswered(intent);
+            }
+            drop(under_way);
+            result
+        });
+        let result = task.await.map_err(|error| Error::new(Code::OutcomeUnknown, "a write was broken off").because(error))?;
+        self.shared.forget_after(&selection.object, result)
     }
 
     /// The newest changes since a second: record and second. Deletes count, with the second of the delete.
@@ -309,9 +360,10 @@ impl Connector for SalesforceConnector {
 
     async fn health(&self, feed: &FeedName) -> Result<FeedHealth> {
         let place = self.shared.place(feed).unwrap_or_default();
-        let position = place.shown();
-        let polled = self.shared.transport.why_polled().filter(|_| self.shared.mode(feed) == Some(Mode::Events));
-        let position = polled.map_or_else(|| position.clone(), |why| format!("{position}, by long polling ({why})"));
+        let position = match self.shared.mode(feed) {
+            Some(Mode::Polling) => self.polled_position(feed, &place),
+            _ => self.told_position(&place),
+        };
         let usage = self.shared.client.usage();
         let warning = usage
             .told()
@@ -358,34 +410,17 @@ impl Connector for SalesforceConnector {
     ) -> Result<Vec<Vec<Observation>>> {
         let object = self.shared.object(&selection.object).await?;
         let behind = self.shared.behind(&selection.object);
-        let found = read::find(&self.shared.client, &object, selection, by, values, limit, behind).await;
+        let search = read::Search { by, values, limit, need: Need::Now };
+        let found = read::find(&self.shared.client, &object, selection, &search, behind).await;
         self.shared.forget_after(&selection.object, found)
     }
 
-    /// Runs to its end even where nobody waits for it any more: a fence waits for it, and then knows what has happened.
     async fn apply(&self, selection: &Selection, mark: &Mark, writes: &[Write]) -> Result<Vec<WriteResult>> {
-        let under_way = self.shared.writes(&selection.object).read_owned().await;
-        self.shared.write_for(&mark.store);
-        let object = self.shared.object(&selection.object).await?;
-        let (shared, name) = (Arc::clone(&self.shared), selection.object.clone());
-        let job = apply::Job {
-            client: Arc::clone(&self.shared.client),
-            object,
-            selection: selection.clone(),
-            mark: mark.clone(),
-            behind: Box::new(move || shared.behind(&name)),
-        };
-        let (writes, intent, unanswered) = (writes.to_vec(), mark.intent, Arc::clone(&self.shared));
-        let task = self.shared.client.writing.spawn(async move {
-            let result = apply::apply(job, writes).await;
-            if result.iter().flatten().any(|result| matches!(result.outcome, Outcome::Unknown)) {
-                unanswered.remained_unanswered(intent);
-            }
-            drop(under_way);
-            result
-        });
-        let result = task.await.map_err(|error| Error::new(Code::OutcomeUnknown, "a write was broken off").because(error))?;
-        self.shared.forget_after(&selection.object, result)
+        self.write(selection, mark, writes, Need::Now).await
+    }
+
+    async fn load(&self, selection: &Selection, mark: &Mark, writes: &[Write]) -> Result<Vec<WriteResult>> {
+        self.write(selection, mark, writes, Need::Backfill).await
     }
 
     fn allowance(&self) -> Option<Allowance> {

@@ -52,16 +52,27 @@ fn belongs(object: &Object, id: &str) -> bool {
     object.key_prefix.as_ref().is_none_or(|prefix| id.starts_with(prefix.as_str()))
 }
 
+/// What is looked for.
+#[derive(Clone, Copy)]
+pub(super) struct Search<'a> {
+    /// The fields.
+    pub by: &'a [FieldName],
+    /// Their values, in rows.
+    pub values: &'a [Vec<Value>],
+    /// The most records for each row.
+    pub limit: usize,
+    pub need: Need,
+}
+
 /// Records by the values of fields.
 pub(super) async fn find(
     client: &Client,
     object: &Object,
     selection: &Selection,
-    by: &[FieldName],
-    values: &[Vec<Value>],
-    limit: usize,
+    search: &Search<'_>,
     behind: u64,
 ) -> Result<Vec<Vec<Observation>>> {
+    let Search { by, values, limit, need } = *search;
     let mut fields = object.selected(selection)?;
     for name in by {
         let field = object
@@ -93,7 +104,7 @@ pub(super) async fn find(
                 let look = Look::new(behind);
                 let soql =
                     select(&columns.names(), &object.name, &format!("WHERE ({condition}){after} ORDER BY {ID} LIMIT {PAGE_MAX}"));
-                let page = rows(client, &format!("searching {}", object.name), &soql, false, Need::Now).await?;
+                let page = rows(client, &format!("searching {}", object.name), &soql, false, need).await?;
                 let shown = page.iter().map(|row| columns.read(row)).collect::<Result<Vec<_>>>()?;
                 let last = shown.last().filter(|_| shown.len() >= PAGE_MAX).map(|last| last.id.clone());
                 for shown in shown {

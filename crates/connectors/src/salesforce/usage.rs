@@ -10,6 +10,8 @@ use tokio::time::Instant;
 
 /// Our own calls are counted by the quarter of an hour.
 const BUCKET: Duration = Duration::from_secs(900);
+/// What is refused is not asked for again before.
+const WAIT_MIN: Duration = Duration::from_secs(1);
 const HOUR: Duration = Duration::from_secs(3_600);
 const DAY: Duration = Duration::from_secs(86_400);
 /// First loads stop here, so that people's edits still get through.
@@ -18,15 +20,16 @@ const BACKFILL_PERCENT: u64 = 80;
 /// Calls used and allowed.
 pub(super) struct Usage {
     share: Option<f64>,
-    /// Used by everybody and allowed, as the org last said.
+    /// Used by everybody and allowed, as the org last said, and when that was.
     told: Option<(u64, u64)>,
+    told_at: Instant,
     /// Our own calls: since when, and how many.
     own: VecDeque<(Instant, u64)>,
 }
 
 impl Usage {
     pub fn new(share: Option<f64>) -> Usage {
-        Usage { share, told: None, own: VecDeque::new() }
+        Usage { share, told: None, told_at: Instant::now(), own: VecDeque::new() }
     }
 
     /// What the org said last: used, allowed.
@@ -56,9 +59,13 @@ impl Usage {
         Some(Allowance { used, allowed, own: self.own(), share, forecast })
     }
 
-    /// Whether a call may be made now.
+    /// Whether a call may be made now. What can wait leaves the last fifth of what everybody may use to people's edits, too,
+    /// whoever has used the rest.
     pub fn admit(&mut self, need: Need) -> Result<()> {
         let now = Instant::now();
+        if need == Need::Backfill {
+            self.leaves_the_rest(now)?;
+        }
         while self.own.front().is_some_and(|(since, _)| now.duration_since(*since) >= DAY) {
             self.own.pop_front();
         }
@@ -68,6 +75,22 @@ impl Usage {
         }
         let wait = DAY.saturating_sub(now.duration_since(*since)).min(BUCKET);
         let message = format!("our share of the org's daily calls is used up: {} of {allowed}", self.own());
+        Err(Error { retry_after: Some(wait), ..Error::new(Code::HostedAllowanceUsed, message) })
+    }
+
+    /// Refuses a call while the org's last fifth is being used. Where it has said nothing for a while one call finds out.
+    fn leaves_the_rest(&mut self, now: Instant) -> Result<()> {
+        let Some((used, all)) = self.told else { return Ok(()) };
+        if used.saturating_mul(100) < all.saturating_mul(BACKFILL_PERCENT) {
+            return Ok(());
+        }
+        let since = now.duration_since(self.told_at);
+        if since >= BUCKET {
+            self.told_at = now;
+            return Ok(());
+        }
+        let message = format!("{used} of the org's {all} daily calls are used: what can wait leaves the rest to people's edits");
+        let wait = BUCKET.saturating_sub(since).max(WAIT_MIN);
         Err(Error { retry_after: Some(wait), ..Error::new(Code::HostedAllowanceUsed, message) })
     }
 
@@ -95,7 +118,9 @@ impl Usage {
             Some((since, calls)) if now.duration_since(*since) < BUCKET => *calls = calls.saturating_add(1),
             _ => self.own.push_back((now, 1)),
         }
-        self.told = said.and_then(said_of).or(self.told);
+        if let Some(told) = said.and_then(said_of) {
+            (self.told, self.told_at) = (Some(told), now);
+        }
     }
 }
 
@@ -129,5 +154,20 @@ mod tests {
         assert_eq!((allowance.used, allowance.allowed, allowance.own, allowance.share), (18, 100, 50, 50));
         assert_eq!(allowance.left(), 0);
         assert_eq!(allowance.forecast, 50 * 96, "as if every quarter of an hour were like the first");
+    }
+    #[tokio::test(start_paused = true)]
+    async fn what_can_wait_leaves_the_last_fifth_to_people_whoever_has_used_the_rest_and_asks_again_after_a_while() {
+        let mut usage = Usage::new(None);
+        usage.made(Some("api-usage=79999/100000"));
+        assert!(usage.admit(Need::Backfill).is_ok());
+        usage.made(Some("api-usage=80000/100000"));
+        let refused = usage.admit(Need::Backfill).unwrap_err();
+        assert_eq!((refused.code, refused.retry_after), (Code::HostedAllowanceUsed, Some(BUCKET)));
+        assert!(usage.admit(Need::Now).is_ok(), "our own calls are two");
+        tokio::time::advance(BUCKET).await;
+        assert!(usage.admit(Need::Backfill).is_ok(), "nobody else has asked meanwhile");
+        assert!(usage.admit(Need::Backfill).is_err(), "one call finds out");
+        usage.made(Some("api-usage=200/100000"));
+        assert!(usage.admit(Need::Backfill).is_ok(), "a day has begun");
     }
 }

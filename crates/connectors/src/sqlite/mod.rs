@@ -82,6 +82,7 @@ pub fn open(settings: SqliteSettings) -> Result<SqliteConnector> {
             fences_prove: true,
             keys_can_be_given: true,
             max_batch: WRITES_MAX,
+            load_batch: None,
             writes_take: None,
             writes_settle: None,
             time_granularity_micros: TIME_GRANULARITY_MICROS,

@@ -22,10 +22,6 @@ use std::sync::Arc;
 /// Strangers in one search.
 const FIND_BATCH: usize = 500;
 
-/// The same where larger batches are asked for: what is found to be new at once is made by one write.
-fn find_batch(rules: &SyncRules) -> usize {
-    FIND_BATCH.max(rules.batch_size.min(CHUNK_MAX))
-}
 /// The most candidates asked for: two are already too many.
 pub(crate) const FIND_LIMIT: usize = 5;
 
@@ -56,6 +52,15 @@ pub(crate) struct Stranger {
 pub(crate) type Candidates = Vec<Vec<Vec<Observation>>>;
 
 impl Core {
+    /// How many are looked for at once where larger batches are asked for, or are best for a first load: what is found to be new
+    /// at once is made by one write. Where each has to be searched for, no more than a batch: a search has to be answered in time.
+    fn find_batch(&self, sync: usize) -> usize {
+        let Some(rules) = self.rules(sync) else { return FIND_BATCH };
+        let members = 0..if rules.match_on.is_empty() { rules.members.len() } else { 0 };
+        let load = members.filter_map(|member| self.load_batch(sync, member)).max().unwrap_or(0);
+        FIND_BATCH.max(rules.batch_size.max(load).min(CHUNK_MAX))
+    }
+
     pub(crate) async fn start_finds(&mut self) -> Result<()> {
         for sync in 0..self.syncs.len() {
             self.start_find(sync).await?;
@@ -68,6 +73,7 @@ impl Core {
         if self.parked.len() >= PARKED_STRANGERS_MAX {
             return Ok(());
         }
+        let size = self.find_batch(sync);
         let Some(state) = self.syncs.get_mut(sync) else { return Ok(()) };
         let ready = state.active()
             && state.begun
@@ -76,7 +82,6 @@ impl Core {
         if !ready {
             return Ok(());
         }
-        let size = find_batch(&state.rules);
         let waiting = &mut state.unidentified;
         while let Some((at, address)) = waiting.later.first().cloned().filter(|(at, _)| *at <= now) {
             waiting.later.remove(&(at, address.clone()));
@@ -225,8 +230,8 @@ impl Core {
         let now = self.now();
         let (min, max) = (self.options.reconnect_min, self.options.reconnect_max);
         tracing::warn!(error = error.chain(), "matches cannot be looked for");
+        let size = self.find_batch(find.sync);
         let Some(state) = self.syncs.get_mut(find.sync) else { return };
-        let size = find_batch(&state.rules);
         let waiting = &mut state.unidentified;
         if error.may_be_one_records() && !crate::mutants::active("poison_stops_all") {
             // Asked again at once, in halves.

@@ -80,6 +80,7 @@ fn facts(schema: Schema) -> MemberFacts {
         fences_prove: true,
         keys_can_be_given: true,
         max_batch: 100,
+        load_batch: None,
         writes_take: None,
         writes_settle: None,
         time_granularity_micros: 1,

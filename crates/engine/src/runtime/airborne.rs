@@ -14,6 +14,8 @@ use std::sync::Arc;
 pub(crate) struct Airborne {
     pub flight: Arc<Flight>,
     pub sync: usize,
+    /// Whether a first load has filled it.
+    pub is_load: bool,
     /// Whether the call has come back (or belonged to an earlier run) and what is left of it is in doubt.
     pub in_doubt: bool,
     /// Whether the fence that is being waited for was set after the doubt arose.
@@ -41,7 +43,7 @@ impl Airborne {
     /// A flight that sets out, or one of an earlier run, of which nobody knows what became.
     pub fn new(flight: Arc<Flight>, sync: usize, in_doubt: bool) -> Airborne {
         let (read_since, again_at, answers) = (None, None, BTreeMap::new());
-        Airborne { flight, sync, in_doubt, fenced: false, verifying: false, read_since, again_at, answers }
+        Airborne { flight, sync, is_load: false, in_doubt, fenced: false, verifying: false, read_since, again_at, answers }
     }
 
     /// Whether any of its writes makes a record.

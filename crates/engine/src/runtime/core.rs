@@ -122,6 +122,8 @@ impl SyncState {
 pub(crate) struct MemberState {
     /// Flights under way.
     pub flying: usize,
+    /// Those of them that a first load has filled.
+    pub loads_flying: usize,
     /// Failed calls in a row.
     pub failures: u32,
     /// Not to be written before.
@@ -208,7 +210,7 @@ pub(crate) struct Core {
     /// What follows when it is.
     pub effects: Vec<Effect>,
     /// Flights being filled by the present event.
-    pub loading: BTreeMap<(usize, MemberIndex, u32), Vec<Flight>>,
+    pub loading: BTreeMap<crate::apply::Seats, Vec<Flight>>,
     pub jobs: JoinSet<Event>,
     pub feed_tasks: JoinSet<()>,
     /// What ends the reading of each system that is being read.

@@ -220,6 +220,9 @@ impl Core {
     ) -> bool {
         let Some(side) = link.sides.get(member) else { return false };
         let queued = side.queued;
+        let is_load = self.is_of_a_load(sync, link);
+        let held = self.member(sync, member).and_then(|state| state.load.held_until(now)).filter(|_| is_load);
+        let Some(side) = link.sides.get(member) else { return false };
         let displaced = side.standing == Standing::Present && self.is_displaced(sync, member, side);
         if side.blocked.is_some() || displaced {
             self.strike_debt(link, member);
@@ -242,10 +245,12 @@ impl Core {
                 self.want_match(sync, member, link.id);
                 self.owe_later(sync, link, member, now.plus(crate::settle::SEARCH_PATIENCE));
             }
-            Patch::Write(mut operation) if self.has_seat(sync, link, member) || self.can_fly(sync, member) => {
+            // Calls are short, and what people do comes first.
+            Patch::Write(_) if held.is_some() => self.owe_later(sync, link, member, held.unwrap_or(now)),
+            Patch::Write(mut operation) if self.has_seat(sync, link, member, is_load) || self.can_fly(sync, member, is_load) => {
                 self.take_place(rules, sync, link.id, member, &mut operation);
                 self.strike_debt(link, member);
-                self.board(sync, link, member, operation);
+                self.board(sync, link, member, operation, is_load);
             }
             Patch::Write(_) => self.owe_later(sync, link, member, now),
         }

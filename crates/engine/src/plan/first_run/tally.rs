@@ -288,8 +288,11 @@ impl<'a> Tally<'a> {
             if let Some(known) = linked.and_then(|linked| linked.members.get(place)) {
                 known.add_to(plan);
             }
-            let most = connectors.get(place).map_or(1, |connector| connector.capabilities().max_batch);
-            let batch = u64::try_from(most.min(self.rules.batch_size)).unwrap_or(1).max(1);
+            let (most, best) = connectors.get(place).map_or((1, None), |connector| {
+                let capabilities = connector.capabilities();
+                (capabilities.max_batch, capabilities.load_batch)
+            });
+            let batch = u64::try_from(most.min(self.rules.batch_size.max(best.unwrap_or(0)))).unwrap_or(1).max(1);
             let chunk = u64::try_from(super::CHUNK).unwrap_or(u64::MAX);
             let work =
                 Workload { records: plan.records, chunk, creates: plan.creates, updates: plan.updates + plan.deletes, batch };
