@@ -166,8 +166,11 @@ impl Core {
                 let (Some(connector), Some(rules)) = (self.connector(sync, member), self.rules(sync)) else { continue };
                 let Some(selection) = rules.members.get(member).map(|member| member.selection.clone()) else { continue };
                 // A full batch has gathered what it can.
-                let is_full = flight.intents.len() >= self.batch_size(sync, member, rules.batch_size);
-                let spacing = connector.allowance().map(|calls| calls.spacing()).filter(|spacing| !is_full && !is_load && !spacing.is_zero());
+                let is_full = flight.intents.len() >= self.batch_size(sync, member, is_load);
+                let spacing = connector
+                    .allowance()
+                    .map(|calls| calls.spacing())
+                    .filter(|spacing| !is_full && !is_load && !spacing.is_zero());
                 let system = rules.members.get(member).map(|member| member.system.clone());
                 if let Some((spacing, system)) = spacing.zip(system) {
                     self.gathers_until.insert(system, now.plus(spacing));
