@@ -11,6 +11,7 @@ use crate::rules::{InitialStrategy, SyncRules};
 use crate::runtime::bounds::CHUNK_MAX;
 use crate::runtime::core::{Core, Event};
 use crate::runtime::desk::address;
+use crate::runtime::status::LoadStatus;
 use crate::schema::Selection;
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
@@ -69,6 +70,16 @@ impl Load {
     pub fn wait_no_longer_than(&mut self, now: Moment) {
         self.resume_at = self.resume_at.map(|at| at.min(now));
         self.held = None;
+    }
+
+    /// In numbers, while records are read. How many there are is not known here.
+    pub fn progress(&self) -> Option<LoadStatus> {
+        match &self.phase {
+            Phase::Reading { records, .. } => {
+                Some(LoadStatus { phase: "reading".to_owned(), records: *records, ..LoadStatus::default() })
+            }
+            Phase::Done | Phase::Sweeping { .. } => None,
+        }
     }
 
     /// For the status.

@@ -16,7 +16,7 @@ use crate::clock::Moment;
 use crate::error::{Code, Error, Result};
 use crate::mirror::bulk::{BulkSource, MirrorTarget};
 use crate::record::{FeedName, FieldName, Key, ObjectName, Record};
-use crate::schema::{Schema, Selection};
+use crate::schema::{Field, Schema, Selection};
 use crate::value::Value;
 use async_trait::async_trait;
 use futures_util::stream::BoxStream;
@@ -213,6 +213,10 @@ pub trait Changes: Send {
     /// The next events, waiting at most `limits.max_wait`; an empty batch when there are none (its position may
     /// still have moved: other traffic of the system). Cancel-safe: a dropped call loses nothing.
     async fn next(&mut self, limits: Limits) -> Result<Batch>;
+
+    /// A part of a record will do: where the system tells what a record was before an edit, the edit shows the fields that it has
+    /// changed, and the key. To be said before the first events.
+    fn may_show_parts(&mut self) {}
 
     /// Why nothing can be read for a while, where the feed goes on by itself later: an empty batch does not say then that there
     /// is nothing new.
@@ -493,6 +497,12 @@ pub trait Connector: Send + Sync {
     /// Records by key; one answer per key, in the order asked.
     async fn read(&self, selection: &Selection, keys: &[Key]) -> Result<Vec<Presence>>;
 
+    /// The same of the first of these records: no more of them than hold about so many bytes, and at least one.
+    async fn read_within(&self, selection: &Selection, keys: &[Key], max_bytes: usize) -> Result<Vec<Presence>> {
+        let _ = max_bytes;
+        self.read(selection, keys).await
+    }
+
     /// Records whose fields `by` equal a row of `values`; one list per row, in the order asked. At most `limit` records
     /// per row: more than one is already ambiguous.
     async fn find(
@@ -536,6 +546,12 @@ pub trait Connector: Send + Sync {
     /// The statement that makes an index by which records are found by these fields as [`Connector::find`] asks for them;
     /// `None` where there is no such statement, or no index would serve.
     fn index_statement(&self, _schema: &Schema, _fields: &[FieldName]) -> Option<String> {
+        None
+    }
+
+    /// The statement that gives an object a field like this one, which is of a system of some kind; `None` where there is no such
+    /// statement.
+    fn field_statement(&self, _object: &ObjectName, _field: &Field, _kind: &str) -> Option<String> {
         None
     }
 

@@ -26,6 +26,7 @@ pub mod map;
 pub mod mirror;
 mod monitor;
 pub mod mutants;
+pub mod offer;
 pub mod overlap;
 pub mod plan;
 pub mod reconcile;

@@ -215,6 +215,7 @@ impl Core {
                         (None, None) => "up".to_owned(),
                     },
                     load: state.load.describe(now),
+                    progress: state.load.progress(),
                 }
             })
             .collect();
@@ -226,6 +227,7 @@ impl Core {
             waiting: counts.waiting,
             waits_for,
             review: counts.reviews,
+            offers: state.offers.told(),
             members,
             ..state.meters.status(now)
         })
@@ -313,7 +315,8 @@ impl Core {
         let feeds: Vec<_> = self
             .feeds
             .iter()
-            .filter(|((_, name), state)| !name.as_str().is_empty() && state.is_open())
+            // One that waits for a person has the source keep its log for as long.
+            .filter(|((_, name), state)| !name.as_str().is_empty() && (state.is_open() || state.is_stopped()))
             .map(|(key, _)| key.clone())
             .collect();
         for (system, feed) in feeds {

@@ -119,6 +119,11 @@ impl Record {
         self.0.is_empty()
     }
 
+    /// About how many bytes of data its values are.
+    pub fn about_bytes(&self) -> u64 {
+        self.0.iter().map(|(_, value)| value.about_bytes()).fold(0, u64::saturating_add)
+    }
+
     /// Every field shown, in the order of the names.
     pub fn iter(&self) -> impl Iterator<Item = (&FieldName, &Value)> {
         self.0.iter().map(|(name, value)| (name, value))

@@ -68,6 +68,7 @@ pub async fn open(shared: &Arc<Shared>, feed: &Feed, from: &Position) -> Result<
         gone,
         near_xid,
         relations: HashMap::new(),
+        shows_parts: false,
         transaction: None,
         handed_out: from,
         step: None,
@@ -96,6 +97,8 @@ struct SlotChanges {
     near_xid: u64,
     /// Tables as of the present place in the log; `None`: one that does not matter.
     relations: HashMap<u32, Option<(Relation, Decoder)>>,
+    /// Whether an edit may show what it has changed alone.
+    shows_parts: bool,
     transaction: Option<Transaction>,
     /// Everything before here has been handed out or waits in `batch`.
     handed_out: SlotPosition,
@@ -125,6 +128,10 @@ enum Flow {
 
 #[async_trait]
 impl Changes for SlotChanges {
+    fn may_show_parts(&mut self) {
+        self.shows_parts = true;
+    }
+
     async fn next(&mut self, limits: Limits) -> Result<Batch> {
         let deadline = Instant::now() + limits.max_wait;
         self.look_at_carried()?;
@@ -340,7 +347,7 @@ impl SlotChanges {
         let types = schema::type_map(&mut lease, &oids).await?;
         lease.done();
         let selected = self.shared.selected_fields(object);
-        let decoder = Decoder::new(object, relation, &types, table.as_deref(), &selected);
+        let decoder = Decoder::new(object, relation, &types, table.as_deref(), &selected).showing_parts(self.shows_parts);
         Ok(match self.shared.config.one_sync {
             true => decoder.showing_all_of(&selected),
             // Of several syncs one may select what is gone, and the others go on.
@@ -492,6 +499,7 @@ mod tests {
             gone: Vec::new(),
             near_xid: 0,
             relations: HashMap::new(),
+            shows_parts: false,
             transaction: None,
             handed_out: position(),
             step: None,

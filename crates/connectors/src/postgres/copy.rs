@@ -4,6 +4,7 @@
 use super::client::{Lease, column};
 use super::errors;
 use super::schema::{Column, Table};
+use super::steps::Rest;
 use super::transaction::Answered;
 use super::types;
 use bytes::{BufMut, Bytes, BytesMut};
@@ -11,13 +12,10 @@ use concord_engine::error::Result;
 use concord_engine::mirror::batch::Step;
 use concord_engine::value::Value;
 use futures_util::SinkExt;
-use std::sync::atomic::{AtomicU32, Ordering};
 use tokio_postgres::{CopyInSink, Statement};
 
 /// Fewer rows are as well off with a statement, which takes no round trip of its own.
 pub const ROWS_FROM: usize = 100;
-/// For so many batches everything is written by statements after a COPY has failed.
-const REST_BATCHES: u32 = 16;
 /// About how many bytes are sent at once.
 const PIECE_BYTES: usize = 64 << 10;
 /// Whether a COPY does to a table just what an INSERT does: triggers and rules see the one otherwise than the other, and a cast
@@ -31,27 +29,26 @@ const SAME: &str = "SELECT NOT EXISTS (SELECT FROM pg_catalog.pg_trigger WHERE t
 /// When a sync's records are written by COPY.
 pub struct Copying {
     is_the_same: bool,
-    rest: AtomicU32,
+    /// After one has failed everything is written by statements.
+    rest: Rest,
 }
 
 impl Copying {
     /// What a table allows.
     pub async fn into(lease: &mut Lease<'_>, table: &Table, doing: &str) -> Result<Copying> {
         let is_the_same = column(&lease.query_one(SAME, &[&table.oid], doing).await?, 0)?;
-        Ok(Copying { is_the_same, rest: AtomicU32::new(0) })
+        Ok(Copying { is_the_same, rest: Rest::default() })
     }
 
     /// Whether records of these steps may be written so. To be asked for each batch: the rest is counted by it.
     pub fn may(&self, steps: &[Step]) -> bool {
         let is_new = |step: &&Step| matches!(step, Step::Put { made: true, .. } | Step::Append { .. });
-        self.is_the_same
-            && steps.iter().filter(is_new).nth(ROWS_FROM.saturating_sub(1)).is_some()
-            && self.rest.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |rest| rest.checked_sub(1)).is_err()
+        self.is_the_same && steps.iter().filter(is_new).nth(ROWS_FROM.saturating_sub(1)).is_some() && self.rest.is_over()
     }
 
     /// One has failed: others of the sync's records may be there as well.
     pub fn failed(&self) {
-        self.rest.store(REST_BATCHES, Ordering::SeqCst);
+        self.rest.begin();
     }
 }
 

@@ -56,7 +56,7 @@ pub async fn place(
             Some(Step::Rekey { to, set, whole: true, .. }) => {
                 vec![Step::Put { key: to.clone(), record: set.clone(), made: false }]
             }
-            Some(Step::Change { key, .. } | Step::Rekey { to: key, .. }) => helper.whole(std::slice::from_ref(key)).await?,
+            Some(Step::Change { key, .. } | Step::Rekey { to: key, .. }) => helper.whole(std::slice::from_ref(key)).await?.0,
             _ => continue,
         };
         for step in whole {

@@ -10,13 +10,13 @@ use super::session::Session;
 use super::version::{RowVersion, Snapshot, parse_lsn};
 use super::{Shared, errors, slot, types};
 use async_trait::async_trait;
-use bytes::{Bytes, BytesMut};
+use bytes::BytesMut;
 use concord_engine::change::{EditTime, Image, Observation, Position, Version};
 use concord_engine::clock::Moment;
 use concord_engine::error::{Code, Error, Result};
 use concord_engine::filter::Condition;
-use concord_engine::mirror::bulk::{Frozen, Range};
-use concord_engine::record::{FieldName, Key, ObjectName, Record};
+use concord_engine::mirror::bulk::{Frozen, Piece, Range, RawField};
+use concord_engine::record::{Key, ObjectName, Record};
 use concord_engine::schema::{Selection, Type};
 use concord_engine::value::Value;
 use futures_util::StreamExt;
@@ -43,6 +43,14 @@ const PIECE_BYTES: usize = 64 << 10;
 const PIECES_MAX: usize = 8;
 /// How many records are handed over at once.
 const RECORDS_AT_ONCE: usize = 1_000;
+/// About how many bytes of records are handed over at once, and how many such lots wait for who takes them.
+const LOT_BYTES: usize = 1 << 20;
+const LOTS_MAX: usize = 2;
+/// What stands behind the last record of a binary COPY, and how long the header in front of the first one is.
+/// <https://www.postgresql.org/docs/current/sql-copy.html>
+const END: [u8; 2] = [0xff, 0xff];
+const HEADER_BYTES: usize = 19;
+const SIGNATURE: &[u8] = b"PGCOPY\n\xff\r\n\0";
 /// About how many records are looked at to find where ranges begin.
 const SAMPLE_RECORDS: f64 = 30_000.0;
 
@@ -105,6 +113,12 @@ async fn enter(lease: &mut Lease<'_>, snapshot: Option<&str>) -> Result<()> {
         }
         _ => error,
     })
+}
+
+/// Whether a message of a binary COPY holds a record, as all do but the last one: the server sends each in a message of its own,
+/// the first behind the header. <https://www.postgresql.org/docs/current/protocol-flow.html#PROTOCOL-COPY>
+fn is_record(message: &[u8]) -> bool {
+    !(message == END || (message.len() == HEADER_BYTES + END.len() && message.starts_with(SIGNATURE)))
 }
 
 /// Refuses what was read under a view from a table that was rewritten since (`ALTER TABLE` that builds it anew): under the view such a
@@ -180,14 +194,14 @@ fn observation(table: &Table, object: &ObjectName, record: Record, place: String
     })
 }
 
-/// What a task of ours sends, as a stream; the task ends with the stream.
-fn piped<T, W, F>(shared: &Arc<Shared>, work: W) -> BoxStream<'static, Result<T>>
+/// What a task of ours sends, as a stream; the task ends with the stream. So many wait for who takes them.
+fn piped<T, W, F>(shared: &Arc<Shared>, most: usize, work: W) -> BoxStream<'static, Result<T>>
 where
     T: Send + 'static,
     W: FnOnce(Arc<Shared>, mpsc::Sender<Result<T>>) -> F,
     F: Future<Output = Result<()>> + Send + 'static,
 {
-    let (sender, mut receiver) = mpsc::channel(PIECES_MAX);
+    let (sender, mut receiver) = mpsc::channel(most);
     let failed = sender.clone();
     let working = work(Arc::clone(shared), sender);
     let task = AbortOnDropHandle::new(shared.tasks.spawn(async move {
@@ -246,11 +260,17 @@ impl Frozen for View {
     async fn raw(
         &self,
         range: &Range,
-        fields: &[FieldName],
+        fields: &[RawField],
         filter: Option<&Condition>,
-    ) -> Result<BoxStream<'static, Result<Bytes>>> {
-        let columns =
-            fields.iter().map(|field| Ok(format!("t.{}", self.table.require(field)?.sql))).collect::<Result<Vec<_>>>()?;
+    ) -> Result<BoxStream<'static, Result<Piece>>> {
+        let given = |field: &RawField| {
+            let column = &self.table.require(&field.name)?.sql;
+            Ok(match &field.given_as {
+                Some(ty) => format!("t.{column}::{ty}"),
+                None => format!("t.{column}"),
+            })
+        };
+        let columns = fields.iter().map(given).collect::<Result<Vec<_>>>()?;
         let sql = format!(
             "COPY (SELECT {} FROM {} AS t{}) TO STDOUT (FORMAT binary)",
             columns.join(", "),
@@ -258,17 +278,20 @@ impl Frozen for View {
             self.condition(range, filter)?
         );
         let (snapshot, table, doing) = (self.snapshot.clone(), Arc::clone(&self.table), format!("copying {}", self.object));
-        Ok(piped(&self.shared, |shared, pieces| async move {
+        Ok(piped(&self.shared, PIECES_MAX, |shared, pieces| async move {
             let mut lease = shared.readers.lease().await?;
             enter(&mut lease, Some(&snapshot)).await?;
             let rows = lease.client()?.copy_out(&sql).await.map_err(|error| errors::statement(&error, &doing))?;
             futures_util::pin_mut!(rows);
-            let mut piece = BytesMut::with_capacity(PIECE_BYTES * 2);
+            let (mut piece, mut records) = (BytesMut::with_capacity(PIECE_BYTES * 2), 0_u64);
             while let Some(bytes) = rows.next().await {
-                piece.extend_from_slice(&bytes.map_err(|error| errors::statement(&error, &doing))?);
+                let bytes = bytes.map_err(|error| errors::statement(&error, &doing))?;
+                records = records.saturating_add(u64::from(is_record(&bytes)));
+                piece.extend_from_slice(&bytes);
                 if piece.len() >= PIECE_BYTES {
-                    let full = std::mem::replace(&mut piece, BytesMut::with_capacity(PIECE_BYTES * 2));
-                    if pieces.send(Ok(full.freeze())).await.is_err() {
+                    let full = std::mem::replace(&mut piece, BytesMut::with_capacity(PIECE_BYTES * 2)).freeze();
+                    let full = Piece { bytes: full, records: std::mem::take(&mut records) };
+                    if pieces.send(Ok(full)).await.is_err() {
                         return Ok(());
                     }
                 }
@@ -276,7 +299,7 @@ impl Frozen for View {
             is_as_it_was(&mut lease, &table).await?;
             leave(lease).await?;
             // Whoever listened may have gone.
-            let _ = pieces.send(Ok(piece.freeze())).await;
+            let _ = pieces.send(Ok(Piece { bytes: piece.freeze(), records })).await;
             Ok(())
         }))
     }
@@ -337,7 +360,7 @@ fn records(
     version: Version,
 ) -> BoxStream<'static, Result<Vec<Observation>>> {
     let (selection, doing) = (selection.clone(), format!("reading {}", selection.object));
-    piped(shared, |shared, pieces| async move {
+    piped(shared, LOTS_MAX, |shared, lots| async move {
         let shown = table.selected(&selection)?;
         let printed: String = shown.iter().map(|column| format!("{}, ", column.printed("t"))).collect();
         let sql = format!("SELECT {printed}t.tableoid::text || t.ctid::text FROM {} AS t{condition}", table.name.sql());
@@ -346,14 +369,15 @@ fn records(
         let none: [&(dyn ToSql + Sync); 0] = [];
         let rows = lease.client()?.query_raw(&sql, none).await.map_err(|error| errors::statement(&error, &doing))?;
         futures_util::pin_mut!(rows);
-        let mut some = Vec::with_capacity(RECORDS_AT_ONCE);
+        let (mut some, mut bytes) = (Vec::new(), 0_usize);
         while let Some(row) = rows.next().await {
             let row = row.map_err(|error| errors::statement(&error, &doing))?;
             let place = column(&row, shown.len())?;
+            bytes = bytes.saturating_add(row.raw_size_bytes());
             some.push(observation(&table, &selection.object, record(&shown, &row, 0)?, place, &version)?);
-            if some.len() >= RECORDS_AT_ONCE {
-                let full = std::mem::replace(&mut some, Vec::with_capacity(RECORDS_AT_ONCE));
-                if pieces.send(Ok(full)).await.is_err() {
+            if some.len() >= RECORDS_AT_ONCE || bytes >= LOT_BYTES {
+                bytes = 0;
+                if lots.send(Ok(std::mem::take(&mut some))).await.is_err() {
                     return Ok(());
                 }
             }
@@ -361,7 +385,7 @@ fn records(
         is_as_it_was(&mut lease, &table).await?;
         leave(lease).await?;
         // Whoever listened may have gone.
-        let _ = pieces.send(Ok(some)).await;
+        let _ = lots.send(Ok(some)).await;
         Ok(())
     })
 }
@@ -378,4 +402,22 @@ pub fn is_binary_portable(ty: &Type) -> bool {
 /// Whether a value has a text that a statement can carry.
 pub fn can_be_said(table: &Table, fields: &Record) -> Result<()> {
     fields.iter().try_for_each(|(name, value)| types::encodes(&table.require(name)?.field.ty, value))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_message_of_a_copy_holds_a_record_but_the_last() {
+        let header = b"PGCOPY\n\xff\r\n\0\0\0\0\0\0\0\0\0";
+        assert_eq!(header.len(), HEADER_BYTES);
+        let record = b"\0\x01\0\0\0\x02\xff\xff";
+        assert!(
+            is_record(&[0, 1, 0, 0, 0, 15, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 0xff, 0xff]),
+            "as long as an end behind a header"
+        );
+        assert!(is_record(record) && is_record(&[&header[..], record].concat()));
+        assert!(!is_record(&END) && !is_record(&[&header[..], &END].concat()));
+    }
 }

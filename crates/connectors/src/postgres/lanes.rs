@@ -5,7 +5,7 @@ use super::client::{Lease, column};
 use super::copy::Copying;
 use super::errors;
 use super::schema::Table;
-use super::steps::{concerns_records, in_one_go, need_no_answer, one_after_the_other, statements};
+use super::steps::{Rest, concerns_records, in_one_go, is_unmet, need_no_answer, one_after_the_other, statements};
 use concord_engine::change::Version;
 use concord_engine::error::{Code, Error, Result};
 use concord_engine::mirror::batch::Step;
@@ -103,7 +103,7 @@ impl Lanes {
         mut lease: Lease<'_>,
         (table, whose): (&Table, (&str, i64)),
         lane: Lane,
-        (steps, copying): (&[Step], &Copying),
+        (steps, (copying, unmet)): (&[Step], (&Copying, &Rest)),
         applied: &Version,
         (helper, doing): (&dyn Helper, &str),
     ) -> Result<bool> {
@@ -111,13 +111,20 @@ impl Lanes {
         let (number, of) = (i64::from(lane.number), i64::from(lane.of));
         let keep: [&(dyn ToSql + Sync); 6] = [&whose.0, &whose.1, &number, &of, &applied.0, &fence];
         let mut copies = copying.may(steps);
+        let mut unattended = unmet.is_over();
         let written = loop {
             let planned = statements(table, steps, copies)?;
-            let written = match need_no_answer(&planned) {
+            let needs_answers = !need_no_answer(&planned);
+            let written = match unattended || !needs_answers {
                 true => in_one_go(&mut lease, BEGIN, &planned, (WRITTEN, &keep), doing).await,
                 false => one_by_one(&mut lease, table, (steps, copies), &keep, helper, doing).await,
             };
             match written {
+                Err(error) if unattended && needs_answers && is_unmet(&error) => {
+                    unmet.begin();
+                    unattended = false;
+                    lease.execute("ROLLBACK", doing).await?;
+                }
                 Err(error) if copies && concerns_records(&error) => {
                     tracing::debug!(lane = lane.number, error = error.chain(), "new records are not copied");
                     copying.failed();

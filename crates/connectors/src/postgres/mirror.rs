@@ -7,7 +7,8 @@ use super::copy::Copying;
 use super::freeze::is_binary_portable;
 use super::lanes::Lanes;
 use super::schema::Table;
-use super::steps::{begin, carefully, concerns_records, in_one_go, need_no_answer, sayable, statements};
+use super::steps::{Rest, begin, carefully, concerns_records, in_one_go, is_unmet, need_no_answer, sayable, statements};
+use super::widen::{self, Given};
 use super::{Shared, errors, indexes};
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -130,7 +131,7 @@ pub async fn take_over(shared: &Arc<Shared>, sync: &str, object: &ObjectName) ->
     lease.execute("COMMIT", doing).await?;
     lease.done();
     let (shared, sync, fence) = (Arc::clone(shared), sync.to_owned(), AtomicI64::new(fence));
-    let session = Session { shared, sync, fence, lanes, copying, table };
+    let session = Session { shared, sync, fence, lanes, copying, unmet: Rest::default(), table };
     Ok(Taken { session: Arc::new(session), progress, lanes: kept })
 }
 
@@ -212,6 +213,8 @@ struct Session {
     fence: AtomicI64,
     lanes: Lanes,
     copying: Copying,
+    /// While it is not over, changes that met nothing lately are not sent without waiting for what they meet.
+    unmet: Rest,
     table: Arc<Table>,
 }
 
@@ -240,6 +243,16 @@ impl Session {
         match error.message.contains("SQLSTATE 22012") {
             true => Error::new(Code::Busy, "another process has taken the sync over, or the server has lost commits in a crash"),
             false => error,
+        }
+    }
+
+    /// Carries a lot of steps out inside a transaction. What is refused is told lot by lot, for there may be any number of them.
+    async fn carry_out(&self, lease: &mut Lease<'_>, steps: &[Step], helper: &dyn Helper, doing: &str) -> Result<()> {
+        let (steps, mut refused) = sayable(&self.table, steps);
+        refused.extend(carefully(lease, &self.table, (&steps, &self.copying), helper, doing).await?);
+        match refused.is_empty() {
+            true => Ok(()),
+            false => helper.refused(refused).await,
         }
     }
 
@@ -305,7 +318,8 @@ impl MirrorSession for Session {
         let mut keep: Vec<&(dyn ToSql + Sync)> = vec![&self.sync, &fence, &progress];
         keep.extend(lanes.as_ref().map(|lanes| lanes as &(dyn ToSql + Sync)));
         let (keep, written) = (keep.as_slice(), if lanes.is_some() { WRITTEN_BEHIND } else { WRITTEN });
-        if refused.is_empty() && need_no_answer(&planned) {
+        let needs_answers = !need_no_answer(&planned);
+        if refused.is_empty() && !helper.has_more() && (!needs_answers || self.unmet.is_over()) {
             let mut lease = self.shared.mirrors.lease().await?;
             match in_one_go(&mut lease, begin(&steps), &planned, (written, keep), &doing).await {
                 Ok(()) => {
@@ -316,7 +330,9 @@ impl MirrorSession for Session {
                 // Dropped, the session ends, and with it what was begun in it.
                 Err(error) if concerns_records(&error) => {
                     drop(lease);
-                    if copies {
+                    if needs_answers && is_unmet(&error) {
+                        self.unmet.begin();
+                    } else if copies {
                         tracing::debug!(error = error.chain(), "new records are not copied");
                         self.copying.failed();
                     }
@@ -333,6 +349,9 @@ impl MirrorSession for Session {
         refused.extend(carefully(&mut lease, &self.table, (&steps, &self.copying), helper, &doing).await?);
         if !refused.is_empty() {
             helper.refused(refused).await?;
+        }
+        while let Some(steps) = helper.more().await? {
+            self.carry_out(&mut lease, &steps, helper, &doing).await?;
         }
         lease.query(written, keep, &doing).await.map_err(Session::fenced)?;
         lease.execute("COMMIT", &doing).await?;
@@ -351,7 +370,8 @@ impl MirrorSession for Session {
             return Ok(false);
         }
         let (lease, whose) = (self.shared.mirrors.lease().await?, (self.sync.as_str(), self.fence()));
-        self.lanes.write(lease, (&self.table, whose), lane, (steps, &self.copying), applied, (helper, &self.doing())).await
+        let careful = (&self.copying, &self.unmet);
+        self.lanes.write(lease, (&self.table, whose), lane, (steps, careful), applied, (helper, &self.doing())).await
     }
 
     async fn set_indexes_aside(&self, unique: &[Vec<FieldName>]) -> Result<()> {
@@ -373,12 +393,18 @@ impl MirrorSession for Session {
         Ok(())
     }
 
-    async fn takes_raw(&self, kind: &str, fields: &[(FieldName, String)]) -> Result<bool> {
-        let same = |(name, native): &(FieldName, String)| {
-            let column = self.table.column(name.as_str());
-            column.is_some_and(|column| column.field.native_type == *native && is_binary_portable(&column.field.ty))
+    async fn takes_raw(&self, kind: &str, fields: &[(FieldName, String)]) -> Result<Option<Vec<Option<String>>>> {
+        if kind != "postgres" {
+            return Ok(None);
+        }
+        let given = |(name, native): &(FieldName, String)| {
+            let column = self.table.column(name.as_str()).filter(|column| is_binary_portable(&column.field.ty))?;
+            Some(match widen::given(native, &column.field.native_type)? {
+                Given::AsTheyAre => None,
+                Given::As(ty) => Some(ty.to_owned()),
+            })
         };
-        Ok(kind == "postgres" && fields.iter().all(same))
+        Ok(fields.iter().map(given).collect())
     }
 
     async fn load_raw(&self, range: u32, fields: &[FieldName], mut rows: BoxStream<'static, Result<Bytes>>) -> Result<u64> {
@@ -405,13 +431,7 @@ impl MirrorSession for Session {
         let mut lease = self.shared.mirrors.lease().await?;
         lease.execute(BEGIN, &doing).await?;
         while let Some(steps) = rows.next().await {
-            let steps = steps?;
-            let (steps, mut refused) = sayable(&self.table, &steps);
-            refused.extend(carefully(&mut lease, &self.table, (&steps, &self.copying), helper, &doing).await?);
-            // Told lot by lot, for a range may have any number of them.
-            if !refused.is_empty() {
-                helper.refused(refused).await?;
-            }
+            self.carry_out(&mut lease, &steps?, helper, &doing).await?;
         }
         self.mark_loaded(&mut lease, range).await?;
         lease.done();

@@ -44,6 +44,8 @@ mod tls;
 mod transaction;
 mod types;
 mod version;
+mod widen;
+mod within;
 
 pub use config::{Config, Password, SslMode};
 
@@ -58,7 +60,7 @@ use concord_engine::connector::{
 use concord_engine::error::{Code, Error, Result};
 use concord_engine::mirror::bulk::{BulkSource, Frozen, MirrorTarget, Taken};
 use concord_engine::record::{FeedName, FieldName, Key, ObjectName};
-use concord_engine::schema::{Schema, Selection};
+use concord_engine::schema::{Field, Schema, Selection};
 use concord_engine::value::Value;
 use futures_util::stream::BoxStream;
 use names::{OwnNames, TableName};
@@ -306,6 +308,11 @@ impl Connector for PostgresConnector {
         self.shared.explained(&selection.object, presences).await
     }
 
+    async fn read_within(&self, selection: &Selection, keys: &[Key], max_bytes: usize) -> Result<Vec<Presence>> {
+        let presences = within::by_key(&self.shared, selection, keys, max_bytes).await;
+        presences.inspect_err(|error| self.shared.forget_if_stale(&selection.object, error))
+    }
+
     async fn find(
         &self,
         selection: &Selection,
@@ -324,6 +331,10 @@ impl Connector for PostgresConnector {
 
     fn index_statement(&self, schema: &Schema, fields: &[FieldName]) -> Option<String> {
         schema::index_statement(&self.shared.name(&schema.object).ok()?, schema, fields)
+    }
+
+    fn field_statement(&self, object: &ObjectName, field: &Field, kind: &str) -> Option<String> {
+        Some(schema::field_statement(&self.shared.name(object).ok()?, field, kind == self.capabilities.kind))
     }
 
     fn for_one_sync(&self, feed: &str) -> Option<Arc<dyn Connector>> {

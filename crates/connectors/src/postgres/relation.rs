@@ -26,6 +26,10 @@ pub struct Decoder {
     key: Vec<usize>,
     /// Selected fields that the feed does not carry (generated columns before PostgreSQL 18), or did not yet.
     not_carried: bool,
+    /// Whether all of a row is told as it was before an update.
+    tells_old_rows: bool,
+    /// Whether an update may be shown by what it has changed alone.
+    shows_parts: bool,
 }
 
 #[derive(Clone, Debug)]
@@ -80,7 +84,15 @@ impl Decoder {
         let selected = selected.into_iter().map(|(_, place)| place).collect();
         let carried = |field: &Field| columns.iter().any(|column| column.name == field.name);
         let not_carried = schema.fields.iter().any(|field| matters(&field.name) && !carried(field));
-        Decoder { object: object.clone(), schema: Arc::new(schema), columns, selected, key, not_carried }
+        let tells_old_rows = relation.replica_identity == b'f';
+        let schema = Arc::new(schema);
+        Decoder { object: object.clone(), schema, columns, selected, key, not_carried, tells_old_rows, shows_parts: false }
+    }
+
+    /// An update may be shown by the columns that it has changed, and the key, where the feed tells what they were before.
+    pub fn showing_parts(mut self, so: bool) -> Decoder {
+        self.shows_parts = so && self.tells_old_rows && self.has_key();
+        self
     }
 
     /// Its rows are shown in part where a column of these names is not among theirs: it was made later, or is gone.
@@ -111,6 +123,9 @@ impl Decoder {
 
     /// What a row that was inserted or updated shows.
     pub fn image(&self, new: &Tuple, old: Option<&Tuple>) -> Option<Image> {
+        if let Some(old) = old.filter(|_| self.shows_parts) {
+            return self.changed(new, old);
+        }
         let mut complete = !self.not_carried;
         let mut fields = Vec::with_capacity(self.selected.len());
         for (place, column) in self.selected.iter().filter_map(|&place| Some((place, self.columns.get(place)?))) {
@@ -127,6 +142,22 @@ impl Decoder {
         }
         let record: Record = fields.into_iter().collect();
         Some(if complete { Image::Full(record) } else { Image::Partial(record) })
+    }
+
+    /// What an update of a row has changed, and the key.
+    fn changed(&self, new: &Tuple, old: &Tuple) -> Option<Image> {
+        let mut fields = Vec::new();
+        for (place, column) in self.selected.iter().filter_map(|&place| Some((place, self.columns.get(place)?))) {
+            let before = old.get(place)?;
+            match new.get(place)? {
+                Cell::Unchanged if !self.key.contains(&place) => {}
+                Cell::Unchanged => fields.push((column.name.clone(), value(&column.ty, before)?)),
+                // What its type prints alike is the same.
+                cell if cell == before && !self.key.contains(&place) => {}
+                cell => fields.push((column.name.clone(), value(&column.ty, cell)?)),
+            }
+        }
+        Some(Image::Partial(fields.into_iter().collect()))
     }
 
     /// The key of a deleted row.
@@ -264,6 +295,31 @@ mod tests {
         let row = decoder(&[]).row(&vec![text("7"), text("b"), Cell::Unchanged], Some(&old)).unwrap();
         let expected = [("id", Value::Int(7)), ("name", Value::Text("b".into())), ("note", Value::Text("long".into()))];
         assert_eq!(row, Row { key: Key(vec![Value::Int(7)]), old_key: None, image: Image::Full(record(&expected)) });
+    }
+
+    #[test]
+    fn where_the_old_row_is_told_what_an_update_has_changed_may_be_shown_alone() {
+        let mut whole = relation();
+        whole.replica_identity = b'f';
+        whole.columns.iter_mut().for_each(|column| column.in_identity = true);
+        let catalogue = super::super::schema::table_of_key(&["id"]);
+        let of = |relation: &Relation| Decoder::new(&ObjectName::from("t"), relation, &TypeMap::new(), Some(&catalogue), &[]);
+        let (old, new) = (vec![text("7"), text("a"), text("long")], vec![text("7"), text("b"), Cell::Unchanged]);
+        let decoder = of(&whole).showing_parts(true);
+        let changed = record(&[("id", Value::Int(7)), ("name", Value::Text("b".into()))]);
+        assert_eq!(decoder.row(&new, Some(&old)).unwrap().image, Image::Partial(changed));
+        let emptied = record(&[("id", Value::Int(7)), ("note", Value::Null)]);
+        assert_eq!(decoder.row(&vec![text("7"), text("a"), Cell::Null], Some(&old)).unwrap().image, Image::Partial(emptied));
+        let moved = decoder.row(&vec![text("8"), text("a"), text("long")], Some(&old)).unwrap();
+        assert_eq!(
+            (moved.old_key, moved.image),
+            (Some(Key(vec![Value::Int(7)])), Image::Partial(record(&[("id", Value::Int(8))])))
+        );
+        // What is new is shown in full, and so is everything where nobody said that parts will do, or an old key is all there is.
+        assert!(matches!(decoder.row(&old, None).unwrap().image, Image::Full(_)));
+        assert!(matches!(of(&whole).row(&new, Some(&old)).unwrap().image, Image::Full(_)));
+        let by_key = vec![text("7"), Cell::Null, Cell::Null];
+        assert!(matches!(self::decoder(&[]).showing_parts(true).row(&old, Some(&by_key)).unwrap().image, Image::Full(_)));
     }
 
     #[test]

@@ -306,6 +306,37 @@ pub fn index_statement(name: &TableName, schema: &Schema, fields: &[FieldName]) 
     (!columns.is_empty()).then(|| format!("CREATE INDEX CONCURRENTLY ON {} ({});", name.sql(), columns.join(", ")))
 }
 
+/// The statement that adds a column like this one; `ours`: of a database of our own kind, whose types have their names here.
+pub fn field_statement(name: &TableName, field: &Field, ours: bool) -> String {
+    let ty = if ours { field.native_type.clone() } else { type_for(&field.ty) };
+    format!("ALTER TABLE {} ADD COLUMN {} {ty};", name.sql(), quote(field.name.as_str()))
+}
+
+/// The type that holds the values of an engine's type.
+fn type_for(ty: &Type) -> String {
+    match ty {
+        Type::Bool => "boolean".to_owned(),
+        Type::Int { bits: 0..=16, unsigned: false } | Type::Int { bits: 0..=8, .. } => "smallint".to_owned(),
+        Type::Int { bits: 0..=32, unsigned: false } | Type::Int { bits: 0..=24, .. } => "integer".to_owned(),
+        Type::Int { unsigned: false, .. } | Type::Int { bits: 0..=32, .. } => "bigint".to_owned(),
+        Type::Decimal { precision: Some(precision), scale, .. } => format!("numeric({precision}, {})", scale.unwrap_or(0)),
+        Type::Int { .. } | Type::Decimal { .. } => "numeric".to_owned(),
+        Type::Float { bits: 0..=32 } => "real".to_owned(),
+        Type::Float { .. } => "double precision".to_owned(),
+        Type::Text { max_chars: Some(most), .. } => format!("varchar({most})"),
+        Type::Bytes { .. } => "bytea".to_owned(),
+        Type::Date => "date".to_owned(),
+        Type::Time { zone, .. } => if *zone { "timetz" } else { "time" }.to_owned(),
+        Type::Timestamp { .. } => "timestamp".to_owned(),
+        Type::TimestampTz { .. } => "timestamptz".to_owned(),
+        Type::Interval { .. } => "interval".to_owned(),
+        Type::Uuid => "uuid".to_owned(),
+        Type::Json => "jsonb".to_owned(),
+        Type::Array(element) => format!("{}[]", type_for(element)),
+        _ => "text".to_owned(),
+    }
+}
+
 /// A table of which nothing matters but its key.
 #[cfg(test)]
 pub fn table_of_key(key: &[&str]) -> Table {

@@ -16,7 +16,8 @@ use concord_engine::mirror::bulk::Helper;
 use concord_engine::record::{FieldName, Key, Record};
 use concord_engine::value::Value;
 use std::borrow::Cow;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::atomic::{AtomicU32, Ordering};
 use tokio_postgres::Row;
 use tokio_postgres::types::ToSql;
 
@@ -25,6 +26,10 @@ use tokio_postgres::types::ToSql;
 enum Kind {
     /// Before the rest: what a record lets go of, another may take.
     Remove,
+    Rekey {
+        /// Whether all of the record is known, so that it can be made.
+        whole: bool,
+    },
     Change,
     Put,
     Append,
@@ -42,8 +47,27 @@ pub struct Statement {
     pieces: Vec<Bytes>,
     /// The records, where it matters which of them were met.
     keys: Vec<Key>,
-    /// What is made where a record to be moved is not there.
-    instead: Option<Step>,
+    /// What is made where a record to be moved is not there, one for each.
+    instead: Vec<Step>,
+}
+
+/// For so many batches something is not tried again after it has failed.
+const REST_BATCHES: u32 = 16;
+
+/// The batches that are left of a rest.
+#[derive(Default)]
+pub struct Rest(AtomicU32);
+
+impl Rest {
+    /// Whether it is over. To be asked for each batch: the rest is counted by it.
+    pub fn is_over(&self) -> bool {
+        self.0.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |rest| rest.checked_sub(1)).is_err()
+    }
+
+    /// Begins one.
+    pub fn begin(&self) {
+        self.0.store(REST_BATCHES, Ordering::SeqCst);
+    }
 }
 
 /// Takes out the steps that cannot even be put into words.
@@ -84,7 +108,7 @@ pub fn statements(table: &Table, steps: &[Step], copies: bool) -> Result<Vec<Sta
                 Kind::Put => put(table, &fields, &steps)?,
                 Kind::Append => append(table, &fields, &steps)?,
                 Kind::Copy => copied(table, &fields, &steps)?,
-                Kind::Change => change(table, &fields, &steps)?,
+                Kind::Change | Kind::Rekey { .. } => change(table, kind, &fields, &steps)?,
                 Kind::Remove => remove(table, &steps)?,
                 Kind::Empty => empty(table),
             });
@@ -102,7 +126,8 @@ fn shape(step: &Step, copies: bool) -> (Kind, Vec<&FieldName>) {
         }
         Step::Append { record, .. } => (Kind::Append, record.iter().map(|(name, _)| name).collect()),
         Step::Put { record, .. } => (Kind::Put, record.iter().map(|(name, _)| name).collect()),
-        Step::Change { set, .. } | Step::Rekey { set, .. } => (Kind::Change, set.iter().map(|(name, _)| name).collect()),
+        Step::Change { set, .. } => (Kind::Change, set.iter().map(|(name, _)| name).collect()),
+        Step::Rekey { set, whole, .. } => (Kind::Rekey { whole: *whole }, set.iter().map(|(name, _)| name).collect()),
         Step::Remove { .. } => (Kind::Remove, Vec::new()),
         Step::Empty => (Kind::Empty, Vec::new()),
     }
@@ -114,10 +139,8 @@ fn is_alike(one: &Step, next: &Step) -> bool {
     match (one, next) {
         (Step::Put { record: one, made, .. }, Step::Put { record: next, made: also, .. }) => made == also && same(one, next),
         (Step::Append { record: one, .. }, Step::Append { record: next, .. }) => same(one, next),
-        (
-            Step::Change { set: one, .. } | Step::Rekey { set: one, .. },
-            Step::Change { set: next, .. } | Step::Rekey { set: next, .. },
-        ) => same(one, next),
+        (Step::Change { set: one, .. }, Step::Change { set: next, .. }) => same(one, next),
+        (Step::Rekey { set: one, whole, .. }, Step::Rekey { set: next, whole: also, .. }) => whole == also && same(one, next),
         (Step::Remove { .. }, Step::Remove { .. }) | (Step::Empty, Step::Empty) => true,
         _ => false,
     }
@@ -178,16 +201,18 @@ fn copied(table: &Table, fields: &[&FieldName], steps: &[&Step]) -> Result<State
     Ok(Statement { pieces, ..Statement::of(Kind::Copy, copy::sql(table, &columns)) })
 }
 
-fn change(table: &Table, fields: &[&FieldName], steps: &[&Step]) -> Result<Statement> {
+fn change(table: &Table, kind: Kind, fields: &[&FieldName], steps: &[&Step]) -> Result<Statement> {
     let key = table.key_columns()?;
     let columns = fields.iter().map(|field| table.require(field)).collect::<Result<Vec<&Column>>>()?;
     let mut rows: Vec<Vec<&Value>> = Vec::with_capacity(steps.len());
-    let (mut keys, mut instead) = (Vec::new(), None);
+    let (mut keys, mut instead) = (Vec::with_capacity(steps.len()), Vec::new());
     for step in steps {
         let (of, to, set) = match step {
             Step::Change { key, set } => (key, key, set),
             Step::Rekey { from, to, set, whole } => {
-                instead = whole.then(|| Step::Put { key: to.clone(), record: set.clone(), made: false });
+                if *whole {
+                    instead.push(Step::Put { key: to.clone(), record: set.clone(), made: false });
+                }
                 (from, to, set)
             }
             _ => continue,
@@ -214,7 +239,7 @@ fn change(table: &Table, fields: &[&FieldName], steps: &[&Step]) -> Result<State
             same.join(" AND ")
         ),
     };
-    Ok(Statement { arrays: columns_of(&all, &rows)?, keys, instead, ..Statement::of(Kind::Change, sql) })
+    Ok(Statement { arrays: columns_of(&all, &rows)?, keys, instead, ..Statement::of(kind, sql) })
 }
 
 fn remove(table: &Table, steps: &[&Step]) -> Result<Statement> {
@@ -236,14 +261,36 @@ pub fn begin(steps: &[Step]) -> &'static str {
     if steps.contains(&Step::Empty) { EMPTIES } else { BEGIN }
 }
 
-/// Whether nothing of what these statements answer must be seen before the commit.
+/// Whether nothing of what these statements answer must be seen before the commit. Of others the server sees to it by itself that
+/// they meet their records, and ends the transaction where one does not: [`is_unmet`].
 pub fn need_no_answer(statements: &[Statement]) -> bool {
-    statements.iter().all(|statement| statement.kind != Kind::Change)
+    statements.iter().all(|statement| !statement.looks_for_records())
+}
+
+/// Whether a transaction that was sent without waiting for answers may have ended because a record was not met.
+pub fn is_unmet(error: &Error) -> bool {
+    error.message.contains("SQLSTATE 22012")
 }
 
 impl Statement {
     fn of(kind: Kind, sql: String) -> Statement {
-        Statement { kind, sql, arrays: Vec::new(), pieces: Vec::new(), keys: Vec::new(), instead: None }
+        Statement { kind, sql, arrays: Vec::new(), pieces: Vec::new(), keys: Vec::new(), instead: Vec::new() }
+    }
+
+    /// Whether it matters which records it meets.
+    fn looks_for_records(&self) -> bool {
+        matches!(self.kind, Kind::Change | Kind::Rekey { .. })
+    }
+
+    /// For a transaction in which nobody waits for answers: divides by zero, and so ends it, where a record was not met.
+    fn unattended(&self) -> Cow<'_, str> {
+        match self.looks_for_records() {
+            false => Cow::Borrowed(self.sql.as_str()),
+            true => Cow::Owned(format!(
+                "WITH met AS ({}) SELECT 1 / CASE WHEN count(*) = cardinality($1::text[]) THEN 1 ELSE 0 END FROM met",
+                self.sql
+            )),
+        }
     }
 
     fn parameters(&self) -> Vec<Box<dyn ToSql + Sync + Send + '_>> {
@@ -261,7 +308,7 @@ pub async fn in_one_go(
 ) -> Result<()> {
     let mut prepared = Vec::with_capacity(statements.len());
     for statement in statements {
-        prepared.push(lease.prepare(&statement.sql, doing).await?);
+        prepared.push(lease.prepare(&statement.unattended(), doing).await?);
     }
     let keeping = lease.prepare(keep.0, doing).await?;
     let client = lease.client()?;
@@ -296,19 +343,27 @@ pub async fn one_after_the_other(
 ) -> Result<()> {
     for statement in statements(table, steps, copies)? {
         let rows = run(lease, &statement, doing).await?;
-        if statement.kind != Kind::Change || rows.len() == statement.keys.len() {
+        if !statement.looks_for_records() || rows.len() == statement.keys.len() {
             continue;
         }
-        let met = rows.iter().map(|row| super::client::column(row, 0)).collect::<Result<Vec<i64>>>()?;
+        let met = rows.iter().map(|row| super::client::column(row, 0)).collect::<Result<BTreeSet<i64>>>()?;
+        if matches!(statement.kind, Kind::Rekey { whole: true }) {
+            let unmet = (1_i64..).zip(statement.instead).filter(|(place, _)| !met.contains(place));
+            let unmet: Vec<Step> = unmet.map(|(_, step)| step).collect();
+            for statement in statements(table, &unmet, false)? {
+                run(lease, &statement, doing).await?;
+            }
+            continue;
+        }
+        // Partial changes of records that are not here, because they were refused or removed: all of each is carried.
         let unmet = (1_i64..).zip(&statement.keys).filter(|(place, _)| !met.contains(place)).map(|(_, key)| key.clone());
-        let unmet: Vec<Key> = unmet.collect();
-        // A partial change of a record that is not here, because it was refused or removed: all of it is carried.
-        let whole = match statement.instead {
-            Some(step) => vec![step],
-            None => helper.whole(&unmet).await?,
-        };
-        for statement in statements(table, &whole, false)? {
-            run(lease, &statement, doing).await?;
+        let mut unmet: Vec<Key> = unmet.collect();
+        while !unmet.is_empty() {
+            let (whole, looked_for) = helper.whole(&unmet).await?;
+            for statement in statements(table, &whole, false)? {
+                run(lease, &statement, doing).await?;
+            }
+            unmet.drain(..looked_for.clamp(1, unmet.len()));
         }
     }
     Ok(())

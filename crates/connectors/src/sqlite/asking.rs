@@ -19,8 +19,10 @@ const ANSWER_MAX: Duration = Duration::from_secs(60);
 
 /// What is asked, and where the answer goes.
 pub(super) enum Question {
-    /// Whole records, as steps that make them.
-    Whole(Vec<Key>, oneshot::Sender<Result<Vec<Step>>>),
+    /// Whole records for the first of these, as steps that make them, and of how many.
+    Whole(Vec<Key>, oneshot::Sender<Result<(Vec<Step>, usize)>>),
+    /// What is to be carried out behind the steps.
+    More(oneshot::Sender<Result<Option<Vec<Step>>>>),
     /// That it is made durable that these were refused.
     Refused(Vec<(Step, Error)>, oneshot::Sender<Result<()>>),
 }
@@ -51,9 +53,14 @@ fn gone() -> Error {
 }
 
 impl Asking {
-    /// Whole records for those whose partial change met nothing.
-    pub fn whole(&self, keys: Vec<Key>) -> Result<Vec<Step>> {
+    /// Whole records for the first of those whose partial change met nothing, and how many were looked for.
+    pub fn whole(&self, keys: Vec<Key>) -> Result<(Vec<Step>, usize)> {
         self.ask(|answer| Question::Whole(keys, answer))
+    }
+
+    /// What is to be carried out behind the steps, some at a time.
+    pub fn more(&self) -> Result<Option<Vec<Step>>> {
+        self.ask(Question::More)
     }
 
     /// Makes durable that these were refused.
@@ -129,6 +136,10 @@ async fn answer(question: Question, helper: &dyn Helper) {
     match question {
         Question::Whole(keys, answer) => {
             let steps = tokio::time::timeout(ANSWER_MAX, helper.whole(&keys)).await;
+            let _ = answer.send(steps.map_err(late).and_then(|steps| steps));
+        }
+        Question::More(answer) => {
+            let steps = tokio::time::timeout(ANSWER_MAX, helper.more()).await;
             let _ = answer.send(steps.map_err(late).and_then(|steps| steps));
         }
         Question::Refused(refused, answer) => {

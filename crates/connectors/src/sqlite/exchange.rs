@@ -56,11 +56,13 @@ pub(super) fn place(writer: &mut Writer<'_>, steps: &[Step], refused: &mut Vec<(
             (None, None) => {}
         }
     }
-    if !unseen.is_empty() {
-        for step in asking.whole(unseen)? {
+    while !unseen.is_empty() {
+        let (whole, looked_for) = asking.whole(unseen.clone())?;
+        for step in whole {
             let place = step.key().and_then(|key| partial.get(&key.encode()).copied());
             waiting.extend(place.and_then(|place| Waiting::of(place, step)));
         }
+        unseen.drain(..looked_for.clamp(1, unseen.len()));
     }
     let mut placed = BTreeSet::new();
     for _ in 0..PASSES_MAX {

@@ -288,14 +288,19 @@ fn write(
     connection: &Connection,
     whose: &Whose,
     table: &Table,
-    steps: Vec<Step>,
+    (steps, has_more): (Vec<Step>, bool),
     progress: &[u8],
     asking: &Asking,
 ) -> Result<()> {
     unhurried(connection, |connection| {
         writing(connection, |connection| {
             whose.keep(connection, progress)?;
-            asking.refused(Writer::new(connection, table).carefully(steps, asking)?)
+            let mut writer = Writer::new(connection, table);
+            asking.refused(writer.carefully(steps, asking)?)?;
+            while let Some(steps) = has_more.then(|| asking.more()).transpose()?.flatten() {
+                asking.refused(writer.carefully(steps, asking)?)?;
+            }
+            Ok(())
         })
     })?;
     whose.raised();
@@ -386,13 +391,13 @@ impl MirrorSession for Session {
 
     async fn write(&self, steps: &[Step], progress: &[u8], helper: &dyn Helper) -> Result<()> {
         let (ask, answering) = asking();
-        let (steps, progress) = (steps.to_vec(), progress.to_vec());
+        let (steps, progress) = ((steps.to_vec(), helper.has_more()), progress.to_vec());
         let writing = self.run(move |connection, whose, table| write(connection, whose, table, steps, &progress, &ask));
         answering.until(writing, std::future::ready(()), helper).await
     }
 
-    async fn takes_raw(&self, _kind: &str, _fields: &[(FieldName, String)]) -> Result<bool> {
-        Ok(false)
+    async fn takes_raw(&self, _kind: &str, _fields: &[(FieldName, String)]) -> Result<Option<Vec<Option<String>>>> {
+        Ok(None)
     }
 
     async fn load_raw(&self, _range: u32, _fields: &[FieldName], _rows: BoxStream<'static, Result<Bytes>>) -> Result<u64> {

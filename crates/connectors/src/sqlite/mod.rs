@@ -34,7 +34,7 @@ use concord_engine::connector::{
 use concord_engine::error::{Code, Error, Result};
 use concord_engine::mirror::bulk::{MirrorTarget, Taken};
 use concord_engine::record::{FeedName, FieldName, Key, ObjectName};
-use concord_engine::schema::{Schema, Selection};
+use concord_engine::schema::{Field, Schema, Selection, Type};
 use concord_engine::value::Value;
 use errors::classify;
 use position::Place;
@@ -207,6 +207,24 @@ impl Connector for SqliteConnector {
         let columns: Vec<String> = fields.iter().map(|field| quoted(field.as_str())).collect();
         let index = quoted(&names.join("_"));
         (!columns.is_empty()).then(|| format!("CREATE INDEX {index} ON {} ({});", quoted(table), columns.join(", ")))
+    }
+
+    fn field_statement(&self, object: &ObjectName, field: &Field, _kind: &str) -> Option<String> {
+        let ty = match &field.ty {
+            Type::Bool => "BOOLEAN".to_owned(),
+            Type::Int { .. } => "INTEGER".to_owned(),
+            Type::Decimal { precision: Some(precision), scale, .. } => format!("DECIMAL({precision},{})", scale.unwrap_or(0)),
+            Type::Decimal { .. } => "DECIMAL".to_owned(),
+            Type::Float { .. } => "REAL".to_owned(),
+            Type::Bytes { .. } => "BLOB".to_owned(),
+            Type::Date => "DATE".to_owned(),
+            Type::Timestamp { .. } => "TIMESTAMP".to_owned(),
+            Type::TimestampTz { .. } => "TIMESTAMPTZ".to_owned(),
+            Type::Uuid => "UUID".to_owned(),
+            Type::Json => "JSON".to_owned(),
+            _ => "TEXT".to_owned(),
+        };
+        Some(format!("ALTER TABLE {} ADD COLUMN {} {ty};", quoted(object.as_str()), quoted(field.name.as_str())))
     }
 
     fn mirror_target(&self) -> Option<&dyn MirrorTarget> {

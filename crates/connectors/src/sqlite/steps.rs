@@ -91,17 +91,23 @@ impl<'c> Writer<'c> {
                 Err(Trouble::Whole(error)) => return Err(error),
             }
         }
-        if !unmet.is_empty() {
-            // Partial changes of records that are not here, because they were refused or removed: all of each is carried, as it
-            // is now, which is behind everything that was told.
-            for step in asking.whole(unmet.into_values().collect())? {
+        // Partial changes of records that are not here, because they were refused or removed: all of each is carried, as it is now,
+        // which is behind everything that was told.
+        let mut unmet: Vec<Key> = unmet.into_values().collect();
+        while !unmet.is_empty() {
+            let (whole, looked_for) = asking.whole(unmet.clone())?;
+            for step in whole {
                 match self.carry_out(&step) {
-                    Ok(_) => {}
-                    Err(Trouble::Own(error)) => refused.push((steps.len(), error)),
+                    // That all of the record was said is all that is kept of it.
+                    Ok(_) => steps.extend(step.key().cloned().map(|key| Step::Remove { key })),
+                    Err(Trouble::Own(error)) => {
+                        refused.push((steps.len(), error));
+                        steps.push(step);
+                    }
                     Err(Trouble::Whole(error)) => return Err(error),
                 }
-                steps.push(step);
             }
+            unmet.drain(..looked_for.clamp(1, unmet.len()));
         }
         exchange::place(self, &steps, &mut refused, asking)?;
         let of = |(place, error): (usize, Error)| Some((steps.get(place)?.clone(), of_one(error)));

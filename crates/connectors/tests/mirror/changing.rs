@@ -145,3 +145,26 @@ async fn a_table_without_a_key_gets_a_column_as_well() {
     world.until_equal().await;
     assert_eq!(world.right.psql("SELECT count(*), count(*) FILTER (WHERE extra = 'extra') FROM t"), "302|301");
 }
+
+#[tokio::test]
+async fn a_column_that_comes_while_changes_are_carried_is_offered_with_what_is_to_be_written() {
+    let mut world = World::new(TABLE, FILLED, FIELDS).await.started().await;
+    assert_eq!(world.status().offers, Vec::<String>::new());
+    world.left.psql("ALTER TABLE t ADD extra varchar(30) DEFAULT 'extra'; UPDATE t SET note = 'behind' WHERE id = 1");
+    world.until_equal().await;
+    world.until("it is offered", async || !world.status().offers.is_empty()).await;
+    let offers = world.status().offers;
+    assert_eq!(offers.len(), 1);
+    assert!(offers[0].contains("new field `extra` (character varying(30))"), "{offers:?}");
+    assert!(offers[0].contains(r#"{ "source": "extra", "target": "extra" } to `field_mappings`"#), "{offers:?}");
+    let alter = "ALTER TABLE \"public\".\"t\" ADD COLUMN \"extra\" character varying(30);";
+    assert!(offers[0].contains(alter), "{offers:?}");
+    // What it says is what it takes.
+    world.stop().await;
+    world.right.psql(alter);
+    world.remapped(&["id", "name", "note", "extra"]).await;
+    world.start().await;
+    world.until_equal().await;
+    assert_eq!(world.right.psql("SELECT count(*) FROM t WHERE extra = 'extra'"), "300");
+    assert_eq!(world.status().offers, Vec::<String>::new());
+}

@@ -53,6 +53,19 @@ async fn one_applier_is_used_where_parallelism_is_one_and_where_a_trigger_may_lo
     assert_eq!(world.right.psql(LANES), "0");
 }
 
+#[tokio::test]
+async fn records_without_a_key_have_one_applier() {
+    let table = "CREATE TABLE t (line text, tally int)";
+    let world = World::new(table, "INSERT INTO t VALUES ('first', 0); ANALYZE t", &["line", "tally"]).await;
+    let mut world = world.with(|rules| rules.parallelism = 4).started().await;
+    world.stop().await;
+    world.left.psql("INSERT INTO t SELECT 'line ' || n % 50, n % 7 FROM generate_series(1, 9000) n");
+    world.start().await;
+    world.until_equal().await;
+    assert_eq!(world.right.psql("SELECT count(*) FROM concord.lanes"), "0");
+    assert!(world.verify().await.is_equal());
+}
+
 /// What a lane has carried out before everything ended is not carried out again, also with another `parallelism`.
 #[tokio::test]
 async fn a_lane_that_got_further_than_the_others_carries_nothing_out_twice() {

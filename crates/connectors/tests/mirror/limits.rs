@@ -1,11 +1,13 @@
 //! What takes long is given its time, and what is much is not held at once.
 
 use crate::support::{Target, World};
+use concord_engine::change::Observation;
 use concord_engine::error::{Code, Error, Result};
 use concord_engine::mirror::batch::Step;
-use concord_engine::mirror::bulk::{Frozen, Helper};
+use concord_engine::mirror::bulk::{Frozen, Helper, Range};
 use concord_engine::record::{FieldName, Key, Record};
 use concord_engine::runtime::command::Resolution;
+use concord_engine::validate::{OnError, Rule, RuleSpec};
 use concord_engine::value::Value;
 use futures_util::stream::{self, StreamExt};
 use std::sync::{Arc, Mutex};
@@ -48,8 +50,8 @@ struct Desk(Mutex<usize>);
 
 #[async_trait::async_trait]
 impl Helper for Desk {
-    async fn whole(&self, _keys: &[Key]) -> Result<Vec<Step>> {
-        Ok(Vec::new())
+    async fn whole(&self, keys: &[Key]) -> Result<(Vec<Step>, usize)> {
+        Ok((Vec::new(), keys.len()))
     }
 
     async fn refused(&self, refused: Vec<(Step, Error)>) -> Result<()> {
@@ -98,4 +100,82 @@ async fn a_view_whose_session_was_ended_is_no_records_fault() {
     assert_eq!(world.left.psql(&format!("SELECT count(pg_terminate_backend(pid)) {holders}")), "1");
     world.until("it is ended", async || world.left.psql(&format!("SELECT count(*) {holders}")) == "0").await;
     assert_eq!(view.count().await.unwrap_err().code, Code::Busy);
+}
+
+/// A table of documents that the log does not tell again where they stay, and notes of how much each statement wrote at the target.
+const WIDE: &str = "CREATE TABLE t (id int PRIMARY KEY, name text, doc text)";
+const NOTED: &str = "CREATE TABLE how (top text, records bigint, bytes bigint); \
+    CREATE FUNCTION noted() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN \
+        INSERT INTO how SELECT pg_current_xact_id()::text, count(*), coalesce(sum(length(doc)), 0) FROM changed; RETURN NULL; END $$; \
+    CREATE TRIGGER changed AFTER UPDATE ON t REFERENCING NEW TABLE AS changed FOR EACH STATEMENT EXECUTE FUNCTION noted(); \
+    CREATE TRIGGER made AFTER INSERT ON t REFERENCING NEW TABLE AS changed FOR EACH STATEMENT EXECUTE FUNCTION noted()";
+/// Records that were written; in how many transactions and statements; the most bytes that one of those wrote.
+const WRITTEN: &str = "SELECT sum(records), count(DISTINCT top), count(*), max(bytes) FROM how WHERE records > 0";
+
+/// What was written at the target since it was last asked.
+fn written(world: &World) -> Vec<u64> {
+    let shown = world.right.psql(WRITTEN);
+    world.right.psql("TRUNCATE how");
+    shown.split('|').map(|number| number.parse().unwrap_or(0)).collect()
+}
+
+#[tokio::test]
+async fn wide_records_are_handed_over_few_at_a_time() {
+    let filled = "INSERT INTO t SELECT n, repeat('x', 20000) FROM generate_series(1, 500) n";
+    let world = World::new(TABLE, filled, FIELDS).await;
+    let view = frozen(&world).await;
+    let lots: Vec<Vec<Observation>> =
+        view.records(&Range::default()).await.unwrap().map(Result::unwrap).collect::<Vec<_>>().await;
+    let bytes = |lot: &Vec<Observation>| lot.iter().filter_map(|one| one.image.record()).map(Record::about_bytes).sum::<u64>();
+    assert_eq!(lots.iter().map(Vec::len).sum::<usize>(), 500);
+    let most = lots.iter().map(bytes).max().unwrap();
+    assert!((900_000..1_200_000).contains(&most), "{most}");
+    // Narrow ones are many in a lot.
+    let world = World::new(TABLE, "INSERT INTO t SELECT n, 'name' FROM generate_series(1, 2500) n", FIELDS).await;
+    let view = frozen(&world).await;
+    let lots: Vec<usize> = view.records(&Range::default()).await.unwrap().map(|lot| lot.unwrap().len()).collect::<Vec<_>>().await;
+    assert_eq!(lots, [1_000, 1_000, 500]);
+}
+
+#[tokio::test]
+async fn documents_that_have_to_be_seen_whole_are_read_and_written_in_portions_of_one_transaction() {
+    let left = format!("{WIDE}; ALTER TABLE t ALTER doc SET STORAGE EXTERNAL");
+    let filled = "INSERT INTO t SELECT n, 'name ' || n, repeat('x', 100000) FROM generate_series(1, 150) n";
+    let mut world = World::of(&left, &format!("{WIDE}; {NOTED}"), filled, &["id", "name", "doc"]).await;
+    // A rule may look at what was not told.
+    let spec = RuleSpec {
+        field: "name".into(),
+        rule: "length".into(),
+        on_error: OnError::RejectRecord,
+        arguments: serde_json::json!({ "max": 20 }),
+    };
+    world.rules.validation = vec![Rule::compile(&spec, None).unwrap()];
+    let mut world = world.started().await;
+    world.stop().await;
+    written(&world);
+    world.left.psql("UPDATE t SET name = 'whole ' || id; UPDATE t SET id = 1000 + id WHERE id <= 10");
+    world.start().await;
+    world.until_equal().await;
+    let [_, transactions, statements, most] = written(&world)[..] else { panic!("four numbers") };
+    assert!(most <= 1_300_000, "{most} bytes in a statement");
+    assert!(statements >= 13 && transactions * 2 < statements, "{statements} in {transactions} transactions");
+    assert!(world.reviews().await.is_empty());
+}
+
+#[tokio::test]
+async fn documents_of_records_that_were_not_met_are_read_in_portions() {
+    let left = format!("{WIDE}; ALTER TABLE t ALTER doc SET STORAGE EXTERNAL");
+    let filled = "INSERT INTO t SELECT n, 'name ' || n, repeat('x', 100000) FROM generate_series(1, 150) n";
+    let world = World::of(&left, &format!("{WIDE}; {NOTED}"), filled, &["id", "name", "doc"]).await;
+    let mut world = world.started().await;
+    world.stop().await;
+    world.right.psql("DELETE FROM t");
+    written(&world);
+    world.left.psql("UPDATE t SET name = 'part ' || id");
+    world.start().await;
+    world.until_equal().await;
+    let [records, transactions, statements, most] = written(&world)[..] else { panic!("four numbers") };
+    assert_eq!(records, 150);
+    assert!(most <= 1_300_000, "{most} bytes in a statement");
+    assert!(statements >= 12 && transactions * 2 < statements, "{statements} in {transactions} transactions");
 }

@@ -36,8 +36,9 @@ struct Desk {
 
 #[async_trait::async_trait]
 impl Helper for Desk {
-    async fn whole(&self, keys: &[Key]) -> Result<Vec<Step>> {
-        Ok(self.whole.iter().filter(|step| step.key().is_some_and(|key| keys.contains(key))).cloned().collect())
+    async fn whole(&self, keys: &[Key]) -> Result<(Vec<Step>, usize)> {
+        let steps = self.whole.iter().filter(|step| step.key().is_some_and(|key| keys.contains(key))).cloned().collect();
+        Ok((steps, keys.len()))
     }
 
     async fn refused(&self, refused: Vec<(Step, Error)>) -> Result<()> {

@@ -4,7 +4,7 @@ use crate::rules;
 use crate::support::World;
 use concord_engine::error::Code;
 use concord_engine::mirror::Mode;
-use concord_engine::mirror::bulk::Range;
+use concord_engine::mirror::bulk::{Range, RawField};
 use concord_engine::record::{FieldName, Key};
 use concord_engine::value::Value;
 use futures_util::StreamExt;
@@ -21,6 +21,66 @@ async fn an_empty_target_is_filled_and_verifies_equal() {
     assert!(found.is_equal() && found.links == 5000 && found.equal == 5000, "{found:?}");
     assert_eq!(world.status().mode, "mirror");
     assert_eq!(world.status().members[0].load, "done");
+}
+
+/// Notes how each record is written: by a copy in binary form, by one of text, or by another statement.
+const HOW: &str = "CREATE TABLE how (word text); CREATE FUNCTION noted() RETURNS bool LANGUAGE plpgsql AS $$ BEGIN \
+    INSERT INTO how VALUES (split_part(current_query(), ' ', 1) || CASE WHEN current_query() LIKE '%binary%' THEN ' binary' ELSE '' END); \
+    RETURN true; END $$";
+
+fn how(world: &World) -> String {
+    world.right.psql("SELECT string_agg(word || ' ' || records, ', ' ORDER BY word) FROM (SELECT word, count(*) AS records FROM how GROUP BY 1) w")
+}
+
+#[tokio::test]
+async fn what_is_carried_as_it_is_passes_in_binary_form() {
+    let right = format!("{TABLE}; {HOW}; ALTER TABLE t ADD CHECK (noted())");
+    let world = World::of(TABLE, &right, FILLED, FIELDS).await.started().await;
+    assert_eq!(how(&world), "COPY binary 5000");
+}
+
+#[tokio::test]
+async fn wider_types_take_the_values_in_binary_form_as_they_are() {
+    let left = "CREATE TABLE t (id smallint PRIMARY KEY, small smallint, whole int, large bigint, name varchar(40), loose varchar(10), \
+        free text, exact numeric(10,2), digits numeric(10,2), flag bool)";
+    let right = format!(
+        "CREATE TABLE t (id bigint PRIMARY KEY, small int, whole numeric, large numeric(24,3), name text, loose varchar(20), \
+         free varchar, exact numeric(14,4), digits numeric, flag bool); {HOW}; ALTER TABLE t ADD CHECK (noted())"
+    );
+    let filled = "INSERT INTO t VALUES (-32768, -32768, -2147483648, -9223372036854775808, 'é€😀' || repeat('x', 37), '', '', -99999999.99, -99999999.99, true), \
+        (32767, 32767, 2147483647, 9223372036854775807, E'tab\\t\\\\', '1234567890', 'free', 99999999.99, 'NaN', false), \
+        (0, 0, 0, 0, '', NULL, NULL, 0.10, 0.10, NULL); INSERT INTO t (id) VALUES (7); \
+        INSERT INTO t SELECT n, n % 100, n * 1000, n * 1000000000::bigint, 'name ' || n, n, n, n / 7.0, n / 7.0, n % 2 = 0 FROM generate_series(1000, 3000) n";
+    let fields = &["id", "small", "whole", "large", "name", "loose", "free", "exact", "digits", "flag"];
+    let mut world = World::of(left, &right, filled, fields).await;
+    world.start().await;
+    world.until("it is level", async || world.status().level).await;
+    assert_eq!(how(&world), "COPY binary 2005");
+    assert!(world.verify().await.is_equal());
+    let sums = "SELECT sum(id), sum(small), sum(whole), sum(large)::numeric(40,0), md5(string_agg(concat_ws('|', name, loose, free, flag), ',' ORDER BY id)), \
+        sum(exact)::numeric(20,2), min(digits), count(digits) FROM t";
+    assert_eq!(world.left.psql(sums), world.right.psql(sums));
+    // What follows is carried like what was read.
+    world
+        .left
+        .psql("UPDATE t SET whole = whole - 1, name = name || '!' WHERE id > 2990; INSERT INTO t (id, whole) VALUES (9, 5)");
+    world.until("it is there", async || world.right.psql("SELECT count(*) FROM t WHERE id = 9 OR name LIKE '%!'") == "12").await;
+    world.until("it is level", async || world.status().level).await;
+    assert!(world.verify().await.is_equal());
+}
+
+#[tokio::test]
+async fn what_may_not_fit_is_looked_at_one_by_one() {
+    let left = "CREATE TABLE t (id int PRIMARY KEY, amount bigint)";
+    let right = format!("CREATE TABLE t (id int PRIMARY KEY, amount int); {HOW}; ALTER TABLE t ADD CHECK (noted())");
+    let filled = "INSERT INTO t SELECT n, CASE WHEN n = 7 THEN 5000000000 ELSE n END FROM generate_series(1, 300) n";
+    let mut world = World::of(left, &right, filled, &["id", "amount"]).await;
+    world.start().await;
+    world.until_review().await;
+    world.until("it is level", async || world.status().level).await;
+    assert_eq!(world.right.psql("SELECT count(*) FROM t"), "299");
+    let how = how(&world);
+    assert!(how.ends_with("299") && !how.contains("binary"), "{how}");
 }
 
 #[tokio::test]
@@ -48,7 +108,7 @@ async fn a_table_that_is_rewritten_while_it_is_read_is_not_taken_for_empty() {
     assert_eq!(frozen.count().await.unwrap(), 5000);
     // Under the view that was frozen before the server shows a table without records now.
     world.left.psql("ALTER TABLE t ADD COLUMN own uuid DEFAULT gen_random_uuid()");
-    let names: Vec<FieldName> = FIELDS.iter().map(|name| FieldName::from(*name)).collect();
+    let names: Vec<RawField> = FIELDS.iter().map(|name| RawField { name: FieldName::from(*name), given_as: None }).collect();
     let raw: Vec<_> = frozen.raw(&Range::default(), &names, None).await.unwrap().collect().await;
     let records: Vec<_> = frozen.records(&Range::default()).await.unwrap().collect().await;
     let errors = [

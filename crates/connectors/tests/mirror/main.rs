@@ -27,6 +27,8 @@ mod lanes;
 mod limits;
 mod lite;
 mod loading;
+mod moving;
+mod watching;
 
 /// What is told of every target, with a database of a server.
 #[path = "."]

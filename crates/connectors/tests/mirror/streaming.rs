@@ -1,6 +1,7 @@
 //! What follows: every kind of change, carried in the source's order.
 
 use super::World;
+use crate::support::Target;
 use concord_engine::runtime::command::Request;
 
 const TABLE: &str = "CREATE TABLE t (id int PRIMARY KEY, name text UNIQUE, note text)";
@@ -46,12 +47,16 @@ async fn unique_values_that_change_hands_in_one_transaction_arrive() {
 
 #[tokio::test]
 async fn many_small_transactions_are_carried_together_and_each_once() {
-    let world = world().await;
+    let mut world = world().await;
+    world.stop().await;
     let writer = world.left.session().await;
     for n in 0..300 {
         writer.batch_execute(&format!("UPDATE t SET note = note || '{}' WHERE id = {}", n % 10, n % 100 + 1)).await.unwrap();
     }
+    world.start().await;
     world.until_equal().await;
+    let commits = world.right.commits();
+    assert!((1..=20).contains(&commits), "300 transactions were carried in {commits}");
 }
 
 #[tokio::test]

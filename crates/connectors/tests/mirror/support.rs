@@ -57,6 +57,9 @@ pub trait Target: Send + Sync {
     /// Takes away what Concord keeps there.
     fn forget_us(&self);
 
+    /// Transactions with data that were committed since the sync was last taken over, and those that kept its progress alone.
+    fn commits(&self) -> u64;
+
     /// A table is to be without a constraint from now on, and like this.
     fn lift(&self, table: &str, constraint: &str, without: &str);
 
@@ -79,6 +82,10 @@ impl Target for Database {
 
     fn forget_us(&self) {
         self.psql("DROP SCHEMA concord CASCADE");
+    }
+
+    fn commits(&self) -> u64 {
+        self.psql("SELECT max(fence & 4294967295) FROM concord.mirrors").parse().unwrap()
     }
 
     fn lift(&self, table: &str, constraint: &str, _without: &str) {
@@ -158,6 +165,10 @@ impl Target for File {
 
     fn psql(&self, sql: &str) -> String {
         File::psql(self, sql)
+    }
+
+    fn commits(&self) -> u64 {
+        self.psql("SELECT max(fence & 4294967295) FROM _concord_mirrors").parse().unwrap()
     }
 
     fn forget_us(&self) {

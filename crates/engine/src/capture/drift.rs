@@ -1,14 +1,16 @@
 //! Schemas that change while a feed runs: taken over where every mapped field is as it was; otherwise the object's syncs
 //! stop, with their observations kept, and are read again before they go on.
 
+use crate::connector::Connector;
 use crate::error::{Code, Error, Result};
 use crate::link::{LinkId, MemberIndex, NO_LONGER_SHOWN, Pending, Shown};
+use crate::offer::Known;
 use crate::record::{FieldName, SystemName};
 use crate::rules::SyncRules;
 use crate::runtime::bounds::STEP;
 use crate::runtime::core::Core;
-use crate::schema::{Schema, Type};
-use std::collections::BTreeSet;
+use crate::schema::{Field, Schema, Type};
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 /// Fields that were gone from a member for a while, by their canonical names: what comes back under the name may be another
@@ -106,6 +108,19 @@ pub(super) fn adopt_schema(rules: &mut SyncRules, member: MemberIndex, schema: &
     }
 }
 
+/// What gives a member a field like one of another member.
+fn statement<'a>(
+    systems: &'a BTreeMap<SystemName, Arc<dyn Connector>>,
+    rules: &'a SyncRules,
+    from: MemberIndex,
+) -> impl Fn(MemberIndex, &Field) -> Option<String> + use<'a> {
+    move |to, field| {
+        let connector = |member: MemberIndex| systems.get(&rules.members.get(member)?.system);
+        let kind = connector(from)?.capabilities().kind;
+        connector(to)?.field_statement(&rules.members.get(to)?.object, field, kind)
+    }
+}
+
 pub(super) fn join(names: &[FieldName]) -> String {
     names.iter().map(FieldName::as_str).collect::<Vec<_>>().join(", ")
 }
@@ -114,6 +129,7 @@ impl Core {
     /// A new schema of an object: taken over where every mapped field is as it was; otherwise the object's syncs stop,
     /// with their observations kept.
     pub(super) fn schema_changed(&mut self, system: &SystemName, schema: &Schema) {
+        let systems = &self.systems;
         for sync in &mut self.syncs {
             for member in 0..sync.rules.members.len() {
                 let concerned =
@@ -130,10 +146,25 @@ impl Core {
                         all.extend(lost(&sync.rules, member, schema));
                         self.transaction.settings.push((drift_setting(sync.rules.id.0), postcard::to_stdvec(&*all).ok()));
                     }
-                    None => adopt_schema(Arc::make_mut(&mut sync.rules), member, schema),
+                    None => {
+                        sync.offers.look(&sync.rules, member, schema, statement(systems, &sync.rules, member));
+                        adopt_schema(Arc::make_mut(&mut sync.rules), member, schema);
+                    }
                 }
             }
         }
+    }
+
+    /// What is offered of fields that came before the engine was started, and after the mapping was written.
+    pub(crate) async fn restore_offers(&mut self, sync: usize) -> Result<()> {
+        let Some(rules) = self.rules(sync) else { return Ok(()) };
+        let known = Known::load(&*self.store, &rules).await?;
+        let Some(state) = self.syncs.get_mut(sync) else { return Ok(()) };
+        state.offers.begin(known);
+        for (member, member_rules) in rules.members.iter().enumerate() {
+            state.offers.look(&rules, member, &member_rules.schema, statement(&self.systems, &rules, member));
+        }
+        Ok(())
     }
 
     /// Lets a sync whose schemas drifted go on, where what is mapped is there again: it is followed, and read again. Nothing

@@ -112,7 +112,7 @@ impl Step {
     }
 }
 
-/// Steps of which no two are of one record; a [`Step::Rekey`] or [`Step::Empty`] stands alone.
+/// Steps of which no two are of one record: none speaks of a key that another one speaks of. A [`Step::Empty`] stands alone.
 pub type Segment<'a> = Vec<Cow<'a, Step>>;
 
 /// Groups steps into segments. What a later step of a record replaces is left out.
@@ -126,7 +126,15 @@ pub fn segments(steps: &[Step]) -> Vec<Segment<'_>> {
                 present.steps.push(Cow::Borrowed(step));
                 continue;
             }
-            Step::Rekey { .. } | Step::Empty => {
+            Step::Rekey { from, to, .. } => {
+                let keys = [from.encode(), to.encode()];
+                if keys.iter().any(|key| present.places.contains_key(key)) {
+                    present.close(&mut all);
+                }
+                present.add(keys, step);
+                continue;
+            }
+            Step::Empty => {
                 present.close(&mut all);
                 all.push(vec![Cow::Borrowed(step)]);
                 continue;
@@ -134,7 +142,7 @@ pub fn segments(steps: &[Step]) -> Vec<Segment<'_>> {
         };
         if !present.fold(&key, step) {
             present.close(&mut all);
-            present.add(key, step);
+            present.add([key], step);
         }
     }
     present.close(&mut all);
@@ -149,8 +157,9 @@ struct Open<'a> {
 }
 
 impl<'a> Open<'a> {
-    fn add(&mut self, key: Vec<u8>, step: &'a Step) {
-        self.places.insert(key, self.steps.len());
+    fn add<const N: usize>(&mut self, keys: [Vec<u8>; N], step: &'a Step) {
+        let place = self.steps.len();
+        self.places.extend(keys.into_iter().map(|key| (key, place)));
         self.steps.push(Cow::Borrowed(step));
     }
 
@@ -164,11 +173,13 @@ impl<'a> Open<'a> {
     /// Takes a step in; `false`: it must come behind this segment.
     fn fold(&mut self, key: &[u8], step: &'a Step) -> bool {
         let Some(place) = self.places.get(key).copied() else {
-            self.add(key.to_vec(), step);
+            self.add([key.to_vec()], step);
             return true;
         };
         let Some(present) = self.steps.get_mut(place) else { return false };
         match (present.as_ref(), step) {
+            // It speaks of two keys: what comes behind it is of one of them.
+            (Step::Rekey { .. }, _) => false,
             // Made anew after a removal: fields that no mapping names begin anew too.
             (Step::Remove { .. }, Step::Put { .. } | Step::Change { .. }) => false,
             (Step::Put { .. } | Step::Change { .. }, Step::Change { set, .. }) => {
@@ -187,7 +198,7 @@ impl<'a> Open<'a> {
                 *present = Cow::Borrowed(step);
                 true
             }
-            (Step::Remove { .. } | Step::Rekey { .. } | Step::Append { .. } | Step::Empty, _)
+            (Step::Remove { .. } | Step::Append { .. } | Step::Empty, _)
             | (_, Step::Rekey { .. } | Step::Append { .. } | Step::Empty) => false,
         }
     }
@@ -260,13 +271,13 @@ mod tests {
     }
 
     fn step() -> impl Strategy<Value = Step> {
-        let keys = 0i64..5;
+        let keys = 0i64..9;
         prop_oneof![
             4 => (keys.clone(), 0i64..9, 0i64..9, any::<bool>()).prop_map(|(k, a, b, made)| put(k, &[("a", a), ("b", b)], made)),
             4 => (keys.clone(), 0i64..9).prop_map(|(k, b)| Step::Change { key: key(k), set: fields(&[("b", b)]) }),
             2 => (keys.clone(), 0i64..9).prop_map(|(k, a)| Step::Change { key: key(k), set: fields(&[("a", a)]) }),
             3 => keys.clone().prop_map(|k| Step::Remove { key: key(k) }),
-            1 => (keys.clone(), keys, 0i64..9, any::<bool>()).prop_map(|(from, to, b, whole)| Step::Rekey {
+            4 => (keys.clone(), keys, 0i64..9, any::<bool>()).prop_map(|(from, to, b, whole)| Step::Rekey {
                 from: key(from), to: key(to), set: fields(&[("b", b)]), whole,
             }),
             3 => (0i64..4).prop_map(|a| Step::Append { at_source: Key::default(), record: fields(&[("a", a)]) }),
@@ -280,9 +291,10 @@ mod tests {
             steps in proptest::collection::vec(step(), 0..40),
             cuts in proptest::collection::vec(0usize..40, 0..4),
             backwards in any::<bool>(),
+            there in proptest::collection::btree_set(0i64..9, 0..5),
         ) {
-            let shown = BTreeMap::from([("own".to_owned(), 7), ("a".to_owned(), 1), ("b".to_owned(), 1)]);
-            let start = Model(BTreeMap::from([(0, shown)]), BTreeMap::new());
+            let shown = |own| BTreeMap::from([("own".to_owned(), own + 7), ("a".to_owned(), 1), ("b".to_owned(), 1)]);
+            let start = Model(there.into_iter().map(|key| (key, shown(key))).collect(), BTreeMap::new());
             let mut expected = start.clone();
             steps.iter().for_each(|step| expected.carry_out(step));
             // Cut anywhere, as batches are by what happens to have arrived.
@@ -299,6 +311,21 @@ mod tests {
             }
             prop_assert_eq!(grouped, expected);
         }
+    }
+
+    fn rekey(from: i64, to: i64) -> Step {
+        Step::Rekey { from: key(from), to: key(to), set: fields(&[("b", 1)]), whole: true }
+    }
+
+    #[test]
+    fn records_that_take_keys_which_nobody_else_has_are_carried_together() {
+        let apart: Vec<Step> = (0..1_000).map(|n| rekey(n, n + 100_000)).collect();
+        assert_eq!(segments(&apart).len(), 1);
+        // One moves on, and one takes the key that another has left.
+        let chained =
+            [rekey(1, 2), rekey(3, 4), rekey(2, 5), rekey(6, 3), put(7, &[("a", 1)], false), put(5, &[("a", 1)], false)];
+        let sizes: Vec<usize> = segments(&chained).iter().map(Vec::len).collect();
+        assert_eq!(sizes, [2, 3, 1]);
     }
 
     #[test]

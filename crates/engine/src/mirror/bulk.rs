@@ -54,15 +54,33 @@ pub trait Frozen: Send + Sync {
     async fn raw(
         &self,
         range: &Range,
-        fields: &[FieldName],
+        fields: &[RawField],
         filter: Option<&Condition>,
-    ) -> Result<BoxStream<'static, Result<bytes::Bytes>>>;
+    ) -> Result<BoxStream<'static, Result<Piece>>>;
 
     /// Records by their keys; one that is not in the view is left out.
     async fn read(&self, keys: &[Key]) -> Result<Vec<Observation>>;
 
-    /// The records of a range, some at a time.
+    /// The records of a range, some at a time: so many that few of them are held at once, however large they are.
     async fn records(&self, range: &Range) -> Result<BoxStream<'static, Result<Vec<Observation>>>>;
+}
+
+/// A field as the bulk format is to give it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RawField {
+    /// Its name.
+    pub name: FieldName,
+    /// The system's type that its values are given in; `None`: its own.
+    pub given_as: Option<String>,
+}
+
+/// A piece of the bulk format.
+#[derive(Clone, Debug)]
+pub struct Piece {
+    /// The bytes; a piece may end anywhere.
+    pub bytes: bytes::Bytes,
+    /// How many records end in it.
+    pub records: u64,
 }
 
 /// Records whose first key field lies from one value on and below another; no value: no bound.
@@ -166,9 +184,9 @@ pub trait MirrorSession: Send + Sync {
         Ok(false)
     }
 
-    /// Whether records of the source's bulk format can be taken as they are: these fields of ours, in this order, whose types
-    /// are called so at the source.
-    async fn takes_raw(&self, kind: &str, fields: &[(FieldName, String)]) -> Result<bool>;
+    /// Whether records of the source's bulk format can be taken: these fields of ours, in this order, whose types are called so at
+    /// the source. For each the source's type that it has to be given in, if that is another one; `None`: they cannot.
+    async fn takes_raw(&self, kind: &str, fields: &[(FieldName, String)]) -> Result<Option<Vec<Option<String>>>>;
 
     /// Loads a range from the source's bulk format, all or nothing. Gives back how many records.
     async fn load_raw(&self, range: u32, fields: &[FieldName], rows: BoxStream<'static, Result<bytes::Bytes>>) -> Result<u64>;
@@ -180,8 +198,19 @@ pub trait MirrorSession: Send + Sync {
 /// What a session asks for before it commits.
 #[async_trait]
 pub trait Helper: Send + Sync {
-    /// Whole records for those whose partial change met nothing, as steps that make them; one that is gone is left out.
-    async fn whole(&self, keys: &[Key]) -> Result<Vec<Step>>;
+    /// Whole records for the first of those whose partial change met nothing, as steps that make them: as many as may be held at
+    /// once; one that is gone is left out. Gives back how many were looked for, at least one.
+    async fn whole(&self, keys: &[Key]) -> Result<(Vec<Step>, usize)>;
+
+    /// Whether there is something to be carried out behind the steps.
+    fn has_more(&self) -> bool {
+        false
+    }
+
+    /// What is to be carried out behind the steps, in the same transaction: as much as may be held at once; `None`: that was all.
+    async fn more(&self) -> Result<Option<Vec<Step>>> {
+        Ok(None)
+    }
 
     /// Makes durable that these steps were refused, and why: the session goes on without them.
     async fn refused(&self, refused: Vec<(Step, Error)>) -> Result<()>;

@@ -275,6 +275,11 @@ impl Carrier {
         self.appended(Image::Full(record), &mut Vec::new())
     }
 
+    /// Whether a part of a record can be carried by itself.
+    pub(super) fn takes_parts(&self) -> bool {
+        !self.looks_around && !self.is_keyless
+    }
+
     /// Whether the source's records have no key.
     pub(super) fn is_keyless(&self) -> bool {
         self.is_keyless

@@ -27,8 +27,7 @@ impl Mirror {
         if !is_loaded {
             self.replace(work).await?;
         }
-        work.session.build_indexes().await.map_err(self.of(TARGET))?;
-        failpoint::pass("mirror_indexes_built");
+        self.build_indexes(work).await?;
         let progress = &mut work.progress;
         (progress.complete, progress.again) = (true, false);
         progress.ranges.clear();

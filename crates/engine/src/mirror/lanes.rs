@@ -3,7 +3,7 @@
 //! changes, so that what was changed together is seen together where nothing has piled up.
 
 use super::batch::Step;
-use super::bulk::MirrorSession;
+use super::bulk::{Helper, MirrorSession};
 use super::carry::TARGET;
 use super::progress::Progress;
 use super::run::Mirror;
@@ -135,6 +135,7 @@ impl Mirror {
         steps: Vec<Step>,
         progress: &Progress,
         lanes: Option<&mut Lanes>,
+        helper: &dyn Helper,
     ) -> Result<()> {
         let most = self.rules.parallelism.min(session.lanes_max());
         let together = match (&progress.applied, lanes) {
@@ -147,7 +148,7 @@ impl Mirror {
             },
             _ => steps,
         };
-        session.write(&together, &progress.encode(), self).await
+        session.write(&together, &progress.encode(), helper).await
     }
 
     /// Gives back what is still to be carried out: the steps of lanes that stood in each other's way or met a refusal.
@@ -242,6 +243,18 @@ mod tests {
         for step in [rekey, Step::Empty] {
             assert!(split(vec![put(1, Value::Null), step], 2, &[]).is_err());
         }
+    }
+
+    /// Nothing tells one from another that shows the same: what a lane had carried out before a crash could not be told.
+    #[test]
+    fn records_without_a_key_keep_everything_together() {
+        let append = |number| {
+            let record = [(FieldName::from("line"), Value::Int(number))].into_iter().collect();
+            Step::Append { at_source: key(number), record }
+        };
+        let many: Vec<Step> = (0..3_000).map(append).collect();
+        assert_eq!(split(many.clone(), 4, &[]), Err(many));
+        assert!(split(vec![put(1, Value::Null), append(2)], 2, &[]).is_err());
     }
 
     #[test]

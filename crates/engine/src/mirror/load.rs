@@ -3,16 +3,17 @@
 //! later view: first those that are loaded are brought to that view by the feed.
 
 use super::batch::Step;
-use super::bulk::{Frozen, Range};
+use super::bulk::{Frozen, Range, RawField};
 use super::carry::{Carried, SOURCE, TARGET};
 use super::run::{Mirror, Work};
 use super::view::{Load, Stage};
 use crate::change::Observation;
 use crate::error::{Code, Error, Result};
 use crate::failpoint;
-use crate::record::FieldName;
+use crate::record::{FieldName, Record};
 use futures_util::stream::{BoxStream, FuturesUnordered, StreamExt};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 /// About how many records are in one range.
 const RANGE_RECORDS: u64 = 100_000;
@@ -25,10 +26,17 @@ const RANGES_MAX: u64 = 10_000;
 
 /// How the records of a load travel.
 enum Way {
-    /// In the source's bulk format: its fields' names, the target's.
-    Raw(Vec<FieldName>, Vec<FieldName>),
+    /// In the source's bulk format: its fields, and the target's names of them.
+    Raw(Vec<RawField>, Vec<FieldName>),
     /// One by one.
     Decoded,
+}
+
+/// What of a range has been passed on.
+#[derive(Default)]
+struct Passed {
+    records: AtomicU64,
+    bytes: AtomicU64,
 }
 
 impl Mirror {
@@ -81,8 +89,7 @@ impl Mirror {
             failpoint::pass("mirror_indexes_aside");
         }
         self.load_ranges(work, &frozen, &loaded).await?;
-        work.session.build_indexes().await.map_err(self.of(TARGET))?;
-        failpoint::pass("mirror_indexes_built");
+        self.build_indexes(work).await?;
         self.place_those_in_the_way(work, Some(frozen.as_ref())).await?;
         work.progress.complete = true;
         // Of no use any more, and they would be written with every batch.
@@ -134,32 +141,35 @@ impl Mirror {
         }
         let kind = self.source.capabilities().kind;
         let typed: Vec<(FieldName, String)> = fields.iter().map(|(_, to, native)| (to.clone(), native.clone())).collect();
-        if !work.session.takes_raw(kind, &typed).await.map_err(self.of(TARGET))? {
-            return Ok(Way::Decoded);
-        }
-        let (from, to) = fields.into_iter().map(|(from, to, _)| (from, to)).unzip();
+        let Some(given) = work.session.takes_raw(kind, &typed).await.map_err(self.of(TARGET))? else { return Ok(Way::Decoded) };
+        let fields = fields.into_iter().zip(given);
+        let (from, to) = fields.map(|((name, to, _), given_as)| (RawField { name, given_as }, to)).unzip();
         Ok(Way::Raw(from, to))
     }
 
     async fn load_range(&self, work: &Work, frozen: &Arc<dyn Frozen>, way: &Way, place: u32, range: &Range) -> Result<()> {
         if let Way::Raw(from, to) = way {
-            let shown = self.shown.clone();
+            let passed = Arc::new(Passed::default());
+            let (counted, shown) = (Arc::clone(&passed), self.shown.clone());
             let system = self.member(SOURCE)?.system.to_string();
-            let rows = frozen.raw(range, from, self.carrier.filter()).await.map_err(self.of(SOURCE))?.map(move |bytes| {
-                let bytes = bytes.map_err(|error| if error.at.is_none() { error.at(system.clone()) } else { error });
-                bytes.inspect(|bytes| {
-                    let mut view = shown.lock();
-                    view.load.bytes = view.load.bytes.saturating_add(u64::try_from(bytes.len()).unwrap_or(0));
-                })
+            let rows = frozen.raw(range, from, self.carrier.filter()).await.map_err(self.of(SOURCE))?.map(move |piece| {
+                let piece = piece.map_err(|error| if error.at.is_none() { error.at(system.clone()) } else { error })?;
+                let bytes = u64::try_from(piece.bytes.len()).unwrap_or(u64::MAX);
+                counted.records.fetch_add(piece.records, Ordering::Relaxed);
+                counted.bytes.fetch_add(bytes, Ordering::Relaxed);
+                shown.lock().load.pass(piece.records, bytes);
+                Ok(piece.bytes)
             });
             match work.session.load_raw(place, to, rows.boxed()).await {
                 Ok(records) => {
-                    self.loaded_records(records);
+                    self.shown.lock().meters.loaded(self.now(), records);
                     return Ok(());
                 }
                 // A record that the target refuses is found by carrying them one by one.
                 Err(error) if error.may_be_one_records() => {
                     tracing::debug!(sync = self.rules.name.as_str(), error = error.chain(), "a range is not taken in bulk");
+                    let (records, bytes) = (&passed.records, &passed.bytes);
+                    self.shown.lock().load.take_back(records.load(Ordering::Relaxed), bytes.load(Ordering::Relaxed));
                 }
                 Err(error) => return Err(self.of(TARGET)(error)),
             }
@@ -167,6 +177,16 @@ impl Mirror {
         let records = frozen.records(range).await.map_err(self.of(SOURCE))?;
         let steps = self.steps(records, work.progress.into_empty);
         work.session.load(place, steps, self).await.map_err(self.of(TARGET))
+    }
+
+    /// Builds the indexes that were set aside for the load, and shows that it does.
+    pub(super) async fn build_indexes(&self, work: &Work) -> Result<()> {
+        self.shown.lock().load.indexes = Some(self.now());
+        let built = work.session.build_indexes().await.map_err(self.of(TARGET));
+        self.shown.lock().load.indexes = None;
+        built?;
+        failpoint::pass("mirror_indexes_built");
+        Ok(())
     }
 
     /// Carries those records again that were refused because another one had a value of theirs: by now that one may have let
@@ -197,14 +217,20 @@ impl Mirror {
     fn steps<'a>(&'a self, records: BoxStream<'a, Result<Vec<Observation>>>, new: bool) -> BoxStream<'a, Result<Vec<Step>>> {
         let steps = records.then(move |records| async move {
             let records = records.map_err(self.of(SOURCE))?;
-            let count = records.len();
+            let count = u64::try_from(records.len()).unwrap_or(u64::MAX);
+            let bytes =
+                records.iter().filter_map(|record| record.image.record()).map(Record::about_bytes).fold(0, u64::saturating_add);
             let mut steps = self.steps_of(records).await?;
             for step in &mut steps {
                 if let Step::Put { made, .. } = step {
                     *made = new;
                 }
             }
-            self.loaded_records(u64::try_from(count).unwrap_or(0));
+            {
+                let mut view = self.shown.lock();
+                view.load.pass(count, bytes);
+                view.meters.loaded(self.now(), count);
+            }
             Ok(steps)
         });
         steps.boxed()
@@ -245,11 +271,5 @@ impl Mirror {
             self.shown.lock().meters.failed(self.now());
         }
         self.desk.refuse(refused).await
-    }
-
-    fn loaded_records(&self, count: u64) {
-        let mut view = self.shown.lock();
-        view.load.records = view.load.records.saturating_add(count);
-        view.meters.loaded(self.now(), count);
     }
 }

@@ -3,7 +3,7 @@
 //!
 //! [`choose`] says which syncs are mirrored. [`run`] is the life of one, [`load`] its first read, [`stream`] all that
 //! follows; [`carry`] turns what was seen into steps, [`batch`] many steps into few statements, [`lanes`] carries
-//! many out side by side; [`keyless`] is what is different where records have no key; [`shapes`] is what
+//! many out side by side; [`portions`] is what is read again meanwhile; [`keyless`] is what is different where records have no key; [`shapes`] is what
 //! a feed tells that is older than its source is now; [`people`] is what waits for a person and what people ask, [`sweep`] what only
 //! the target has; [`bulk`] is the seam to the systems.
 
@@ -16,6 +16,7 @@ mod keyless;
 mod lanes;
 mod load;
 mod people;
+mod portions;
 mod progress;
 mod run;
 mod settle;

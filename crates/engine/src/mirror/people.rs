@@ -149,6 +149,11 @@ impl Desk {
         Ok(())
     }
 
+    /// Whether a record, by its key at the source, was refused and waits.
+    pub fn waits(&self, key: &Key) -> bool {
+        self.refused().contains_key(&entry(key, self.keys_find()))
+    }
+
     /// Whether anything was refused.
     pub fn has_refused(&self) -> bool {
         !self.refused().is_empty()

@@ -4,9 +4,10 @@
 use super::batch::Step;
 use super::bulk::{Helper, MirrorSession, MirrorTarget, Taken};
 use super::carry::{Carried, Carrier, SOURCE, TARGET};
-use super::choose::{begun_setting, name_of};
+use super::choose::{begun_setting, has_begun, name_of};
 use super::lanes::Ahead;
 use super::people::{Desk, Verdict};
+use super::portions::Portions;
 use super::progress::Progress;
 use super::view::{Shown, Stage, may_pass};
 use crate::capture::drift;
@@ -16,6 +17,7 @@ use crate::connector::{Connector, Feed, Presence};
 use crate::error::{Class, Code, Error, Result};
 use crate::failpoint;
 use crate::link::SyncId;
+use crate::offer::Known;
 use crate::record::{FeedName, Key};
 use crate::review::Subject;
 use crate::rules::{MemberRules, SyncRules};
@@ -48,6 +50,8 @@ pub(super) struct Mirror {
     pub options: Options,
     pub desk: Desk,
     pub shown: Shown,
+    /// How much is read again at once.
+    pub portions: Portions,
     /// The sync's name in the target.
     pub name: String,
 }
@@ -87,7 +91,11 @@ impl Mirror {
         let name = name_of(&*store, rules.id).await?;
         let desk = Desk::new(Arc::clone(&rules), Arc::clone(&store), Arc::clone(&clock), numbers);
         let shown = Shown::new(clock.now());
-        Ok(Mirror { rules, carrier, source, target, store, clock, options, desk, shown, name })
+        // The source keeps its log for a sync that has begun, whether it is paused, stopped, or its target is away.
+        if has_begun(&*store, rules.id).await? {
+            shown.lock().feed = source.own_feed();
+        }
+        Ok(Mirror { rules, carrier, source, target, store, clock, options, desk, shown, portions: Portions::default(), name })
     }
 
     /// How it does.
@@ -256,6 +264,9 @@ impl Mirror {
         if let Some(what) = drift(&self.rules, SOURCE, &schema) {
             return Err(Error::new(Code::SchemaDrift, what).at(source.system.to_string()));
         }
+        let fields = Known::load(&*self.store, &self.rules).await?;
+        self.shown.lock().offers.begin(fields);
+        self.offer(&schema);
         let selections = std::slice::from_ref(&source.selection);
         let feeds = self.source.prepare(selections, &known).await.map_err(self.of(SOURCE))?;
         let feed = feeds.into_iter().next().ok_or_else(|| Error::new(Code::Internal, "the source prepared no feed"))?;
@@ -469,13 +480,19 @@ impl Mirror {
         }
     }
 
-    /// Whole records by their keys at the source, as steps. `gone`: one that is not there any more is removed; else it is
-    /// left out. One that is refused goes to the desk, or, where only it was asked for, is the error.
+    /// Whole records by their keys at the source, as steps, all at once. `gone`: one that is not there any more is removed; else it
+    /// is left out. One that is refused goes to the desk, or, where only it was asked for, is the error.
     pub(super) async fn read_whole(&self, keys: &[Key], gone: bool) -> Result<Vec<Step>> {
         let selection = &self.member(SOURCE)?.selection;
-        let mut steps = Vec::with_capacity(keys.len());
+        let presences = self.source.read(selection, keys).await.map_err(self.of(SOURCE))?;
+        self.whole_steps(keys, presences, gone).await
+    }
+
+    /// The same of what was read of them.
+    pub(super) async fn whole_steps(&self, keys: &[Key], presences: Vec<Presence>, gone: bool) -> Result<Vec<Step>> {
+        let mut steps = Vec::with_capacity(presences.len());
         let mut refused = Vec::new();
-        for (key, presence) in keys.iter().zip(self.source.read(selection, keys).await.map_err(self.of(SOURCE))?) {
+        for (key, presence) in keys.iter().zip(presences) {
             match presence {
                 Presence::Present(observation) => match self.carrier.carry(observation).0 {
                     Carried::Step(step) => steps.push(step),
@@ -507,9 +524,13 @@ impl Mirror {
 
 #[async_trait]
 impl Helper for Mirror {
-    async fn whole(&self, keys: &[Key]) -> Result<Vec<Step>> {
-        let keys: Vec<Key> = keys.iter().filter_map(|key| self.carrier.source_key(key)).collect();
-        self.read_whole(&keys, false).await
+    async fn whole(&self, keys: &[Key]) -> Result<(Vec<Step>, usize)> {
+        let own: Vec<Key> = keys.iter().map_while(|key| self.carrier.source_key(key)).collect();
+        match own.is_empty() {
+            // No record of the source has such a key.
+            true => Ok((Vec::new(), keys.len().min(1))),
+            false => self.read_portion(&own).await,
+        }
     }
 
     async fn refused(&self, refused: Vec<(Step, Error)>) -> Result<()> {
@@ -528,7 +549,7 @@ struct Refusing<'a>(&'a Mirror);
 
 #[async_trait]
 impl Helper for Refusing<'_> {
-    async fn whole(&self, keys: &[Key]) -> Result<Vec<Step>> {
+    async fn whole(&self, keys: &[Key]) -> Result<(Vec<Step>, usize)> {
         self.0.whole(keys).await
     }
 

@@ -7,9 +7,10 @@ use super::run::{Mirror, Work};
 use super::stream::End;
 use crate::capture::drift;
 use crate::error::{Code, Error};
+use crate::link::MemberIndex;
 use crate::record::FieldName;
 use crate::rules::{MemberField, SyncRules};
-use crate::schema::{Schema, Type};
+use crate::schema::{Field, Schema, Type};
 use crate::value::{TypeFit, type_fit};
 use std::mem::discriminant;
 
@@ -44,6 +45,14 @@ fn past(rules: &SyncRules, shape: &Schema) -> Past {
 }
 
 impl Mirror {
+    /// The source looks so: what it has gained, and no mapping names, is offered.
+    pub(super) fn offer(&self, shape: &Schema) {
+        let kind = self.source.capabilities().kind;
+        let statement =
+            |to: MemberIndex, field: &Field| self.target.field_statement(&self.rules.members.get(to)?.object, field, kind);
+        self.shown.lock().offers.look(&self.rules, SOURCE, shape, statement);
+    }
+
     /// Whether what is told in a shape that does not suit is gone on with; else how it ends.
     pub(super) async fn judge(&self, work: &Work, shape: &Schema) -> Result<(), End> {
         let system = self.rules.members.get(SOURCE).map(|source| source.system.to_string()).unwrap_or_default();

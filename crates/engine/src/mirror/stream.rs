@@ -3,10 +3,11 @@
 //! and what is gathered is bounded, so that a slow target holds back the feed and nothing else.
 
 use super::batch::Step;
-use super::bulk::{Frozen, Range};
+use super::bulk::{Frozen, Helper, Range};
 use super::carry::{Carried, SOURCE, TARGET};
 use super::lanes::Lanes;
 use super::people::Verdict;
+use super::portions::Behind;
 use super::run::{Mirror, Work};
 use super::settle::Settling;
 use super::view::Stage;
@@ -154,6 +155,9 @@ impl Mirror {
     pub(super) async fn stream(&self, work: &mut Work, drain: Drain<'_>) -> Result<()> {
         let opened = self.source.capture(&work.feed, &work.progress.position).await;
         let mut changes = opened.map_err(self.of(SOURCE))?;
+        if self.carrier.takes_parts() {
+            changes.may_show_parts();
+        }
         // A feed that is opened tells its shapes anew.
         work.unfit = None;
         if drain.is_none() {
@@ -284,11 +288,13 @@ impl Mirror {
         (settling, lanes): (&mut Settling, &mut Lanes),
     ) -> Result<Option<End>> {
         self.desk.begins_to_write();
+        ready.unseen.extend(self.refused_before(&ready.steps));
         if !ready.unseen.is_empty() {
-            // As they are now, which is behind everything that is ready.
+            // As they are now, which is behind everything that is ready. What is too much to be held is read while it is written.
             ready.unseen.dedup();
-            let steps = self.read_whole(&ready.unseen, false).await?;
+            let (steps, looked_for) = self.read_portion(&ready.unseen).await?;
             ready.steps.extend(steps);
+            ready.unseen.drain(..looked_for.min(ready.unseen.len()));
         }
         self.refuse(ready.refused.into_values().collect(), ready.warned).await?;
         if let Some(last) = ready.last {
@@ -303,13 +309,15 @@ impl Mirror {
             carried.extend(self.source_keys(ready.steps.iter().filter(|step| step.is_whole())));
         }
         let session = std::sync::Arc::clone(&work.session);
+        let behind = Behind::new(self, ready.unseen);
         failpoint::pass("mirror_before_write");
         {
             let progress = work.progress.clone();
             // What lanes have kept is not written over before the progress has passed it. In a drain a changed key is a record that
             // goes and one that comes: a lane that got further than the rest could not tell them from others when it is resumed.
-            let lanes = Some(lanes).filter(|_| work.ahead.is_empty() && drain.is_none());
-            let write = self.write(&*session, ready.steps, &progress, lanes);
+            // Nor is there a lane where some of it is carried out behind all lanes.
+            let lanes = Some(lanes).filter(|_| work.ahead.is_empty() && drain.is_none() && !behind.has_more());
+            let write = self.write(&*session, ready.steps, &progress, lanes, &behind);
             tokio::pin!(write);
             loop {
                 tokio::select! {
@@ -333,9 +341,25 @@ impl Mirror {
             self.shown.lock().records = work.progress.records;
         }
         if self.desk.has_refused() {
+            carried.extend(behind.carried());
             self.desk.carried_but_refused(&carried).await?;
         }
         Ok(ready.end)
+    }
+
+    /// Records, by their keys at the source, that wait because they were refused and of which a part is told now: that says nothing of
+    /// the fields for which they were, so all of each is tried again behind it.
+    fn refused_before(&self, steps: &[Step]) -> Vec<Key> {
+        if !self.desk.has_refused() {
+            return Vec::new();
+        }
+        let waits = |key: &Key| self.carrier.source_key(key).is_some_and(|key| self.desk.waits(&key));
+        let is_part_of_one = |step: &&Step| match step {
+            Step::Change { key, .. } => waits(key),
+            Step::Rekey { from, to, whole: false, .. } => waits(from) || waits(to),
+            _ => false,
+        };
+        self.source_keys(steps.iter().filter(is_part_of_one))
     }
 
     /// Takes a step of the feed in.
@@ -349,6 +373,9 @@ impl Mirror {
                 Event::SchemaChanged(shape) => {
                     // What is told in it may all have been carried out already. Without fields nothing is told in it at all.
                     work.unfit = drift(&self.rules, SOURCE, shape).map(|_| shape.clone());
+                    if !shape.fields.is_empty() {
+                        self.offer(shape);
+                    }
                     if shape.fields.is_empty()
                         && let Err(end) = self.judge(work, shape).await
                     {

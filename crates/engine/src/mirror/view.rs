@@ -6,9 +6,10 @@ use crate::clock::Moment;
 use crate::connector::FeedHealth;
 use crate::error::{Class, Error};
 use crate::monitor::Meters;
+use crate::offer::Offers;
 use crate::record::FeedName;
 use crate::rules::SyncRules;
-use crate::runtime::status::{FeedStatus, MemberStatus, SyncStatus};
+use crate::runtime::status::{FeedStatus, LoadStatus, MemberStatus, SyncStatus};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// How a sync stands.
@@ -41,6 +42,22 @@ pub(super) struct Load {
     pub of: u64,
     /// When it began, how many were loaded already.
     pub before: u64,
+    /// Since when indexes are built behind it.
+    pub indexes: Option<Moment>,
+}
+
+impl Load {
+    /// So much has been passed on.
+    pub fn pass(&mut self, records: u64, bytes: u64) {
+        self.records = self.records.saturating_add(records);
+        self.bytes = self.bytes.saturating_add(bytes);
+    }
+
+    /// So much was passed on in vain.
+    pub fn take_back(&mut self, records: u64, bytes: u64) {
+        self.records = self.records.saturating_sub(records);
+        self.bytes = self.bytes.saturating_sub(bytes);
+    }
 }
 
 /// What is shown.
@@ -51,6 +68,7 @@ pub(super) struct View {
     pub load: Load,
     pub loaded: bool,
     pub records: u64,
+    pub offers: Offers,
     pub feed: Option<FeedName>,
     pub health: FeedHealth,
     pub lag_ms: Option<u64>,
@@ -69,6 +87,7 @@ impl Shown {
             load: Load::default(),
             loaded: false,
             records: 0,
+            offers: Offers::default(),
             feed: None,
             health: FeedHealth::default(),
             lag_ms: None,
@@ -108,6 +127,7 @@ impl Shown {
                     _ => "up".to_owned(),
                 },
                 load: if place == SOURCE { view.describe_load(now) } else { String::new() },
+                progress: if place == SOURCE { view.progress(now) } else { None },
                 ..MemberStatus::default()
             }
         };
@@ -118,6 +138,7 @@ impl Shown {
             level: view.level,
             links: view.records,
             review,
+            offers: view.offers.told(),
             members: vec![member(SOURCE), member(TARGET)],
             ..view.meters.status(now)
         };
@@ -157,18 +178,38 @@ impl View {
 
     /// How far the first read has got, how fast it goes and when it will be over.
     fn describe_load(&self, now: Moment) -> String {
-        if self.loaded {
-            return "done".to_owned();
+        match self.progress(now) {
+            _ if self.loaded => "done".to_owned(),
+            None => "none".to_owned(),
+            Some(progress) => progress.describe(),
         }
-        let Some(begun) = self.load.begun else { return "none".to_owned() };
-        let Load { records, bytes, of, before, .. } = self.load;
-        let millis = u64::try_from(now.since(begun).as_millis()).unwrap_or(u64::MAX).max(1);
+    }
+
+    /// The same in numbers, while it is under way.
+    fn progress(&self, now: Moment) -> Option<LoadStatus> {
+        if self.loaded {
+            return None;
+        }
+        let Load { begun, records, bytes, of, before, indexes } = self.load;
+        let since = |begun: Moment| u64::try_from(now.since(begun).as_millis()).unwrap_or(u64::MAX);
+        let done = before.saturating_add(records);
+        if let Some(indexes) = indexes {
+            let (phase, seconds) = ("building indexes".to_owned(), since(indexes) / 1_000);
+            return Some(LoadStatus { phase, seconds, records: done, of: Some(of), bytes, ..LoadStatus::default() });
+        }
+        let millis = since(begun?).max(1);
         let a_second = |amount: u64| amount.saturating_mul(1_000) / millis;
         let rate = a_second(records);
-        let left = of.saturating_sub(before).saturating_sub(records).checked_div(rate);
-        let eta = left.map(|seconds| format!(", about {seconds} s left")).unwrap_or_default();
-        let megabytes = if bytes > 0 { format!(", {} MB/s", a_second(bytes) / 1_000_000) } else { String::new() };
-        format!("reading: {} of about {of} records, {rate} a second{megabytes}{eta}", before.saturating_add(records))
+        Some(LoadStatus {
+            phase: "reading".to_owned(),
+            records: done,
+            of: Some(of),
+            bytes,
+            seconds: millis / 1_000,
+            records_per_second: rate,
+            bytes_per_second: a_second(bytes),
+            seconds_left: of.saturating_sub(done).checked_div(rate),
+        })
     }
 }
 
@@ -186,10 +227,20 @@ mod tests {
         let shown = Shown::new(Moment(0));
         let mut view = shown.lock();
         assert_eq!(view.describe_load(Moment(0)), "none");
-        view.load = Load { begun: Some(Moment(0)), records: 50_000, bytes: 25_000_000, of: 200_000, before: 50_000 };
-        let expected = "reading: 100000 of about 200000 records, 10000 a second, 5 MB/s, about 10 s left";
+        let load =
+            Load { begun: Some(Moment(0)), records: 50_000, bytes: 25_000_000, of: 200_000, before: 50_000, indexes: None };
+        view.load = load;
+        let expected = "reading: 100000 of about 200000 records, 25.0 MB, 10000 a second, 5.0 MB/s, about 10 s left";
         assert_eq!(view.describe_load(Moment(5_000_000)), expected);
+        let progress = view.progress(Moment(5_000_000)).unwrap();
+        assert_eq!((progress.records, progress.of, progress.bytes), (100_000, Some(200_000), 25_000_000));
+        assert_eq!(
+            (progress.records_per_second, progress.bytes_per_second, progress.seconds_left),
+            (10_000, 5_000_000, Some(10))
+        );
+        view.load = Load { indexes: Some(Moment(5_000_000)), ..load };
+        assert_eq!(view.describe_load(Moment(12_000_000)), "building indexes for 7 s");
         view.loaded = true;
-        assert_eq!(view.describe_load(Moment(5_000_000)), "done");
+        assert_eq!((view.describe_load(Moment(5_000_000)).as_str(), view.progress(Moment(5_000_000))), ("done", None));
     }
 }

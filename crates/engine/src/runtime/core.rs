@@ -105,6 +105,8 @@ pub(crate) struct SyncState {
     /// Links that wait for records that they refer to.
     pub waiting: super::referring::Waiting,
     pub meters: Meters,
+    /// Fields that came and that no mapping names.
+    pub offers: crate::offer::Offers,
     /// The last record that was looked at since the mapping changed; `None` when all have been.
     pub remapping: Option<LinkId>,
     pub remapping_runs: bool,
@@ -249,6 +251,7 @@ impl Core {
             looks: crate::unique::Looks::default(),
             waiting: super::referring::Waiting::default(),
             meters: Meters::new(started),
+            offers: crate::offer::Offers::default(),
             remapping: None,
             remapping_runs: false,
         });
@@ -593,6 +596,7 @@ impl Core {
         self.restore_rewound(sync).await?;
         self.read_new_fields(sync).await?;
         self.restore_drift(sync).await?;
+        self.restore_offers(sync).await?;
         self.restore_guards(sync).await
     }
 }

@@ -67,6 +67,9 @@ pub struct SyncStatus {
     pub latency_histogram: LatencyHistogram,
     /// What the last verification found, if there was one.
     pub verified: Option<LastVerified>,
+    /// New fields of its objects that no mapping names, each with what is to be written to carry it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub offers: Vec<String>,
     /// One per member.
     pub members: Vec<MemberStatus>,
 }
@@ -98,8 +101,58 @@ pub struct MemberStatus {
     pub in_flight: u64,
     /// `up`, or since when and why it cannot be reached.
     pub reach: String,
-    /// How far its first read has got: `none`, `reading: N records`, `done`.
+    /// How far its first read has got: `none`, `reading: …`, `building indexes …`, `done`.
     pub load: String,
+    /// The same in numbers, while it is under way.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub progress: Option<LoadStatus>,
+}
+
+/// How far a first read has got.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LoadStatus {
+    /// What is being done: `reading`, `building indexes`.
+    pub phase: String,
+    /// Records that were read, those of an earlier start included.
+    pub records: u64,
+    /// About how many there are, where that is known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub of: Option<u64>,
+    /// Bytes that were read since the start.
+    pub bytes: u64,
+    /// Seconds since the phase began.
+    pub seconds: u64,
+    /// Records read in a second.
+    pub records_per_second: u64,
+    /// Bytes read in a second.
+    pub bytes_per_second: u64,
+    /// About how many seconds are left, where that can be told.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub seconds_left: Option<u64>,
+}
+
+impl LoadStatus {
+    /// In words.
+    pub fn describe(&self) -> String {
+        if self.phase != "reading" {
+            return format!("{} for {} s", self.phase, self.seconds);
+        }
+        let of = self.of.map(|of| format!(" of about {of}")).unwrap_or_default();
+        let bytes = if self.bytes > 0 { format!(", {}", amount(self.bytes)) } else { String::new() };
+        let rate = if self.records_per_second > 0 { format!(", {} a second", self.records_per_second) } else { String::new() };
+        let flow = if self.bytes_per_second > 0 { format!(", {}/s", amount(self.bytes_per_second)) } else { String::new() };
+        let left = self.seconds_left.map(|seconds| format!(", about {seconds} s left")).unwrap_or_default();
+        format!("reading: {}{of} records{bytes}{rate}{flow}{left}", self.records)
+    }
+}
+
+/// Bytes for people, in decimal units.
+pub fn amount(bytes: u64) -> String {
+    match bytes {
+        0..1_000_000 => format!("{}.{} kB", bytes / 1_000, bytes % 1_000 / 100),
+        1_000_000..1_000_000_000 => format!("{}.{} MB", bytes / 1_000_000, bytes % 1_000_000 / 100_000),
+        _ => format!("{}.{} GB", bytes / 1_000_000_000, bytes % 1_000_000_000 / 100_000_000),
+    }
 }
 
 /// How a feed does.

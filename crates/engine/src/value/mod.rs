@@ -105,6 +105,20 @@ impl Value {
         matches!(self, Value::Null)
     }
 
+    /// About how many bytes of data it is, for counts and bounds.
+    pub fn about_bytes(&self) -> u64 {
+        let bytes = |length: usize| u64::try_from(length).unwrap_or(u64::MAX);
+        match self {
+            Value::Null | Value::Bool(_) => 1,
+            Value::Text(text) | Value::Enum(text) | Value::Reference(text) => bytes(text.len()),
+            Value::Bytes(held) => bytes(held.len()),
+            Value::Decimal(digits) => bytes(digits.as_str().len()),
+            Value::Json(document) => bytes(document.as_str().len()),
+            Value::Array(elements) => elements.iter().map(Value::about_bytes).fold(0, u64::saturating_add),
+            _ => 8,
+        }
+    }
+
     /// What kind of value it is, in words for a message.
     pub fn kind(&self) -> &'static str {
         match self {
