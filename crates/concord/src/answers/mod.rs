@@ -273,9 +273,10 @@ impl Answerer {
             if position.0.is_empty() {
                 continue;
             }
-            let members = self.syncs.iter().flat_map(|sync| &sync.members);
-            let kind = members.filter(|member| member.system == system.as_str()).map(|member| member.kind.as_str()).next();
-            let shown = kind.and_then(|kind| concord_connectors::shown(kind, &position));
+            // What an earlier version wrote of a sync that nobody has any more does not tell the kind.
+            let mut members = self.syncs.iter().flat_map(|sync| &sync.members);
+            let known = members.find(|member| member.system == system.as_str() && !member.kind.is_empty());
+            let shown = known.and_then(|member| concord_connectors::shown(&member.kind, &position));
             feeds.push(at_rest(system.as_str(), feed.as_str(), shown.unwrap_or_default()));
         }
         for sync in self.syncs.iter() {
