@@ -1,6 +1,7 @@
 //! Where the process writes what it does: structured lines on standard error, and in files that are kept for as many
 //! days as the configuration says. Standard output belongs to the commands' results.
 
+use crate::progress::AboveBars;
 use concord_engine::error::{Code, Error, Result};
 use std::path::PathBuf;
 use tracing_appender::rolling::{RollingFileAppender, Rotation};
@@ -36,7 +37,7 @@ pub fn start(settings: &LogSettings) -> Result<()> {
         EnvFilter::try_new(&settings.level)
             .map_err(|error| Error::new(Code::ArgumentWrong, format!("the log level `{}` is not one: {error}", settings.level)))
     };
-    let console = tracing_subscriber::fmt::layer().with_writer(std::io::stderr).with_ansi(false).with_target(false);
+    let console = tracing_subscriber::fmt::layer().with_writer(AboveBars::default).with_ansi(false).with_target(false);
     let console = match settings.format {
         LogFormat::Text => console.boxed(),
         LogFormat::Json => console.json().boxed(),

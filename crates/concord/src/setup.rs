@@ -4,6 +4,7 @@
 use crate::answers::description::{self, Description};
 use crate::approval;
 use crate::keeping::Kept;
+use crate::remarks;
 use crate::secrets;
 use crate::terminal::Notice;
 use concord_connectors::keeping::Keep;
@@ -12,6 +13,7 @@ use concord_engine::config::{self, Config, ConfigHash, Diagnostic, Metric, Place
 use concord_engine::connector::{self, Connector, Finding, Involved};
 use concord_engine::error::{Class, Code, Error, Result};
 use concord_engine::mirror::{self, Mode, Neighbour};
+use concord_engine::offer::Known;
 use concord_engine::overlap;
 use concord_engine::plan::{self, MemberFacts, MissingIndex, Referred, Subject};
 use concord_engine::record::{ObjectName, SyncName, SystemName};
@@ -268,9 +270,15 @@ impl Prepared {
     }
 }
 
-/// Proves every sync as [`prove`] does, and keeps what the commands that work without the systems need to know of them.
+/// Proves every sync as [`prove`] does, and keeps what the commands that work without the systems need to know of them, and which
+/// fields a person saw who wrote the mapping.
 pub async fn prepare(written: &Written, store: &dyn Store, systems: &Systems) -> Result<Prepared> {
     let prepared = prove(written, store, systems).await?;
+    for sync in &prepared.syncs {
+        let left_out =
+            written.config.syncs.iter().find(|own| own.name == sync.rules.name).map(|own| own.exclude_fields.as_slice());
+        Known::load(store, &sync.rules).await?.leaving(left_out.unwrap_or_default()).keep(store, &sync.rules).await?;
+    }
     let described = |sync: &PreparedSync| -> Result<Description> {
         let connectors = prepared.connectors_of(&sync.rules)?;
         let kinds: Vec<&str> = connectors.iter().map(|connector| connector.capabilities().kind).collect();
@@ -340,6 +348,8 @@ pub async fn prove(written: &Written, store: &dyn Store, systems: &Systems) -> R
     }
     prepared.notices.extend(overlaps(&prepared.syncs, written));
     choose_modes(&mut prepared, written, store).await?;
+    let remarks = remarks::of(&prepared, written, store).await?;
+    prepared.notices.extend(remarks);
     Ok(prepared)
 }
 

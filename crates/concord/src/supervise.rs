@@ -8,9 +8,11 @@ use crate::answers::description;
 use crate::answers::{Answerer, Failed, Release, Running, queue};
 use crate::approval;
 use crate::control::{self, Ask, Door};
+use crate::kept_log;
 use crate::leftovers;
 use crate::metrics;
 use crate::patience;
+use crate::progress;
 use crate::release;
 use crate::setup::{self, Prepared, PreparedSync, Systems, Written};
 use concord_engine::clock::SystemClock;
@@ -61,6 +63,8 @@ pub struct Supervision {
     pub metrics: Option<TcpListener>,
     /// How long ledger rows and closed review items are kept.
     pub retention: Retention,
+    /// Whether it is shown how far first reads have got.
+    pub shows_progress: bool,
 }
 
 /// Runs until the token is cancelled, or everything is level and that was asked for.
@@ -79,12 +83,14 @@ pub async fn run(mut supervision: Supervision, shutdown: CancellationToken) -> R
     let control = serve_control(supervision.door.take(), answerer, around.clone());
     let metrics = serve_metrics(supervision.metrics.take(), answerers.subscribe(), around.clone());
     let ageing = ageing::age(Arc::clone(&store), supervision.retention.clone(), around.clone());
+    let shown = show_progress(supervision.shows_progress, statuses.subscribe(), supervision.prepared.systems.clone());
     let given_up = given_up(supervision.once.then_some(supervision.patience), statuses.subscribe());
     let engines = async {
         let engines = run_engines(supervision, &answerers, &statuses, &shutdown);
         tokio::pin!(engines);
         let result = tokio::select! {
             result = &mut engines => result,
+            never = shown => never,
             error = given_up => {
                 // What is under way is brought to its end.
                 shutdown.cancel();
@@ -96,6 +102,14 @@ pub async fn run(mut supervision: Supervision, shutdown: CancellationToken) -> R
     };
     let (result, (), (), ()) = tokio::join!(engines, control, metrics, ageing);
     result.map(|()| status.borrow().clone())
+}
+
+/// Shows how far first reads have got, if that is wanted. Never ends.
+async fn show_progress<T>(is_wanted: bool, status: watch::Receiver<Status>, systems: Vec<(SystemName, Arc<dyn Connector>)>) -> T {
+    if is_wanted {
+        progress::show(status, systems).await;
+    }
+    std::future::pending().await
 }
 
 /// Why nothing is waited for any longer; never answers where nobody is in a hurry.
@@ -265,14 +279,19 @@ async fn run_engine(
     };
     tokio::pin!(running_engine);
     let (found, left) = watch::channel(Vec::new());
-    let beside = Beside { waiting, held, modes: &modes, left };
+    let (seen, unread) = watch::channel(Vec::new());
+    let named: Vec<String> = waiting.borrow().iter().chain(held.iter()).map(|(name, _)| name.clone()).collect();
+    let idle: Vec<&str> = named.iter().map(String::as_str).collect();
+    let beside = Beside { waiting, held, modes: &modes, left, unread };
     let around = async {
         let leftovers = look_for_leftovers(supervision, &systems.open, &found);
+        let logs = kept_log::watch(&supervision.written.config, &*store, &systems.open, &idle, &seen);
         let gaps = accept_gaps(supervision.plan.as_deref(), &handle, &answerer, &running);
         tokio::select! {
             // The others end with the engine, whose status ends with it.
             ((), (), ()) = async { tokio::join!(pass_on(&handle, statuses, &beside), deliver(&answerer, &running), gaps) } => {}
             never = leftovers => never,
+            never = logs => never,
         }
         Ok::<(), Error>(())
     };
@@ -373,6 +392,8 @@ struct Beside<'a> {
     modes: &'a [(String, String)],
     /// Feeds that belong to no sync.
     left: watch::Receiver<Vec<FeedStatus>>,
+    /// Feeds of syncs that have begun and do not run.
+    unread: watch::Receiver<Vec<FeedStatus>>,
 }
 
 impl Beside<'_> {
@@ -391,6 +412,14 @@ impl Beside<'_> {
             stage,
             ..SyncStatus::default()
         }));
+        for unread in self.unread.borrow().iter() {
+            match status.feeds.iter_mut().find(|feed| feed.feed == unread.feed) {
+                // An engine that runs no sync of it knows its name alone.
+                Some(known) if known.retained_bytes.is_none() => known.clone_from(unread),
+                Some(_) => {}
+                None => status.feeds.push(unread.clone()),
+            }
+        }
         status.feeds.extend(self.left.borrow().iter().cloned());
         status
     }

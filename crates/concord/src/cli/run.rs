@@ -94,6 +94,7 @@ pub async fn run(run: &Run, context: &Context) -> Result<Exit> {
         door: Some(door),
         metrics,
         retention,
+        shows_progress: !context.terminal.json,
     };
     let mut status = tokio::select! {
         status = supervise::run(supervision, shutdown.clone()) => status?,

@@ -75,6 +75,7 @@ fn render_sync(sync: &SyncStatus, terminal: &Terminal) -> String {
     )];
     lines.extend(reason.map(|reason| format!("  {reason}")));
     lines.extend((!sync.mode.is_empty()).then(|| format!("  mode {}", sync.mode)));
+    lines.extend(sync.offers.iter().map(|offer| format!("  {} {offer}", terminal.paint(Style::Careful, "new field:"))));
     if sync.waiting > 0 {
         let whom = match sync.waits_for.as_slice() {
             [] => String::new(),

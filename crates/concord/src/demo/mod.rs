@@ -208,6 +208,8 @@ async fn show(wanted: Wanted, context: &Context, folder: &Path, stop: &Stop) -> 
         door: Some(control::open(&store_folder, None)?),
         metrics: None,
         retention: Retention::everywhere(Duration::from_secs(24 * 3600)),
+        // The live view shows it.
+        shows_progress: false,
     };
     // The engine outlives the edits: what they left is carried over before it ends.
     let stop_engine = CancellationToken::new();

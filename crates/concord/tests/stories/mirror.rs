@@ -80,6 +80,48 @@ fn the_configuration_chooses_it_and_every_command_speaks_of_it() {
     assert_eq!(world.erp.psql("SELECT to_regnamespace('concord') IS NULL"), "t");
 }
 
+/// How far the first read has got is said where there is no terminal to draw a bar on, and not in the way of a program.
+#[test]
+fn the_first_read_tells_how_far_it_has_got() {
+    let slow = "CREATE FUNCTION slow() RETURNS bool LANGUAGE plpgsql AS $$ BEGIN PERFORM pg_sleep(0.01); RETURN true; END $$; \
+        ALTER TABLE items ADD CHECK (slow())";
+    let world = world();
+    world.erp.psql(slow);
+    let running = world.run(&[]);
+    until_level(&world, &running);
+    let said = running.said();
+    let line = said.lines().find(|line| line.contains("first read: reading: ")).unwrap_or_else(|| panic!("{said}"));
+    assert!(line.contains(" of about 2000 records") && line.contains(" kB") && line.contains("items"), "{line}");
+    assert!(said.contains("first read: over after 2000 records"), "{said}");
+    running.stop();
+    let world = self::world();
+    world.erp.psql(slow);
+    let said = world.concord(&["run", "FILE", "--once", "--json"]);
+    assert!(said.exit == 0 && !said.err.contains("first read"), "{said:?}");
+}
+
+#[test]
+fn settings_that_say_nothing_of_a_mirrored_sync_are_named() {
+    let mut settings = settings();
+    settings["performance_settings"] = json!({ "batch_size": 100, "parallelism": 2 });
+    settings["error_handling"] = json!({ "retry_strategy": { "max_attempts": 3 } });
+    let world = World::new(&settings);
+    world.crm.psql(TABLE);
+    world.erp.psql(TABLE);
+    let told = |world: &World| {
+        let findings = world.json(&["plan", "FILE"])["findings"].as_array().cloned().unwrap_or_default();
+        let messages =
+            findings.iter().filter(|finding| finding["severity"] == "warning").filter_map(|one| one["message"].as_str());
+        messages.filter(|message| message.contains("says nothing of")).map(str::to_owned).collect::<Vec<_>>()
+    };
+    let named = told(&world);
+    assert!(named.len() == 2 && named[0].starts_with("`performance_settings.batch_size` says nothing"), "{named:?}");
+    assert!(named[1].starts_with("`error_handling.retry_strategy` says nothing"), "{named:?}");
+    settings["sync_type"] = json!("bidirectional");
+    world.configure(&settings);
+    assert_eq!(told(&world), Vec::<String>::new());
+}
+
 /// A log of events: what is inserted is appended, and what the source then refuses is said before.
 #[test]
 fn a_filter_is_planned_carried_and_verified_and_refused_where_it_would_be_ignored() {

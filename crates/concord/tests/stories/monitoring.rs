@@ -153,3 +153,32 @@ fn log_files_have_the_level_asked_for_one_document_a_line_and_go_when_they_are_o
         assert_eq!((&running["level"], &running["fields"]["syncs"]), (&json!("INFO"), &json!("accounts")));
     }
 }
+
+/// Both sides are equal without a column that no mapping names, so nothing else would say that it is not carried.
+#[test]
+fn a_new_column_is_offered_by_the_log_the_status_and_the_plan_until_somebody_decides() {
+    let world = World::new(&json!({}));
+    world.crm.psql("INSERT INTO accounts (name, email) VALUES ('Alder', 'a@x.example')");
+    let running = world.run(&["--auto-approve"]);
+    running.until_level();
+    world.crm.psql("ALTER TABLE accounts ADD vat varchar(20); UPDATE accounts SET city = 'Lyon'");
+    let is_offered = |sync: &serde_json::Value| {
+        sync["offers"][0].as_str().is_some_and(|offer| {
+            offer.contains("new field `vat`")
+                && offer.contains(r#"{ "source": "vat", "target": "vat" }"#)
+                && offer.contains(r#"ALTER TABLE "public"."customers" ADD COLUMN "vat" character varying(20);"#)
+        })
+    };
+    running.until("the status offers it", || running.status().is_some_and(|sync| is_offered(&sync)));
+    assert!(running.said().contains("has a new field `vat`"), "{}", running.said());
+    assert!(world.concord(&["status"]).out.contains("new field:"));
+    running.stop();
+    let planned = world.concord(&["plan", "FILE"]);
+    assert!(planned.err.contains("new field `vat`") && planned.err.contains("ADD COLUMN"), "{planned:?}");
+    let running = world.run(&[]);
+    running.until("the status offers it after a start", || running.status().is_some_and(|sync| is_offered(&sync)));
+    running.stop();
+    world.configure(&json!({ "exclude_fields": ["vat"] }));
+    let planned = world.concord(&["plan", "FILE"]);
+    assert!(planned.exit == 0 && !planned.err.contains("vat"), "{planned:?}");
+}

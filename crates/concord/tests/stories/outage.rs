@@ -121,3 +121,47 @@ fn a_missing_privilege_is_named_with_its_grant_by_every_command_that_meets_it() 
     }
     assert_eq!(world.erp.psql("SELECT count(*) FROM pg_replication_slots WHERE database = current_database()"), "0");
 }
+
+/// Nobody reads a feed whose sync waits for its other system: that is when the log grows until the disk is full.
+#[test]
+fn the_log_that_is_kept_for_a_sync_is_shown_and_warned_of_while_its_target_is_away_at_the_start() {
+    let one_way = json!({ "sync_type": "one_way", "match_on": ["id"], "target": { "system": "erp", "object": "accounts" }, "field_mappings": [
+        { "source": "id", "target": "id" }, { "source": "name", "target": "name" } ] });
+    for settings in [one_way, json!({})] {
+        let options = Options { settings: vec![("max_slot_wal_keep_size".into(), "64MB".into())], ..Options::default() };
+        let (server, shared) = (Arc::new(Server::start(&options)), Server::shared());
+        let world = World::between(server.database(), shared.database(), &settings);
+        world.erp.psql("CREATE TABLE accounts (id int PRIMARY KEY, name text)");
+        let gateway = Gateway::to(world.erp.server.port());
+        let mut settings = settings.clone();
+        settings["connections"] =
+            json!({ "crm": connection(&world.crm, world.crm.server.port()), "erp": connection(&world.erp, gateway.port()) });
+        world.configure(&settings);
+        world.crm.psql("INSERT INTO accounts (name, email) VALUES ('Alder', 'a@x.example')");
+        let running = world.run(&["--auto-approve"]);
+        let is_level = |running: &crate::world::Running<'_>| running.status().is_some_and(|sync| sync["level"] == true);
+        running.until("it is level", || is_level(&running));
+        running.stop();
+        gateway.close();
+        world.crm.psql("SELECT count(pg_logical_emit_message(false, 'other', repeat('x', 1000000))) FROM generate_series(1, 50)");
+        let running = world.start(&["--auto-approve", "--metrics-port", "0"], &[]);
+        let slot = world.crm.psql("SELECT slot_name FROM pg_replication_slots WHERE database = current_database()");
+        running.until("the log is shown and warned of", || {
+            let status = world.json(&["status"]);
+            let feeds = status["feeds"].as_array().cloned().unwrap_or_default();
+            feeds.iter().any(|feed| {
+                feed["feed"] == slot.as_str()
+                    && feed["retained_bytes"].as_u64().is_some_and(|bytes| bytes > 45_000_000)
+                    && feed["warning"].as_str().is_some_and(|warning| warning.contains("max_slot_wal_keep_size"))
+            })
+        });
+        let waits = running.status().is_some_and(|sync| sync["stage"].as_str().is_some_and(|stage| stage.starts_with("waiting")));
+        assert!(waits && running.said().contains("holds back"), "{}", running.said());
+        gateway.open();
+        running.until("it goes on", || is_level(&running));
+        let feeds = world.json(&["status"])["feeds"].as_array().cloned().unwrap_or_default();
+        let of_it: Vec<_> = feeds.iter().filter(|feed| feed["feed"] == slot.as_str()).collect();
+        assert!(of_it.len() == 1 && of_it[0]["state"] != "not read", "{feeds:?}");
+        running.stop();
+    }
+}
