@@ -16,6 +16,7 @@ use crate::progress;
 use crate::release;
 use crate::setup::{self, Prepared, PreparedSync, Systems, Written};
 use concord_engine::clock::SystemClock;
+use concord_engine::connector::Connector;
 use concord_engine::error::{Class, Code, Error, Result};
 use concord_engine::mirror::{Mode, fleet};
 use concord_engine::record::{SyncName, SystemName};
