@@ -6,6 +6,7 @@
 //!
 //! stages: capture, identify, [`map`], [`filter`], [`validate`], [`reconcile`], apply, settle; [`runtime`] drives them over [`store`].
 
+mod allowance;
 mod apply;
 mod backfill;
 mod capture;

@@ -112,13 +112,6 @@ pub(crate) struct SyncState {
     pub remapping_runs: bool,
 }
 
-impl SyncState {
-    /// Whether decisions are made and written now.
-    pub fn active(&self) -> bool {
-        self.approved && !self.paused && self.why_stopped().is_none() && self.rewound.is_empty() && self.shut_until.is_none()
-    }
-}
-
 /// A member while its sync runs.
 #[derive(Default)]
 pub(crate) struct MemberState {

@@ -18,6 +18,11 @@ pub fn read(bytes: &[u8]) -> Option<Error> {
 }
 
 impl SyncState {
+    /// Whether decisions are made and written now.
+    pub(crate) fn active(&self) -> bool {
+        self.approved && !self.paused && self.why_stopped().is_none() && self.rewound.is_empty() && self.shut_until.is_none()
+    }
+
     /// Why it stopped, if it did.
     pub(crate) fn why_stopped(&self) -> Option<&Error> {
         self.stopped.as_ref().or(self.standstill.as_ref())
