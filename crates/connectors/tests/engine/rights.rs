@@ -20,7 +20,12 @@ async fn story(also: &str) -> (Story, String) {
 
 /// The right side is shown as down with this statement, and stays so while both feeds are read to their ends, twice over.
 async fn is_down(story: &Story, statement: &str) {
-    let reach = || story.status().syncs[0].members[1].reach.clone();
+    // Nothing is told before the engine has begun.
+    let reach = || {
+        let status = story.status();
+        let member = status.syncs.first().and_then(|sync| sync.members.get(1));
+        member.map(|member| member.reach.clone()).unwrap_or_default()
+    };
     wait_until(&format!("{statement} in the status"), || async { reach().contains(statement) }).await;
     assert!(reach().contains("CON-2003"), "{}", reach());
     for _ in 0..2 {
