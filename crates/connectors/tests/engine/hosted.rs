@@ -3,6 +3,8 @@
 
 mod answers;
 mod contacts;
+mod loads;
+mod polled;
 mod stage;
 
 use serde_json::json;
@@ -157,14 +159,21 @@ async fn two_quick_edits_leave_the_last_one_on_both_sides() {
     stage.row("INSERT INTO accounts (account_name) VALUES ('v0')").await;
     stage.shows("SELECT count(*) FROM accounts WHERE sf_id IS NOT NULL", "1").await;
     let id = stage.value("SELECT sf_id FROM accounts").await;
+    stage.passes_a_beat().await;
     for round in 1..=5 {
+        // The echo of the first one comes a second after it, and the second one lies between.
+        stage.org.fault(json!({"on": {"object": "Account", "change": "UPDATE"}, "do": {"late": {"ms": 1_000}}}));
         stage.row(&format!("UPDATE accounts SET account_name = 'v{round}a'")).await;
+        stage.account_shows(&id, "Name", json!(format!("v{round}a"))).await;
         stage.row(&format!("UPDATE accounts SET account_name = 'v{round}b'")).await;
+        stage.account_shows(&id, "Name", json!(format!("v{round}b"))).await;
     }
-    stage.account_shows(&id, "Name", json!("v5b")).await;
+    let befell: Vec<u32> = stage.org.simulator.org.faults.counts().into_iter().map(|(_, times)| times).collect();
+    assert_eq!(befell, [1; 5], "each first echo was late");
     stage.passes_a_beat().await;
     assert_eq!(stage.value("SELECT account_name FROM accounts").await, "v5b");
     assert_eq!(stage.account(&id)["Name"], json!("v5b"));
+    assert!(stage.reviews().await.is_empty(), "{:#?}", stage.reviews().await);
     stage.stop().await;
 }
 
@@ -174,14 +183,58 @@ async fn an_echo_costs_no_call() {
     stage.row("INSERT INTO accounts (account_name) SELECT 'n' || n FROM generate_series(1, 200) n").await;
     stage.wait("200 accounts", || stage.accounts().len() == 200).await;
     stage.shows("SELECT count(*) FROM accounts WHERE sf_id IS NOT NULL", "200").await;
-    stage.passes_a_beat().await;
-    let before = stage.org.requests("/services/data");
+    let calls = || stage.org.requests("/services/data");
+    let mut beats = Vec::new();
+    for _ in 0..3 {
+        stage.wait("level", || stage.status().syncs[0].level).await;
+        let before = calls();
+        stage.passes_a_beat().await;
+        stage.wait("level", || stage.status().syncs[0].level).await;
+        beats.push(calls() - before);
+    }
+    assert_eq!(beats[1], beats[2], "a beat has its price");
+    // The echoes are held back until every answer is in.
+    let held = json!({"on": {"object": "Account", "change": "UPDATE"}, "times": 200, "do": {"late": {"ms": 60_000}}});
+    stage.org.fault(held);
+    let before = calls();
+    let flown = stage.org.simulator.org.journal.since(0).iter().filter(|entry| entry.path.ends_with("/composite")).count();
     stage.row("UPDATE accounts SET annual_revenue = 1").await;
     stage.wait("all accounts changed", || stage.accounts().iter().all(|one| one["AnnualRevenue"] == json!(1.0))).await;
+    let answered = || stage.status().syncs[0].members[0].in_flight == 200;
+    stage.wait("every answer is waited for no longer", answered).await;
+    let flights =
+        stage.org.simulator.org.journal.since(0).iter().filter(|entry| entry.path.ends_with("/composite")).count() - flown;
+    assert_eq!(calls() - before, 2 * flights, "each is read before, and written and read behind");
+    stage.org.simulator.org.faults.clear();
+    let before = calls();
+    stage.org.simulator.org.clock.advance(60_000);
+    stage.wait("the echoes settle what was written", || stage.status().syncs[0].level).await;
     stage.passes_a_beat().await;
-    let calls = stage.org.requests("/services/data") - before;
-    // Two calls for each flight (read before; write and read behind); the beat is a flight of its own.
-    assert!(calls <= 16, "{calls} calls for 200 changed records");
+    stage.wait("level", || stage.status().syncs[0].level).await;
+    assert_eq!(calls() - before, beats[2], "the echoes of 200 records cost nothing beside a beat");
+    stage.stop().await;
+}
+
+#[tokio::test]
+async fn a_value_that_a_restricted_picklist_does_not_take_waits_for_a_person_who_is_told_which_it_does() {
+    let stage = Stage::new(json!({})).await;
+    let field = json!({"name": "Industry", "type": "picklist", "length": 255, "restricted": true,
+        "values": ["Energy", "Banking"], "inactiveValues": ["Alchemy"]});
+    let schema = json!({"objects": [{"name": "Account", "fields": [field]}]});
+    stage.org.simulator.org.add_schema(&serde_json::from_value(schema).unwrap()).unwrap();
+    let stage = stage.start().await;
+    stage
+        .row("INSERT INTO accounts (account_name, industry_type) VALUES ('Good', 'Energy'), ('Bad', 'Shipping'), ('Old', 'Alchemy')")
+        .await;
+    stage.wait_for_reviews(2).await;
+    stage.shows("SELECT account_name FROM accounts WHERE sf_id IS NOT NULL", "Good").await;
+    for review in stage.reviews().await {
+        assert!(review.message.contains("Energy, Banking") && !review.message.contains("Alchemy"), "{}", review.message);
+    }
+    assert_eq!(stage.all_accounts().len(), 1, "nothing was sent that would not be taken");
+    stage.row("UPDATE accounts SET industry_type = 'Banking' WHERE sf_id IS NULL").await;
+    stage.wait("three accounts", || stage.accounts().len() == 3).await;
+    stage.wait_for_reviews(0).await;
     stage.stop().await;
 }
 
@@ -309,6 +362,38 @@ fn befell_of(stage: &Stage) -> impl Fn() -> bool + '_ {
     || stage.org.simulator.org.faults.counts().into_iter().any(|(_, times)| times > 0)
 }
 
+#[tokio::test]
+async fn an_edit_whose_event_is_lost_arrives_though_a_later_event_of_the_account_was_heard() {
+    let stage = Stage::new(json!({})).await.looking(Duration::from_millis(200)).start().await;
+    for number in 0..20 {
+        stage.org.create("Account", json!({"Name": format!("n{number}")}));
+    }
+    let id = stage.org.create("Account", json!({"Name": "Acme", "Industry": "Energy"}));
+    stage.shows("SELECT count(*) FROM accounts", "21").await;
+    stage.org.fault(json!({"on": {"change": "UPDATE"}, "do": {"late": {"ms": 864_000_000}}}));
+    stage.org.update("Account", &id, json!({"Industry": "Banking"}));
+    stage.org.update("Account", &id, json!({"AnnualRevenue": 7}));
+    stage.shows("SELECT annual_revenue::int FROM accounts WHERE account_name = 'Acme'", "7").await;
+    stage.wait("level", || stage.status().syncs[0].level).await;
+    let industry = "SELECT industry_type FROM accounts WHERE account_name = 'Acme'";
+    assert_eq!(stage.value(industry).await, "Energy", "no event has told");
+    let others = "SELECT id, xmin::text FROM accounts WHERE account_name <> 'Acme' ORDER BY id";
+    let (links, rows) = (stage.links().await, stage.rows(others).await);
+    stage.minutes_pass(2);
+    // What time it is at the org is known by the answers of calls.
+    stage.passes_a_beat().await;
+    stage.shows(industry, "Banking").await;
+    let looks = stage.org.requests("/queryAll");
+    stage.wait("some looks", || stage.org.requests("/queryAll") > looks + 5).await;
+    stage.wait("level", || stage.status().syncs[0].level).await;
+    // Of the others the looks have shown nothing new: nothing was written of them anywhere.
+    let now = stage.links().await;
+    assert_eq!(links.len(), 21);
+    let changed = links.iter().filter(|link| !now.contains(link)).count();
+    assert_eq!((changed, stage.rows(others).await), (1, rows));
+    stage.stop().await;
+}
+
 /// No event tells of what is written from now on.
 fn silence(stage: &Stage) {
     stage.org.fault(json!({"on": {"object": "Account"}, "times": null, "do": {"late": {"ms": 86_400_000}}}));
@@ -356,10 +441,10 @@ async fn a_create_that_could_be_one_of_several_waits_for_a_person() {
 #[tokio::test]
 async fn thousands_on_either_side_are_loaded_by_jobs_both_ways() {
     const IN_ORG: usize = 2_500;
-    const IN_DATABASE: usize = 4_000;
-    let stage = Stage::new(json!({})).await.few_large_batches();
+    const IN_DATABASE: usize = 6_000;
+    let stage = Stage::new(json!({})).await;
     // Calls take their time, and what is to be written gathers meanwhile.
-    stage.org.fault(json!({"on": {"method": "POST", "path": "/composite"}, "times": null, "do": {"slow": {"ms": 300}}}));
+    stage.org.fault(json!({"on": {"method": "POST", "path": "/composite"}, "times": null, "do": {"slow": {"ms": 1_500}}}));
     let records: Vec<_> = (0..IN_ORG).map(|n| json!({"Name": format!("made in the org {n}")})).collect();
     let records: Vec<_> = records.iter().map(|record| record.as_object().unwrap().clone()).collect();
     stage.org.simulator.person().create_all("Account", &records).unwrap();

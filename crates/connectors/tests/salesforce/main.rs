@@ -8,9 +8,11 @@
     reason = "a test that meets the unexpected fails"
 )]
 
+mod allowances;
 mod behind;
 mod capturing;
 mod enduring;
+mod jobs;
 mod long_polling;
 mod polling;
 mod reading;

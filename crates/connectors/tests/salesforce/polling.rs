@@ -218,3 +218,20 @@ async fn a_field_that_appears_is_announced_by_a_round() {
     let batch = changes.next(LIMITS).await.unwrap();
     assert!(matches!(&batch.events[..], [Event::SchemaChanged(schema), ..] if schema.field("Extra__c").is_some()), "{batch:?}");
 }
+
+#[tokio::test]
+async fn a_polled_feed_says_how_far_it_has_got_and_why_it_is_polled() {
+    let (org, selection) = silent().await;
+    for (how, why) in [
+        (ChangeDetection::Auto, "no change events come for Silent__c"),
+        (ChangeDetection::Polling, "as the configuration wants it"),
+    ] {
+        let connector = org.connect_asking(how, 30_000);
+        let feed = prepared(&connector, &selection).await;
+        let mut changes = connector.capture(&feed, &feed.position).await.unwrap();
+        assert!(!changes.tells_whose(), "it only asks what is new");
+        seen_by_now(&connector, &feed, &mut *changes).await;
+        let position = connector.health(&feed.name).await.unwrap().position;
+        assert!(position.starts_with("polled every 30 s, up to 20") && position.ends_with(why), "{position}");
+    }
+}

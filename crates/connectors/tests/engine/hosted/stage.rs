@@ -1,13 +1,15 @@
 //! The stage of these stories: the example's configuration, compiled as `concord run` does, on an org and a database of
 //! their own.
 
-use crate::org::{Org, open};
+use crate::org::{Org, open_asked};
 use crate::support::{LOAD_DEADLINE, Server, Side, wait_until, wait_within};
 use concord_connectors::kinds::KINDS;
+use concord_connectors::settings::AskedChanges;
 use concord_engine::clock::{Clock, Moment, SystemClock};
-use concord_engine::config::{self, Config};
+use concord_engine::config::{self, ChangeDetection, Config, SecretText};
 use concord_engine::connector::Connector;
 use concord_engine::error::Result;
+use concord_engine::link::{Link, LinkId};
 use concord_engine::plan::{self, MemberFacts, Referred, Subject};
 use concord_engine::record::SystemName;
 use concord_engine::review::Review;
@@ -49,8 +51,8 @@ pub struct Stage {
     store: Arc<dyn Store>,
     folder: tempfile::TempDir,
     example: &'static str,
-    few_large_batches: bool,
     options: Json,
+    changes: AskedChanges,
     ahead_micros: Arc<AtomicI64>,
     running: Option<(Handle, CancellationToken, JoinSet<Result<()>>)>,
 }
@@ -82,8 +84,8 @@ impl Stage {
             store,
             folder,
             example,
-            few_large_batches: false,
             options: json!({"settle_ms": SETTLE_MS}),
+            changes: AskedChanges::default(),
             ahead_micros: Arc::default(),
             running: None,
         }
@@ -106,11 +108,6 @@ impl Stage {
         handle.status.borrow().clone()
     }
 
-    /// Writes as much as there is at a time.
-    pub fn few_large_batches(self) -> Stage {
-        Stage { few_large_batches: true, ..self }
-    }
-
     /// Reaches the org with these options besides the usual ones.
     pub fn with_options(mut self, options: Json) -> Stage {
         for (key, value) in options.as_object().unwrap() {
@@ -119,13 +116,38 @@ impl Stage {
         self
     }
 
+    /// The org is asked for what has changed, this often, though it would tell.
+    pub fn polled(self, every: Duration) -> Stage {
+        Stage { changes: AskedChanges { how: ChangeDetection::Polling, every: Some(every) }, ..self }
+    }
+
+    /// It is looked behind the events this often.
+    pub fn looking(self, every: Duration) -> Stage {
+        Stage { changes: AskedChanges { how: ChangeDetection::Auto, every: Some(every) }, ..self }
+    }
+
+    /// No change events come of accounts: they are asked for, this often.
+    pub fn without_events(self, every: Duration) -> Stage {
+        let silent = json!({"objects": [{"name": "Account", "changeEvents": false}]});
+        self.org.simulator.org.add_schema(&serde_json::from_value(silent).unwrap()).unwrap();
+        Stage { changes: AskedChanges { how: ChangeDetection::Auto, every: Some(every) }, ..self }
+    }
+
     pub async fn started(rules: Json) -> Stage {
         Stage::new(rules).await.start().await
     }
 
-    pub async fn start(mut self) -> Stage {
+    pub async fn start(self) -> Stage {
+        let stage = self.begin().await;
+        stage.wait_for_stage("live").await;
+        stage
+    }
+
+    /// Starts, and does not wait for the first load.
+    pub async fn begin(mut self) -> Stage {
         let secret = self.org.secret("client_secret", "simulated-secret");
-        let crm = open(&self.org.connection(json!({"client_secret": secret}), self.options.clone()), None).unwrap();
+        let connection = self.org.connection(json!({"client_secret": secret}), self.options.clone());
+        let crm = open_asked(&connection, &|_: &str| Ok(None::<SecretText>), None, self.changes).unwrap();
         let systems: Vec<(SystemName, Arc<dyn Connector>)> =
             vec![("crm".into(), Arc::new(crm)), ("erp".into(), self.server.open())];
         let syncs = self.rules(&systems).await;
@@ -151,7 +173,6 @@ impl Stage {
         let mut task = JoinSet::new();
         task.spawn(async move { engine.run(stopper).await });
         self.running = Some((handle, stop, task));
-        self.wait_for_stage("live").await;
         self
     }
 
@@ -184,9 +205,6 @@ impl Stage {
             let compiled = plan::compile(&subject);
             let mut rules = compiled.rules.unwrap_or_else(|| panic!("{:#?}", compiled.findings));
             rules.layout = plan::layout_of(&*self.store, &rules).await.unwrap();
-            if self.few_large_batches {
-                (rules.batch_size, rules.parallelism) = (10_000, 1);
-            }
             rules.retry.initial_delay = Duration::from_millis(50);
             rules.retry.max_delay = Duration::from_secs(1);
             all.push(rules);
@@ -284,6 +302,17 @@ impl Stage {
 
     pub async fn account_shows(&self, id: &str, field: &str, value: Json) {
         self.wait(&format!("{field} of {id} shows {value}"), || self.account(id).get(field) == Some(&value)).await;
+    }
+
+    /// How far the first load of the org has got.
+    pub fn load_of_the_org(&self) -> String {
+        self.status().syncs.first().map(|sync| sync.members[0].load.clone()).unwrap_or_default()
+    }
+
+    /// What the store holds of each record.
+    pub async fn links(&self) -> Vec<Link> {
+        let id = self.store.sync_id(&self.status().syncs[0].name).await.unwrap();
+        self.store.scan_links(id, LinkId(0), 10_000).await.unwrap()
     }
 
     pub async fn reviews(&self) -> Vec<Review> {
