@@ -3,7 +3,7 @@
 use crate::into_postgres::filters::filtered;
 use crate::support::World;
 use concord_engine::filter::{Condition, parse};
-use concord_engine::mirror::bulk::Range;
+use concord_engine::mirror::bulk::{Range, RawField};
 use concord_engine::record::FieldName;
 use concord_engine::value::Value;
 use futures_util::StreamExt;
@@ -129,9 +129,10 @@ async fn the_server_finds_true_what_the_engine_does_or_is_not_asked() {
         true_of_some += usize::from(!of_engine.is_empty() && of_engine.len() < records.len());
         if *can_be_asked {
             let mut copied = Vec::new();
-            let mut pieces = frozen.raw(&Range::default(), &["id".into()], Some(&condition)).await.unwrap();
+            let ids_alone = [RawField { name: "id".into(), given_as: None }];
+            let mut pieces = frozen.raw(&Range::default(), &ids_alone, Some(&condition)).await.unwrap();
             while let Some(piece) = pieces.next().await {
-                copied.extend_from_slice(&piece.unwrap_or_else(|error| panic!("{text}: {error}")));
+                copied.extend_from_slice(&piece.unwrap_or_else(|error| panic!("{text}: {error}")).bytes);
             }
             assert_eq!(ids(&copied), of_engine, "{text}");
         }
