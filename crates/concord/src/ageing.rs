@@ -1,6 +1,8 @@
 //! What goes by age: for how long the ledger and closed reviews of each sync are kept, and the task that removes what is
-//! older, now and then. What belongs to no sync that is configured goes by the process's setting.
+//! older, now and then. What belongs to a sync that the store knows and that these files do not have stays: its own file may say
+//! for how long. What belongs to none goes by the process's setting.
 
+use crate::answers::description;
 use concord_engine::clock::{Clock, Moment, SystemClock};
 use concord_engine::config::Config;
 use concord_engine::error::Result;
@@ -19,8 +21,8 @@ const TOMBSTONES: Duration = Duration::from_secs(30 * 24 * 3600);
 /// How long ledger rows and closed review items are kept.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Retention {
-    /// Of the syncs that say so themselves.
-    of_syncs: BTreeMap<SyncId, Duration>,
+    /// Of the syncs that say so themselves, and of those that are not in these files; `None` is for ever.
+    of_syncs: BTreeMap<SyncId, Option<Duration>>,
     /// Of all others.
     of_others: Duration,
 }
@@ -37,7 +39,12 @@ impl Retention {
         let mut of_syncs = BTreeMap::new();
         for sync in &config.syncs {
             if let Some(own) = sync.monitoring.logging.retention_days {
-                of_syncs.insert(store.sync_id(sync.name.as_str()).await?, days(own));
+                of_syncs.insert(store.sync_id(sync.name.as_str()).await?, Some(days(own)));
+            }
+        }
+        for known in description::load(store).await? {
+            if !config.syncs.iter().any(|sync| sync.name.as_str() == known.name) {
+                of_syncs.insert(SyncId(known.id), None);
             }
         }
         Ok(Retention { of_syncs, of_others: days(config.process_settings.logging.retention_days) })
@@ -50,7 +57,7 @@ impl Retention {
             Moment(now.micros().saturating_sub(micros))
         };
         Ages {
-            of_syncs: self.of_syncs.iter().map(|(sync, age)| (*sync, before(*age))).collect(),
+            of_syncs: self.of_syncs.iter().map(|(sync, age)| (*sync, age.map_or(Moment(i64::MIN), before))).collect(),
             of_others: before(self.of_others),
             tombstones: before(TOMBSTONES),
         }
@@ -75,6 +82,7 @@ pub async fn age(store: Arc<dyn Store>, retention: Retention, shutdown: Cancella
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::answers::description::Description;
     use concord_engine::config::{self, Document};
     use concord_engine::ledger::{Entry, LedgerRow};
     use concord_engine::link::ReviewId;
@@ -137,6 +145,22 @@ mod tests {
             let known = store.reviews(Some(sync), false, 9).await.unwrap();
             assert_eq!((kept.len(), known.len()), (rows, reviews), "{sync:?}");
         }
+    }
+
+    #[tokio::test]
+    async fn what_is_kept_of_a_sync_that_only_another_file_has_stays() {
+        let store = SqliteStore::in_memory(&StoreOptions::default()).unwrap();
+        let other = store.sync_id("in another file").await.unwrap();
+        let described = Description { id: other.0, ..Description::of_nothing("in another file".into()) };
+        description::save(&store, &[described]).await.unwrap();
+        let now = SystemClock.now();
+        let long_ago = Moment(now.micros() - i64::try_from((DAY * 4000).as_micros()).unwrap());
+        let (ledger, reviews) = (vec![row(other, long_ago)], vec![closed(1, other, long_ago)]);
+        store.submit(Transaction { ledger, reviews, ..Transaction::default() }).await.unwrap().unwrap();
+        let retention = Retention::of(&two_syncs("", ""), &store).await.unwrap();
+        assert_eq!(store.expire(&retention.ages(now)).await.unwrap(), 0);
+        let with_it = Retention::everywhere(DAY);
+        assert_eq!(store.expire(&with_it.ages(now)).await.unwrap(), 2);
     }
 
     #[tokio::test]

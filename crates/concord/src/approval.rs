@@ -4,7 +4,8 @@
 use crate::answers::description::commit;
 use crate::setup::{Prepared, PreparedSync};
 use concord_engine::clock::{Clock, Moment};
-use concord_engine::error::{Code, Error, Result};
+use concord_engine::error::{Class, Code, Error, Result};
+use concord_engine::link::SyncId;
 use concord_engine::mirror::{self, Mode};
 use concord_engine::plan::first_run::{FirstRun, first_run};
 use concord_engine::plan::remapping;
@@ -71,22 +72,36 @@ pub async fn find(store: &dyn Store, id: &str) -> Result<KeptPlan> {
 
 /// Whether the first run of a sync has begun: it needs no approval to go on.
 pub async fn has_begun(store: &dyn Store, sync: &PreparedSync) -> Result<bool> {
-    Ok(store.setting(&format!("begun/{}", sync.rules.id.0)).await?.is_some())
+    Ok(store.setting(&begun_setting(sync.rules.id)).await?.is_some())
 }
 
-/// Whether a run may start. Where a sync that has begun before may go on, it does, whatever is wrong with the others: a
-/// restart must not keep it from running. Where nothing has begun, everything that is to begin has to be approved.
+fn begun_setting(id: SyncId) -> String {
+    format!("begun/{}", id.0)
+}
+
+/// Whether a run may start. Where a sync that has begun before may go on, now or once it need no longer be left out, it does,
+/// whatever is wrong with the others: a restart must not keep it from running. Where nothing has begun, everything that is to
+/// begin has to be approved.
 ///
 /// # Errors
 /// `PlanNotApproved` names every sync whose first run nobody has approved; `PlanUnknown`; `PlanStale` where the
 /// configuration or the records are not what was approved; `SyncMoved` where a sync names other objects than before.
 pub async fn may_start(prepared: &Prepared, store: &dyn Store, clock: &dyn Clock, plan: Option<&str>, all: bool) -> Result<()> {
-    let (approved, held) = judge(prepared, store, clock, plan, all).await?;
+    let (approved, mut held) = judge(prepared, store, clock, plan, all).await?;
+    // What could not be looked at now is tried again.
+    held.retain(|(_, error)| !matches!(error.class(), Class::Transient | Class::Throttled));
     if held.is_empty() {
         return Ok(());
     }
     for sync in prepared.syncs.iter().filter(|sync| approved.contains(&sync.rules.name)) {
         if has_begun(store, sync).await? {
+            return Ok(());
+        }
+    }
+    // One that waits for its system, or for a person, goes on once it can.
+    for (name, _) in prepared.left_out() {
+        let id = store.sync_id(name).await?;
+        if store.setting(&begun_setting(id)).await?.is_some() {
             return Ok(());
         }
     }

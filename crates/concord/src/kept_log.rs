@@ -9,7 +9,7 @@ use concord_engine::mirror;
 use concord_engine::record::{FeedName, SystemName};
 use concord_engine::runtime::status::FeedStatus;
 use concord_engine::store::Store;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::watch;
@@ -26,15 +26,17 @@ struct Unread {
     feed: FeedName,
 }
 
-/// Looks at the feeds of some syncs, by their names, for as long as it is waited for. Never ends.
+/// Looks at the feeds of some syncs, by their names, for as long as it is waited for; not at the one feed that all but the
+/// mirrored syncs share, where a sync that runs reads it. Never ends.
 pub async fn watch(
     config: &Config,
     store: &dyn Store,
     systems: &[(SystemName, Arc<dyn Connector>)],
     syncs: &[&str],
+    read: &BTreeSet<SystemName>,
     found: &watch::Sender<Vec<FeedStatus>>,
 ) {
-    let unread = match unread(config, store, systems, syncs).await {
+    let unread = match unread(config, store, systems, syncs, read).await {
         Ok(unread) if !unread.is_empty() => unread,
         Ok(_) => return std::future::pending().await,
         Err(error) => {
@@ -79,6 +81,7 @@ async fn unread(
     store: &dyn Store,
     systems: &[(SystemName, Arc<dyn Connector>)],
     syncs: &[&str],
+    read: &BTreeSet<SystemName>,
 ) -> Result<Vec<Unread>> {
     let mut unread: Vec<Unread> = Vec::new();
     for sync in config.syncs.iter().filter(|sync| syncs.contains(&sync.name.as_str())) {
@@ -88,6 +91,9 @@ async fn unread(
             continue;
         }
         for (system, connector) in systems.iter().filter(|(system, _)| is_of(sync, system, is_mirrored)) {
+            if !is_mirrored && read.contains(system) {
+                continue;
+            }
             let connector = match is_mirrored {
                 true => connector.for_one_sync(&mirror::feed_of(id)),
                 false => Some(Arc::clone(connector)),

@@ -60,7 +60,8 @@ pub async fn show(mut status: watch::Receiver<Status>, systems: Vec<(SystemName,
     let bars = std::io::stderr().is_terminal().then(|| BARS.get_or_init(MultiProgress::new));
     let mut reads: BTreeMap<Of, Read> = BTreeMap::new();
     loop {
-        let present = loads(&status.borrow_and_update());
+        let told = status.borrow_and_update().clone();
+        let present = loads(&told);
         for (of, load) in &present {
             if !reads.contains_key(of) {
                 let about = if load.of.is_some() { None } else { count(&systems, of).await };
@@ -73,7 +74,7 @@ pub async fn show(mut status: watch::Receiver<Status>, systems: Vec<(SystemName,
         reads.retain(|of, read| {
             let goes_on = present.contains_key(of);
             if !goes_on {
-                read.end(of);
+                read.end(of, is_done(&told, of));
             }
             goes_on
         });
@@ -95,6 +96,17 @@ fn loads(status: &Status) -> BTreeMap<Of, LoadStatus> {
         }
     }
     present
+}
+
+/// Whether a first read is over; else it was broken off with its engine, and is shown anew when it goes on.
+fn is_done(status: &Status, (sync, system, object): &Of) -> bool {
+    // Before that, nobody has looked how far it got.
+    let has_looked = |stage: &str| ["loading", "live"].iter().any(|known| stage.starts_with(known));
+    let syncs = status.syncs.iter().filter(|known| known.name == *sync && has_looked(&known.stage));
+    let of_sync = syncs.flat_map(|known| &known.members);
+    of_sync
+        .filter(|member| member.system == *system && member.object == *object)
+        .any(|member| member.load.starts_with("done") || member.load.starts_with("asking after"))
 }
 
 /// About how many records there are.
@@ -133,9 +145,12 @@ impl Read {
         }
     }
 
-    fn end(&self, of: &Of) {
+    fn end(&self, of: &Of, is_done: bool) {
         if let Some(bar) = &self.bar {
             bar.finish_and_clear();
+        }
+        if !is_done {
+            return;
         }
         let (sync, system, object) = of;
         let bytes = if self.last.bytes > 0 { format!(", {}", amount(self.last.bytes)) } else { String::new() };

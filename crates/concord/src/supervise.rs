@@ -23,18 +23,23 @@ use concord_engine::record::{SyncName, SystemName};
 use concord_engine::runtime::status::{FeedStatus, Status, SyncStatus};
 use concord_engine::runtime::{Approvals, Handle, Options, ReviewNumbers, Setup};
 use concord_engine::store::Store;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::TcpListener;
 use tokio::sync::{mpsc, watch};
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::{AbortOnDropHandle, TaskTracker};
 
 /// The wait before systems that could not be asked are asked again, doubled up to the longest.
 const RETRY_FIRST: Duration = Duration::from_secs(1);
 const RETRY_LONGEST: Duration = Duration::from_secs(30);
+/// The longest wait where nothing passes by itself: every try asks every system for every object, and a person takes longer.
+const RETRY_REFUSED_LONGEST: Duration = Duration::from_secs(600);
+/// How long a sync is let alone whose approved plan could not be looked at anew: each try stops every engine.
+const JUDGED_AGAIN_AFTER: Duration = Duration::from_secs(300);
 /// How often is looked for feeds that belong to no sync.
 const LEFTOVERS_INTERVAL: Duration = Duration::from_secs(60);
 /// How often the status is passed on to whoever watches.
@@ -136,6 +141,38 @@ async fn serve_metrics(listener: Option<TcpListener>, answerer: watch::Receiver<
     }
 }
 
+/// What is remembered from one engine to the next of trying again.
+struct Again {
+    /// The wait before the systems are asked again.
+    wait: Duration,
+    /// The syncs whose approved plans could not be looked at anew: until when they are let alone, and why.
+    put_off: BTreeMap<String, (Instant, Error)>,
+}
+
+impl Again {
+    /// Why a sync is let alone now.
+    fn put_off(&self, name: &str) -> Option<&Error> {
+        self.put_off.get(name).filter(|(until, _)| Instant::now() < *until).map(|(_, error)| error)
+    }
+
+    /// The longest wait while some syncs wait for these reasons.
+    fn longest(&self, reasons: &[(String, Error)]) -> Duration {
+        let may_pass = |(name, error): &(String, Error)| is_passing(error) && self.put_off(name).is_none();
+        if reasons.iter().any(may_pass) {
+            return RETRY_LONGEST;
+        }
+        let now = Instant::now();
+        let until = reasons.iter().filter_map(|(name, _)| self.put_off.get(name)).map(|(until, _)| *until);
+        let left = until.filter(|until| now < *until).map(|until| until.saturating_duration_since(now));
+        left.fold(RETRY_REFUSED_LONGEST, Duration::min).max(RETRY_FIRST)
+    }
+}
+
+/// Whether what is wrong may pass by itself.
+fn is_passing(error: &Error) -> bool {
+    matches!(error.class(), Class::Transient | Class::Throttled)
+}
+
 /// Why one engine's life ended.
 enum Ended {
     /// It was told to, or everything is level.
@@ -153,13 +190,16 @@ async fn run_engines(
     shutdown: &CancellationToken,
 ) -> Result<()> {
     let mut held = Vec::new();
+    let mut again = Again { wait: RETRY_FIRST, put_off: BTreeMap::new() };
     loop {
         let prepared = std::mem::take(&mut supervision.prepared);
-        match run_engine(&supervision, prepared, &mut held, answerers, statuses, shutdown).await? {
+        match run_engine(&supervision, prepared, &mut held, &mut again, answerers, statuses, shutdown).await? {
             Ended::Done => return Ok(()),
             Ended::MoreToRun(prepared) => supervision.prepared = prepared,
             Ended::Release(release) => {
                 supervision.prepared = let_go(&mut supervision, release).await?;
+                let syncs = &supervision.written.config.syncs;
+                held.retain(|(name, _)| syncs.iter().any(|sync| sync.name.as_str() == name));
                 if supervision.written.config.syncs.is_empty() {
                     tracing::info!("every sync is released: nothing is left to run");
                     return Ok(());
@@ -194,7 +234,12 @@ async fn let_go(supervision: &mut Supervision, asked: Release) -> Result<Prepare
 ///
 /// # Errors
 /// Why the first is held, where none is left that runs or waits; what the store says.
-async fn admit(supervision: &Supervision, prepared: &mut Prepared, held: &mut Vec<(String, Error)>) -> Result<Approvals> {
+async fn admit(
+    supervision: &Supervision,
+    prepared: &mut Prepared,
+    held: &mut Vec<(String, Error)>,
+    again: &mut Again,
+) -> Result<Approvals> {
     let (store, plan) = (&*supervision.store, supervision.plan.as_deref());
     let refused = std::mem::take(&mut prepared.refused);
     match supervision.once {
@@ -202,12 +247,19 @@ async fn admit(supervision: &Supervision, prepared: &mut Prepared, held: &mut Ve
         false => prepared.waiting.extend(refused),
     }
     prepared.waiting.retain(|(name, _)| !is_among(held, name));
-    prepared.syncs.retain(|sync| !held.iter().any(|(name, _)| name == sync.rules.name.as_str()));
+    prepared.syncs.retain(|sync| !is_among(held, sync.rules.name.as_str()));
+    let Prepared { syncs, waiting, .. } = &mut *prepared;
+    syncs.retain(|sync| {
+        let put_off = again.put_off(sync.rules.name.as_str());
+        waiting.extend(put_off.map(|error| (sync.rules.name.to_string(), error.clone())));
+        put_off.is_none()
+    });
     let (approved, refused) = approval::judge(prepared, store, &SystemClock, plan, supervision.approve_all).await?;
     prepared.syncs.retain(|sync| approved.contains(&sync.rules.name));
     for (name, error) in refused {
-        if matches!(error.class(), Class::Transient | Class::Throttled) {
+        if is_passing(&error) {
             // What it was approved for could not be looked at now.
+            again.put_off.insert(name.to_string(), (Instant::now() + JUDGED_AGAIN_AFTER, error.clone()));
             prepared.waiting.push((name.to_string(), error));
             continue;
         }
@@ -237,15 +289,18 @@ async fn run_engine(
     supervision: &Supervision,
     mut prepared: Prepared,
     held: &mut Vec<(String, Error)>,
+    again: &mut Again,
     answerers: &watch::Sender<Answerer>,
     statuses: &watch::Sender<Status>,
     shutdown: &CancellationToken,
 ) -> Result<Ended> {
     let store = Arc::clone(&supervision.store);
-    let approvals = admit(supervision, &mut prepared, held).await?;
+    let approvals = admit(supervision, &mut prepared, held, again).await?;
     let (reasons, waiting) = watch::channel(prepared.waiting.clone());
     let can_end = prepared.waiting.is_empty();
     let (mirrored, reconciled): (Vec<_>, Vec<_>) = prepared.syncs.iter().partition(|sync| sync.mode == Mode::Mirror);
+    let members = reconciled.iter().flat_map(|sync| &sync.rules.members);
+    let read: BTreeSet<SystemName> = members.map(|member| member.system.clone()).collect();
     let mirrored = mirrored.into_iter().map(|sync| Arc::new(sync.rules.clone())).collect();
     let order: Vec<SyncName> = prepared.syncs.iter().map(|sync| sync.rules.name.clone()).collect();
     let modes: Vec<(String, String)> =
@@ -262,8 +317,13 @@ async fn run_engine(
     let systems = Systems { open: prepared.systems.clone(), closed: prepared.closed.clone() };
     let (handle, fleet) = fleet(setup, mirrored, order.clone()).await?;
     let (releases, mut release) = mpsc::channel(1);
-    let running =
-        Running { commands: handle.commands.clone(), status: statuses.subscribe(), prepared: Arc::new(prepared), releases };
+    let running = Running {
+        commands: handle.commands.clone(),
+        status: statuses.subscribe(),
+        prepared: Arc::new(prepared),
+        held: Arc::new(held.iter().map(|(name, _)| name.clone()).collect()),
+        releases,
+    };
     let answerer = Answerer {
         syncs: Arc::new(description::load(&*store).await?),
         store: Arc::clone(&store),
@@ -286,7 +346,7 @@ async fn run_engine(
     let beside = Beside { waiting, held, modes: &modes, left, unread };
     let around = async {
         let leftovers = look_for_leftovers(supervision, &systems.open, &found);
-        let logs = kept_log::watch(&supervision.written.config, &*store, &systems.open, &idle, &seen);
+        let logs = kept_log::watch(&supervision.written.config, &*store, &systems.open, &idle, &read, &seen);
         let gaps = accept_gaps(supervision.plan.as_deref(), &handle, &answerer, &running);
         tokio::select! {
             // The others end with the engine, whose status ends with it.
@@ -302,7 +362,7 @@ async fn run_engine(
             return result.map(|()| Ended::Done);
         }
         result = around => result?,
-        more = more_to_run(supervision, &systems, &reasons, held, &order) => {
+        more = more_to_run(supervision, &systems, &reasons, held, again, &order) => {
             let more = more?;
             stop.cancel();
             running_engine.await?;
@@ -451,9 +511,11 @@ async fn more_to_run(
     systems: &Systems,
     reasons: &watch::Sender<Vec<(String, Error)>>,
     held: &[(String, Error)],
+    again: &mut Again,
     running: &[SyncName],
 ) -> Result<Prepared> {
     if reasons.borrow().is_empty() {
+        again.wait = RETRY_FIRST;
         return std::future::pending().await;
     }
     let warn = |name: &str, error: &Error| {
@@ -461,10 +523,11 @@ async fn more_to_run(
     };
     reasons.borrow().iter().for_each(|(name, error)| warn(name, error));
     let mut systems = systems.clone();
-    let mut wait = RETRY_FIRST;
     loop {
+        let longest = again.longest(&reasons.borrow());
+        let wait = again.wait.min(longest);
         tokio::time::sleep(wait).await;
-        wait = (wait * 2).min(RETRY_LONGEST);
+        again.wait = (wait * 2).min(longest);
         let store = Arc::clone(&supervision.store);
         if let Err(error) = systems.try_again(&supervision.written.config, store, &supervision.folder).await {
             tracing::warn!(error = %error.chain(), "systems that could not be opened are not tried again now");
@@ -473,7 +536,7 @@ async fn more_to_run(
         let waiting = reasons.borrow().clone();
         let can_run = |sync: &PreparedSync| {
             let name = sync.rules.name.as_str();
-            is_among(&waiting, name) && !is_among(held, name)
+            is_among(&waiting, name) && !is_among(held, name) && again.put_off(name).is_none()
         };
         let is_over = supervision.once && prepared.refused.iter().any(|(name, _)| is_among(&waiting, name));
         // One that runs is not left out because its system does not answer at this moment.
@@ -512,4 +575,22 @@ pub async fn on_signal(shutdown: CancellationToken) -> Result<()> {
     shutdown.cancel();
     next().await;
     std::process::exit(130);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_no_try_puts_right_is_tried_less_often() {
+        let mut again = Again { wait: RETRY_FIRST, put_off: BTreeMap::new() };
+        let refused = ("a".to_owned(), Error::new(Code::PlanNotAPair, "x"));
+        let away = ("b".to_owned(), Error::new(Code::Unreachable, "x"));
+        let both = [refused.clone(), away.clone()];
+        assert_eq!(again.longest(std::slice::from_ref(&refused)), RETRY_REFUSED_LONGEST);
+        assert_eq!(again.longest(&both), RETRY_LONGEST);
+        again.put_off.insert(away.0, (Instant::now() + JUDGED_AGAIN_AFTER, away.1));
+        assert!(again.longest(&both) > RETRY_LONGEST && again.longest(&both) <= JUDGED_AGAIN_AFTER);
+        assert!(again.put_off("b").is_some() && again.put_off("a").is_none());
+    }
 }

@@ -65,7 +65,7 @@ impl Core {
         state.active()
             && self.is_told_of(sync, member)
             && target.retry_at.is_none_or(|at| at <= now)
-            && !self.gathers(sync, member, now)
+            && (is_load || !self.gathers(sync, member, now))
             && all < most
             && (!is_load || loads < most_loads)
             && (self.flights.len() < UNTOLD_MAX || self.untold(sync, member) < UNTOLD_MAX)
@@ -89,8 +89,14 @@ impl Core {
 
     /// Whether calls of a member's system are short, so that what is to be written is gathered for now.
     fn gathers(&self, sync: usize, member: MemberIndex, now: Moment) -> bool {
-        let system = || self.member_rules(sync, member).map(|rules| &rules.system);
-        !self.gathers_until.is_empty() && system().and_then(|system| self.gathers_until.get(system)).is_some_and(|at| *at > now)
+        self.gathers_until.get(&(sync, member)).is_some_and(|at| *at > now)
+    }
+
+    /// How many members write to the system of this one, and so share its calls.
+    fn sharing(&self, sync: usize, member: MemberIndex) -> u32 {
+        let Some(of) = self.member_rules(sync, member).map(|rules| &rules.system) else { return 1 };
+        let members = self.syncs.iter().flat_map(|state| &state.rules.members);
+        u32::try_from(members.filter(|member| member.inward && member.system == *of).count()).unwrap_or(u32::MAX).max(1)
     }
 
     /// Flights to a member whose answers are in, and of which its feed is yet to tell.
@@ -171,9 +177,9 @@ impl Core {
                     .allowance()
                     .map(|calls| calls.spacing())
                     .filter(|spacing| !is_full && !is_load && !spacing.is_zero());
-                let system = rules.members.get(member).map(|member| member.system.clone());
-                if let Some((spacing, system)) = spacing.zip(system) {
-                    self.gathers_until.insert(system, now.plus(spacing));
+                if let Some(spacing) = spacing {
+                    let until = now.plus(spacing.saturating_mul(self.sharing(sync, member)));
+                    self.gathers_until.insert((sync, member), until);
                 }
                 let mark = Mark { store: self.store_id.clone(), sync: rules.name.to_string(), intent: flight.id.0, hops };
                 let writes = flight.intents.iter().map(|intent| intent.write.clone()).collect();
@@ -224,12 +230,14 @@ impl Core {
         self.commit();
         let Some(state) = self.syncs.get(sync) else { return Ok(()) };
         let (id, batch) = (state.rules.id, state.rules.batch_size.max(1));
-        if !state.members.get(member).is_some_and(|member| member.maybe_owing) || !self.can_fly(sync, member, false) {
+        let owing = state.members.get(member).is_some_and(|member| member.maybe_owing);
+        let (people_fly, loads_fly) = (self.can_fly(sync, member, false), self.can_fly(sync, member, true));
+        if !owing || !(people_fly || loads_fly) {
             return Ok(());
         }
         let mut due: Vec<LinkId> = self.store.owed(id, member, now, batch).await?;
         if due.len() >= batch
-            && let Some(more) = self.load_batch(sync, member).filter(|_| self.can_fly(sync, member, true))
+            && let Some(more) = self.load_batch(sync, member).filter(|_| loads_fly)
         {
             let mut desk = self.desk();
             desk.load_links(&self.store, due.clone()).await?;
@@ -252,9 +260,9 @@ impl Core {
         }
         let mut desk = self.desk();
         desk.load_links(&self.store, due.clone()).await?;
-        if !self.can_fly(sync, member, true) {
-            // What a first load brings stays where it is on the list; what people did goes past it.
-            due.retain(|id| desk.link(*id).is_none_or(|link| !self.is_of_a_load(sync, link)));
+        if !(people_fly && loads_fly) {
+            // What a first load brings stays where it is on the list while what people did goes past it, and the other way round.
+            due.retain(|id| desk.link(*id).is_none_or(|link| if self.is_of_a_load(sync, link) { loads_fly } else { people_fly }));
         }
         let free = self.put_off_the_busy(&mut desk, sync, member, due);
         // The store must know of what was put off before it is read again.

@@ -38,6 +38,8 @@ pub struct Running {
     pub status: watch::Receiver<Status>,
     /// The syncs that run, and their systems.
     pub prepared: Arc<Prepared>,
+    /// The syncs that do not run before the next start.
+    pub held: Arc<Vec<String>>,
     /// Where it is asked that systems be released.
     pub releases: mpsc::Sender<Release>,
 }
@@ -48,9 +50,11 @@ impl Running {
         self.prepared.syncs.iter().any(|sync| sync.rules.name.as_str() == name)
     }
 
-    /// Whether it runs a sync of this name, or waits for its systems.
+    /// Whether it runs a sync of this name, waits for its systems, or holds it until the next start.
     pub fn knows(&self, name: &str) -> bool {
-        self.runs(name) || self.prepared.waiting.iter().any(|(waiting, _)| waiting == name)
+        self.runs(name)
+            || self.prepared.waiting.iter().any(|(waiting, _)| waiting == name)
+            || self.held.iter().any(|held| held == name)
     }
 }
 

@@ -99,7 +99,9 @@ impl Answerer {
                 let like = values.iter().map(|(_, values)| values).chain(base);
                 given_values(fields, &like.collect::<Vec<_>>(), given).map(Resolution::Give).map_err(wrong)
             }
-            (Decision::Give { values }, Subject::Rejected { .. }) if review.link.is_some() => {
+            (Decision::Give { values }, Subject::Rejected { .. })
+                if review.link.is_some() && review.code != Code::EditAgainstFlow.to_string() =>
+            {
                 repaired(&sync.fields, values).map(Resolution::Repair).map_err(wrong)
             }
             (Decision::Bind { candidate }, Subject::Ambiguous { candidates, .. }) => match candidate.checked_sub(1) {

@@ -17,7 +17,9 @@ pub fn sql(table: &Table, test: &Test) -> Option<String> {
         Test::And(all) => joined(all, " AND "),
         Test::Or(all) => joined(all, " OR "),
         Test::Not(inner) => Some(format!("(NOT {})", sql(table, inner)?)),
-        Test::IsNull(Term::Field { name, .. }) => Some(format!("(t.{} IS NULL)", table.require(name).ok()?.sql)),
+        Test::IsNull(Term::Field { name, .. }) => {
+            Some(format!("(NOT t.{} IS DISTINCT FROM NULL)", table.require(name).ok()?.sql))
+        }
         Test::Holds(Term::Field { name, .. }) => {
             let column = table.require(name).ok().filter(|column| column.field.ty == Type::Bool && is_plain(column))?;
             Some(format!("t.{}", column.sql))

@@ -85,8 +85,9 @@ impl Column {
     /// An expression of the column's type as the server prints it.
     fn print(&self, place: &str) -> String {
         match self.field.ty {
-            // The cast to text of some types is not what the type prints (inet adds a mask): ask for the print.
-            Type::Opaque { .. } => format!("CASE WHEN {place} IS NOT NULL THEN pg_catalog.format('%s', {place}) END"),
+            // The cast to text of some types is not what the type prints (inet adds a mask): ask for the print. A composite value
+            // with a null in it is not null.
+            Type::Opaque { .. } => format!("CASE WHEN {place} IS DISTINCT FROM NULL THEN pg_catalog.format('%s', {place}) END"),
             _ => format!("{place}::text"),
         }
     }

@@ -25,6 +25,7 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 /// The most records of one call.
 pub(super) const CALL_MAX: usize = 200;
@@ -38,8 +39,11 @@ pub(super) struct Job {
     pub object: Arc<Object>,
     pub selection: Selection,
     pub mark: Mark,
-    /// What its calls are for, as far as nothing has been done yet: what was begun is brought to its end.
+    /// What it is for. That is asked before anything is done, and again before each call that writes but the first: what was
+    /// read for it was not read in vain.
     pub need: Need,
+    /// Whether a call that writes was made for it.
+    pub begun: AtomicBool,
     pub behind: Box<dyn Fn() -> u64 + Send + Sync>,
 }
 
@@ -90,6 +94,11 @@ pub(super) async fn apply(job: Job, writes: Vec<Write>) -> Result<Vec<WriteResul
             Err(outcome) => drop(outcomes.insert(place, outcome)),
         }
     }
+    if !ready.is_empty()
+        && let Err(error) = job.client.admit(job.need)
+    {
+        outcomes.extend(ready.drain(..).map(|(place, _)| (place, Outcome::Failed(error.clone()))));
+    }
     job.hold_guards(&writes, &mut ready, &mut outcomes).await?;
     job.hold_absences(&writes, &mut ready, &mut outcomes).await?;
     let done = job.send(&writes, ready, &mut outcomes).await;
@@ -139,6 +148,11 @@ impl Job {
         Ok(body)
     }
 
+    /// What the next call that writes is for: the first goes with what was read for it.
+    pub(super) fn need(&self) -> Need {
+        if self.begun.swap(true, Ordering::Relaxed) { self.need } else { Need::Now }
+    }
+
     fn no_field(&self, name: &FieldName) -> Error {
         Error::new(Code::FieldMissing, format!("the object {} has no field {name}", self.object.name))
     }
@@ -164,7 +178,7 @@ impl Job {
             }
         }
         let columns = Columns::new(&self.object, fields);
-        let found = retrieve(&self.client, &columns, &wanted, self.need).await?;
+        let found = retrieve(&self.client, &columns, &wanted).await?;
         let shown: HashMap<String, ShownRecord> = found.into_iter().flatten().map(|shown| (shown.id.clone(), shown)).collect();
         ready.retain(|(place, sent)| {
             let (Sent::Update(id, _) | Sent::Delete(id)) = sent else { return true };
@@ -192,7 +206,7 @@ impl Job {
         for (by, rows) in asked {
             let values: Vec<Vec<Value>> = rows.iter().map(|(_, values)| values.clone()).collect();
             let key = Selection { object: self.selection.object.clone(), fields: vec![FieldName::from(super::schema::ID)] };
-            let search = Search { by: &by, values: &values, limit: 1, need: self.need };
+            let search = Search { by: &by, values: &values, limit: 1 };
             let found = find(&self.client, &self.object, &key, &search, 0).await?;
             let mut taken: Vec<&Vec<Value>> = Vec::new();
             for ((place, values), found) in rows.iter().zip(found) {
@@ -281,7 +295,7 @@ impl Job {
         }
         let selection = Selection { object: self.selection.object.clone(), fields: vec![FieldName::from(super::schema::ID)] };
         let by = [FieldName::from(key.name.as_str())];
-        let search = Search { by: &by, values: &values, limit: 1, need: Need::Now };
+        let search = Search { by: &by, values: &values, limit: 1 };
         let found = find(&self.client, &self.object, &selection, &search, 0).await;
         let was_asked = found.is_ok();
         let found = found.unwrap_or_default().into_iter().chain(std::iter::repeat(Vec::new()));
@@ -304,7 +318,7 @@ impl Job {
     ) -> (Vec<(usize, Answered, Option<(Look, ShownRecord)>)>, Vec<(usize, Sent)>) {
         let bodies: Vec<&Body> =
             rows.iter().filter_map(|(_, sent)| if let Sent::Create(body) = sent { Some(body) } else { None }).collect();
-        let loaded = insert(&self.client, &self.object.name, &client_name(&self.mark), &bodies, self.need).await;
+        let loaded = insert(&self.client, &self.object.name, &client_name(&self.mark), &bodies).await;
         let (mut answered, mut not_taken) = (Vec::with_capacity(rows.len()), Vec::new());
         for ((place, sent), loaded) in rows.into_iter().zip(loaded) {
             let answer = match loaded {
@@ -367,7 +381,7 @@ impl Job {
         call.headers.push(("sforce-call-options", format!("client={}", client_name(&self.mark))));
         // Records keep the owner that they are given.
         call.headers.push(("sforce-auto-assign", "FALSE".to_owned()));
-        call.needed(self.need)
+        call.needed(self.need())
     }
 
     pub(super) fn record(&self, id: Option<&str>, body: &BTreeMap<String, Box<RawValue>>) -> String {
@@ -418,7 +432,7 @@ impl Job {
         let wanted: Vec<String> = unread.iter().map(|one| one.id.clone()).collect();
         let shown = match self.object.selected(&self.selection) {
             _ if wanted.is_empty() => Ok(Vec::new()),
-            Ok(fields) => retrieve(&self.client, &Columns::new(&self.object, fields), &wanted, Need::Now).await,
+            Ok(fields) => retrieve(&self.client, &Columns::new(&self.object, fields), &wanted).await,
             Err(error) => Err(error),
         };
         let shown = shown.unwrap_or_else(|error| {
@@ -470,6 +484,16 @@ pub(super) fn unanswered(part: &[(usize, Sent)], failure: &Failure) -> Vec<Answe
 fn may_be_of(errors: &[Refusal], absent_by: &[FieldName]) -> bool {
     let named = duplicated(errors).unwrap_or_default();
     !absent_by.is_empty() && (named.is_empty() || absent_by.iter().any(|name| named.contains(&name.as_str())))
+}
+
+/// Whether a write brings a value that a restricted picklist was not seen to take.
+pub(super) fn is_off_list(object: &Object, write: &Write) -> bool {
+    let record = match &write.operation {
+        Operation::Create { image, .. } => image,
+        Operation::Update { set, .. } => set,
+        Operation::Delete { .. } => return false,
+    };
+    record.iter().any(|(name, value)| object.field(name.as_str()).is_some_and(|field| types::is_off_list(field, value)))
 }
 
 fn guard_of(write: &Write) -> Option<&Record> {

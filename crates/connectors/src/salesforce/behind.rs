@@ -22,6 +22,8 @@ use tokio::time::Instant;
 pub(super) const LOOK_EVERY: Duration = Duration::from_secs(300);
 /// How often it is asked what was deleted for good: by less than what a look reaches back behind the last.
 const DELETES_EVERY_SECONDS: i64 = OVERLAP_SECONDS / 2;
+/// A look that was admitted goes on for so many pages: it is a look of one call, mostly, and of very many after a pause.
+const PAGES_ADMITTED: u32 = 10;
 /// What was touched less than so many seconds ago may still be told of.
 const TOLD_WITHIN_SECONDS: i64 = 60;
 /// Between two pages of a pass the feed has its turn.
@@ -42,20 +44,14 @@ pub(super) struct Touched {
 }
 
 /// The records that were touched, as a condition says, with these fields; deletes count.
-pub(super) async fn touched(
-    client: &Client,
-    object: &Object,
-    fields: &[&FieldInfo],
-    rest: &str,
-    need: Need,
-) -> Result<Vec<Touched>> {
+pub(super) async fn touched(client: &Client, object: &Object, fields: &[&FieldInfo], rest: &str) -> Result<Vec<Touched>> {
     let columns = Columns::new(object, fields.to_vec());
     let mut names = columns.names();
     if object.field("IsDeleted").is_some() && !names.contains(&"IsDeleted") {
         names.push("IsDeleted");
     }
     let text = soql::select(&names, &object.name, rest);
-    let found = rows(client, &format!("looking at {}", object.name), &text, true, need).await?;
+    let found = rows(client, &format!("looking at {}", object.name), &text, true, Need::Now).await?;
     let mut all = Vec::with_capacity(found.len());
     for row in &found {
         let shown = columns.read(row)?;
@@ -73,6 +69,8 @@ pub(super) struct Behind {
     deletes_upto: Option<i64>,
     /// The pass under way.
     pass: Option<Pass>,
+    /// How many pages may still be looked at before it is asked again whether there are calls for it.
+    admitted: u32,
     /// Records that were handed on, with their stamps, as far back as the next pass reaches.
     given: HashMap<String, i64>,
 }
@@ -112,7 +110,14 @@ impl Behind {
     pub fn from(place: &Place, now: i64, every: Duration) -> Behind {
         let since = now.saturating_sub(TOLD_WITHIN_SECONDS).saturating_sub(place.looked_upto());
         let since = Duration::from_secs(u64::try_from(since).unwrap_or(0));
-        Behind { at: Instant::now() + every.saturating_sub(since), every, deletes_upto: None, pass: None, given: HashMap::new() }
+        Behind {
+            at: Instant::now() + every.saturating_sub(since),
+            every,
+            deletes_upto: None,
+            pass: None,
+            admitted: 0,
+            given: HashMap::new(),
+        }
     }
 }
 
@@ -158,7 +163,7 @@ impl Pass {
         };
         let rest = format!("WHERE {condition} ORDER BY {SYSTEM_MODSTAMP}, {ID} LIMIT {PAGE_MAX}");
         let look = Look::new(behind);
-        let found = touched(client, object, fields, &rest, Need::Backfill).await?;
+        let found = touched(client, object, fields, &rest).await?;
         let next = found.last().filter(|_| found.len() >= PAGE_MAX).map(|last| (last.shown.second, last.shown.id.clone()));
         let of = |Touched { shown, edited }| {
             let (id, stamped) = (shown.id.clone(), shown.second);
@@ -170,7 +175,7 @@ impl Pass {
     /// Of what is not in the bin any more no query tells.
     async fn deleted(&self, client: &Client, object: &Object) -> Result<Page> {
         let since = self.from.max(client.org_seconds().saturating_sub(DELETES_TOLD_SECONDS));
-        let (gone, next) = sweep::deleted(client, object, since, self.last.as_ref(), Need::Backfill).await?;
+        let (gone, next) = sweep::deleted(client, object, since, self.last.as_ref()).await?;
         Ok(Page { found: gone.into_iter().map(|(second, id)| Found { id, second, shown: None }).collect(), next })
     }
 }
@@ -210,6 +215,11 @@ impl SalesforceChanges {
         let Some(mut pass) = pass.filter(|_| object.field(SYSTEM_MODSTAMP).is_some_and(|stamp| stamp.filterable)) else {
             return Ok(false);
         };
+        if self.behind.admitted == 0 {
+            self.shared.client.usage().admit_look(&object.name)?;
+            self.behind.admitted = PAGES_ADMITTED;
+        }
+        self.behind.admitted = self.behind.admitted.saturating_sub(1);
         let page = pass.page(&self.shared.client, &object, &self.wanted(&object), self.shared.behind(&self.object)).await;
         let Page { found, next } = self.shared.forget_after(&self.object, page)?;
         let (mut untold, mut forgotten) = (0_usize, 0_usize);
@@ -229,7 +239,7 @@ impl SalesforceChanges {
             }
         }
         if !to_read.is_empty() {
-            self.read_untold(to_read, Need::Backfill).await?;
+            self.read_untold(to_read).await?;
         }
         // From here on nothing waits: the page is passed and handed on as one.
         let settled = self.shared.client.org_seconds().saturating_sub(STAMP_SETTLES_SECONDS);
@@ -256,6 +266,7 @@ impl SalesforceChanges {
             self.behind.deletes_upto = Some(pass.goal);
         }
         if !goes_on {
+            self.behind.admitted = 0;
             // No later pass reaches further back.
             let oldest = pass.goal.saturating_sub(OVERLAP_SECONDS);
             self.behind.given.retain(|_, stamp| *stamp >= oldest);

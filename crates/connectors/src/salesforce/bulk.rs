@@ -101,7 +101,9 @@ async fn page(client: &Client, columns: &Columns<'_>, reading: Reading, limit: u
     let at = reading.locator.as_ref().map_or_else(String::new, |locator| format!("&locator={locator}"));
     let path = format!("jobs/query/{}/results?maxRecords={limit}{at}", reading.job);
     let doing = format!("reading {}", columns.object.name);
-    let answer = match client.call(&doing, &Call::get(client.settings.path(&path)).needed(Need::Backfill)).await {
+    // A job was admitted when it began, and its first page goes with it; each further page is asked for by itself.
+    let need = if reading.locator.is_none() { Need::Now } else { Need::Backfill };
+    let answer = match client.call(&doing, &Call::get(client.settings.path(&path)).needed(need)).await {
         Ok(answer) => answer,
         Err(failure) if failure.error.code == Code::ObjectMissing => return Ok(ordinary()),
         Err(failure) => return Err(failure.error),
@@ -140,9 +142,7 @@ async fn finished(client: &Client, job: &str) -> Result<bool> {
     let deadline = tokio::time::Instant::now() + WAIT;
     let mut pause = FIRST_LOOK;
     loop {
-        let answer = client
-            .call("looking at a job", &Call::get(client.settings.path(&format!("jobs/query/{job}"))).needed(Need::Backfill))
-            .await?;
+        let answer = client.call("looking at a job", &Call::get(client.settings.path(&format!("jobs/query/{job}")))).await?;
         let shown: Job = read("looking at a job", &answer.body)?;
         match shown.state.as_str() {
             "JobComplete" => return Ok(true),

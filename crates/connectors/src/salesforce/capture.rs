@@ -4,7 +4,6 @@
 use super::avro::{Odd, Schema as EventSchema};
 use super::behind::Behind;
 use super::check::topic_schema;
-use super::client::Need;
 use super::event::{Change, ChangeEvent};
 use super::ids;
 use super::position::{Place, mark_of};
@@ -276,7 +275,7 @@ impl SalesforceChanges {
     /// Reads what a fence waits for and no event has told of. A read that fails is made again after a while: the fence waits,
     /// the feed goes on.
     async fn read_overdue(&mut self, overdue: Vec<(String, i64)>) {
-        match self.read_untold(overdue, Need::Now).await {
+        match self.read_untold(overdue).await {
             Ok(()) => self.close(Vec::new()),
             Err(error) => {
                 tracing::warn!(feed = %self.feed, error = error.chain(), "what no event told of could not be read");
@@ -286,12 +285,12 @@ impl SalesforceChanges {
     }
 
     /// Reads records of whose change in a second no event has told.
-    pub(super) async fn read_untold(&mut self, untold: Vec<(String, i64)>, need: Need) -> Result<()> {
+    pub(super) async fn read_untold(&mut self, untold: Vec<(String, i64)>) -> Result<()> {
         let object = self.shared.object(&self.object).await?;
         let columns = Columns::new(&object, self.wanted(&object));
         let look = Look::new(self.shared.behind(&self.object));
         let ids: Vec<String> = untold.iter().map(|(id, _)| id.clone()).collect();
-        let found = retrieve(&self.shared.client, &columns, &ids, need).await;
+        let found = retrieve(&self.shared.client, &columns, &ids).await;
         let found = self.shared.forget_after(&self.object, found)?;
         for ((id, shown), told) in ids.iter().zip(found).zip(untold) {
             self.push(Event::Read(look.told(&object, id, shown)), vec![told]);
@@ -534,7 +533,7 @@ impl SalesforceChanges {
         mark: Option<Mark>,
     ) -> Result<Vec<Event>> {
         let look = Look::new(event.commit.max(self.shared.behind(&self.object)));
-        let found = retrieve(&self.shared.client, &Columns::new(object, wanted.to_vec()), ids, Need::Now).await;
+        let found = retrieve(&self.shared.client, &Columns::new(object, wanted.to_vec()), ids).await;
         let found = self.shared.forget_after(&self.object, found)?;
         let present = found.into_iter().flatten();
         Ok(present

@@ -24,9 +24,9 @@ const TOLD_WAIT_MAX: Duration = Duration::from_secs(86_400);
 /// What a call is for, where the allowance gets short: people's edits come before what can be read later.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Need {
-    /// Somebody waits for it.
+    /// Somebody waits for it, or it goes on with what was begun.
     Now,
-    /// A first load, a look behind the events.
+    /// It begins what can wait: a chunk or a batch of a first load.
     Backfill,
 }
 
@@ -85,6 +85,11 @@ impl Client {
     /// How much of the day's allowance is used.
     pub fn usage(&self) -> MutexGuard<'_, Usage> {
         self.usage.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether work of several calls may begin now: it is asked once, and the calls then go through.
+    pub fn admit(&self, need: Need) -> Result<()> {
+        self.usage().admit(need)
     }
 
     /// Makes a call whose answer is JSON.

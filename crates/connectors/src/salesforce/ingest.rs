@@ -62,12 +62,12 @@ fn cell(value: &RawValue) -> Option<String> {
 }
 
 /// Makes records by jobs; one answer for each, in their order.
-pub(super) async fn insert(client: &Client, object: &str, name: &str, bodies: &[&Body], need: Need) -> Vec<Loaded> {
+pub(super) async fn insert(client: &Client, object: &str, name: &str, bodies: &[&Body]) -> Vec<Loaded> {
     let mut loaded = Vec::with_capacity(bodies.len());
     let mut rest = bodies;
     while !rest.is_empty() {
         let (part, upload) = Upload::of(rest);
-        loaded.extend(Loading { client, object, name, upload: &upload, need }.run().await);
+        loaded.extend(Loading { client, object, name, upload: &upload }.run().await);
         rest = rest.get(part..).unwrap_or_default();
     }
     loaded
@@ -117,8 +117,6 @@ struct Loading<'a> {
     object: &'a str,
     name: &'a str,
     upload: &'a Upload,
-    /// What it is for: a job that was begun is brought to its end.
-    need: Need,
 }
 
 impl Loading<'_> {
@@ -158,7 +156,7 @@ impl Loading<'_> {
     async fn begin(&self) -> std::result::Result<String, Unbegun> {
         let doing = format!("beginning to load {}", self.object);
         let body = serde_json::json!({"object": self.object, "operation": "insert", "contentType": "CSV", "lineEnding": "LF"});
-        let mut call = Call::with_body(Method::POST, self.path(""), body.to_string()).needed(self.need);
+        let mut call = Call::with_body(Method::POST, self.path(""), body.to_string());
         call.headers.push(("sforce-call-options", format!("client={}", self.name)));
         let job: Job = self.client.json(&doing, call).await.map_err(|error| match error.code {
             Code::ObjectMissing | Code::StatementRefused => Unbegun::NoJob(error),

@@ -97,7 +97,7 @@ impl Lost<'_> {
             keyed = rest;
             let values: Vec<Vec<Value>> = part.iter().map(|(_, _, value, _)| vec![value.clone()]).collect();
             let selection = self.with_makers();
-            let search = Search { by: &[name], values: &values, limit: 1, need: Need::Now };
+            let search = Search { by: &[name], values: &values, limit: 1 };
             let found = find(self.client, self.object, &selection, &search, self.behind).await?;
             for ((place, _, _, is_own), found) in part.into_iter().zip(found) {
                 let made = match (found.into_iter().next(), &users) {

@@ -64,6 +64,7 @@ use schema::{Object, SYSTEM_MODSTAMP};
 use shared::{Mode, Shared, feed_of, topic_of};
 use std::cmp::Ordering;
 use std::collections::HashMap;
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, PoisonError};
 use stream::Subscription;
 
@@ -195,7 +196,10 @@ impl SalesforceConnector {
     async fn write(&self, selection: &Selection, mark: &Mark, writes: &[Write], need: Need) -> Result<Vec<WriteResult>> {
         let under_way = self.shared.writes(&selection.object).read_owned().await;
         self.shared.write_for(&mark.store);
-        let object = self.shared.object(&selection.object).await?;
+        let mut object = self.shared.object(&selection.object).await?;
+        if writes.iter().any(|write| apply::is_off_list(&object, write)) {
+            object = self.shared.look_for_values(&selection.object).await?;
+        }
         let (shared, name) = (Arc::clone(&self.shared), selection.object.clone());
         let job = apply::Job {
             client: Arc::clone(&self.shared.client),
@@ -203,6 +207,7 @@ impl SalesforceConnector {
             selection: selection.clone(),
             mark: mark.clone(),
             need,
+            begun: AtomicBool::new(false),
             behind: Box::new(move || shared.behind(&name)),
         };
         let (writes, intent, unanswered) = (writes.to_vec(), mark.intent, Arc::clone(&self.shared));
@@ -223,7 +228,7 @@ impl SalesforceConnector {
         let condition = second.map_or_else(String::new, |second| format!("WHERE {SYSTEM_MODSTAMP} >= {} ", soql::moment(second)));
         let rest = format!("{condition}ORDER BY {SYSTEM_MODSTAMP} DESC LIMIT {limit}");
         let key: Vec<&schema::FieldInfo> = object.field(schema::ID).into_iter().collect();
-        let found = behind::touched(&self.shared.client, object, &key, &rest, Need::Now).await?;
+        let found = behind::touched(&self.shared.client, object, &key, &rest).await?;
         Ok(found.into_iter().map(|one| (one.shown.id, one.edited)).collect())
     }
 }
@@ -410,7 +415,7 @@ impl Connector for SalesforceConnector {
     ) -> Result<Vec<Vec<Observation>>> {
         let object = self.shared.object(&selection.object).await?;
         let behind = self.shared.behind(&selection.object);
-        let search = read::Search { by, values, limit, need: Need::Now };
+        let search = read::Search { by, values, limit };
         let found = read::find(&self.shared.client, &object, selection, &search, behind).await;
         self.shared.forget_after(&selection.object, found)
     }

@@ -68,7 +68,7 @@ impl Job {
             parts.push(reading.to_string());
         }
         let body = format!(r#"{{"allOrNone":false,"collateSubrequests":false,"compositeRequest":[{}]}}"#, parts.join(","));
-        let mut call = Call::with_body(Method::POST, self.client.settings.path("composite"), body).needed(self.need);
+        let mut call = Call::with_body(Method::POST, self.client.settings.path("composite"), body).needed(self.need());
         call.headers.push(("sforce-call-options", format!("client={}", client_name(&self.mark))));
         let answer = match self.client.call(&format!("writing {}", self.object.name), &call).await {
             Ok(answer) => answer,

@@ -36,7 +36,7 @@ pub(super) async fn read(
     let wanted: Vec<Option<String>> = keys.iter().map(|key| ids::of(key).filter(|id| belongs(object, id))).collect();
     let asked: Vec<String> = wanted.iter().flatten().cloned().collect();
     let look = Look::new(behind);
-    let mut found = retrieve(client, &columns, &asked, Need::Now).await?.into_iter();
+    let mut found = retrieve(client, &columns, &asked).await?.into_iter();
     let absent = || Presence::Absent { version: look.version(None, None) };
     Ok(wanted
         .iter()
@@ -61,7 +61,6 @@ pub(super) struct Search<'a> {
     pub values: &'a [Vec<Value>],
     /// The most records for each row.
     pub limit: usize,
-    pub need: Need,
 }
 
 /// Records by the values of fields.
@@ -72,7 +71,7 @@ pub(super) async fn find(
     search: &Search<'_>,
     behind: u64,
 ) -> Result<Vec<Vec<Observation>>> {
-    let Search { by, values, limit, need } = *search;
+    let Search { by, values, limit } = *search;
     let mut fields = object.selected(selection)?;
     for name in by {
         let field = object
@@ -104,7 +103,7 @@ pub(super) async fn find(
                 let look = Look::new(behind);
                 let soql =
                     select(&columns.names(), &object.name, &format!("WHERE ({condition}){after} ORDER BY {ID} LIMIT {PAGE_MAX}"));
-                let page = rows(client, &format!("searching {}", object.name), &soql, false, need).await?;
+                let page = rows(client, &format!("searching {}", object.name), &soql, false, Need::Now).await?;
                 let shown = page.iter().map(|row| columns.read(row)).collect::<Result<Vec<_>>>()?;
                 let last = shown.last().filter(|_| shown.len() >= PAGE_MAX).map(|last| last.id.clone());
                 for shown in shown {

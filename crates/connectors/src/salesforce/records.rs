@@ -181,32 +181,27 @@ pub(super) async fn page(client: &Client, doing: &str, soql: &str, all: bool, ne
     client.json(doing, call).await
 }
 
-/// Every record that a query finds; the query bounds how many that can be.
+/// Every record that a query finds; the query bounds how many that can be. A query that was begun is read to its end.
 pub(super) async fn rows(client: &Client, doing: &str, soql: &str, all: bool, need: Need) -> Result<Vec<Row>> {
     let mut page = page(client, doing, soql, all, need).await?;
     let mut rows = std::mem::take(&mut page.records);
     for _ in 0..PAGES_MAX {
         let Some(next) = page.next_records_url.take().filter(|_| !page.done) else { return Ok(rows) };
-        page = client.json(doing, Call::get(next).needed(need)).await?;
+        page = client.json(doing, Call::get(next)).await?;
         rows.append(&mut page.records);
     }
     Err(Error::new(Code::ProtocolViolation, format!("{doing}: the answer goes on for more than {PAGES_MAX} pages")))
 }
 
 /// Records by their ids, in the order asked; `None` for one that is not there.
-pub(super) async fn retrieve(
-    client: &Client,
-    columns: &Columns<'_>,
-    wanted: &[String],
-    need: Need,
-) -> Result<Vec<Option<ShownRecord>>> {
+pub(super) async fn retrieve(client: &Client, columns: &Columns<'_>, wanted: &[String]) -> Result<Vec<Option<ShownRecord>>> {
     let object = &columns.object.name;
     let doing = format!("reading {object}");
     let mut found = Vec::with_capacity(wanted.len());
     for part in wanted.chunks(PAGE_MAX) {
         let body = serde_json::json!({"ids": part, "fields": columns.names()}).to_string();
         let call = Call::with_body(Method::POST, client.settings.path(&format!("composite/sobjects/{object}")), body);
-        let rows: Vec<Option<Row>> = client.json(&doing, call.needed(need)).await?;
+        let rows: Vec<Option<Row>> = client.json(&doing, call).await?;
         if rows.len() != part.len() {
             return Err(Error::new(
                 Code::ProtocolViolation,

@@ -46,7 +46,8 @@ pub(super) struct FieldInfo {
     pub part_of: Option<String>,
     /// Composed of other fields: its change is told through them.
     pub composed: bool,
-    /// The values that it takes, where it takes no others: the active ones of a restricted picklist.
+    /// The values that it takes, where it takes no others: the active ones of a restricted picklist, as last seen. To the engine
+    /// it is a text all the same: people change such lists every day, and no event tells of that.
     pub allowed: Option<Vec<String>>,
     pub field: Field,
     unique: bool,
@@ -274,11 +275,6 @@ impl FieldInfo {
         let active = described.picklist_values.into_iter().filter(|value| value.active).map(|value| value.value);
         let allowed: Option<Vec<String>> =
             described.restricted_picklist.then(|| active.collect()).filter(|values: &Vec<_>| !values.is_empty());
-        // A list of several values is a text in which any of them may stand.
-        let ty = match &allowed {
-            Some(values) if described.r#type == "picklist" => Type::Enum { labels: values.clone() },
-            _ => ty,
-        };
         let is_key = kind == Kind::Id;
         let system = matches!(described.name.as_str(), "CreatedDate" | LAST_MODIFIED_DATE | SYSTEM_MODSTAMP);
         Some(FieldInfo {

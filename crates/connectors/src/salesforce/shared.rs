@@ -26,6 +26,8 @@ const SHOWN_MAX: usize = 56_000;
 const QUIET: Duration = Duration::from_secs(5);
 /// The same where the feed goes on telling of other things.
 const OVERDUE: Duration = Duration::from_secs(60);
+/// How often an object is described again for values that its picklists were not seen to take.
+const VALUES_EVERY: Duration = Duration::from_secs(60);
 /// The most batches of which it is remembered when they ended.
 const UNANSWERED_MAX: usize = 4_096;
 /// The most fences that are remembered in each feed: whoever asks for another one has given the oldest up.
@@ -42,6 +44,8 @@ pub(super) struct Shared {
     /// Of each object: held for reading while a write is under way; a fence waits for all of them.
     writes: Mutex<HashMap<ObjectName, Arc<RwLock<()>>>>,
     objects: Mutex<HashMap<ObjectName, Arc<Object>>>,
+    /// When objects were last described for values that were not known.
+    values_looked: tokio::sync::Mutex<HashMap<ObjectName, Instant>>,
     selections: Mutex<HashMap<ObjectName, Selection>>,
     schemas: Mutex<HashMap<ObjectName, Known>>,
     feeds: Mutex<HashMap<FeedName, Progress>>,
@@ -147,6 +151,7 @@ impl Shared {
             pubsub,
             writes: Mutex::default(),
             objects: Mutex::default(),
+            values_looked: tokio::sync::Mutex::default(),
             selections: Mutex::default(),
             feeds: Mutex::default(),
             schemas: Mutex::default(),
@@ -204,6 +209,18 @@ impl Shared {
     pub async fn look_again(&self, name: &ObjectName) -> Result<Arc<Object>> {
         let object = Arc::new(describe(&self.client, name).await?);
         locked(&self.objects).insert(name.clone(), Arc::clone(&object));
+        Ok(object)
+    }
+
+    /// What an object looks like where a value is not among those that it was seen to take: described again, once in a while.
+    /// Whoever asks meanwhile waits for that.
+    pub async fn look_for_values(&self, name: &ObjectName) -> Result<Arc<Object>> {
+        let mut looked = self.values_looked.lock().await;
+        if looked.get(name).is_some_and(|at| at.elapsed() < VALUES_EVERY) {
+            return self.object(name).await;
+        }
+        let object = self.look_again(name).await?;
+        looked.insert(name.clone(), Instant::now());
         Ok(object)
     }
 

@@ -86,11 +86,11 @@ impl Sweep {
     }
 
     async fn deleted(&self, client: &Client, object: &Object, since: i64, behind: u64) -> Result<Step> {
-        let (gone, last) = deleted(client, object, since, self.last.as_ref(), Need::Now).await?;
+        let (gone, last) = deleted(client, object, since, self.last.as_ref()).await?;
         let ids: Vec<String> = gone.iter().map(|(_, id)| id.clone()).collect();
         let look = Look::new(behind);
         let columns = Columns::new(object, object.field(ID).into_iter().collect());
-        let there = retrieve(client, &columns, &ids, Need::Now).await?;
+        let there = retrieve(client, &columns, &ids).await?;
         // What was taken out of the bin again is there.
         let gone = gone.into_iter().zip(there).filter(|(_, there)| there.is_none());
         let found = gone.map(|((second, id), _)| (look.told(object, &id, None), second)).collect();
@@ -148,9 +148,8 @@ pub(super) async fn deleted(
     object: &Object,
     since: i64,
     behind: Option<&(i64, String)>,
-    need: Need,
 ) -> Result<(Gone, Option<(i64, String)>)> {
-    let all = all_deleted(client, object, since, need).await?;
+    let all = all_deleted(client, object, since).await?;
     Ok(page_of(all, behind))
 }
 
@@ -166,7 +165,7 @@ fn page_of(mut gone: Gone, behind: Option<&(i64, String)>) -> (Gone, Option<(i64
 
 /// The ids of records that were deleted in this second or later, those that were purged from the bin included, with the
 /// second of the delete. The org counts by the minute, and keeps them for 30 days at most: behind that is a gap.
-async fn all_deleted(client: &Client, object: &Object, since: i64, need: Need) -> Result<Gone> {
+async fn all_deleted(client: &Client, object: &Object, since: i64) -> Result<Gone> {
     #[derive(Deserialize)]
     #[serde(rename_all = "camelCase")]
     struct Deleted {
@@ -183,7 +182,7 @@ async fn all_deleted(client: &Client, object: &Object, since: i64, need: Need) -
     // At least a minute has to lie between the two; the future brings nothing.
     let end = client.org_seconds().max(start).saturating_add(2 * MINUTE);
     let path = format!("sobjects/{}/deleted/?start={}&end={}", object.name, encoded(&moment(start)), encoded(&moment(end)));
-    let call = Call::get(client.settings.path(&path)).needed(need);
+    let call = Call::get(client.settings.path(&path));
     let found: Deleted = client.json(&format!("looking for what was deleted of {}", object.name), call).await?;
     let second =
         |text: &str| types::moment(text).and_then(concord_engine::value::TimestampTz::to_micros).map(|at| at / 1_000_000);

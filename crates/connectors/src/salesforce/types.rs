@@ -4,7 +4,6 @@
 use super::ids;
 use super::schema::{FieldInfo, Kind};
 use concord_engine::error::{Code, Error, Result};
-use concord_engine::schema::Type;
 use concord_engine::value::{Date, Time, TimestampTz, Value};
 use serde_json::value::RawValue;
 
@@ -62,16 +61,13 @@ fn from_text(field: &FieldInfo, text: String) -> Result<Value> {
         Kind::Date => Date::parse(&text).map(Value::Date).map_err(|_| odd(field)),
         Kind::DateTime => moment(&text).map(Value::TimestampTz).ok_or_else(|| odd(field)),
         Kind::Time => Time::parse(text.trim_end_matches('Z')).map(Value::Time).map_err(|_| odd(field)),
-        _ => Ok(written(field, text)),
+        _ => Ok(Value::Text(text)),
     }
 }
 
-/// A text of a field: one of the labels where it takes no others. A retired one stays with the records that have it.
-fn written(field: &FieldInfo, text: String) -> Value {
-    match field.field.ty {
-        Type::Enum { .. } => Value::Enum(text),
-        _ => Value::Text(text),
-    }
+/// Whether a value is not among those that a restricted picklist was last seen to take.
+pub(super) fn is_off_list(field: &FieldInfo, value: &Value) -> bool {
+    value.as_text().is_some_and(|text| !text.is_empty() && not_allowed(field, text).is_some())
 }
 
 /// Why a restricted picklist does not take a text, which for several values names them between semicolons. It compares without
@@ -79,7 +75,7 @@ fn written(field: &FieldInfo, text: String) -> Value {
 fn not_allowed(field: &FieldInfo, text: &str) -> Option<String> {
     let allowed = field.allowed.as_ref()?;
     let is_known = |piece: &str| allowed.iter().any(|known| known.to_lowercase() == piece.trim().to_lowercase());
-    let is_several = !matches!(field.field.ty, Type::Enum { .. });
+    let is_several = field.native.starts_with("multipicklist");
     if text.split(|letter| is_several && letter == ';').all(is_known) {
         return None;
     }

@@ -4,7 +4,7 @@
 use super::client::Need;
 use concord_engine::connector::Allowance;
 use concord_engine::error::{Code, Error, Result};
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 use std::time::Duration;
 use tokio::time::Instant;
 
@@ -25,11 +25,13 @@ pub(super) struct Usage {
     told_at: Instant,
     /// Our own calls: since when, and how many.
     own: VecDeque<(Instant, u64)>,
+    /// When a look behind the events of each object was last admitted.
+    looks: HashMap<String, Instant>,
 }
 
 impl Usage {
     pub fn new(share: Option<f64>) -> Usage {
-        Usage { share, told: None, told_at: Instant::now(), own: VecDeque::new() }
+        Usage { share, told: None, told_at: Instant::now(), own: VecDeque::new(), looks: HashMap::new() }
     }
 
     /// What the org said last: used, allowed.
@@ -63,9 +65,30 @@ impl Usage {
     /// whoever has used the rest.
     pub fn admit(&mut self, need: Need) -> Result<()> {
         let now = Instant::now();
-        if need == Need::Backfill {
-            self.leaves_the_rest(now)?;
+        self.leaves_our_share(need, now)?;
+        match need {
+            Need::Backfill => self.leaves_the_rest(now),
+            Need::Now => Ok(()),
         }
+    }
+
+    /// Whether a look behind an object's events may begin. Nothing else finds events that were lost: where people and other
+    /// programs use most of the calls day by day one is admitted now and then all the same, as long as any are left.
+    pub fn admit_look(&mut self, object: &str) -> Result<()> {
+        let now = Instant::now();
+        if let Err(refused) = self.admit(Need::Backfill) {
+            let are_left = self.told.is_none_or(|(used, all)| used < all);
+            let is_due = self.looks.get(object).is_none_or(|last| now.duration_since(*last) >= BUCKET);
+            if !are_left || !is_due || self.admit(Need::Now).is_err() {
+                return Err(refused);
+            }
+        }
+        self.looks.insert(object.to_owned(), now);
+        Ok(())
+    }
+
+    /// Refuses a call where our own share of the day is used up, or the part of it that is for what can wait.
+    fn leaves_our_share(&mut self, need: Need, now: Instant) -> Result<()> {
         while self.own.front().is_some_and(|(since, _)| now.duration_since(*since) >= DAY) {
             self.own.pop_front();
         }
@@ -169,5 +192,54 @@ mod tests {
         assert!(usage.admit(Need::Backfill).is_err(), "one call finds out");
         usage.made(Some("api-usage=200/100000"));
         assert!(usage.admit(Need::Backfill).is_ok(), "a day has begun");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn while_others_use_most_of_the_calls_each_object_is_looked_behind_once_in_a_while() {
+        let mut usage = Usage::new(None);
+        usage.made(Some("api-usage=95000/100000"));
+        assert!(usage.admit_look("Account").is_ok());
+        assert_eq!(usage.admit_look("Account").unwrap_err().code, Code::HostedAllowanceUsed);
+        assert!(usage.admit_look("Contact").is_ok(), "no object takes another one's turn");
+        for _ in 0..2 {
+            tokio::time::advance(BUCKET).await;
+            // People's own calls say again and again how much is used: no first load finds out anything.
+            usage.made(Some("api-usage=96000/100000"));
+            assert!(usage.admit(Need::Backfill).is_err());
+            assert!(usage.admit_look("Account").is_ok());
+            assert!(usage.admit_look("Account").is_err(), "one is enough");
+        }
+        tokio::time::advance(BUCKET).await;
+        usage.made(Some("api-usage=100000/100000"));
+        assert!(usage.admit_look("Account").is_err(), "none are left");
+        usage.made(Some("api-usage=200/100000"));
+        assert!(usage.admit_look("Account").is_ok());
+        assert!(usage.admit_look("Account").is_ok(), "there are enough");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_look_is_not_admitted_where_our_own_share_is_used_up() {
+        let mut usage = Usage::new(Some(0.1));
+        for _ in 0..9 {
+            usage.made(Some("api-usage=95/100"));
+        }
+        assert!(usage.admit(Need::Backfill).is_err());
+        assert!(usage.admit_look("Account").is_ok(), "one of ten is left");
+        usage.made(Some("api-usage=96/100"));
+        tokio::time::advance(BUCKET).await;
+        assert!(usage.admit_look("Account").is_err(), "ten of ten are used");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_our_own_share_refuses_does_not_take_the_call_that_finds_out() {
+        let mut usage = Usage::new(Some(0.1));
+        for _ in 0..8 {
+            usage.made(Some("api-usage=90/100"));
+        }
+        tokio::time::advance(BUCKET).await;
+        assert!(usage.admit(Need::Backfill).unwrap_err().message.contains("our share"));
+        tokio::time::advance(DAY).await;
+        assert!(usage.admit(Need::Backfill).is_ok(), "the day is over: one call finds out");
+        assert!(usage.admit(Need::Backfill).is_err());
     }
 }

@@ -5,7 +5,6 @@ use concord_engine::clock::{Clock, Moment, SystemClock};
 use concord_engine::connector::{Connector, Made, Operation, Outcome, Presence, Write};
 use concord_engine::error::{Class, Code};
 use concord_engine::record::Record;
-use concord_engine::schema::Type;
 use concord_engine::value::Value;
 use serde_json::json;
 use std::sync::Arc;
@@ -29,35 +28,6 @@ async fn a_create_gives_the_key_and_what_the_org_made_of_it() {
     assert_eq!(image.get("Name"), Some(&Value::text("Acme")), "the org trims texts, and says so");
     assert!(matches!(image.get("LastModifiedDate"), Some(Value::TimestampTz(_))));
     assert!(matches!(connector.read(&selection, std::slice::from_ref(key)).await.unwrap()[0], Presence::Present(_)));
-}
-
-#[tokio::test]
-async fn a_restricted_picklist_is_a_list_of_labels_and_what_it_does_not_take_is_not_sent() {
-    let org = Org::new().await;
-    let picklist = |name: &str, kind: &str| json!({"name": name, "type": kind, "length": 40, "restricted": true, "values": ["A", "B", "C"], "inactiveValues": ["Z"]});
-    let fields_of = json!([picklist("Grade__c", "picklist"), picklist("Grades__c", "multipicklist")]);
-    let file = json!({"objects": [{"name": "Account", "fields": fields_of}]});
-    org.simulator.org.add_schema(&serde_json::from_value(file).unwrap()).unwrap();
-    let connector = org.connect();
-    let schema = connector.schema(&"Account".into()).await.unwrap();
-    let labels = ["A", "B", "C"].map(str::to_owned).to_vec();
-    assert_eq!(schema.field("Grade__c").unwrap().ty, Type::Enum { labels });
-    assert!(matches!(schema.field("Industry").unwrap().ty, Type::Text { .. }), "this one takes any value");
-    let selection = accounts(&["Name", "Grade__c", "Grades__c"]);
-    let graded = |grade: &str, grades: &str| {
-        create(fields([("Name", Value::text("n")), ("Grade__c", Value::text(grade)), ("Grades__c", Value::text(grades))]))
-    };
-    let all = vec![graded("A", "B;C"), graded("Z", "B"), graded("B", "A;Q"), graded("B", "Z")];
-    let outcomes = apply(&connector, &selection, all).await;
-    let Outcome::Written { image: Some(image), .. } = &outcomes[0] else { panic!("{outcomes:?}") };
-    assert_eq!(image.get("Grade__c"), Some(&Value::Enum("A".to_owned())));
-    assert_eq!(image.get("Grades__c"), Some(&Value::text("B;C")));
-    for outcome in &outcomes[1..] {
-        let Outcome::Failed(error) = outcome else { panic!("{outcome:?}") };
-        assert_eq!(error.code, Code::ValueDoesNotFit);
-        assert!(error.message.contains("takes A, B, C") && !error.message.contains('Z'), "{error}");
-    }
-    assert_eq!(org.records("Account").len(), 1);
 }
 
 #[tokio::test]

@@ -104,7 +104,9 @@ impl Carrier {
     pub(super) fn as_it_is(&self) -> Option<Vec<(FieldName, FieldName, String)>> {
         let field = |field: &usize| {
             let (from, to) = (self.rules.at(SOURCE, *field)?, self.rules.at(TARGET, *field)?);
-            Some((from.name.clone(), to.name.clone(), from.native_type.clone()))
+            // Types of one name are not one type: the target's domain may round.
+            let alike = from.native_type != to.native_type || from.ty == to.ty;
+            alike.then(|| (from.name.clone(), to.name.clone(), from.native_type.clone()))
         };
         self.flowing.iter().map(field).collect::<Option<Vec<_>>>().filter(|_| self.plain)
     }

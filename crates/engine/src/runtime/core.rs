@@ -198,8 +198,8 @@ pub(crate) struct Core {
     pub echoes: crate::capture::Echoes,
     /// Feeds whose positions have moved since they were last made durable.
     pub advanced: BTreeSet<(SystemName, FeedName)>,
-    /// Until when writes to a system are gathered, its calls being short.
-    pub gathers_until: BTreeMap<SystemName, Moment>,
+    /// Until when writes to a member are gathered, the calls of its system being short.
+    pub gathers_until: BTreeMap<(usize, MemberIndex), Moment>,
     /// What the present event makes durable.
     pub transaction: Transaction,
     /// What follows when it is.

@@ -252,7 +252,8 @@ impl Core {
                 self.strike_debt(link, member);
                 self.board(sync, link, member, operation, is_load);
             }
-            Patch::Write(_) => self.owe_later(sync, link, member, now),
+            // What people did is first on the list, before all that a first load has put there.
+            Patch::Write(_) => self.owe_later(sync, link, member, if is_load { now } else { Moment::default() }),
         }
         true
     }
