@@ -21,14 +21,17 @@ const USED_AS: &[(&str, &str)] = &[
     ("/syncs/*/field_mappings/*/direction", "mapping.direction"),
     ("/syncs/*/field_mappings/*/source", "mapping.source"),
     ("/syncs/*/field_mappings/*/target", "mapping.target"),
+    ("/syncs/*/filter", "subject.sync.filter"),
     ("/syncs/*/initial_sync/strategy", "initial_sync.strategy"),
     ("/syncs/*/match_on/*/field", "written.field"),
+    ("/syncs/*/match_on/*/region", "written.region.clone().or_else"),
     ("/syncs/*/monitoring/logging/level", "monitoring.logging.level"),
     ("/syncs/*/monitoring/logging/retention_days", "monitoring.logging.retention_days"),
     ("/syncs/*/monitoring/metrics", "monitoring.metrics"),
     ("/syncs/*/name", "sync.name"),
     ("/syncs/*/validation_rules/*/default", "written.default"),
     ("/syncs/*/validation_rules/*/field", "written.field"),
+    ("/syncs/*/validation_rules/*/region", "written.region.clone().map"),
 ];
 
 /// Settings that only the configuration itself makes use of, each with what it does there.

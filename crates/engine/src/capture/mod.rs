@@ -344,8 +344,13 @@ impl Core {
     async fn take_in_stranger(&mut self, desk: &mut Desk, one: Incoming) -> Result<()> {
         let older = desk.slot(&one.address).and_then(|slot| slot.pending.clone());
         if matches!(one.pending.shown, Shown::Gone { .. }) {
-            let newer = older.as_ref().is_none_or(|older| self.version_order(&one, &older.version) != Some(Ordering::Less));
-            if newer {
+            let order = older.as_ref().map(|older| self.version_order(&one, &older.version));
+            if order == Some(None) && (one.read || one.ahead) {
+                // Looked for in vain, perhaps before it came back.
+                self.want_stranger_instead(one.sync, one.address, one.pending.key);
+                return Ok(());
+            }
+            if order != Some(Some(Ordering::Less)) {
                 self.orphans.remember(one.address.clone(), one.pending.version.clone());
                 self.forget_stranger(desk, one.sync, &one.address).await?;
                 if let Some(older) = older {
