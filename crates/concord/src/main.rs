@@ -1,6 +1,7 @@
 //! The command line of Concord. Installs the one TLS provider, starts the runtime, and turns what a command says into an
 //! exit code. Knows no command by itself: see `cli`.
 
+mod absent;
 mod ageing;
 mod answers;
 mod approval;

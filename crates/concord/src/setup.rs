@@ -1,6 +1,7 @@
 //! From files to what a command works with: the configuration, the store, the connected systems, the syncs as the engine
 //! runs them. Every command takes the steps it needs, in this order; findings are collected, never stopped at the first.
 
+use crate::absent;
 use crate::answers::description::{self, Description};
 use crate::approval;
 use crate::keeping::Kept;
@@ -230,7 +231,9 @@ impl Prepared {
 
     /// Leaves a sync out, with the reason: what may pass is waited for, the rest is a person's to put right.
     fn leave_out(&mut self, name: String, error: Error) {
-        if !self.closed.iter().any(|(_, known)| (known.code, &known.message) == (error.code, &error.message)) {
+        let is_said = self.notices.iter().any(|known| known.message == error.message && known.place == error.at);
+        let is_closed = |(_, known): &(SystemName, Error)| (known.code, &known.message) == (error.code, &error.message);
+        if !is_said && !self.closed.iter().any(is_closed) {
             self.notices.push(Notice::of(&error));
         }
         let list = match error.class() {
@@ -307,6 +310,12 @@ pub async fn prove(written: &Written, store: &dyn Store, systems: &Systems) -> R
         let asked = tokio::join!(facts(&prepared, &source.system, &objects.0), facts(&prepared, &target.system, &objects.1));
         let facts = match asked {
             (Ok(source), Ok(target)) => (source, target),
+            (Ok(source), Err(error)) if error.code == Code::ObjectMissing => {
+                let made_by = absent::made_by(&prepared, sync, &source)?;
+                absent::offer(&mut prepared.notices, &error, made_by.as_deref());
+                prepared.leave_out(name, error);
+                continue;
+            }
             (Err(error), _) | (_, Err(error)) => {
                 prepared.leave_out(name, error);
                 continue;
@@ -500,6 +509,7 @@ pub fn objects_of(config: &Config, system: &SystemName) -> Vec<Involved> {
 
 /// Adds notices, but for those of a lack that a system has been found to have: it is named with its remedy already.
 pub fn add_unknown(notices: &mut Vec<Notice>, more: Vec<Notice>) {
+    absent::hand_over(notices, &more);
     let named: Vec<Notice> = notices.iter().filter(|notice| notice.severity == "error").cloned().collect();
     let is_known = |notice: &Notice| {
         let is_same =

@@ -63,6 +63,7 @@ impl Core {
             None => most.saturating_sub(1).max(1),
         };
         state.active()
+            && !self.stopping
             && self.is_told_of(sync, member)
             && target.retry_at.is_none_or(|at| at <= now)
             && (is_load || !self.gathers(sync, member, now))

@@ -514,6 +514,12 @@ pub trait Connector: Send + Sync {
         None
     }
 
+    /// The statement that makes an object with these fields and this key, the native types being those of a system of some kind;
+    /// `None` where objects are not made by statements.
+    fn object_statement(&self, _wanted: &Schema, _kind: &str) -> Option<String> {
+        None
+    }
+
     /// This system with a feed that one sync has for itself, so that a slow target of it holds nobody else back; `None`
     /// where it cannot have several. Stable: the same name is the same feed after a restart.
     fn for_one_sync(&self, _feed: &str) -> Option<Arc<dyn Connector>> {

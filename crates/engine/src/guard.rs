@@ -32,8 +32,8 @@ pub(crate) struct Guard {
     deletes: Window,
     /// Whether the count differs from the durable one.
     counted: bool,
-    /// About how many records there are.
-    pub known: u64,
+    /// About how many records there were before those that were counted went away.
+    known: u64,
     pub tripped: Option<ReviewId>,
     /// What a person said about it, until that has been carried out.
     pub verdict: Option<Verdict>,
@@ -69,6 +69,11 @@ impl Window {
         }
         self.0.iter().map(|(_, count)| *count).fold(0, u64::saturating_add)
     }
+
+    /// Whether every delete that was counted has left the window.
+    fn is_over(&self, now: Moment, window: std::time::Duration) -> bool {
+        self.0.back().is_none_or(|(at, _)| now.since(*at) > window.saturating_add(window / PARTS))
+    }
 }
 
 /// What a person says about a mass change.
@@ -85,6 +90,11 @@ impl Guard {
     fn count(&mut self, now: Moment, window: std::time::Duration) -> u64 {
         self.counted = true;
         self.deletes.count(now, window)
+    }
+
+    /// So many records are alive. While deletes are counted a share of them is one of what was there before, not of what they have left.
+    pub fn know(&mut self, live: u64, now: Moment, window: std::time::Duration) {
+        self.known = if self.deletes.is_over(now, window) { live } else { self.known.max(live) };
     }
 }
 
@@ -119,7 +129,7 @@ fn verdict_of(bytes: &[u8]) -> (Option<Verdict>, u64) {
 impl Core {
     pub(crate) async fn restore_guards(&mut self, sync: usize) -> Result<()> {
         let Some(id) = self.rules(sync).map(|rules| rules.id) else { return Ok(()) };
-        let links = self.store.counts(id).await?.links;
+        let live = self.store.counts(id).await?.live;
         for (name, bytes) in self.store.settings(&format!("guard/{}/", id.0)).await? {
             let member = name.rsplit('/').next().and_then(|member| member.parse::<usize>().ok());
             let review = <[u8; 8]>::try_from(bytes.as_slice()).ok().map(|bytes| ReviewId(u64::from_be_bytes(bytes)));
@@ -140,7 +150,7 @@ impl Core {
         }
         if let Some(state) = self.syncs.get_mut(sync) {
             for member in &mut state.members {
-                member.guard.known = links;
+                member.guard.known = live;
             }
         }
         Ok(())

@@ -202,7 +202,7 @@ impl Core {
             .zip(in_flight.iter().zip(unreachable))
             .enumerate()
             .map(|(index, ((member, state), (in_flight, trouble)))| {
-                state.guard.known = counts.links;
+                state.guard.know(counts.live, now, rules.guard.window);
                 MemberStatus {
                     system: member.system.to_string(),
                     object: member.object.to_string(),
@@ -223,7 +223,7 @@ impl Core {
             name: rules.name.to_string(),
             stage: stage(state),
             level,
-            links: counts.links,
+            links: counts.live,
             waiting: counts.waiting,
             waits_for,
             review: counts.reviews,

@@ -60,7 +60,7 @@ impl SyncVerification {
 /// One difference.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Difference {
-    /// `differs`, `missing` or `unlinked`.
+    /// `differs`, `missing`, `unlinked` or `unreadable`.
     pub kind: String,
     /// The system of the record that differs, has no link, or is missing elsewhere.
     pub system: String,
@@ -223,9 +223,16 @@ impl Run<'_> {
             Some(Presence::Present(observation)) => observation.image.record(),
             _ => None,
         };
-        let mut differences = Vec::new();
+        let mut differences: Vec<Difference> = Vec::new();
+        for (member, side) in link.sides.iter().enumerate() {
+            // What cannot be read is not known to be equal.
+            if matches!(shown.get(&(member, link.id)), Some(Presence::Forbidden(_))) {
+                let key = side.key.as_ref().map_or(String::new(), ToString::to_string);
+                differences.push(Difference::new("unreadable", self.system(member), key, Vec::new()));
+            }
+        }
         let Some(first) = (0..link.sides.len()).find(|member| present(*member).is_some()) else {
-            return waiting(state, differences);
+            return waiting(self.rules, state, differences);
         };
         for (member, side) in link.sides.iter().enumerate().filter(|(member, _)| *member != first) {
             let is_forbidden = matches!(shown.get(&(member, link.id)), Some(Presence::Forbidden(_)));
@@ -250,7 +257,7 @@ impl Run<'_> {
                 _ => {}
             }
         }
-        waiting(state, differences)
+        waiting(self.rules, state, differences)
     }
 
     /// Whether records of the one member are to be at the other.
@@ -356,23 +363,37 @@ fn key_at(link: &Link, member: MemberIndex) -> Option<Key> {
     link.sides.get(member)?.key.clone()
 }
 
-/// What a difference means, given what the link waits for.
-fn waiting(state: &LinkState, differences: Vec<Difference>) -> Verdict {
+/// What differences mean, given what the link waits for. A person is asked about groups of fields, about what a member refuses, or
+/// about the whole record: what differs beyond that differs.
+fn waiting(rules: &SyncRules, state: &LinkState, mut differences: Vec<Difference>) -> Verdict {
     let link = &state.link;
-    let held = link.held.is_some() || link.groups.iter().any(|group| group.held.is_some());
-    let blocked = link.sides.iter().any(|side| side.blocked.is_some());
-    let moving = link.sides.iter().any(|side| side.flight.is_some() || (side.is_owing() && side.blocked.is_none()));
-    match differences.is_empty() {
-        true => Verdict::Equal,
-        false if moving || state.pending.iter().any(Option::is_some) => {
-            if held || blocked {
-                Verdict::InReview
-            } else {
-                Verdict::UnderWay
-            }
-        }
-        false if held || blocked => Verdict::InReview,
-        false => Verdict::Differs(differences),
+    if differences.is_empty() {
+        return Verdict::Equal;
+    }
+    let moving = link.sides.iter().any(|side| side.flight.is_some() || (side.is_owing() && side.blocked.is_none()))
+        || state.pending.iter().any(Option::is_some);
+    let refusing = || link.sides.iter().filter(|side| side.blocked.is_some());
+    let all_asked = link.held.is_some() || refusing().any(|side| side.owes_life || side.owes.is_empty());
+    let is_asked = |name: &str| {
+        let group = rules.fields.iter().find(|field| field.name == name).map(|field| field.group);
+        group.is_some_and(|group| {
+            let is_held = link.groups.get(group).is_some_and(|group| group.held.is_some());
+            is_held || refusing().any(|side| side.owes.contains(&group))
+        })
+    };
+    let mut asked = all_asked;
+    differences.retain_mut(|difference| {
+        let before = difference.fields.len();
+        difference.fields.retain(|(name, ..)| !is_asked(name));
+        let is_left = !all_asked && (before == 0 || !difference.fields.is_empty());
+        asked |= !is_left;
+        is_left
+    });
+    match (differences.is_empty(), moving) {
+        (false, true) => Verdict::UnderWay,
+        (false, false) => Verdict::Differs(differences),
+        (true, _) if asked => Verdict::InReview,
+        (true, _) => Verdict::Equal,
     }
 }
 

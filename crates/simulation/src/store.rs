@@ -8,7 +8,7 @@ use concord_engine::clock::Moment;
 use concord_engine::error::{Code, Error, Result};
 use concord_engine::flight::Flight;
 use concord_engine::ledger::LedgerRow;
-use concord_engine::link::{FlightId, Link, LinkId, MemberIndex, Pending, ReviewId, SyncId};
+use concord_engine::link::{FlightId, Life, Link, LinkId, MemberIndex, Pending, ReviewId, SyncId};
 use concord_engine::record::{FeedName, Key, SystemName};
 use concord_engine::references::Awaited;
 use concord_engine::review::Review;
@@ -363,6 +363,7 @@ impl Store for MemoryStore {
             let open = |review: &&Review| review.sync == sync && review.closed.is_none();
             Counts {
                 links: count(tables.links.values().filter(|link| link.sync == sync)),
+                live: count(tables.links.values().filter(|link| link.sync == sync && link.life == Life::Live)),
                 pending: pending.into_iter().collect(),
                 owed: owed.into_iter().collect(),
                 waiting: count(tables.waits.keys().filter(|(of, _)| *of == sync)),

@@ -240,7 +240,7 @@ impl Answerer {
                     true => Mode::Mirror.describe(),
                     false => sync.mode.clone(),
                 },
-                links: counts.links,
+                links: counts.live,
                 review: counts.reviews,
                 members: sync
                     .members

@@ -52,6 +52,27 @@ fn a_conflict_that_a_person_decides_waits_and_the_other_fields_flow_on() {
 }
 
 #[test]
+fn what_differs_beside_what_a_person_is_asked_about_differs() {
+    let world = one_account(&json!({ "conflict_resolution": "manual" }));
+    world.crm.psql("UPDATE accounts SET city = 'Lyon'");
+    world.erp.psql("UPDATE customers SET town = 'Graz'");
+    let running = world.run(&[]);
+    running.until("the conflict waits", || running.status().is_some_and(|sync| sync["review"] == 1));
+    running.stop();
+    let asked = world.concord(&["verify", "FILE", "--json"]);
+    let told: Value = serde_json::from_str(&asked.out).unwrap();
+    assert_eq!((asked.exit, &told["syncs"][0]["in_review"]), (0, &json!(1)), "{asked:?}");
+    // Nobody has heard of it, and nobody is asked about it.
+    world.erp.psql("UPDATE customers SET tel = '7'");
+    let differs = world.concord(&["verify", "FILE", "--json"]);
+    let told: Value = serde_json::from_str(&differs.out).unwrap();
+    assert_eq!((differs.exit, &told["syncs"][0]["differing"]), (1, &json!(1)), "{differs:?}");
+    let fields = &told["syncs"][0]["differences"][0]["fields"];
+    assert_eq!(fields.as_array().map(Vec::len), Some(1), "{told:#}");
+    assert_eq!(fields[0][0], "phone", "{told:#}");
+}
+
+#[test]
 fn a_decision_made_while_nothing_runs_takes_effect_at_the_next_start() {
     let world = one_account(&json!({ "conflict_resolution": "manual" }));
     world.crm.psql("UPDATE accounts SET city = 'Lyon'");

@@ -3,7 +3,7 @@
 
 mod connect;
 mod gap;
-mod world;
+pub mod world;
 
 use crate::world::Running;
 #[cfg(feature = "failpoints")]

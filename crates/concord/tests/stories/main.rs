@@ -9,6 +9,7 @@
     reason = "a test says what is wrong by failing"
 )]
 
+mod absent;
 mod command_line;
 mod conflict;
 mod demo;

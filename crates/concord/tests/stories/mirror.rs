@@ -49,8 +49,8 @@ fn the_configuration_chooses_it_and_every_command_speaks_of_it() {
     let world = world();
     let plan = world.json(&["plan", "FILE"]);
     assert_eq!(plan["modes"][0]["mode"], "mirror");
-    assert_eq!(plan["modes"][0]["rebuilt_indexes"], json!(["by_name"]));
-    assert!(world.concord(&["plan", "FILE"]).out.contains("built behind it: by_name"));
+    assert_eq!(plan["modes"][0]["rebuilt_indexes"], json!(["by_name", "items_pkey"]));
+    assert!(world.concord(&["plan", "FILE"]).out.contains("built behind it: by_name, items_pkey"));
     let running = world.run(&[]);
     until_level(&world, &running);
     assert_eq!(running.status().unwrap()["mode"], "mirror");
@@ -295,7 +295,10 @@ impl Pair {
 
     fn has_its_index(&self) -> bool {
         match self.file {
-            None => self.erp("SELECT to_regclass('by_name') IS NOT NULL") == "t",
+            None => {
+                let key = "EXISTS (SELECT FROM pg_constraint WHERE conname = 'items_pkey' AND contype = 'p')";
+                self.erp(&format!("SELECT to_regclass('by_name') IS NOT NULL AND {key}")) == "t"
+            }
             Some(_) => self.erp("SELECT count(*) FROM sqlite_schema WHERE name = 'by_name'") == "1",
         }
     }

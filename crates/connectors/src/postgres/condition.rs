@@ -43,7 +43,18 @@ fn compared(table: &Table, left: &Term, operator: Operator, right: &Term) -> Opt
         Term::Field { .. } => value_of(column(term)?),
         Term::Constant(value) => constant(one, value),
     };
-    Some(format!("({} {} {})", side(left)?, operator.sign(), side(right)?))
+    let (left, right) = (side(left)?, side(right)?);
+    let is_ordered = !matches!(operator, Operator::Equal | Operator::Unequal);
+    Some(match is_ordered && is_text(one) {
+        // The engine orders texts as UTF-8 does, whatever the database's own encoding.
+        true => format!("({} {} {})", utf8(&left), operator.sign(), utf8(&right)),
+        false => format!("({left} {} {right})", operator.sign()),
+    })
+}
+
+/// The bytes of a text.
+fn utf8(text: &str) -> String {
+    format!("pg_catalog.convert_to({text}, 'UTF8')")
 }
 
 /// A column's value as it is compared.

@@ -149,7 +149,8 @@ fn bound(value: &Value) -> Result<String> {
     match value {
         Value::Int(number) => Ok(format!("({number})")),
         Value::UInt(number) => Ok(number.to_string()),
-        _ => Err(Error::new(Code::Internal, "a range is bounded by a value that is no number")),
+        Value::Uuid(id) => Ok(format!("'{}'::pg_catalog.uuid", id.hyphenated())),
+        _ => Err(Error::new(Code::Internal, "a range is bounded by a value that is neither a number nor a UUID")),
     }
 }
 
@@ -229,8 +230,12 @@ impl Frozen for View {
 
     async fn ranges(&self, count: usize) -> Result<Vec<Range>> {
         let first = self.table.key_columns().ok().and_then(|key| key.into_iter().next());
-        let Some(key) = first.filter(|key| count > 1 && matches!(key.field.ty, Type::Int { .. })) else {
-            return Ok(vec![Range::default()]);
+        // Where a range begins is asked of the server, and whether a record lies in it is seen here: both must order values alike.
+        // A domain is taken for what it is made of.
+        let (key, base) = match first.filter(|_| count > 1).map(|key| (key, &key.field.ty)) {
+            Some((key, Type::Int { .. })) => (key, "int8"),
+            Some((key, Type::Uuid)) => (key, "uuid"),
+            _ => return Ok(vec![Range::default()]),
         };
         let rows = super::read::count(&self.shared, &self.object).await?;
         #[allow(clippy::cast_precision_loss, reason = "a share of a sample")]
@@ -238,16 +243,21 @@ impl Frozen for View {
         #[allow(clippy::cast_precision_loss, reason = "a share of a sample")]
         let fractions: Vec<f64> = (1..count).map(|part| part as f64 / count as f64).collect();
         let sql = format!(
-            "SELECT DISTINCT unnest(percentile_disc($1::float8[]) WITHIN GROUP (ORDER BY t.{}))::int8 FROM {} AS t \
-             TABLESAMPLE SYSTEM ({percent}) ORDER BY 1",
+            "SELECT c.cut::pg_catalog.text FROM (SELECT DISTINCT unnest(percentile_disc($1::float8[]) \
+             WITHIN GROUP (ORDER BY t.{}::pg_catalog.{base})) AS cut FROM {} AS t TABLESAMPLE SYSTEM ({percent})) AS c ORDER BY c.cut",
             key.sql,
             self.table.name.sql()
         );
         let mut lease = self.shared.readers.lease().await?;
         let rows = lease.query(&sql, &[&fractions], "looking where ranges begin").await?;
         lease.done();
-        let cuts = rows.iter().map(|row| column(row, 0)).collect::<Result<Vec<Option<i64>>>>()?;
-        let cuts: Vec<Value> = cuts.into_iter().flatten().map(Value::Int).collect();
+        let cuts = rows.iter().map(|row| column(row, 0)).collect::<Result<Vec<Option<String>>>>()?;
+        let value = |cut: String| match base {
+            "uuid" => cut.parse().ok().map(Value::Uuid),
+            _ => cut.parse().ok().map(Value::Int),
+        };
+        let malformed = || errors::unexpected("a range begins with a value that cannot be read");
+        let cuts: Vec<Value> = cuts.into_iter().flatten().map(|cut| value(cut).ok_or_else(malformed)).collect::<Result<_>>()?;
         let from = std::iter::once(None).chain(cuts.iter().cloned().map(Some));
         let below = cuts.iter().cloned().map(Some).chain(std::iter::once(None));
         Ok(from.zip(below).map(|(from, below)| Range { from, below }).collect())

@@ -12,6 +12,7 @@ use concord_engine::mirror::batch::Step;
 use concord_engine::mirror::bulk::Helper;
 use concord_engine::mirror::{Ahead, Lane};
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use tokio_postgres::types::ToSql;
 
@@ -29,7 +30,8 @@ const WRITTEN: &str = "WITH ours AS (SELECT 1 FROM concord.mirrors WHERE sync = 
     THEN pg_catalog.set_config('synchronous_commit', 'off', true) END";
 const KEPT: &str = "SELECT lane, lanes, applied, fence FROM concord.lanes WHERE sync = $1";
 /// What is done to a record may bear on others: triggers may do anything, and what must be unique can be read from a record only
-/// where it is made of columns whose values are equal where their bytes are, and only there.
+/// where it is made of columns whose values are equal where their bytes are, and only there. Unique indexes that are set aside come
+/// back; of what they are made is not looked at.
 const ALONE: &str = "SELECT EXISTS (SELECT FROM pg_catalog.pg_trigger WHERE tgrelid = $1 AND NOT tgisinternal AND tgenabled IN ('O', 'A')) \
     OR EXISTS (SELECT FROM pg_catalog.pg_constraint WHERE conrelid = $1 AND contype = 'x') \
     OR EXISTS (SELECT FROM pg_catalog.pg_rewrite WHERE ev_class = $1) \
@@ -40,13 +42,14 @@ const ALONE: &str = "SELECT EXISTS (SELECT FROM pg_catalog.pg_trigger WHERE tgre
             'varchar'::pg_catalog.regtype, 'uuid'::pg_catalog.regtype, 'bytea'::pg_catalog.regtype, 'date'::pg_catalog.regtype, \
             'time'::pg_catalog.regtype, 'timestamp'::pg_catalog.regtype, 'timestamptz'::pg_catalog.regtype)) \
     OR EXISTS (SELECT FROM pg_catalog.pg_index i JOIN pg_catalog.pg_collation l ON l.oid = ANY (i.indcollation) \
-        WHERE i.indrelid = $1 AND i.indisunique AND NOT l.collisdeterministic)";
+        WHERE i.indrelid = $1 AND i.indisunique AND NOT l.collisdeterministic) \
+    OR EXISTS (SELECT FROM concord.indexes WHERE on_table = $2 AND (unique_fields IS NOT NULL OR definition LIKE 'CREATE UNIQUE %'))";
 
 /// The lanes of one sync, as our last commits have left them.
 pub struct Lanes {
     state: Mutex<State>,
     /// Whether a lane bears on no other.
-    are_apart: bool,
+    are_apart: AtomicBool,
 }
 
 #[derive(Default)]
@@ -68,8 +71,16 @@ impl Lanes {
             kept.push(Ahead { lane: Lane { number, of }, applied: Version(column(&row, 2)?) });
             state.fences.insert(number, column(&row, 3)?);
         }
-        let alone: bool = column(&lease.query_one(ALONE, &[&table.oid], doing).await?, 0)?;
-        Ok((Lanes { state: Mutex::new(state), are_apart: !alone }, kept))
+        let lanes = Lanes { state: Mutex::new(state), are_apart: AtomicBool::new(false) };
+        lanes.look_again(lease, table, doing).await?;
+        Ok((lanes, kept))
+    }
+
+    /// Looks whether a lane bears on others.
+    pub async fn look_again(&self, lease: &mut Lease<'_>, table: &Table, doing: &str) -> Result<()> {
+        let alone: bool = column(&lease.query_one(ALONE, &[&table.oid, &table.name.sql()], doing).await?, 0)?;
+        self.are_apart.store(!alone, Ordering::SeqCst);
+        Ok(())
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -78,7 +89,7 @@ impl Lanes {
 
     /// The most that may be carried out side by side.
     pub fn most(&self) -> usize {
-        if self.are_apart { usize::MAX } else { 1 }
+        if self.are_apart.load(Ordering::SeqCst) { usize::MAX } else { 1 }
     }
 
     /// Where lanes have committed since the progress of the whole was kept: what their fences come to.

@@ -5,18 +5,18 @@
 use super::client::{Lease, column};
 use super::copy::Copying;
 use super::freeze::is_binary_portable;
+use super::indexes::Part;
 use super::lanes::Lanes;
 use super::schema::Table;
 use super::steps::{Rest, begin, carefully, concerns_records, in_one_go, is_unmet, need_no_answer, sayable, statements};
 use super::widen::{self, Given};
 use super::{Shared, errors, indexes};
 use async_trait::async_trait;
-use bytes::Bytes;
 use concord_engine::change::Version;
 use concord_engine::error::{Code, Error, Result};
 use concord_engine::mirror::Lane;
 use concord_engine::mirror::batch::Step;
-use concord_engine::mirror::bulk::{Helper, MirrorSession, Taken};
+use concord_engine::mirror::bulk::{Helper, MirrorSession, Piece, Taken};
 use concord_engine::record::{FieldName, ObjectName};
 use futures_util::stream::BoxStream;
 use futures_util::{SinkExt, StreamExt};
@@ -48,8 +48,12 @@ const MAKE: &str = "CREATE SCHEMA IF NOT EXISTS concord; \
     CREATE TABLE IF NOT EXISTS concord.lanes (sync text, lane int8, lanes int8 NOT NULL, applied bytea NOT NULL, fence int8 NOT NULL, \
         PRIMARY KEY (sync, lane)); \
     CREATE TABLE IF NOT EXISTS concord.indexes (sync text, name text, on_table text NOT NULL, on_schema text NOT NULL, \
-        definition text NOT NULL, constrains bool NOT NULL, PRIMARY KEY (sync, on_schema, name)); \
+        definition text NOT NULL, constrains bool NOT NULL, unique_fields text[], is_key bool NOT NULL DEFAULT false, table_oid oid, \
+        PRIMARY KEY (sync, on_schema, name)); \
     COMMENT ON SCHEMA concord IS 'Progress of syncs, made by Concord: what has been carried into this database.'";
+/// Of tables that an earlier version made.
+const BRING_UP: &str = "ALTER TABLE concord.indexes ADD COLUMN IF NOT EXISTS unique_fields text[], \
+    ADD COLUMN IF NOT EXISTS is_key bool NOT NULL DEFAULT false, ADD COLUMN IF NOT EXISTS table_oid oid";
 const TAKE_OVER: &str = "INSERT INTO concord.mirrors AS m (sync, object, fence) VALUES ($1, $2, 1::int8 << 32) \
     ON CONFLICT (sync) DO UPDATE SET fence = ((m.fence >> 32) + 1) << 32, object = excluded.object RETURNING fence, progress";
 /// Makes a commit wait for the disk, as everything does whose progress is read or of which the source is told.
@@ -118,11 +122,13 @@ pub async fn take_over(shared: &Arc<Shared>, sync: &str, object: &ObjectName) ->
     let mut lease = shared.mirrors.lease().await?;
     // One at a time: whoever forgets the last sync drops the tables, and whoever takes one over needs them.
     lease.execute(&format!("{BEGIN}; {WAIT_FOR_DISK}; SELECT pg_catalog.pg_advisory_xact_lock({TABLES_LOCK})"), doing).await?;
-    let there = lease
-        .query_one("SELECT to_regclass('concord.lanes') IS NOT NULL AND to_regclass('concord.indexes') IS NOT NULL", &[], doing)
-        .await?;
-    if !column::<bool>(&there, 0)? {
-        make_tables(&mut lease, doing).await?;
+    let there = "SELECT to_regclass('concord.lanes') IS NOT NULL AND to_regclass('concord.indexes') IS NOT NULL, \
+        EXISTS (SELECT FROM pg_catalog.pg_attribute WHERE attrelid = to_regclass('concord.indexes') AND attname = 'table_oid')";
+    let there = lease.query_one(there, &[], doing).await?;
+    match (column::<bool>(&there, 0)?, column::<bool>(&there, 1)?) {
+        (false, _) => make_tables(&mut lease, MAKE, doing).await?,
+        (true, false) => make_tables(&mut lease, BRING_UP, doing).await?,
+        (true, true) => {}
     }
     let row = lease.query_one(TAKE_OVER, &[&sync, &object.as_str()], doing).await?;
     let (fence, progress): (i64, Option<Vec<u8>>) = (column(&row, 0)?, column(&row, 1)?);
@@ -136,9 +142,9 @@ pub async fn take_over(shared: &Arc<Shared>, sync: &str, object: &ObjectName) ->
 }
 
 /// Makes our tables, inside a transaction that holds their lock.
-async fn make_tables(lease: &mut Lease<'_>, doing: &str) -> Result<()> {
-    lease.execute(MAKE, doing).await.map_err(|error| match error.code {
-        Code::PrivilegeMissing => Error { message: format!("{}; run as an administrator: {MAKE};", error.message), ..error },
+async fn make_tables(lease: &mut Lease<'_>, how: &str, doing: &str) -> Result<()> {
+    lease.execute(how, doing).await.map_err(|error| match error.code {
+        Code::PrivilegeMissing => Error { message: format!("{}; run as an administrator: {how};", error.message), ..error },
         _ => error,
     })
 }
@@ -160,7 +166,7 @@ pub async fn kept(shared: &Shared, prefix: &str) -> Result<Vec<String>> {
 pub async fn forget(shared: &Arc<Shared>, sync: &str) -> Result<()> {
     let doing = "forgetting a sync in its target";
     if is_there(shared, "concord.indexes", doing).await? {
-        indexes::build(shared, sync, None, None, doing).await?;
+        indexes::build(shared, (sync, None), None, Part::All, doing).await?;
     }
     let mut lease = shared.mirrors.lease().await?;
     lease.execute(&format!("{BEGIN}; SELECT pg_catalog.pg_advisory_xact_lock({TABLES_LOCK})"), doing).await?;
@@ -319,7 +325,9 @@ impl MirrorSession for Session {
         keep.extend(lanes.as_ref().map(|lanes| lanes as &(dyn ToSql + Sync)));
         let (keep, written) = (keep.as_slice(), if lanes.is_some() { WRITTEN_BEHIND } else { WRITTEN });
         let needs_answers = !need_no_answer(&planned);
-        if refused.is_empty() && !helper.has_more() && (!needs_answers || self.unmet.is_over()) {
+        // Where triggers may throw records away, the answers are looked at.
+        let decides = self.table.storage.decides;
+        if refused.is_empty() && !decides && !helper.has_more() && (!needs_answers || self.unmet.is_over()) {
             let mut lease = self.shared.mirrors.lease().await?;
             match in_one_go(&mut lease, begin(&steps), &planned, (written, keep), &doing).await {
                 Ok(()) => {
@@ -379,7 +387,17 @@ impl MirrorSession for Session {
     }
 
     async fn build_indexes(&self) -> Result<()> {
-        indexes::build(&self.shared, &self.sync, Some(&self.table), Some(self.fence()), &self.doing()).await
+        let doing = self.doing();
+        indexes::build(&self.shared, (&self.sync, Some(self.fence())), Some(&self.table), Part::All, &doing).await?;
+        // What was unique by indexes that were set aside can be looked at now.
+        let mut lease = self.shared.mirrors.lease().await?;
+        self.lanes.look_again(&mut lease, &self.table, &doing).await?;
+        lease.done();
+        Ok(())
+    }
+
+    async fn build_key(&self) -> Result<()> {
+        indexes::build(&self.shared, (&self.sync, Some(self.fence())), Some(&self.table), Part::Key, &self.doing()).await
     }
 
     async fn settle(&self) -> Result<()> {
@@ -407,20 +425,27 @@ impl MirrorSession for Session {
         Ok(fields.iter().map(given).collect())
     }
 
-    async fn load_raw(&self, range: u32, fields: &[FieldName], mut rows: BoxStream<'static, Result<Bytes>>) -> Result<u64> {
+    async fn load_raw(&self, range: u32, fields: &[FieldName], mut rows: BoxStream<'static, Result<Piece>>) -> Result<u64> {
         let doing = self.doing();
         let columns = fields.iter().map(|field| Ok(self.table.require(field)?.sql.clone())).collect::<Result<Vec<String>>>()?;
         let mut lease = self.shared.mirrors.lease().await?;
         lease.execute(&format!("{BEGIN}; SET LOCAL statement_timeout = 0"), &doing).await?;
         let sql = format!("COPY {} ({}) FROM STDIN (FORMAT binary)", self.table.name.sql(), columns.join(", "));
+        let mut sent: u64 = 0;
         let copied = {
             let sink = lease.client()?.copy_in(&sql).await.map_err(|error| errors::statement(&error, &doing))?;
             futures_util::pin_mut!(sink);
             while let Some(piece) = rows.next().await {
-                sink.send(piece?).await.map_err(|error| errors::statement(&error, &doing))?;
+                let Piece { bytes, records } = piece?;
+                sent = sent.saturating_add(records);
+                sink.send(bytes).await.map_err(|error| errors::statement(&error, &doing))?;
             }
             sink.finish().await.map_err(|error| errors::statement(&error, &doing))?
         };
+        if copied != sent {
+            // Dropped, the session ends, and with it what was begun in it.
+            return Err(Error::new(Code::TargetRejected, format!("a trigger of {} ignored records", self.table.schema.object)));
+        }
         self.mark_loaded(&mut lease, range).await?;
         lease.done();
         Ok(copied)

@@ -337,6 +337,10 @@ impl Connector for PostgresConnector {
         Some(schema::field_statement(&self.shared.name(object).ok()?, field, kind == self.capabilities.kind))
     }
 
+    fn object_statement(&self, wanted: &Schema, kind: &str) -> Option<String> {
+        Some(schema::object_statement(&self.shared.name(&wanted.object).ok()?, wanted, kind == self.capabilities.kind))
+    }
+
     fn for_one_sync(&self, feed: &str) -> Option<Arc<dyn Connector>> {
         // Where we may make none, somebody has made one publication, which is that of all syncs.
         if !self.shared.config.allow_ddl {

@@ -49,6 +49,8 @@ pub struct Statement {
     keys: Vec<Key>,
     /// What is made where a record to be moved is not there, one for each.
     instead: Vec<Step>,
+    /// Which of the arrays are of the key, where it is looked whether what was put is there.
+    key_places: Vec<usize>,
 }
 
 /// For so many batches something is not tried again after it has failed.
@@ -82,8 +84,13 @@ pub fn sayable<'a>(table: &Table, steps: &'a [Step]) -> (Cow<'a, [Step]>, Vec<(S
     if refused.is_empty() {
         return (Cow::Borrowed(steps), Vec::new());
     }
-    let said = steps.iter().enumerate().filter(|(place, _)| refused.iter().all(|(refused, ..)| refused != place));
-    let said = said.map(|(_, step)| step.clone()).collect();
+    // Of one that took another key the old one goes: under that it would stay for ever.
+    let said = steps.iter().enumerate().filter_map(|(place, step)| match step {
+        step if refused.iter().all(|(refused, ..)| *refused != place) => Some(step.clone()),
+        Step::Rekey { from, .. } => Some(Step::Remove { key: from.clone() }),
+        _ => None,
+    });
+    let said = said.collect();
     (Cow::Owned(said), refused.into_iter().map(|(_, step, error)| (step, error)).collect())
 }
 
@@ -166,8 +173,10 @@ pub fn put(table: &Table, fields: &[&FieldName], steps: &[&Step]) -> Result<Stat
         .collect();
     let action = if set.is_empty() { "NOTHING".to_owned() } else { format!("UPDATE SET {}", set.join(", ")) };
     let conflict = key.iter().map(|column| column.sql.as_str()).collect::<Vec<_>>().join(", ");
-    let sql = format!("{} ON CONFLICT ({conflict}) DO {action}", inserts(table, &columns));
-    Ok(Statement { arrays: columns_of(&columns, &rows)?, ..Statement::of(Kind::Put, sql) })
+    let sql = format!("{} ON CONFLICT ({conflict}) DO {action}{}", inserts(table, &columns), answering(table));
+    let place = |key: &&Column| columns.iter().position(|column| column.sql == key.sql);
+    let key_places = key.iter().filter_map(place).collect();
+    Ok(Statement { arrays: columns_of(&columns, &rows)?, key_places, ..Statement::of(Kind::Put, sql) })
 }
 
 /// What records show that are to be there.
@@ -183,12 +192,43 @@ fn append(table: &Table, fields: &[&FieldName], steps: &[&Step]) -> Result<State
     let columns = fields.iter().map(|field| table.require(field)).collect::<Result<Vec<&Column>>>()?;
     let rows = rows(steps);
     let rows: Vec<&[&Value]> = rows.iter().map(Vec::as_slice).collect();
-    let sql = inserts(table, &columns);
+    let sql = format!("{}{}", inserts(table, &columns), answering(table));
     Ok(Statement { arrays: columns_of(&columns, &rows)?, ..Statement::of(Kind::Append, sql) })
+}
+
+/// Where triggers may do anything with a row, the server says which were written.
+fn answering(table: &Table) -> &'static str {
+    if table.storage.decides { " RETURNING 1" } else { "" }
+}
+
+/// Refuses where a trigger has thrown a record away. One whose change it held to be none is there.
+async fn is_written(lease: &mut Lease<'_>, table: &Table, statement: &Statement, written: usize, doing: &str) -> Result<()> {
+    let wanted = statement.arrays.first().map_or(0, Vec::len);
+    if !table.storage.decides || !matches!(statement.kind, Kind::Put | Kind::Append) || written == wanted {
+        return Ok(());
+    }
+    if statement.kind == Kind::Put {
+        let key = table.key_columns()?;
+        let same: Vec<String> =
+            key.iter().enumerate().map(|(place, column)| column.equals("t", &format!("v.c{place}"))).collect();
+        let sql = format!("SELECT count(*) FROM {} JOIN {} AS t ON {}", unnest(key.len()), table.name.sql(), same.join(" AND "));
+        let arrays: Vec<&Vec<Option<String>>> =
+            statement.key_places.iter().filter_map(|place| statement.arrays.get(*place)).collect();
+        let parameters: Vec<&(dyn ToSql + Sync)> = arrays.iter().map(|array| *array as _).collect();
+        let row = lease.query_one(&sql, &parameters, doing).await?;
+        if usize::try_from(super::client::column::<i64>(&row, 0)?).is_ok_and(|there| there == wanted) {
+            return Ok(());
+        }
+    }
+    Err(Error::new(Code::TargetRejected, format!("a trigger of {} ignored the write", table.schema.object)))
 }
 
 fn inserts(table: &Table, columns: &[&Column]) -> String {
     let names: Vec<&str> = columns.iter().map(|column| column.sql.as_str()).collect();
+    if names.is_empty() {
+        // Nothing of the record is given: everything of it is the target's.
+        return format!("INSERT INTO {} DEFAULT VALUES", table.name.sql());
+    }
     let values: Vec<String> = columns.iter().enumerate().map(|(place, column)| given(column, place)).collect();
     let (table, names, values) = (table.name.sql(), names.join(", "), values.join(", "));
     format!("INSERT INTO {table} ({names}) SELECT {values} FROM {}", unnest(columns.len()))
@@ -274,7 +314,15 @@ pub fn is_unmet(error: &Error) -> bool {
 
 impl Statement {
     fn of(kind: Kind, sql: String) -> Statement {
-        Statement { kind, sql, arrays: Vec::new(), pieces: Vec::new(), keys: Vec::new(), instead: Vec::new() }
+        Statement {
+            kind,
+            sql,
+            arrays: Vec::new(),
+            pieces: Vec::new(),
+            keys: Vec::new(),
+            instead: Vec::new(),
+            key_places: Vec::new(),
+        }
     }
 
     /// Whether it matters which records it meets.
@@ -343,6 +391,7 @@ pub async fn one_after_the_other(
 ) -> Result<()> {
     for statement in statements(table, steps, copies)? {
         let rows = run(lease, &statement, doing).await?;
+        is_written(lease, table, &statement, rows.len(), doing).await?;
         if !statement.looks_for_records() || rows.len() == statement.keys.len() {
             continue;
         }
@@ -351,7 +400,8 @@ pub async fn one_after_the_other(
             let unmet = (1_i64..).zip(statement.instead).filter(|(place, _)| !met.contains(place));
             let unmet: Vec<Step> = unmet.map(|(_, step)| step).collect();
             for statement in statements(table, &unmet, false)? {
-                run(lease, &statement, doing).await?;
+                let rows = run(lease, &statement, doing).await?;
+                is_written(lease, table, &statement, rows.len(), doing).await?;
             }
             continue;
         }
@@ -361,7 +411,8 @@ pub async fn one_after_the_other(
         while !unmet.is_empty() {
             let (whole, looked_for) = helper.whole(&unmet).await?;
             for statement in statements(table, &whole, false)? {
-                run(lease, &statement, doing).await?;
+                let rows = run(lease, &statement, doing).await?;
+                is_written(lease, table, &statement, rows.len(), doing).await?;
             }
             unmet.drain(..looked_for.clamp(1, unmet.len()));
         }

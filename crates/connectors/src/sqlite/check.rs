@@ -56,7 +56,11 @@ fn table(connection: &Connection, table: &Table) -> Result<Vec<Finding>> {
     let name = table.name.as_str();
     if table.key.is_empty() {
         let remedy = format!("CREATE UNIQUE INDEX concord_key ON {} (…) over columns that are NOT NULL", quoted(name));
-        return Ok(vec![problem(name, Code::KeyMissing, format!("the table {name} has no primary key"), remedy)]);
+        let message = format!(
+            "the table {name} has no key: a table without one can be mirrored into it, one way, by appending what is inserted; it can take \
+             part in nothing else"
+        );
+        return Ok(vec![finding(name, Some(Code::KeyMissing), message, remedy, Severity::Warning)]);
     }
     let mut findings = Vec::new();
     for column in table.key_columns().filter(|column| column.nullable) {

@@ -16,10 +16,9 @@ use super::schema::Table;
 use super::steps::Writer;
 use super::{indexes, shape};
 use async_trait::async_trait;
-use bytes::Bytes;
 use concord_engine::error::{Code, Error, Result};
 use concord_engine::mirror::batch::Step;
-use concord_engine::mirror::bulk::{Helper, MirrorSession, Taken};
+use concord_engine::mirror::bulk::{Helper, MirrorSession, Piece, Taken};
 use concord_engine::record::{FieldName, ObjectName};
 use futures_util::StreamExt;
 use futures_util::stream::BoxStream;
@@ -57,7 +56,7 @@ const COMPARED: &str = "SELECT x.name, x.coll FROM pragma_index_list(?1) AS l JO
 
 /// Why a table cannot be mirrored into, if it cannot.
 pub(super) fn objection(connection: &Connection, object: &ObjectName) -> Result<Option<String>> {
-    let table = shape::table(connection, object)?;
+    let table = shape::any_table(connection, object)?;
     let doing = format!("looking whether {object} can be mirrored into");
     let failed = |error| classify(error, &doing);
     let refers: bool = connection.query_row(REFERS, [&table.name], |row| row.get(0)).map_err(failed)?;
@@ -146,7 +145,7 @@ pub(super) async fn take_over(writer: &Arc<Client>, sync: &str, object: &ObjectN
     let (sync, object) = (sync.to_owned(), object.clone());
     let (whose, table, progress) = writer
         .run(move |connection| {
-            let table = shape::table(connection, &object)?;
+            let table = shape::any_table(connection, &object)?;
             let (fence, progress) = writing(connection, |connection| {
                 connection
                     .execute_batch(MAKE)
@@ -400,7 +399,7 @@ impl MirrorSession for Session {
         Ok(None)
     }
 
-    async fn load_raw(&self, _range: u32, _fields: &[FieldName], _rows: BoxStream<'static, Result<Bytes>>) -> Result<u64> {
+    async fn load_raw(&self, _range: u32, _fields: &[FieldName], _rows: BoxStream<'static, Result<Piece>>) -> Result<u64> {
         Err(Error::new(Code::Unsupported, "a SQLite file takes no other system's bulk format"))
     }
 

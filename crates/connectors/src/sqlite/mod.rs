@@ -26,7 +26,7 @@ pub use config::{BUSY_TIMEOUT_DEFAULT, POLL_INTERVAL_DEFAULT, SqliteSettings};
 
 use async_trait::async_trait;
 use client::Client;
-use concord_engine::change::{Mark, Position, Version};
+use concord_engine::change::{Mark, Observation, Position, Version};
 use concord_engine::connector::{
     Capabilities, ChangeDetection, Changes, Chunk, ChunkCursor, Connector, Feed, FeedHealth, Finding, Presence, Write,
     WriteResult,
@@ -34,12 +34,14 @@ use concord_engine::connector::{
 use concord_engine::error::{Code, Error, Result};
 use concord_engine::mirror::bulk::{MirrorTarget, Taken};
 use concord_engine::record::{FeedName, FieldName, Key, ObjectName};
-use concord_engine::schema::{Field, Schema, Selection, Type};
+use concord_engine::schema::{Field, Schema, Selection};
 use concord_engine::value::Value;
 use errors::classify;
+use futures_util::stream::{self, BoxStream, StreamExt};
 use position::Place;
 use schema::{Table, quoted};
 use std::cmp::Ordering;
+use std::future::ready;
 use std::sync::Arc;
 
 /// The connector's kind, as `type` in the configuration names it.
@@ -54,6 +56,8 @@ pub fn shown(position: &Position) -> Option<String> {
 const WRITES_MAX: usize = 500;
 /// The triggers' clock tells milliseconds.
 const TIME_GRANULARITY_MICROS: u32 = 1_000;
+/// Lots of records that wait for who reads a table as a whole.
+const LOTS_MAX: usize = 2;
 /// Changes that wait in the file before a person is told.
 const BACKLOG_WARNING: i64 = 1_000_000;
 
@@ -64,7 +68,7 @@ pub struct SqliteConnector {
     /// Everything that takes the write lock, in one order.
     writer: Arc<Client>,
     /// Everything that only reads.
-    reader: Client,
+    reader: Arc<Client>,
 }
 
 /// A connector for this file. Nothing is opened yet: a file that cannot be reached shows in the first call.
@@ -72,7 +76,7 @@ pub fn open(settings: SqliteSettings) -> Result<SqliteConnector> {
     let settings = Arc::new(settings);
     Ok(SqliteConnector {
         writer: Arc::new(Client::start(Arc::clone(&settings), "writer")?),
-        reader: Client::start(Arc::clone(&settings), "reader")?,
+        reader: Arc::new(Client::start(Arc::clone(&settings), "reader")?),
         settings,
         capabilities: Capabilities {
             kind: KIND,
@@ -107,26 +111,29 @@ impl Connector for SqliteConnector {
 
     async fn schema(&self, object: &ObjectName) -> Result<Schema> {
         let object = object.clone();
-        self.reader
-            .run(move |connection| {
-                Table::load(connection, object.as_str())?
-                    .map(|table| table.schema())
-                    .ok_or_else(|| Error::new(Code::ObjectMissing, format!("there is no table {object} in the file")))
-            })
-            .await
+        self.reader.run(move |connection| shape::any_table(connection, &object).map(|table| table.schema())).await
     }
 
     async fn count(&self, object: &ObjectName) -> Result<u64> {
         let object = object.clone();
         self.reader
             .run(move |connection| {
-                let table = shape::table(connection, &object)?;
+                let table = shape::any_table(connection, &object)?;
                 connection
                     .query_row(&format!("SELECT count(*) FROM {}", quoted(&table.name)), [], |row| row.get::<_, i64>(0))
                     .map(|rows| u64::try_from(rows).unwrap_or(0))
                     .map_err(|error| classify(error, &format!("counting {object}")))
             })
             .await
+    }
+
+    async fn whole(&self, selection: &Selection) -> Result<BoxStream<'static, Result<Vec<Observation>>>> {
+        let (lots, waiting) = tokio::sync::mpsc::channel(LOTS_MAX);
+        let (reader, selection) = (Arc::clone(&self.reader), selection.clone());
+        let reading = async move { reader.run(move |connection| read::whole(connection, &selection, &lots)).await };
+        let failed = stream::once(reading).filter_map(|read| ready(read.err().map(Err)));
+        let read = stream::unfold(waiting, |mut waiting| async move { Some((waiting.recv().await?, waiting)) });
+        Ok(stream::select(read.map(Ok), failed).boxed())
     }
 
     async fn prepare(&self, selections: &[Selection], known: &[Feed]) -> Result<Vec<Feed>> {
@@ -210,21 +217,11 @@ impl Connector for SqliteConnector {
     }
 
     fn field_statement(&self, object: &ObjectName, field: &Field, _kind: &str) -> Option<String> {
-        let ty = match &field.ty {
-            Type::Bool => "BOOLEAN".to_owned(),
-            Type::Int { .. } => "INTEGER".to_owned(),
-            Type::Decimal { precision: Some(precision), scale, .. } => format!("DECIMAL({precision},{})", scale.unwrap_or(0)),
-            Type::Decimal { .. } => "DECIMAL".to_owned(),
-            Type::Float { .. } => "REAL".to_owned(),
-            Type::Bytes { .. } => "BLOB".to_owned(),
-            Type::Date => "DATE".to_owned(),
-            Type::Timestamp { .. } => "TIMESTAMP".to_owned(),
-            Type::TimestampTz { .. } => "TIMESTAMPTZ".to_owned(),
-            Type::Uuid => "UUID".to_owned(),
-            Type::Json => "JSON".to_owned(),
-            _ => "TEXT".to_owned(),
-        };
-        Some(format!("ALTER TABLE {} ADD COLUMN {} {ty};", quoted(object.as_str()), quoted(field.name.as_str())))
+        Some(schema::field_statement(object.as_str(), field))
+    }
+
+    fn object_statement(&self, wanted: &Schema, _kind: &str) -> Option<String> {
+        Some(schema::object_statement(wanted))
     }
 
     fn mirror_target(&self) -> Option<&dyn MirrorTarget> {
@@ -252,9 +249,13 @@ impl MirrorTarget for SqliteConnector {
         mirror::take_over(&self.writer, sync, object).await
     }
 
+    fn appends(&self) -> bool {
+        true
+    }
+
     async fn spare_indexes(&self, object: &ObjectName, unique: &[Vec<FieldName>]) -> Result<Vec<String>> {
         let (object, unique) = (object.clone(), unique.to_vec());
-        self.reader.run(move |connection| indexes::names(connection, &shape::table(connection, &object)?, &unique)).await
+        self.reader.run(move |connection| indexes::names(connection, &shape::any_table(connection, &object)?, &unique)).await
     }
 
     async fn kept(&self, prefix: &str) -> Result<Vec<String>> {

@@ -4,7 +4,7 @@
 use super::errors::classify;
 use super::position::version;
 use super::schema::quoted;
-use super::shape::{Shape, Shown};
+use super::shape::{Shape, Shown, any_table};
 use super::storage::{NOW_MILLIS, last_seq};
 use super::types::Cell;
 use concord_engine::change::{EditTime, Image, Observation, Version};
@@ -15,7 +15,11 @@ use concord_engine::record::{FieldName, Key, ObjectName};
 use concord_engine::schema::Selection;
 use concord_engine::value::Value;
 use rusqlite::{Connection, Transaction, TransactionBehavior};
+use tokio::sync::mpsc::Sender;
 
+/// How many records, and about how many bytes of them, are handed over at once where a table is read as a whole.
+const LOT_RECORDS: usize = 1_000;
+const LOT_BYTES: usize = 1 << 20;
 /// A chunk ends early behind this many bytes.
 const CHUNK_BYTES_MAX: usize = 32 * 1024 * 1024;
 
@@ -86,6 +90,32 @@ pub(super) fn snapshot(connection: &mut Connection, selection: &Selection, from:
     let text = format!("{}{condition} ORDER BY {keys} LIMIT {wanted}", shape.select());
     take_chunk(&transaction, &text, &behind, &shape, &seen, limit.max(1))
         .map_err(|error| classify(error, &format!("reading {}", selection.object)))?
+}
+
+/// Every row of a table, whether it has a key or not, as they are in one transaction; some at a time, until nobody takes them.
+pub(super) fn whole(connection: &mut Connection, selection: &Selection, lots: &Sender<Vec<Observation>>) -> Result<()> {
+    let transaction = reading(connection)?;
+    let seen = Seen::begin(&transaction, &selection.object)?;
+    let shape = Shape::of(any_table(&transaction, &selection.object)?, selection)?;
+    let failed = |error| classify(error, &format!("reading {}", selection.object));
+    let mut statement = transaction.prepare_cached(&shape.select()).map_err(failed)?;
+    let mut rows = statement.query([]).map_err(failed)?;
+    let mut some = Vec::new();
+    let mut bytes = 0_usize;
+    while let Some(row) = rows.next().map_err(failed)? {
+        let shown = shape.read(row).map_err(failed)?;
+        bytes = bytes.saturating_add(shown.size);
+        some.push(seen.observation(shown));
+        if some.len() >= LOT_RECORDS || bytes >= LOT_BYTES {
+            bytes = 0;
+            if lots.blocking_send(std::mem::take(&mut some)).is_err() {
+                return Ok(());
+            }
+        }
+    }
+    // Whoever listened may have gone.
+    let _ = lots.blocking_send(some);
+    Ok(())
 }
 
 fn take_chunk(

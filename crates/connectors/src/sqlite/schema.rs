@@ -5,7 +5,7 @@ use super::errors::classify;
 use super::types::ColumnType;
 use concord_engine::error::Result;
 use concord_engine::record::{FieldName, ObjectName};
-use concord_engine::schema::{Field, Schema};
+use concord_engine::schema::{Field, Schema, Type};
 use rusqlite::Connection;
 
 /// One table of the file.
@@ -200,6 +200,49 @@ fn assemble(name: &str, mut columns: Vec<Column>, mut key: Vec<usize>, indexes: 
         .filter(|columns| !columns.is_empty())
         .collect();
     Table { name: name.to_owned(), columns, key, unique, has_odd_unique, rowid, indexes }
+}
+
+/// The statement that adds a column like this one.
+pub(super) fn field_statement(table: &str, field: &Field) -> String {
+    format!("ALTER TABLE {} ADD COLUMN {} {};", quoted(table), quoted(field.name.as_str()), column_type(&field.ty))
+}
+
+/// The statement that makes a table like this one. A key that fills itself is the row's own number.
+pub(super) fn object_statement(wanted: &Schema) -> String {
+    let list = |names: &[FieldName]| names.iter().map(|name| quoted(name.as_str())).collect::<Vec<_>>().join(", ");
+    let mut key = (!wanted.key.is_empty()).then(|| format!("PRIMARY KEY ({})", list(&wanted.key)));
+    let mut parts: Vec<String> = Vec::new();
+    for field in &wanted.fields {
+        let name = quoted(field.name.as_str());
+        if field.has_default && wanted.key == [field.name.clone()] {
+            key = None;
+            parts.push(format!("{name} INTEGER PRIMARY KEY"));
+            continue;
+        }
+        let not_null = if field.nullable { "" } else { " NOT NULL" };
+        parts.push(format!("{name} {}{not_null}", column_type(&field.ty)));
+    }
+    parts.extend(key);
+    parts.extend(wanted.unique.iter().map(|set| format!("UNIQUE ({})", list(set))));
+    format!("CREATE TABLE {} ({});", quoted(wanted.object.as_str()), parts.join(", "))
+}
+
+/// The name of a type that holds the values of an engine's type, as the types of declared columns are read.
+fn column_type(ty: &Type) -> String {
+    match ty {
+        Type::Bool => "BOOLEAN".to_owned(),
+        Type::Int { .. } => "INTEGER".to_owned(),
+        Type::Decimal { precision: Some(precision), scale, .. } => format!("DECIMAL({precision},{})", scale.unwrap_or(0)),
+        Type::Decimal { .. } => "DECIMAL".to_owned(),
+        Type::Float { .. } => "REAL".to_owned(),
+        Type::Bytes { .. } => "BLOB".to_owned(),
+        Type::Date => "DATE".to_owned(),
+        Type::Timestamp { .. } => "TIMESTAMP".to_owned(),
+        Type::TimestampTz { .. } => "TIMESTAMPTZ".to_owned(),
+        Type::Uuid => "UUID".to_owned(),
+        Type::Json => "JSON".to_owned(),
+        _ => "TEXT".to_owned(),
+    }
 }
 
 /// A name as SQL text.

@@ -25,10 +25,15 @@ pub(super) struct Shown {
     pub size: usize,
 }
 
+/// The table of this name, whether it has a key or not.
+pub(super) fn any_table(connection: &Connection, object: &ObjectName) -> Result<Table> {
+    Table::load(connection, object.as_str())?
+        .ok_or_else(|| Error::new(Code::ObjectMissing, format!("there is no table {object} in the file")))
+}
+
 /// The table of this name, with a key.
 pub(super) fn table(connection: &Connection, object: &ObjectName) -> Result<Table> {
-    let table = Table::load(connection, object.as_str())?
-        .ok_or_else(|| Error::new(Code::ObjectMissing, format!("there is no table {object} in the file")))?;
+    let table = any_table(connection, object)?;
     if table.key.is_empty() {
         return Err(Error::new(Code::KeyMissing, format!("the table {object} has no primary key")));
     }
@@ -37,7 +42,11 @@ pub(super) fn table(connection: &Connection, object: &ObjectName) -> Result<Tabl
 
 impl Shape {
     pub fn load(connection: &Connection, selection: &Selection) -> Result<Shape> {
-        let table = table(connection, &selection.object)?;
+        Shape::of(table(connection, &selection.object)?, selection)
+    }
+
+    /// Of a table that may have no key.
+    pub fn of(table: Table, selection: &Selection) -> Result<Shape> {
         let mut shown = table.key.clone();
         for field in &selection.fields {
             let place = table

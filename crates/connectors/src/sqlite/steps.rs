@@ -45,6 +45,8 @@ pub(super) enum Met {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Kind {
     Put,
+    /// A record without a key.
+    Append,
     Change,
     Remove,
     Empty,
@@ -125,8 +127,10 @@ impl<'c> Writer<'c> {
             },
             Step::Remove { key } => self.remove(key).map(|()| Met::Yes),
             Step::Empty => self.run(Kind::Empty, &Record::new(), &[]).map(|_| Met::Yes),
-            // Not asked for where nothing is appended (`MirrorTarget::appends`).
-            Step::Append { .. } => Err(Error::new(Code::Unsupported, "records without a key are not written into a file").into()),
+            Step::Append { record, .. } => match self.run(Kind::Append, record, &[])? {
+                0 => Err(self.ignored()),
+                _ => Ok(Met::Yes),
+            },
         }
     }
 
@@ -354,7 +358,8 @@ fn text(table: &Table, kind: Kind, columns: &[usize]) -> String {
         Kind::Remove => format!("DELETE FROM {name} WHERE {}", by_key(table)),
         Kind::Empty => format!("DELETE FROM {name}"),
         Kind::Read => format!("SELECT {list} FROM {name} WHERE {}", by_key(table)),
-        Kind::PutBack => format!("INSERT INTO {name} ({list}) VALUES ({values})"),
+        Kind::Append if names.is_empty() => format!("INSERT INTO {name} DEFAULT VALUES"),
+        Kind::Append | Kind::PutBack => format!("INSERT INTO {name} ({list}) VALUES ({values})"),
     }
 }
 

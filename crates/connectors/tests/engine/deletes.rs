@@ -221,6 +221,31 @@ async fn a_mass_delete_that_a_person_refuses_is_undone() {
     }
 }
 
+/// Records that are long deleted are no part of those of which a share may go.
+#[tokio::test]
+async fn a_mass_delete_is_measured_by_the_records_that_are_alive() {
+    let story = Story::tables(MANY).await.sync("accounts", &["email", "name"]).await;
+    let window = std::time::Duration::from_millis(500);
+    let mut story = story.with(|rules| (rules.guard.window, rules.guard.max_deletes_percent) = (window, 50.0)).started().await;
+    story.left.run("DELETE FROM accounts WHERE id <= 16").await;
+    story.settle().await;
+    story.both_show(COUNT, &["24"]).await;
+    // Until none of them is counted any more.
+    crate::support::wait_until("the window is over", || async {
+        tokio::time::sleep(4 * window).await;
+        story.status().syncs[0].links == 24
+    })
+    .await;
+    story.left.run("DELETE FROM accounts WHERE id <= 31").await;
+    let review = story.review().await;
+    assert!(matches!(review.subject, Subject::MassChange { member: 0, .. }), "{review:#?}");
+    story.right_shows(COUNT, "24").await;
+    story.resolve(review.id, Resolution::Retry).await;
+    story.settle().await;
+    story.both_show(COUNT, &["9"]).await;
+    story.stop().await;
+}
+
 // The question outlives the engine that asked it.
 #[tokio::test]
 async fn a_mass_delete_is_still_in_question_after_a_kill() {

@@ -127,13 +127,23 @@ async fn whoever_forgets_a_sync_leaves_another_that_has_just_begun_its_progress(
 /// A load of which some ranges wait for a lock in the target, which the session holds, and the others are loaded; then
 /// everything died.
 async fn cut_short(change: impl FnOnce(&mut SyncRules)) -> (World, tokio_postgres::Client) {
+    let filled = "INSERT INTO t SELECT n, 'name ' || n, 0 FROM generate_series(1, 10000) n; ANALYZE t";
+    cut_short_of(TABLE, filled, "5000", change).await
+}
+
+/// The same of a table of one's own; records whose key is behind `last` wait.
+async fn cut_short_of(
+    table: &str,
+    filled: &str,
+    last: &str,
+    change: impl FnOnce(&mut SyncRules),
+) -> (World, tokio_postgres::Client) {
     let right = format!(
-        "{TABLE}; CREATE FUNCTION wait() RETURNS trigger LANGUAGE plpgsql AS \
-         $$ BEGIN IF NEW.id > 5000 THEN PERFORM pg_advisory_xact_lock_shared(1); END IF; RETURN NEW; END $$; \
+        "{table}; CREATE FUNCTION wait() RETURNS trigger LANGUAGE plpgsql AS \
+         $$ BEGIN IF NEW.id > {last} THEN PERFORM pg_advisory_xact_lock_shared(1); END IF; RETURN NEW; END $$; \
          CREATE TRIGGER wait BEFORE INSERT ON t FOR EACH ROW EXECUTE FUNCTION wait()"
     );
-    let filled = "INSERT INTO t SELECT n, 'name ' || n, 0 FROM generate_series(1, 10000) n; ANALYZE t";
-    let mut world = World::of(TABLE, &right, filled, FIELDS).await.with(|rules| {
+    let mut world = World::of(table, &right, filled, FIELDS).await.with(|rules| {
         rules.parallelism = 8;
         change(rules);
     });
@@ -158,6 +168,24 @@ async fn a_load_that_was_cut_short_goes_on_with_what_is_left() {
     world.left.psql(
         "UPDATE t SET tally = 1 WHERE id % 100 = 0; DELETE FROM t WHERE id IN (11, 9011); \
          UPDATE t SET id = 20000 WHERE id = 12; UPDATE t SET id = 0 WHERE id = 9012; INSERT INTO t VALUES (-5, 'new', 0), (30000, 'new', 0)",
+    );
+    holder.batch_execute("SELECT pg_advisory_unlock(1)").await.unwrap();
+    world.start().await;
+    world.until_equal().await;
+    assert!(world.verify().await.is_equal());
+    assert!(world.reviews().await.is_empty());
+}
+
+#[tokio::test]
+async fn a_load_by_uuids_is_made_side_by_side_and_goes_on_with_what_is_left() {
+    let table = "CREATE TABLE t (id uuid PRIMARY KEY, name text NOT NULL, tally int)";
+    let filled = "INSERT INTO t SELECT md5(n::text)::uuid, 'name ' || n, 0 FROM generate_series(1, 10000) n; ANALYZE t";
+    let (mut world, holder) = cut_short_of(table, filled, "'80000000-0000-0000-0000-000000000000'", |_| {}).await;
+    world.left.psql(
+        "UPDATE t SET tally = 1 WHERE id::text LIKE '%7'; DELETE FROM t WHERE id::text LIKE '%ab'; \
+         UPDATE t SET id = 'ffffffff-ffff-ffff-ffff-ffffffffffff' WHERE name = (SELECT name FROM t ORDER BY id LIMIT 1); \
+         UPDATE t SET id = '00000000-0000-0000-0000-000000000000' WHERE name = (SELECT name FROM t ORDER BY id DESC OFFSET 1 LIMIT 1); \
+         INSERT INTO t VALUES ('00000000-0000-0000-0000-000000000001', 'new', 0), ('ffffffff-0000-0000-0000-000000000001', 'new', 0)",
     );
     holder.batch_execute("SELECT pg_advisory_unlock(1)").await.unwrap();
     world.start().await;

@@ -42,12 +42,8 @@ async fn under_way(rebuild: bool) -> (World, tokio_postgres::Client, String) {
 #[tokio::test(flavor = "multi_thread")]
 async fn spare_indexes_are_built_behind_the_load_also_when_it_was_killed_in_the_middle() {
     let (mut world, holder, before) = under_way(true).await;
-    assert_eq!(
-        world.right.psql(NAMES),
-        "stricter,t_pkey,told",
-        "unique at the target alone, the key, and what is more than its definition"
-    );
-    assert_eq!(world.right.psql(KEPT), "Some of them,plain,t_name_key");
+    assert_eq!(world.right.psql(NAMES), "stricter,told", "unique at the target alone, and what is more than its definition");
+    assert_eq!(world.right.psql(KEPT), "Some of them,plain,t_name_key,t_pkey");
     world.crash().await;
     world.left.psql("UPDATE t SET name = 'renamed ' || id WHERE id % 100 = 0; DELETE FROM t WHERE id = 7; INSERT INTO t VALUES (-1, 'name 7', 0)");
     holder.batch_execute("SELECT pg_advisory_unlock(1)").await.unwrap();
@@ -106,4 +102,45 @@ async fn an_index_that_cannot_be_built_stops_the_sync_until_a_person_has_put_it_
     world.ask(Request::Resume(world.rules.id)).await.unwrap();
     world.until_equal().await;
     assert_eq!(world.right.psql(INDEXES), before);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_record_that_the_target_refuses_is_found_by_its_key_though_that_was_set_aside() {
+    let right = format!("{RIGHT}; ALTER TABLE t ADD CHECK (tally <> 77)");
+    let mut world = World::of(LEFT, &right, FILLED, FIELDS).await.with(|rules| {
+        rules.parallelism = 4;
+        rules.initial.rebuild_indexes = true;
+    });
+    let before = world.right.psql(INDEXES);
+    world.start().await;
+    world.until("it is level", async || world.status().level).await;
+    assert_eq!(world.right.psql("SELECT count(*), count(*) FILTER (WHERE id = 77) FROM t"), "9999|0");
+    assert_eq!(world.reviews().await.len(), 1);
+    assert_eq!(world.right.psql(INDEXES), before);
+    world.left.psql("UPDATE t SET tally = 78 WHERE id = 77; DELETE FROM t WHERE id = 1");
+    world.until_equal().await;
+}
+
+/// A key over two fields, in another order than the table's, that somebody else's tables refer to stays.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_key_is_set_aside_and_comes_back_as_it_was_and_one_that_others_need_stays() {
+    let left = "CREATE TABLE t (name text NOT NULL, id int NOT NULL, tally int, PRIMARY KEY (id, name))";
+    let view = "CREATE VIEW v AS SELECT id, name, tally FROM t GROUP BY id, name";
+    for (right, stays) in [(left.to_owned(), false), (format!("{left}; {view}"), true)] {
+        let mut world =
+            World::of(left, &right, "INSERT INTO t SELECT 'name ' || n, n, n FROM generate_series(1, 3000) n", FIELDS)
+                .await
+                .with(|rules| {
+                    rules.parallelism = 2;
+                    rules.initial.rebuild_indexes = true;
+                });
+        let target = world.target();
+        let spare =
+            target.mirror_target().unwrap().spare_indexes(&"t".into(), &[vec!["name".into(), "id".into()]]).await.unwrap();
+        assert_eq!(spare.is_empty(), stays, "{spare:?}");
+        let before = world.right.psql(INDEXES);
+        world.start().await;
+        world.until_equal().await;
+        assert_eq!(world.right.psql(INDEXES), before);
+    }
 }

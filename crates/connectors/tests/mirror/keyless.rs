@@ -1,7 +1,7 @@
 //! Tables without a key: every record that is inserted is there once, whatever happens, and nothing else is believed of them.
 
 use crate::server::{Options, Server};
-use crate::support::World;
+use crate::support::{File, World, WorldOf};
 use concord_engine::error::Code;
 use concord_engine::mirror::choose;
 use concord_engine::runtime::command::{Request, Resolution};
@@ -263,4 +263,57 @@ async fn nothing_else_is_done_with_a_table_without_a_key() {
     assert_eq!(why(&into).await.code, Code::KeyMissing);
     let from = World::of(TABLE, keyed, "", FIELDS).await;
     assert!(why(&from).await.message.contains("the source has no key to give"));
+}
+
+/// Into a file, whose records may have keys of its own.
+#[tokio::test]
+async fn into_a_file_each_is_appended_once_also_when_killed_again_and_again() {
+    let filled = "INSERT INTO t SELECT 'line ' || n % 100, n % 7 FROM generate_series(1, 20000) n";
+    for right in [TABLE, "CREATE TABLE t (no INTEGER PRIMARY KEY, line text, number int)"] {
+        let mut world = WorldOf::<File>::of(TABLE, right, filled, FIELDS).await;
+        world.rules.match_on.clear();
+        let writer = world.left.session().await;
+        for round in 0..8_u64 {
+            world.start().await;
+            for n in 0..4_u64 {
+                let some = (round * 37 + n * 11) % 300;
+                let sql = format!("INSERT INTO t SELECT 'round {round}', n % 3 FROM generate_series(1, {some}) n");
+                writer.batch_execute(&sql).await.unwrap();
+                tokio::time::sleep(Duration::from_millis((round * 53 + n * 29) % 60)).await;
+            }
+            world.crash().await;
+        }
+        world.start().await;
+        world.until_equal().await;
+        world.left.psql("INSERT INTO t VALUES (NULL, NULL), (NULL, NULL), ('line 1', 1), ('line 1', 1)");
+        world
+            .until("twice the same is there twice", async || world.right.psql("SELECT count(*) FROM t WHERE line IS NULL") == "2")
+            .await;
+        world.until("it is level", async || world.status().level).await;
+        let found = world.verify().await;
+        assert!(found.is_equal() && found.equal == found.links, "{found:?}");
+        world.right.psql("UPDATE t SET number = 8 WHERE line IS NULL");
+        assert!(!world.verify().await.is_equal());
+        assert!(world.reviews().await.is_empty());
+    }
+}
+
+#[tokio::test]
+async fn a_file_that_refuses_a_record_or_is_to_be_emptied_asks_for_it() {
+    let right = "CREATE TABLE t (line text, number int CHECK (number < 100))";
+    let mut world = WorldOf::<File>::of(TABLE, right, &format!("{FILLED}; INSERT INTO t VALUES ('loaded', 100)"), FIELDS).await;
+    world.start().await;
+    world
+        .until("the rest is loaded", async || world.status().level && world.right.psql("SELECT count(*) FROM t") == "5002")
+        .await;
+    world.left.psql("INSERT INTO t VALUES ('a', 1), ('b', 100), ('c', 1)");
+    world.until("the rest is there", async || world.status().level && world.right.psql("SELECT count(*) FROM t") == "5004").await;
+    assert_eq!(world.reviews().await.len(), 2);
+    let found = world.verify().await;
+    assert!(found.is_equal() && found.in_review == 2, "{found:?}");
+    world.left.psql("TRUNCATE t; INSERT INTO t VALUES ('behind', 1)");
+    world.until("a person is asked", async || world.reviews().await.len() == 3).await;
+    let review = world.reviews().await.into_iter().max_by_key(|review| review.id).unwrap();
+    world.decide(&review, Resolution::Retry).await.unwrap();
+    world.until("nothing else is left", async || world.status().level && world.right.psql("SELECT * FROM t") == "behind|1").await;
 }

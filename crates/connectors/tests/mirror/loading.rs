@@ -215,3 +215,29 @@ async fn the_ranges_of_a_load_are_not_kept_any_longer_than_it_lasts() {
     let bytes: usize = world.right.psql("SELECT length(progress) FROM concord.mirrors").parse().unwrap();
     assert!(bytes < 250, "each transaction writes the progress, and it has {bytes} bytes");
 }
+
+/// Triggers may throw records away before they are written. One that only keeps what changes nothing from being written throws none
+/// away.
+#[tokio::test]
+async fn a_record_that_a_trigger_of_the_target_throws_away_waits_for_a_person() {
+    let table = "CREATE TABLE t (id int PRIMARY KEY, name text)";
+    let right = format!(
+        "{table}; CREATE FUNCTION picky() RETURNS trigger LANGUAGE plpgsql AS \
+         $$ BEGIN IF NEW.name LIKE 'no%' THEN RETURN NULL; END IF; RETURN NEW; END $$; \
+         CREATE TRIGGER picky BEFORE INSERT ON t FOR EACH ROW EXECUTE FUNCTION picky(); \
+         CREATE TRIGGER same BEFORE UPDATE ON t FOR EACH ROW EXECUTE FUNCTION suppress_redundant_updates_trigger()"
+    );
+    let filled =
+        "INSERT INTO t SELECT n, CASE n WHEN 70 THEN 'no' ELSE 'yes' END || n FROM generate_series(1, 3000) n; ANALYZE t";
+    let mut world = World::of(table, &right, filled, &["id", "name"]).await;
+    world.start().await;
+    let count = "SELECT count(*), count(*) FILTER (WHERE name LIKE 'no%') FROM t";
+    world.until("the others are loaded", async || world.status().level && world.right.psql(count) == "2999|0").await;
+    assert_eq!(world.reviews().await.len(), 1);
+    world.left.psql("INSERT INTO t VALUES (5000, 'no'), (5001, 'yes'); UPDATE t SET name = name WHERE id < 10; UPDATE t SET name = 'x' WHERE id = 11");
+    world.until("the others are there", async || world.status().level && world.right.psql(count) == "3000|0").await;
+    assert_eq!(world.right.psql("SELECT name FROM t WHERE id = 11"), "x");
+    assert_eq!(world.reviews().await.len(), 2);
+    let found = world.verify().await;
+    assert!(found.is_equal() && found.in_review == 2, "{found:?}");
+}

@@ -52,13 +52,13 @@ pub(crate) struct Stranger {
 pub(crate) type Candidates = Vec<Vec<Vec<Observation>>>;
 
 impl Core {
-    /// How many are looked for at once where larger batches are asked for, or are best for a first load: what is found to be new
-    /// at once is made by one write. Where each has to be searched for, no more than a batch: a search has to be answered in time.
-    fn find_batch(&self, sync: usize) -> usize {
-        let Some(rules) = self.rules(sync) else { return FIND_BATCH };
-        let members = 0..if rules.match_on.is_empty() { rules.members.len() } else { 0 };
-        let load = members.filter_map(|member| self.load_batch(sync, member)).max().unwrap_or(0);
-        FIND_BATCH.max(rules.batch_size.max(load).min(CHUNK_MAX))
+    /// How many are searched for at once, and how many are identified at once where some need no search: what is found to be new
+    /// at once is made by one write, so as many as are best for a first load; a search has to be answered in time.
+    fn find_batch(&self, sync: usize) -> (usize, usize) {
+        let Some(rules) = self.rules(sync) else { return (FIND_BATCH, FIND_BATCH) };
+        let load = (0..rules.members.len()).filter_map(|member| self.load_batch(sync, member)).max().unwrap_or(0);
+        let searched = FIND_BATCH.max(rules.batch_size.min(CHUNK_MAX));
+        (searched, searched.max(load.min(CHUNK_MAX)))
     }
 
     pub(crate) async fn start_finds(&mut self) -> Result<()> {
@@ -73,7 +73,6 @@ impl Core {
         if self.parked.len() >= PARKED_STRANGERS_MAX {
             return Ok(());
         }
-        let size = self.find_batch(sync);
         let Some(state) = self.syncs.get_mut(sync) else { return Ok(()) };
         let ready = state.active()
             && state.begun
@@ -94,52 +93,35 @@ impl Core {
             return self.find_collided(sync, member, link).await;
         }
         let Some(member) = waiting.queue.front().map(|address| address.member) else { return Ok(()) };
-        let most = (size >> waiting.halvings.min(16)).max(1);
-        let mut batch = Vec::new();
-        while batch.len() < most && waiting.queue.front().is_some_and(|address| address.member == member) {
-            let Some(address) = waiting.queue.pop_front() else { break };
-            waiting.queued.remove(&address);
-            batch.push(address);
-        }
-        self.find_strangers(sync, member, batch).await
+        self.find_strangers(sync, member).await
     }
 
-    pub(super) async fn find_strangers(&mut self, sync: usize, member: MemberIndex, batch: Vec<Address>) -> Result<()> {
+    /// Looks for the matches of those of one member that are at the head of the queue.
+    async fn find_strangers(&mut self, sync: usize, member: MemberIndex) -> Result<()> {
         let Some(rules) = self.rules(sync) else { return Ok(()) };
+        let (searched_most, most) = self.find_batch(sync);
         let mut desk = self.desk();
-        desk.load(&self.store, batch.clone()).await?;
         let others: Vec<MemberIndex> = (0..rules.members.len()).filter(|other| *other != member).collect();
         let mut rows: Vec<Vec<Vec<Value>>> = vec![Vec::new(); others.len()];
-        let mut items = Vec::new();
-        for address in batch {
-            let Some(pending) = desk.slot(&address).filter(|slot| slot.link.is_none()).and_then(|slot| slot.pending.as_ref())
-            else {
-                continue;
-            };
-            let Shown::Present { cells, .. } = &pending.shown else { continue };
-            let complete = rules
-                .fields
-                .iter()
-                .zip(cells)
-                .all(|(field, cell)| cell.is_some() || field.members.get(member).is_none_or(Option::is_none));
-            if !complete && self.reads_are_full(sync, member) {
-                self.spill(sync);
-                continue;
+        let (mut items, mut searched, mut taken) = (Vec::new(), 0_usize, 0_usize);
+        loop {
+            let Some(waiting) = self.syncs.get_mut(sync).map(|state| &mut state.unidentified) else { return Ok(()) };
+            let halvings = waiting.halvings.min(16);
+            let (searched_most, most) = ((searched_most >> halvings).max(1), (most >> halvings).max(1));
+            // Portions, so that what needs a search beyond what is asked for at once is not brought onto the desk in vain.
+            let room = searched_most.saturating_sub(searched).min(most.saturating_sub(taken));
+            let portion = if searched.saturating_mul(2) > searched_most { 0 } else { room };
+            let batch = waiting.next_of(member, portion);
+            if batch.is_empty() {
+                break;
             }
-            if !complete {
-                self.want_stranger(sync, address.clone(), pending.key.clone());
-                continue;
+            taken = taken.saturating_add(batch.len());
+            desk.load(&self.store, batch.clone()).await?;
+            for address in batch {
+                let stranger = self.to_be_found(&desk, &rules, sync, address, &others, &mut rows);
+                searched = searched.saturating_add(usize::from(stranger.as_ref().is_some_and(|item| item.value.is_some())));
+                items.extend(stranger);
             }
-            let canonical = canonical_match(&rules, member, cells);
-            let value = match_bytes(&rules, &canonical).filter(|_| !crate::mutants::active("lookup_skipped"));
-            let start = rows.first().map_or(0, Vec::len);
-            if value.is_some() {
-                for (rows, other) in rows.iter_mut().zip(&others) {
-                    rows.extend(search_rows(&rules, *other, &canonical));
-                }
-            }
-            let end = rows.first().map_or(0, Vec::len);
-            items.push(Stranger { address, rows: start..end, value });
         }
         if items.is_empty() {
             return Box::pin(self.start_find_again(sync)).await;
@@ -147,6 +129,45 @@ impl Core {
         let find = Find { sync, kind: FindKind::Strangers { member, items }, others };
         self.search(&rules, find, rows, None);
         Ok(())
+    }
+
+    /// A stranger whose match is to be looked for, with the rows of its search behind those of others; none where it is none any
+    /// longer, or has to be read first.
+    fn to_be_found(
+        &mut self,
+        desk: &Desk,
+        rules: &SyncRules,
+        sync: usize,
+        address: Address,
+        others: &[MemberIndex],
+        rows: &mut [Vec<Vec<Value>>],
+    ) -> Option<Stranger> {
+        let member = address.member;
+        let pending = desk.slot(&address).filter(|slot| slot.link.is_none()).and_then(|slot| slot.pending.as_ref())?;
+        let Shown::Present { cells, .. } = &pending.shown else { return None };
+        let complete = rules
+            .fields
+            .iter()
+            .zip(cells)
+            .all(|(field, cell)| cell.is_some() || field.members.get(member).is_none_or(Option::is_none));
+        if !complete && self.reads_are_full(sync, member) {
+            self.spill(sync);
+            return None;
+        }
+        if !complete {
+            self.want_stranger(sync, address.clone(), pending.key.clone());
+            return None;
+        }
+        let canonical = canonical_match(rules, member, cells);
+        let value = match_bytes(rules, &canonical).filter(|_| !crate::mutants::active("lookup_skipped"));
+        let start = rows.first().map_or(0, Vec::len);
+        if value.is_some() {
+            for (rows, other) in rows.iter_mut().zip(others) {
+                rows.extend(search_rows(rules, *other, &canonical));
+            }
+        }
+        let end = rows.first().map_or(0, Vec::len);
+        Some(Stranger { address, rows: start..end, value })
     }
 
     pub(super) async fn start_find_again(&mut self, sync: usize) -> Result<()> {
@@ -230,7 +251,7 @@ impl Core {
         let now = self.now();
         let (min, max) = (self.options.reconnect_min, self.options.reconnect_max);
         tracing::warn!(error = error.chain(), "matches cannot be looked for");
-        let size = self.find_batch(find.sync);
+        let (_, size) = self.find_batch(find.sync);
         let Some(state) = self.syncs.get_mut(find.sync) else { return };
         let waiting = &mut state.unidentified;
         if error.may_be_one_records() && !crate::mutants::active("poison_stops_all") {
@@ -279,6 +300,17 @@ impl Core {
 }
 
 impl Unidentified {
+    /// Takes those at the head of the queue that are of this member.
+    fn next_of(&mut self, member: MemberIndex, most: usize) -> Vec<Address> {
+        let mut batch = Vec::new();
+        while batch.len() < most && self.queue.front().is_some_and(|address| address.member == member) {
+            let Some(address) = self.queue.pop_front() else { break };
+            self.queued.remove(&address);
+            batch.push(address);
+        }
+        batch
+    }
+
     /// What was searched for is searched for again.
     fn put_back(&mut self, find: Find) {
         match find.kind {

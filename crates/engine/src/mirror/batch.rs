@@ -94,6 +94,15 @@ fn keys(step: &Step) -> impl Iterator<Item = &Key> {
 }
 
 impl Step {
+    /// About how many bytes it holds, its keys left out.
+    pub fn about_bytes(&self) -> u64 {
+        match self {
+            Step::Put { record, .. } | Step::Append { record, .. } => record.about_bytes(),
+            Step::Change { set, .. } | Step::Rekey { set, .. } => set.about_bytes(),
+            Step::Remove { .. } | Step::Empty => 0,
+        }
+    }
+
     /// Whether it says all that there is to say of its record.
     pub fn is_whole(&self) -> bool {
         match self {

@@ -18,6 +18,7 @@ use crate::schema::Selection;
 use crate::value::Value;
 use async_trait::async_trait;
 use futures_util::stream::BoxStream;
+use std::cmp::Ordering;
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
@@ -96,8 +97,16 @@ impl Range {
     /// Whether a record lies in it.
     pub fn contains(&self, key: &Key) -> bool {
         let Some(first) = key.0.first() else { return false };
-        let is_from = self.from.as_ref().is_none_or(|from| first.compare(from).is_some_and(std::cmp::Ordering::is_ge));
-        is_from && self.below.as_ref().is_none_or(|below| first.compare(below).is_some_and(std::cmp::Ordering::is_lt))
+        let is_from = self.from.as_ref().is_none_or(|from| order(first, from).is_some_and(Ordering::is_ge));
+        is_from && self.below.as_ref().is_none_or(|below| order(first, below).is_some_and(Ordering::is_lt))
+    }
+}
+
+/// The order that ranges follow: of numbers, and of UUIDs byte by byte, as every server has them.
+fn order(one: &Value, other: &Value) -> Option<Ordering> {
+    match (one, other) {
+        (Value::Uuid(one), Value::Uuid(other)) => Some(one.as_bytes().cmp(other.as_bytes())),
+        _ => one.compare(other),
     }
 }
 
@@ -152,7 +161,8 @@ pub trait MirrorSession: Send + Sync {
     /// How many records the object holds, counted one by one.
     async fn count(&self) -> Result<u64>;
 
-    /// Sets the spare indexes of an object without a record aside: nothing of them is lost, whatever happens.
+    /// Sets the spare indexes of an object without a record aside, of unique ones (the key's is one) those over these sets of fields:
+    /// nothing of them is lost, whatever happens.
     async fn set_indexes_aside(&self, unique: &[Vec<FieldName>]) -> Result<()> {
         let _ = unique;
         Ok(())
@@ -160,6 +170,11 @@ pub trait MirrorSession: Send + Sync {
 
     /// Builds the indexes that were set aside, if any were.
     async fn build_indexes(&self) -> Result<()> {
+        Ok(())
+    }
+
+    /// Builds that of the key, if it was set aside: without it no record is found.
+    async fn build_key(&self) -> Result<()> {
         Ok(())
     }
 
@@ -189,7 +204,7 @@ pub trait MirrorSession: Send + Sync {
     async fn takes_raw(&self, kind: &str, fields: &[(FieldName, String)]) -> Result<Option<Vec<Option<String>>>>;
 
     /// Loads a range from the source's bulk format, all or nothing. Gives back how many records.
-    async fn load_raw(&self, range: u32, fields: &[FieldName], rows: BoxStream<'static, Result<bytes::Bytes>>) -> Result<u64>;
+    async fn load_raw(&self, range: u32, fields: &[FieldName], rows: BoxStream<'static, Result<Piece>>) -> Result<u64>;
 
     /// Loads a range from steps, all or nothing.
     async fn load(&self, range: u32, rows: BoxStream<'_, Result<Vec<Step>>>, helper: &dyn Helper) -> Result<()>;

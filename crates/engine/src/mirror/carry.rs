@@ -112,12 +112,23 @@ impl Carrier {
     }
 
     /// Sets of fields, by the target's names, whose values the source keeps unique and that are the same at the target.
-    pub(super) fn unique_at_source(&self) -> Vec<Vec<FieldName>> {
+    fn unique_at_source(&self) -> Vec<Vec<FieldName>> {
         let same = |(from, to): &(&MemberField, &MemberField)| from.native_type == to.native_type;
         let ends: Vec<_> = self.flowing.iter().filter_map(|field| self.ends(*field)).filter(same).collect();
         let Some(source) = self.rules.members.get(SOURCE).filter(|_| self.plain) else { return Vec::new() };
         let at_target = |own: &FieldName| ends.iter().find(|(from, _)| from.name == *own).map(|(_, to)| to.name.clone());
         source.schema.unique.iter().filter_map(|set| set.iter().map(at_target).collect()).collect()
+    }
+
+    /// Those whose indexes a first load can do without: the key's, too, where nothing is looked for by it (`in_bulk`).
+    pub(super) fn set_aside(&self, in_bulk: bool) -> Vec<Vec<FieldName>> {
+        let at_target = |own: &FieldName| {
+            let mut ends = self.flowing.iter().filter_map(|field| self.ends(*field));
+            ends.find(|(from, _)| from.name == *own).map(|(_, to)| to.name.clone())
+        };
+        let key = self.rules.members.get(SOURCE).filter(|_| in_bulk && !self.is_keyless).map(|source| &source.schema.key);
+        let key: Option<Vec<FieldName>> = key.and_then(|key| key.iter().map(at_target).collect());
+        self.unique_at_source().into_iter().chain(key).collect()
     }
 
     /// A print of what is carried to where, and how: another one means that the records are to be carried again.

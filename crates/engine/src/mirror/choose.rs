@@ -71,7 +71,7 @@ pub async fn spare_indexes(rules: &Arc<SyncRules>, target: &dyn Connector) -> Re
         return Ok(Vec::new());
     };
     match rules.initial.rebuild_indexes {
-        true => mirror.spare_indexes(&member.object, &carrier.unique_at_source()).await,
+        true => mirror.spare_indexes(&member.object, &carrier.set_aside(carrier.as_it_is().is_some())).await,
         false => Ok(Vec::new()),
     }
 }

@@ -11,7 +11,6 @@ use super::view::Stage;
 use crate::error::{Code, Error, Result};
 use crate::failpoint;
 use futures_util::StreamExt as _;
-use std::collections::BTreeSet;
 
 impl Mirror {
     /// The first read: all of it in one transaction, for no range of it could be told from another later on. One that was cut short
@@ -62,10 +61,10 @@ impl Mirror {
         }
         self.desk.begins_to_read(|_| false).await?;
         if self.rules.initial.rebuild_indexes {
-            work.session.set_indexes_aside(&self.carrier.unique_at_source()).await.map_err(self.of(TARGET))?;
+            work.session.set_indexes_aside(&self.carrier.set_aside(false)).await.map_err(self.of(TARGET))?;
             failpoint::pass("mirror_indexes_aside");
         }
-        self.load_ranges(work, &frozen, &BTreeSet::new()).await
+        self.load_at_once(work, &frozen).await
     }
 
     /// How many records of a view take part, counted one by one.

@@ -19,8 +19,11 @@ use std::sync::atomic::{AtomicU64, Ordering};
 const RANGE_RECORDS: u64 = 100_000;
 /// The most ranges that are loaded at once, whatever `parallelism` says.
 const LOADERS_MAX: usize = 8;
-/// The most records that are placed together after others had what they need.
+/// The most records that are placed together after others had what they need, about how many bytes of them, and how many of them are
+/// read at once.
 const PLACED_AT_ONCE: usize = 5_000;
+const PLACED_BYTES: u64 = 16 << 20;
+const READ_AT_ONCE: usize = 500;
 /// The most ranges of a load.
 const RANGES_MAX: u64 = 10_000;
 
@@ -64,6 +67,7 @@ impl Mirror {
             // A load that broke off before any range was loaded had a view of its own, to which what is there was brought.
             let broke_off = work.progress.view.is_some() && !work.progress.into_empty;
             if work.progress.again || broke_off {
+                work.session.build_key().await.map_err(self.of(TARGET))?;
                 // What is there follows the feed to this view, so that what is gone by then goes.
                 self.stream(work, Some((frozen.as_ref(), &[Range::default()]))).await?;
             }
@@ -76,7 +80,8 @@ impl Mirror {
             work.progress.mapping = self.carrier.print();
             work.progress.again = false;
         } else {
-            // What is loaded shows an earlier view: the feed brings it to this one.
+            // What is loaded shows an earlier view: the feed brings it to this one, record by record.
+            work.session.build_key().await.map_err(self.of(TARGET))?;
             self.stream(work, Some((frozen.as_ref(), &done))).await?;
         }
         work.progress.view = Some(frozen.version().clone());
@@ -84,11 +89,16 @@ impl Mirror {
         work.session.keep(&work.progress.encode(), begins).await.map_err(self.of(TARGET))?;
         failpoint::pass("mirror_view_kept");
         self.desk.begins_to_read(|key| done.iter().any(|range| range.contains(key))).await?;
+        let way = self.way(work, &*frozen).await?;
         if begins && work.progress.into_empty && self.rules.initial.rebuild_indexes {
-            work.session.set_indexes_aside(&self.carrier.unique_at_source()).await.map_err(self.of(TARGET))?;
+            let unique = self.carrier.set_aside(matches!(way, Way::Raw(..)));
+            work.session.set_indexes_aside(&unique).await.map_err(self.of(TARGET))?;
             failpoint::pass("mirror_indexes_aside");
         }
-        self.load_ranges(work, &frozen, &loaded).await?;
+        if matches!(way, Way::Decoded) {
+            work.session.build_key().await.map_err(self.of(TARGET))?;
+        }
+        self.load_ranges(work, &frozen, way, &loaded).await?;
         self.build_indexes(work).await?;
         self.place_those_in_the_way(work, Some(frozen.as_ref())).await?;
         work.progress.complete = true;
@@ -105,31 +115,56 @@ impl Mirror {
         work.session.loaded().await.map_err(self.of(TARGET))
     }
 
-    pub(super) async fn load_ranges(
+    async fn load_ranges(
         &self,
         work: &Work,
         frozen: &Arc<dyn Frozen>,
+        way: Way,
         loaded: &std::collections::BTreeSet<u32>,
     ) -> Result<()> {
-        let way = self.way(work, &**frozen).await?;
         let places = (0_u32..).zip(&work.progress.ranges).filter(|(place, _)| !loaded.contains(place));
         let waiting: Vec<(u32, &Range)> = places.collect();
         let all = u64::try_from(work.progress.ranges.len()).unwrap_or(u64::MAX).max(1);
         let before = work.progress.records / all * u64::try_from(loaded.len()).unwrap_or(0);
         self.shown.lock().load = Load { begun: Some(self.now()), of: work.progress.records, before, ..Load::default() };
-        let mut waiting = waiting.into_iter();
-        let mut running = FuturesUnordered::new();
-        for (place, range) in waiting.by_ref().take(self.rules.parallelism.clamp(1, LOADERS_MAX)) {
-            running.push(self.load_range(work, frozen, &way, place, range));
-        }
-        while let Some(ended) = running.next().await {
-            ended?;
-            failpoint::pass("mirror_range_loaded");
-            if let Some((place, range)) = waiting.next() {
-                running.push(self.load_range(work, frozen, &way, place, range));
+        let left = match way {
+            Way::Decoded => waiting,
+            Way::Raw(from, to) => {
+                self.each_range(waiting, |place, range| self.load_raw(work, frozen, (&from, &to), place, range)).await?
             }
+        };
+        if !left.is_empty() {
+            // One by one, records are found by their key.
+            work.session.build_key().await.map_err(self.of(TARGET))?;
+            self.each_range(left, |place, range| self.load_decoded(work, frozen, place, range)).await?;
         }
         Ok(())
+    }
+
+    /// Loads ranges side by side; gives back those that were not taken.
+    async fn each_range<'a, F: Future<Output = Result<bool>>>(
+        &self,
+        ranges: Vec<(u32, &'a Range)>,
+        load: impl Fn(u32, &'a Range) -> F,
+    ) -> Result<Vec<(u32, &'a Range)>> {
+        let mut waiting = ranges.into_iter();
+        let mut running = FuturesUnordered::new();
+        let mut left = Vec::new();
+        let begin = |(place, range): (u32, &'a Range)| {
+            let loading = load(place, range);
+            async move { (loading.await, place, range) }
+        };
+        for next in waiting.by_ref().take(self.rules.parallelism.clamp(1, LOADERS_MAX)) {
+            running.push(begin(next));
+        }
+        while let Some((ended, place, range)) = running.next().await {
+            match ended? {
+                true => failpoint::pass("mirror_range_loaded"),
+                false => left.push((place, range)),
+            }
+            running.extend(waiting.next().map(&begin));
+        }
+        Ok(left)
     }
 
     /// In bulk where nothing happens to a value on its way, the source itself can leave out what takes no part, the target takes the
@@ -147,36 +182,54 @@ impl Mirror {
         Ok(Way::Raw(from, to))
     }
 
-    async fn load_range(&self, work: &Work, frozen: &Arc<dyn Frozen>, way: &Way, place: u32, range: &Range) -> Result<()> {
-        if let Way::Raw(from, to) = way {
-            let passed = Arc::new(Passed::default());
-            let (counted, shown) = (Arc::clone(&passed), self.shown.clone());
-            let system = self.member(SOURCE)?.system.to_string();
-            let rows = frozen.raw(range, from, self.carrier.filter()).await.map_err(self.of(SOURCE))?.map(move |piece| {
-                let piece = piece.map_err(|error| if error.at.is_none() { error.at(system.clone()) } else { error })?;
-                let bytes = u64::try_from(piece.bytes.len()).unwrap_or(u64::MAX);
-                counted.records.fetch_add(piece.records, Ordering::Relaxed);
-                counted.bytes.fetch_add(bytes, Ordering::Relaxed);
-                shown.lock().load.pass(piece.records, bytes);
-                Ok(piece.bytes)
-            });
-            match work.session.load_raw(place, to, rows.boxed()).await {
-                Ok(records) => {
-                    self.shown.lock().meters.loaded(self.now(), records);
-                    return Ok(());
-                }
-                // A record that the target refuses is found by carrying them one by one.
-                Err(error) if error.may_be_one_records() => {
-                    tracing::debug!(sync = self.rules.name.as_str(), error = error.chain(), "a range is not taken in bulk");
-                    let (records, bytes) = (&passed.records, &passed.bytes);
-                    self.shown.lock().load.take_back(records.load(Ordering::Relaxed), bytes.load(Ordering::Relaxed));
-                }
-                Err(error) => return Err(self.of(TARGET)(error)),
+    /// Loads a range in the source's own format; `false`: the target takes one of its records not, and has none of them.
+    async fn load_raw(
+        &self,
+        work: &Work,
+        frozen: &Arc<dyn Frozen>,
+        (from, to): (&[RawField], &[FieldName]),
+        place: u32,
+        range: &Range,
+    ) -> Result<bool> {
+        let passed = Arc::new(Passed::default());
+        let (counted, shown) = (Arc::clone(&passed), self.shown.clone());
+        let system = self.member(SOURCE)?.system.to_string();
+        let rows = frozen.raw(range, from, self.carrier.filter()).await.map_err(self.of(SOURCE))?.map(move |piece| {
+            let piece = piece.map_err(|error| if error.at.is_none() { error.at(system.clone()) } else { error })?;
+            let bytes = u64::try_from(piece.bytes.len()).unwrap_or(u64::MAX);
+            counted.records.fetch_add(piece.records, Ordering::Relaxed);
+            counted.bytes.fetch_add(bytes, Ordering::Relaxed);
+            shown.lock().load.pass(piece.records, bytes);
+            Ok(piece)
+        });
+        match work.session.load_raw(place, to, rows.boxed()).await {
+            Ok(records) => {
+                self.shown.lock().meters.loaded(self.now(), records);
+                Ok(true)
             }
+            // A record that the target refuses is found by carrying them one by one.
+            Err(error) if error.may_be_one_records() => {
+                tracing::debug!(sync = self.rules.name.as_str(), error = error.chain(), "a range is not taken in bulk");
+                let (records, bytes) = (&passed.records, &passed.bytes);
+                self.shown.lock().load.take_back(records.load(Ordering::Relaxed), bytes.load(Ordering::Relaxed));
+                Ok(false)
+            }
+            Err(error) => Err(self.of(TARGET)(error)),
         }
+    }
+
+    /// Loads a range record by record; what is refused goes to the desk.
+    async fn load_decoded(&self, work: &Work, frozen: &Arc<dyn Frozen>, place: u32, range: &Range) -> Result<bool> {
         let records = frozen.records(range).await.map_err(self.of(SOURCE))?;
         let steps = self.steps(records, work.progress.into_empty);
-        work.session.load(place, steps, self).await.map_err(self.of(TARGET))
+        work.session.load(place, steps, self).await.map_err(self.of(TARGET))?;
+        Ok(true)
+    }
+
+    /// Loads all that a view holds as one range.
+    pub(super) async fn load_at_once(&self, work: &Work, frozen: &Arc<dyn Frozen>) -> Result<()> {
+        let way = self.way(work, &**frozen).await?;
+        self.load_ranges(work, frozen, way, &std::collections::BTreeSet::new()).await
     }
 
     /// Builds the indexes that were set aside for the load, and shows that it does.
@@ -201,11 +254,19 @@ impl Mirror {
             before = waiting.len();
             // What was refused until now is told again if it is refused again.
             self.desk.carried_but_refused(&[]).await?;
-            for keys in waiting.chunks(PLACED_AT_ONCE) {
-                let steps = match frozen {
-                    Some(frozen) => self.steps_of(frozen.read(keys).await.map_err(self.of(SOURCE))?).await?,
-                    None => self.read_whole(keys, false).await?,
-                };
+            let mut rest = waiting.as_slice();
+            while !rest.is_empty() {
+                let (mut steps, mut bytes) = (Vec::new(), 0_u64);
+                while steps.len() < PLACED_AT_ONCE && bytes < PLACED_BYTES && !rest.is_empty() {
+                    let (keys, behind) = rest.split_at(rest.len().min(READ_AT_ONCE));
+                    let more = match frozen {
+                        Some(frozen) => self.steps_of(frozen.read(keys).await.map_err(self.of(SOURCE))?).await?,
+                        None => self.read_whole(keys, false).await?,
+                    };
+                    bytes = more.iter().map(Step::about_bytes).fold(bytes, u64::saturating_add);
+                    steps.extend(more);
+                    rest = behind;
+                }
                 work.session.write(&steps, &work.progress.encode(), self).await.map_err(self.of(TARGET))?;
                 work.session.settle().await.map_err(self.of(TARGET))?;
                 self.desk.carried_but_refused(&self.source_keys(&steps)).await?;

@@ -2,6 +2,7 @@
 //! of their objects, and gives [`SyncRules`](crate::rules::SyncRules) or findings that each point at a line. [`first_run`]
 //! reads both sides of a sync and tells what its first run would do. Neither writes to any system.
 
+mod absent;
 pub mod compile;
 mod fields;
 mod filters;
@@ -17,6 +18,7 @@ mod steps;
 mod tests;
 mod writes;
 
+pub use absent::absent_target;
 pub use compile::{Compiled, MemberFacts, Referred, Subject, compile};
 pub use indexes::{MissingIndex, index_advice};
 pub use layout::{Layout, layout_of, layouts};

@@ -214,11 +214,13 @@ pub(crate) struct Core {
     inbox: mpsc::Receiver<Event>,
     requests: mpsc::Receiver<Command>,
     pub publish: watch::Sender<Status>,
-    durable: FuturesOrdered<DurableFuture>,
+    pub(super) durable: FuturesOrdered<DurableFuture>,
     pub last_health: Option<Moment>,
     pub last_tick: Moment,
     pub last_status: Option<Moment>,
     pub saturated_since: Option<Moment>,
+    /// Whether nothing is begun any more.
+    pub stopping: bool,
 }
 
 impl Core {
@@ -297,6 +299,7 @@ impl Core {
             last_tick: started,
             last_status: None,
             saturated_since: None,
+            stopping: false,
         }
     }
 
@@ -353,28 +356,7 @@ impl Core {
         now.since(since) < self.options.saturation_patience
     }
 
-    /// An orderly stop: what is durable stays, what is in flight is settled at the next start by its mark.
-    async fn stop(mut self) -> Result<()> {
-        self.feed_tasks.shutdown().await;
-        let deadline = tokio::time::Instant::now() + Duration::from_secs(3);
-        // Flights that come back within a moment are settled now rather than verified at the next start.
-        while !self.jobs.is_empty() {
-            match tokio::time::timeout_at(deadline, self.jobs.join_next()).await {
-                Ok(Some(Ok(event @ Event::Applied { .. }))) => self.handle(event).await?,
-                Ok(Some(_)) => {}
-                Ok(None) | Err(_) => break,
-            }
-        }
-        self.jobs.shutdown().await;
-        self.take_positions();
-        self.commit();
-        while let Some((result, _)) = self.durable.next().await {
-            result?;
-        }
-        self.publish_status().await
-    }
-
-    async fn handle(&mut self, event: Event) -> Result<()> {
+    pub(super) async fn handle(&mut self, event: Event) -> Result<()> {
         self.watch_the_clock(self.now());
         match event {
             Event::Feed { system, report } => self.on_feed(system, report).await?,
@@ -496,7 +478,7 @@ impl Core {
         self.publish.borrow().syncs.get(sync).is_some_and(|sync| sync.level)
     }
 
-    async fn publish_status(&mut self) -> Result<()> {
+    pub(super) async fn publish_status(&mut self) -> Result<()> {
         let status = self.make_status().await?;
         self.publish.send_replace(status);
         Ok(())

@@ -10,6 +10,7 @@ pub(crate) mod commands;
 pub(crate) mod core;
 pub(crate) mod decisions;
 pub(crate) mod desk;
+mod ending;
 pub(crate) mod jitter;
 pub(crate) mod memory;
 mod put_back;

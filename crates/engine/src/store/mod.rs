@@ -127,8 +127,10 @@ pub struct Identity {
 /// How much there is, for status and bounds.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Counts {
-    /// Links of the sync.
+    /// Links of the sync, tombstones and detached ones as well.
     pub links: u64,
+    /// Those whose record is alive.
+    pub live: u64,
     /// Pending observations per member.
     pub pending: Vec<(MemberIndex, u64)>,
     /// Debts per member.

@@ -97,18 +97,28 @@ fn links(database: &mut Database, links: &[Arc<Link>], bodies: &[Vec<u8>]) -> Re
         return Ok(());
     }
     let Database { connection, counters, .. } = database;
-    // Update or insert rather than an upsert: the number of links is counted here, and indexes stay untouched.
-    let mut update = connection.prepare_cached("UPDATE links SET expires_from = ?2, body = ?3 WHERE id = ?1")?;
-    let mut insert = connection.prepare_cached("INSERT INTO links (id, sync, expires_from, body) VALUES (?1, ?2, ?3, ?4)")?;
+    // Update or insert rather than an upsert: links, and those that are alive, are counted here, and indexes stay untouched.
+    let mut update = connection.prepare_cached("UPDATE links SET expires_from = ?2, body = ?3 WHERE id = ?1 AND live = ?4")?;
+    let mut turn = connection.prepare_cached("UPDATE links SET expires_from = ?2, body = ?3, live = ?4 WHERE id = ?1")?;
+    let mut insert =
+        connection.prepare_cached("INSERT INTO links (id, sync, expires_from, body, live) VALUES (?1, ?2, ?3, ?4, ?5)")?;
     for (link, body) in links.iter().zip(bodies) {
         let id = to_sql(link.id.0)?;
         let expires_from = expires_from(link).map(Moment::micros);
-        let is_known = id <= counters.highest(Counter::LastLink) && update.execute(params![id, expires_from, body])? > 0;
-        if !is_known {
-            insert.execute(params![id, link.sync.0, expires_from, body])?;
-            counters.add(Counter::Links, i64::from(link.sync.0), 0, 1);
-            counters.raise(Counter::LastLink, id);
+        let (sync, live) = (i64::from(link.sync.0), link.life == Life::Live);
+        if id <= counters.highest(Counter::LastLink) {
+            if update.execute(params![id, expires_from, body, live])? > 0 {
+                continue;
+            }
+            if turn.execute(params![id, expires_from, body, live])? > 0 {
+                counters.add(Counter::Live, sync, 0, if live { 1 } else { -1 });
+                continue;
+            }
         }
+        insert.execute(params![id, sync, expires_from, body, live])?;
+        counters.add(Counter::Links, sync, 0, 1);
+        counters.add(Counter::Live, sync, 0, i64::from(live));
+        counters.raise(Counter::LastLink, id);
     }
     Ok(())
 }
@@ -129,12 +139,14 @@ pub(super) fn expires_from(link: &Link) -> Option<Moment> {
 /// Removes a link, the keys that point at it and what it owes.
 pub(super) fn forget(database: &mut Database, id: i64) -> Result<()> {
     let Database { connection, counters, .. } = database;
-    let sync: Option<i64> = connection
-        .prepare_cached("DELETE FROM links WHERE id = ?1 RETURNING sync")?
-        .query_row([id], |row| row.get(0))
+    let forgotten: Option<(i64, bool)> = connection
+        .prepare_cached("DELETE FROM links WHERE id = ?1 RETURNING sync, live")?
+        .query_row([id], |row| Ok((row.get(0)?, row.get(1)?)))
         .optional()?;
-    if let Some(sync) = sync {
+    let sync = forgotten.map(|(sync, _)| sync);
+    if let Some((sync, live)) = forgotten {
         counters.add(Counter::Links, sync, 0, -1);
+        counters.add(Counter::Live, sync, 0, -i64::from(live));
     }
     connection.prepare_cached("DELETE FROM keys WHERE link = ?1")?.execute([id])?;
     let mut debts = connection.prepare_cached("DELETE FROM owed WHERE link = ?1 RETURNING sync, member")?;

@@ -14,6 +14,7 @@ pub(super) enum Counter {
     LastFlight,
     LastReview,
     Links,
+    Live,
     Pending,
     Owed,
     OpenReviews,
@@ -22,11 +23,12 @@ pub(super) enum Counter {
 }
 
 impl Counter {
-    const ALL: [Counter; 9] = [
+    const ALL: [Counter; 10] = [
         Counter::LastLink,
         Counter::LastFlight,
         Counter::LastReview,
         Counter::Links,
+        Counter::Live,
         Counter::Pending,
         Counter::Owed,
         Counter::OpenReviews,
@@ -40,6 +42,7 @@ impl Counter {
             Counter::LastFlight => "last_flight",
             Counter::LastReview => "last_review",
             Counter::Links => "links",
+            Counter::Live => "live",
             Counter::Pending => "pending",
             Counter::Owed => "owed",
             Counter::OpenReviews => "open_reviews",

@@ -273,6 +273,7 @@ pub(super) fn counts(database: &mut Database, sync: SyncId) -> Result<Counts> {
     let counters = &database.counters;
     Ok(Counts {
         links: counters.of_sync(Counter::Links, sync)?,
+        live: counters.of_sync(Counter::Live, sync)?,
         pending: counters.of_members(Counter::Pending, sync)?,
         owed: counters.of_members(Counter::Owed, sync)?,
         waiting: counters.of_sync(Counter::Waiting, sync)?,

@@ -8,7 +8,8 @@ use rusqlite::Connection;
 const APPLICATION_ID: i32 = 0x434e_5244;
 
 /// The steps from each format to the next: the first makes format 1 of an empty file.
-const MIGRATIONS: &[&str] = &[include_str!("../migrations/0001.sql"), include_str!("../migrations/0002.sql")];
+const MIGRATIONS: &[&str] =
+    &[include_str!("../migrations/0001.sql"), include_str!("../migrations/0002.sql"), include_str!("../migrations/0003.sql")];
 
 /// What a file is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

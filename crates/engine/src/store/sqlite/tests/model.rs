@@ -151,6 +151,7 @@ impl Model {
         };
         Counts {
             links: self.links.values().filter(|link| link.sync == sync).count() as u64,
+            live: self.links.values().filter(|link| link.sync == sync && link.life == Life::Live).count() as u64,
             pending: per_member(&|m| self.pending.keys().filter(|a| a.sync == sync && a.member == m).count()),
             owed: per_member(&|m| self.debts(sync, m).len()),
             waiting: 0,
