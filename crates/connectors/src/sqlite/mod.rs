@@ -39,7 +39,7 @@ use concord_engine::value::Value;
 use errors::classify;
 use futures_util::stream::{self, BoxStream, StreamExt};
 use position::Place;
-use schema::{Table, quoted};
+use schema::quoted;
 use std::cmp::Ordering;
 use std::future::ready;
 use std::sync::Arc;

@@ -14,6 +14,7 @@ use crate::record::{FieldName, Key, Record};
 use crate::rules::SyncRules;
 use crate::runtime::bounds::{CHUNK_MAX, PARKED_STRANGERS_MAX};
 use crate::runtime::core::{Core, Event};
+use crate::runtime::desk::Desk;
 use crate::schema::Selection;
 use crate::store::Address;
 use crate::value::Value;
@@ -118,7 +119,7 @@ impl Core {
             taken = taken.saturating_add(batch.len());
             desk.load(&self.store, batch.clone()).await?;
             for address in batch {
-                let stranger = self.to_be_found(&desk, &rules, sync, address, &others, &mut rows);
+                let stranger = self.looked_for(&desk, &rules, sync, address, &others, &mut rows);
                 searched = searched.saturating_add(usize::from(stranger.as_ref().is_some_and(|item| item.value.is_some())));
                 items.extend(stranger);
             }
@@ -133,7 +134,7 @@ impl Core {
 
     /// A stranger whose match is to be looked for, with the rows of its search behind those of others; none where it is none any
     /// longer, or has to be read first.
-    fn to_be_found(
+    fn looked_for(
         &mut self,
         desk: &Desk,
         rules: &SyncRules,

@@ -25,7 +25,8 @@ async fn every_table_gives_back_what_it_was_given_after_a_reopening() {
     assert_eq!(shown.reviews, written.reviews.iter().rev().cloned().collect::<Vec<_>>());
     assert_eq!(shown.open_reviews, vec![written.reviews[0].clone()]);
     assert_eq!(shown.ledger, written.ledger.iter().rev().cloned().collect::<Vec<_>>());
-    let counts = Counts { links: 2, pending: vec![(0, 1), (1, 1)], owed: vec![(0, 2)], waiting: 2, reviews: 1, ledger: 2 };
+    let counts =
+        Counts { links: 2, live: 2, pending: vec![(0, 1), (1, 1)], owed: vec![(0, 2)], waiting: 2, reviews: 1, ledger: 2 };
     assert_eq!(shown.counts, vec![counts, Counts { links: 1, ..Counts::default() }]);
 }
 
@@ -282,7 +283,10 @@ async fn expiry_removes_what_is_older_and_no_longer_needed_and_keeps_the_numbers
     assert_eq!(shown.ledger.len(), 200);
     assert!(shown.ledger.iter().all(|row| row.at >= Moment(2300)));
     assert_eq!(shown.reviews, vec![review(3, 1, Some(2400)), review(1, 1, None)]);
-    assert_eq!(shown.counts[0], Counts { links: 6, pending: vec![(0, 1)], owed: vec![], waiting: 0, reviews: 1, ledger: 200 });
+    assert_eq!(
+        shown.counts[0],
+        Counts { links: 6, live: 4, pending: vec![(0, 1)], owed: vec![], waiting: 0, reviews: 1, ledger: 200 }
+    );
 
     let rest = store.expire(&ages(i64::MAX, i64::MAX)).await.unwrap();
     assert_eq!(rest, 200 + 1 + 1);
