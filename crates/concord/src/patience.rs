@@ -23,8 +23,8 @@ pub async fn exhausted(mut status: watch::Receiver<Status>, longest: Duration) -
             let hindered = hindered(&status);
             let is_hindered = |sync: &&SyncStatus| hindered.iter().any(|(name, _)| *name == sync.name);
             levelled.extend(status.syncs.iter().filter(|sync| sync.level).map(|sync| sync.name.clone()));
-            let others_are_done =
-                status.syncs.iter().filter(|sync| !is_hindered(sync)).all(|sync| is_over(sync) || levelled.contains(&sync.name));
+            let is_done = |sync: &SyncStatus| is_over(sync) || waits_for_others(sync) || levelled.contains(&sync.name);
+            let others_are_done = status.syncs.iter().filter(|sync| !is_hindered(sync)).all(is_done);
             let written: u64 = status.syncs.iter().filter(is_hindered).map(|sync| sync.written).sum();
             since = match since {
                 _ if hindered.is_empty() || !others_are_done => None,
@@ -68,6 +68,11 @@ fn hindered(status: &Status) -> Vec<(String, String)> {
 /// Whether a sync keeps nobody waiting: only a person lets it go on.
 fn is_over(sync: &SyncStatus) -> bool {
     ["stopped", "paused", "waiting for approval"].iter().any(|stage| sync.stage.starts_with(stage))
+}
+
+/// Whether all that a sync does is to wait for another one, which is looked at by itself.
+fn waits_for_others(sync: &SyncStatus) -> bool {
+    sync.mode == "mirror" && !sync.waits_for.is_empty()
 }
 
 fn is_throttled(reach: &str) -> bool {

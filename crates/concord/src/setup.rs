@@ -13,7 +13,7 @@ use concord_connectors::settings::{Asked, AskedChanges};
 use concord_engine::config::{self, Config, ConfigHash, Diagnostic, Metric, Places, Severity, SyncConfig};
 use concord_engine::connector::{self, Connector, Finding, Involved};
 use concord_engine::error::{Class, Code, Error, Result};
-use concord_engine::mirror::{self, Mode, Neighbour};
+use concord_engine::mirror::{self, Candidate, Choice, Mode, Neighbour};
 use concord_engine::offer::Known;
 use concord_engine::overlap;
 use concord_engine::plan::{self, MemberFacts, MissingIndex, Referred, Subject};
@@ -383,24 +383,35 @@ fn overlaps(syncs: &[PreparedSync], written: &Written) -> Vec<Notice> {
 /// choice must be the same once it runs.
 async fn choose_modes(prepared: &mut Prepared, written: &Written, store: &dyn Store) -> Result<()> {
     let all = neighbours(prepared, written, store).await?;
-    let mut chosen = Vec::new();
-    for sync in std::mem::take(&mut prepared.syncs) {
-        let rules = Arc::new(sync.rules.clone());
-        let connectors = prepared.connectors_of(&rules)?;
-        let mode = match (&all, connectors.as_slice()) {
-            (Ok(all), [source, target]) => mirror::choose(&rules, all, store, (source.as_ref(), target.as_ref())).await,
-            (Ok(_), _) => Ok(Mode::Reconcile(None)),
-            (Err(error), _) => Err(error.clone()),
-        };
-        match mode {
-            Ok(mode) => chosen.push(PreparedSync { mode, ..sync }),
-            Err(error) if error.code == Code::StoreFailed => return Err(error),
-            Err(error) => {
-                prepared.leave_out(rules.name.to_string(), error);
+    let syncs = std::mem::take(&mut prepared.syncs);
+    let all = match all {
+        Ok(all) => all,
+        Err(error) => {
+            syncs.iter().for_each(|sync| prepared.leave_out(sync.rules.name.to_string(), error.clone()));
+            return Ok(());
+        }
+    };
+    let rules: Vec<Arc<SyncRules>> = syncs.iter().map(|sync| Arc::new(sync.rules.clone())).collect();
+    let connectors = rules.iter().map(|rules| prepared.connectors_of(rules)).collect::<Result<Vec<_>>>()?;
+    // The others have another number of members than two.
+    let pairs = rules.iter().zip(&connectors).map(|(rules, connectors)| match connectors.as_slice() {
+        [source, target] => Some(Candidate { rules, ends: (source.as_ref(), target.as_ref()) }),
+        _ => None,
+    });
+    let candidates: Vec<Candidate<'_>> = pairs.flatten().collect();
+    let mut choices = mirror::choose_all(&candidates, &all, store).await.into_iter();
+    for mut sync in syncs {
+        let choice = if sync.rules.members.len() == 2 { choices.next() } else { None };
+        match choice {
+            None => prepared.syncs.push(sync),
+            Some(Ok(Choice { mode, kin })) => {
+                (sync.mode, sync.rules.kin) = (mode, kin);
+                prepared.syncs.push(sync);
             }
+            Some(Err(error)) if error.code == Code::StoreFailed => return Err(error),
+            Some(Err(error)) => prepared.leave_out(sync.rules.name.to_string(), error),
         }
     }
-    prepared.syncs = chosen;
     Ok(())
 }
 

@@ -219,6 +219,9 @@ pub trait Changes: Send {
     /// changed, and the key. To be said before the first events.
     fn may_show_parts(&mut self) {}
 
+    /// A position that other traffic of the system has moved is given as soon as it is known: somebody waits for it.
+    fn tell_when_idle(&mut self) {}
+
     /// Why nothing can be read for a while, where the feed goes on by itself later: an empty batch does not say then that there
     /// is nothing new.
     fn waits_for(&self) -> Option<String> {
@@ -426,6 +429,13 @@ pub trait Connector: Send + Sync {
 
     /// Whether `position` is at or behind (later than) `goal` in a feed.
     fn reached(&self, position: &Position, goal: &Position) -> bool;
+
+    /// A place that every feed of the system passes behind the transaction of the change of this version, told or not; `None`: none is
+    /// known.
+    fn place_behind(&self, version: &Version) -> Option<Position> {
+        let _ = version;
+        None
+    }
 
     /// A position such that every write of this installation that will ever take effect and was begun before this
     /// call is at or before it. Waits for, or ends, sessions of ours that are still about. A feed that has passed the

@@ -8,7 +8,7 @@ use crate::link::{FieldIndex, GroupIndex, MemberIndex, SyncId};
 use crate::map::Mapping;
 use crate::record::{FieldName, ObjectName, SyncName, SystemName};
 use crate::references::Reference;
-use crate::schema::{Schema, Selection, Type};
+use crate::schema::{ForeignKey, ForeignKeys, Schema, Selection, Type};
 use crate::transform::MatchKind;
 use crate::validate::Rule;
 use std::time::Duration;
@@ -58,6 +58,33 @@ pub struct SyncRules {
     pub carrying: Carrying,
     /// Which of the source's records take part, where not all do. Mirror mode alone knows of it.
     pub filter: Option<Condition>,
+    /// What binds it to other mirrored syncs. Mirror mode alone knows of it.
+    pub kin: Kin,
+}
+
+/// What binds a mirrored sync to others: foreign keys between their targets' objects, which the source keeps as well.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Kin {
+    /// The foreign keys of the target's object, and the others that name its records.
+    pub at_target: ForeignKeys,
+    /// Those of the source's object by which the source keeps what the target's ask for.
+    pub at_source: Vec<ForeignKey>,
+    /// The syncs of the objects whose records its own name: what they name is there before they are.
+    pub behind: Vec<SyncName>,
+    /// The syncs whose records name its own.
+    pub ahead_of: Vec<SyncName>,
+}
+
+impl Kin {
+    /// Whether there is no foreign key.
+    pub fn is_alone(&self) -> bool {
+        self.at_target.is_empty()
+    }
+
+    /// Whether records name others of the same object.
+    pub fn names_its_own(&self, object: &ObjectName) -> bool {
+        self.at_target.own.iter().any(|key| key.object == *object)
+    }
 }
 
 /// When changes are carried. They are recorded as they happen in any case.

@@ -143,6 +143,35 @@ impl Schema {
     }
 }
 
+/// A foreign key: fields of an object that name a record, which the system sees to that it is there.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ForeignKey {
+    /// The object of the records that are named; it may be the same one.
+    pub object: ObjectName,
+    /// Each of its fields, and the field over there whose value it has.
+    pub fields: Vec<(FieldName, FieldName)>,
+    /// Whether all of the fields have a value or none has; else a record names none where one of them has no value.
+    pub all_or_none: bool,
+    /// Whether every record has been held against it, and each change is.
+    pub kept: bool,
+}
+
+/// The foreign keys of an object, and the others that name its records.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ForeignKeys {
+    /// Its own.
+    pub own: Vec<ForeignKey>,
+    /// Other objects that have some which name its records.
+    pub of: Vec<ObjectName>,
+}
+
+impl ForeignKeys {
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.own.is_empty() && self.of.is_empty()
+    }
+}
+
 /// An object and the fields of it that matter to somebody. An empty list means all of them.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Selection {

@@ -6,7 +6,7 @@ use concord_engine::link::SyncId;
 use concord_engine::map::Mapping;
 use concord_engine::record::{FieldName, ObjectName, SyncName, SystemName};
 use concord_engine::rules::{
-    Authority, Carrying, DeleteAgainstEdit, DeleteRules, FieldRules, GroupRules, GuardRules, InitialRules, InitialStrategy,
+    Authority, Carrying, DeleteAgainstEdit, DeleteRules, FieldRules, GroupRules, GuardRules, InitialRules, InitialStrategy, Kin,
     LoopRules, MatchRule, MemberField, MemberRules, OnDelete, Policy, RetryRules, SyncRules, TargetEdits,
 };
 use concord_engine::schema::{Field, Schema, Selection, Type};
@@ -200,5 +200,6 @@ pub fn sync_rules(world: &World, id: SyncId) -> SyncRules {
         tombstones: Duration::from_secs(30 * 86_400),
         carrying: Carrying::AtOnce,
         filter: None,
+        kin: Kin::default(),
     }
 }

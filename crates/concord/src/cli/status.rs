@@ -82,6 +82,8 @@ fn render_sync(sync: &SyncStatus, terminal: &Terminal) -> String {
             hindered => format!(", of {}", hindered.join(", and of ")),
         };
         lines.push(format!("  {} wait for records that they refer to{whom} ({})", sync.waiting, Code::ReferenceWaits));
+    } else {
+        lines.extend(sync.waits_for.iter().map(|whom| format!("  waits for {whom}: its records name records of that one")));
     }
     let latency = sync.latency_ms;
     if latency.count > 0 {

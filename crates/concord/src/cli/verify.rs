@@ -131,8 +131,10 @@ async fn run_once(
     concerned: &BTreeSet<SyncName>,
     again: bool,
 ) -> Result<(Vec<String>, Status)> {
+    let ids = prepared.syncs.iter().filter(|sync| again && concerned.contains(&sync.rules.name)).map(|sync| sync.rules.id);
+    let ids: Vec<_> = ids.collect();
+    let concerned = with_those_before(prepared, concerned);
     let concerned: Vec<_> = prepared.syncs.iter().filter(|sync| concerned.contains(&sync.rules.name)).collect();
-    let ids: Vec<_> = concerned.iter().map(|sync| sync.rules.id).filter(|_| again).collect();
     let order = concerned.iter().map(|sync| sync.rules.name.clone()).collect();
     let (mirrored, reconciled): (Vec<_>, Vec<_>) = concerned.into_iter().partition(|sync| sync.mode == Mode::Mirror);
     let mirrored = mirrored.into_iter().map(|sync| Arc::new(sync.rules.clone())).collect();
@@ -162,6 +164,19 @@ async fn run_once(
     }
     let status = status.borrow().clone();
     Ok((said, status))
+}
+
+/// Some syncs, and those that carry what the records of these name: it has to be there before they are.
+fn with_those_before(prepared: &Prepared, concerned: &BTreeSet<SyncName>) -> BTreeSet<SyncName> {
+    let mut all = concerned.clone();
+    loop {
+        let of = prepared.syncs.iter().filter(|sync| all.contains(&sync.rules.name));
+        let before: BTreeSet<SyncName> = of.flat_map(|sync| sync.rules.kin.behind.iter().cloned()).collect();
+        if before.is_subset(&all) {
+            return all;
+        }
+        all.extend(before);
+    }
 }
 
 /// The report as text.

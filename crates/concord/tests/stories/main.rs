@@ -20,6 +20,7 @@ mod first_run;
 mod gateway;
 mod hosted;
 mod kill;
+mod kindred;
 mod ledger;
 mod mapping;
 mod mirror;

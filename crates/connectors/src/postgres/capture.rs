@@ -69,6 +69,7 @@ pub async fn open(shared: &Arc<Shared>, feed: &Feed, from: &Position) -> Result<
         near_xid,
         relations: HashMap::new(),
         shows_parts: false,
+        tells_when_idle: false,
         transaction: None,
         handed_out: from,
         step: None,
@@ -99,6 +100,8 @@ struct SlotChanges {
     relations: HashMap<u32, Option<(Relation, Decoder)>>,
     /// Whether an edit may show what it has changed alone.
     shows_parts: bool,
+    /// Whether a position that nothing of ours has moved is handed out at once.
+    tells_when_idle: bool,
     transaction: Option<Transaction>,
     /// Everything before here has been handed out or waits in `batch`.
     handed_out: SlotPosition,
@@ -130,6 +133,10 @@ enum Flow {
 impl Changes for SlotChanges {
     fn may_show_parts(&mut self) {
         self.shows_parts = true;
+    }
+
+    fn tell_when_idle(&mut self) {
+        self.tells_when_idle = true;
     }
 
     async fn next(&mut self, limits: Limits) -> Result<Batch> {
@@ -249,7 +256,10 @@ impl SlotChanges {
                     self.require_marker(wal_end)?;
                     self.advance(wal_end);
                 }
-                Flow::GoOn
+                match self.tells_when_idle && self.batch.position.is_some() {
+                    true => Flow::HandOut,
+                    false => Flow::GoOn,
+                }
             }
         };
         self.step = None;
@@ -500,6 +510,7 @@ mod tests {
             near_xid: 0,
             relations: HashMap::new(),
             shows_parts: false,
+            tells_when_idle: false,
             transaction: None,
             handed_out: position(),
             step: None,

@@ -4,6 +4,7 @@
 use super::client::{Lease, column};
 use super::copy::Copying;
 use super::errors;
+use super::foreign::Apart;
 use super::schema::Table;
 use super::steps::{Rest, concerns_records, in_one_go, is_unmet, need_no_answer, one_after_the_other, statements};
 use concord_engine::change::Version;
@@ -29,11 +30,11 @@ const WRITTEN: &str = "WITH ours AS (SELECT 1 FROM concord.mirrors WHERE sync = 
     CASE WHEN current_setting('synchronous_standby_names') = '' \
     THEN pg_catalog.set_config('synchronous_commit', 'off', true) END";
 const KEPT: &str = "SELECT lane, lanes, applied, fence FROM concord.lanes WHERE sync = $1";
-/// What is done to a record may bear on others: triggers may do anything, and what must be unique can be read from a record only
-/// where it is made of columns whose values are equal where their bytes are, and only there. Unique indexes that are set aside come
-/// back; of what they are made is not looked at.
+/// What is done to a record may bear on others: triggers may do anything, a record may name another one, and what must be unique can be
+/// read from a record only where it is made of columns whose values are equal where their bytes are, and only there. Unique indexes
+/// that are set aside come back; of what they are made is not looked at.
 const ALONE: &str = "SELECT EXISTS (SELECT FROM pg_catalog.pg_trigger WHERE tgrelid = $1 AND NOT tgisinternal AND tgenabled IN ('O', 'A')) \
-    OR EXISTS (SELECT FROM pg_catalog.pg_constraint WHERE conrelid = $1 AND contype = 'x') \
+    OR EXISTS (SELECT FROM pg_catalog.pg_constraint WHERE conrelid = $1 AND (contype = 'x' OR contype = 'f' AND confrelid = $1)) \
     OR EXISTS (SELECT FROM pg_catalog.pg_rewrite WHERE ev_class = $1) \
     OR EXISTS (SELECT FROM pg_catalog.pg_index WHERE indrelid = $1 AND indisunique AND (indpred IS NOT NULL OR indexprs IS NOT NULL)) \
     OR EXISTS (SELECT FROM pg_catalog.pg_index i JOIN pg_catalog.pg_attribute a ON a.attrelid = i.indrelid AND a.attnum = ANY (i.indkey) \
@@ -112,7 +113,7 @@ impl Lanes {
     pub async fn write(
         &self,
         mut lease: Lease<'_>,
-        (table, whose): (&Table, (&str, i64)),
+        (table, apart, whose): (&Table, &Apart, (&str, i64)),
         lane: Lane,
         (steps, (copying, unmet)): (&[Step], (&Copying, &Rest)),
         applied: &Version,
@@ -121,14 +122,15 @@ impl Lanes {
         let fence = self.state().fences.get(&lane.number).copied().unwrap_or(0);
         let (number, of) = (i64::from(lane.number), i64::from(lane.of));
         let keep: [&(dyn ToSql + Sync); 6] = [&whose.0, &whose.1, &number, &of, &applied.0, &fence];
+        let begin = apart.beginning(BEGIN);
         let mut copies = copying.may(steps);
         let mut unattended = unmet.is_over();
         let written = loop {
             let planned = statements(table, steps, copies)?;
             let needs_answers = !need_no_answer(&planned);
             let written = match unattended || !needs_answers {
-                true => in_one_go(&mut lease, BEGIN, &planned, (WRITTEN, &keep), doing).await,
-                false => one_by_one(&mut lease, table, (steps, copies), &keep, helper, doing).await,
+                true => in_one_go(&mut lease, &begin, &planned, (WRITTEN, &keep), doing).await,
+                false => one_by_one(&mut lease, (table, &begin), (steps, copies), &keep, helper, doing).await,
             };
             match written {
                 Err(error) if unattended && needs_answers && is_unmet(&error) => {
@@ -166,13 +168,13 @@ impl Lanes {
 
 async fn one_by_one(
     lease: &mut Lease<'_>,
-    table: &Table,
+    (table, begin): (&Table, &str),
     steps: (&[Step], bool),
     keep: &[&(dyn ToSql + Sync)],
     helper: &dyn Helper,
     doing: &str,
 ) -> std::result::Result<(), Error> {
-    lease.execute(BEGIN, doing).await?;
+    lease.execute(begin, doing).await?;
     one_after_the_other(lease, table, steps, helper, doing).await?;
     lease.query(WRITTEN, keep, doing).await?;
     lease.execute("COMMIT", doing).await

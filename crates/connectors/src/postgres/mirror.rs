@@ -4,6 +4,7 @@
 
 use super::client::{Lease, column};
 use super::copy::Copying;
+use super::foreign::{self, Apart};
 use super::freeze::is_binary_portable;
 use super::indexes::Part;
 use super::lanes::Lanes;
@@ -16,8 +17,9 @@ use concord_engine::change::Version;
 use concord_engine::error::{Code, Error, Result};
 use concord_engine::mirror::Lane;
 use concord_engine::mirror::batch::Step;
-use concord_engine::mirror::bulk::{Helper, MirrorSession, Piece, Taken};
+use concord_engine::mirror::bulk::{Helper, MirrorSession, Piece, Standing, Taken};
 use concord_engine::record::{FieldName, ObjectName};
+use concord_engine::schema::ForeignKeys;
 use futures_util::stream::BoxStream;
 use futures_util::{SinkExt, StreamExt};
 use std::collections::BTreeSet;
@@ -91,22 +93,17 @@ pub async fn objection(shared: &Shared, object: &ObjectName) -> Result<Option<St
         return Ok(Some(format!("row level security hides records of {object} from us")));
     }
     let mut lease = shared.readers.lease().await?;
-    let sql = "SELECT EXISTS (SELECT FROM pg_catalog.pg_constraint WHERE contype = 'f' AND (conrelid = $1 OR confrelid = $1)), \
-        EXISTS (SELECT FROM pg_catalog.pg_constraint WHERE conrelid = $1 AND condeferrable) \
-            OR EXISTS (SELECT FROM pg_catalog.pg_trigger WHERE tgrelid = $1 AND tgdeferrable), \
+    // Foreign keys are looked at by themselves.
+    let sql = "SELECT EXISTS (SELECT FROM pg_catalog.pg_constraint WHERE conrelid = $1 AND condeferrable AND contype <> 'f') \
+            OR EXISTS (SELECT FROM pg_catalog.pg_trigger WHERE tgrelid = $1 AND tgdeferrable AND NOT tgisinternal), \
         to_regclass('concord.mirrors') IS NOT NULL AND to_regclass('concord.loaded') IS NOT NULL \
             AND to_regclass('concord.lanes') IS NOT NULL AND to_regclass('concord.indexes') IS NOT NULL, \
         CASE WHEN to_regnamespace('concord') IS NULL THEN has_database_privilege(current_database(), 'CREATE') \
         ELSE has_schema_privilege('concord', 'CREATE, USAGE') END";
     let row = lease.query_one(sql, &[&table.oid], "looking whether a table can be mirrored into").await?;
     lease.done();
-    let (refers, deferred, there, may): (bool, bool, bool, bool) =
-        (column(&row, 0)?, column(&row, 1)?, column(&row, 2)?, column(&row, 3)?);
-    Ok(if refers {
-        Some(format!(
-            "records of {object} refer to others, or others to them: foreign keys give an order that one table's log has not"
-        ))
-    } else if deferred {
+    let (deferred, there, may): (bool, bool, bool) = (column(&row, 0)?, column(&row, 1)?, column(&row, 2)?);
+    Ok(if deferred {
         Some(format!("something about {object} is checked at the end of transactions only (DEFERRABLE)"))
     } else if !(there || may && shared.config.allow_ddl) {
         Some(format!("the progress is kept in the schema `{OUR_SCHEMA}` of the target, which we may not make"))
@@ -137,7 +134,7 @@ pub async fn take_over(shared: &Arc<Shared>, sync: &str, object: &ObjectName) ->
     lease.execute("COMMIT", doing).await?;
     lease.done();
     let (shared, sync, fence) = (Arc::clone(shared), sync.to_owned(), AtomicI64::new(fence));
-    let session = Session { shared, sync, fence, lanes, copying, unmet: Rest::default(), table };
+    let session = Session { shared, sync, fence, lanes, copying, unmet: Rest::default(), apart: Apart::default(), table };
     Ok(Taken { session: Arc::new(session), progress, lanes: kept })
 }
 
@@ -221,6 +218,8 @@ struct Session {
     copying: Copying,
     /// While it is not over, changes that met nothing lately are not sent without waiting for what they meet.
     unmet: Rest,
+    /// How it stands to foreign keys and to other syncs.
+    apart: Apart,
     table: Arc<Table>,
 }
 
@@ -231,6 +230,14 @@ impl Session {
 
     fn fence(&self) -> i64 {
         self.fence.load(Ordering::SeqCst)
+    }
+
+    /// A session that writes records.
+    async fn writing(&self) -> Result<Lease<'_>> {
+        match self.apart.is_on() {
+            true => self.shared.apart.lease().await,
+            false => self.shared.mirrors.lease().await,
+        }
     }
 
     /// A commit that has raised the fence stands.
@@ -247,7 +254,10 @@ impl Session {
     /// A refusal of the fence is not one of a record.
     fn fenced(error: Error) -> Error {
         match error.message.contains("SQLSTATE 22012") {
-            true => Error::new(Code::Busy, "another process has taken the sync over, or the server has lost commits in a crash"),
+            true => Error::new(
+                Code::Busy,
+                "another process has taken the sync over, the server has lost commits in a crash, or triggers or foreign keys have changed",
+            ),
             false => error,
         }
     }
@@ -271,6 +281,22 @@ impl Session {
 
 #[async_trait]
 impl MirrorSession for Session {
+    async fn leave_foreign_keys(&self, keys: &ForeignKeys) -> Result<()> {
+        self.apart.leave(&self.shared, &self.table, keys, &self.doing()).await
+    }
+
+    fn standing(&self) -> Standing {
+        foreign::standing(&self.sync, self.fence())
+    }
+
+    fn stand_behind(&self, others: Vec<Standing>) {
+        self.apart.stand_behind(&others);
+    }
+
+    async fn require(&self, others: &[Standing]) -> Result<()> {
+        foreign::require(&self.shared, others, &self.doing()).await.map_err(Session::fenced)
+    }
+
     async fn loaded(&self) -> Result<BTreeSet<u32>> {
         let mut lease = self.shared.mirrors.lease().await?;
         let rows = lease.query("SELECT range FROM concord.loaded WHERE sync = $1", &[&self.sync], &self.doing()).await?;
@@ -324,12 +350,12 @@ impl MirrorSession for Session {
         let mut keep: Vec<&(dyn ToSql + Sync)> = vec![&self.sync, &fence, &progress];
         keep.extend(lanes.as_ref().map(|lanes| lanes as &(dyn ToSql + Sync)));
         let (keep, written) = (keep.as_slice(), if lanes.is_some() { WRITTEN_BEHIND } else { WRITTEN });
-        let needs_answers = !need_no_answer(&planned);
+        let (needs_answers, begun) = (!need_no_answer(&planned), self.apart.beginning(begin(&steps)));
         // Where triggers may throw records away, the answers are looked at.
         let decides = self.table.storage.decides;
         if refused.is_empty() && !decides && !helper.has_more() && (!needs_answers || self.unmet.is_over()) {
-            let mut lease = self.shared.mirrors.lease().await?;
-            match in_one_go(&mut lease, begin(&steps), &planned, (written, keep), &doing).await {
+            let mut lease = self.writing().await?;
+            match in_one_go(&mut lease, &begun, &planned, (written, keep), &doing).await {
                 Ok(()) => {
                     self.wrote();
                     lease.done();
@@ -352,8 +378,8 @@ impl MirrorSession for Session {
             }
         }
         drop(planned);
-        let mut lease = self.shared.mirrors.lease().await?;
-        lease.execute(begin(&steps), &doing).await?;
+        let mut lease = self.writing().await?;
+        lease.execute(&begun, &doing).await.map_err(Session::fenced)?;
         refused.extend(carefully(&mut lease, &self.table, (&steps, &self.copying), helper, &doing).await?);
         if !refused.is_empty() {
             helper.refused(refused).await?;
@@ -377,9 +403,9 @@ impl MirrorSession for Session {
         if matches!(sayable(&self.table, steps), (_, refused) if !refused.is_empty()) {
             return Ok(false);
         }
-        let (lease, whose) = (self.shared.mirrors.lease().await?, (self.sync.as_str(), self.fence()));
+        let (lease, whose) = (self.writing().await?, (self.sync.as_str(), self.fence()));
         let careful = (&self.copying, &self.unmet);
-        self.lanes.write(lease, (&self.table, whose), lane, (steps, careful), applied, (helper, &self.doing())).await
+        self.lanes.write(lease, (&self.table, &self.apart, whose), lane, (steps, careful), applied, (helper, &self.doing())).await
     }
 
     async fn set_indexes_aside(&self, unique: &[Vec<FieldName>]) -> Result<()> {
@@ -428,8 +454,9 @@ impl MirrorSession for Session {
     async fn load_raw(&self, range: u32, fields: &[FieldName], mut rows: BoxStream<'static, Result<Piece>>) -> Result<u64> {
         let doing = self.doing();
         let columns = fields.iter().map(|field| Ok(self.table.require(field)?.sql.clone())).collect::<Result<Vec<String>>>()?;
-        let mut lease = self.shared.mirrors.lease().await?;
-        lease.execute(&format!("{BEGIN}; SET LOCAL statement_timeout = 0"), &doing).await?;
+        let mut lease = self.writing().await?;
+        let begun = self.apart.beginning(&format!("{BEGIN}; SET LOCAL statement_timeout = 0"));
+        lease.execute(&begun, &doing).await.map_err(Session::fenced)?;
         let sql = format!("COPY {} ({}) FROM STDIN (FORMAT binary)", self.table.name.sql(), columns.join(", "));
         let mut sent: u64 = 0;
         let copied = {
@@ -453,8 +480,8 @@ impl MirrorSession for Session {
 
     async fn load(&self, range: u32, mut rows: BoxStream<'_, Result<Vec<Step>>>, helper: &dyn Helper) -> Result<()> {
         let doing = self.doing();
-        let mut lease = self.shared.mirrors.lease().await?;
-        lease.execute(BEGIN, &doing).await?;
+        let mut lease = self.writing().await?;
+        lease.execute(&self.apart.beginning(BEGIN), &doing).await.map_err(Session::fenced)?;
         while let Some(steps) = rows.next().await {
             self.carry_out(&mut lease, &steps?, helper, &doing).await?;
         }

@@ -3,7 +3,8 @@
 //!
 //! [`config`] and [`client`] reach the server, [`schema`] and [`types`] know its tables, [`prepare`], [`capture`] and
 //! [`release`] own the feed, [`snapshot`] and [`read`] show records, [`apply`] and [`fence`] write
-//! them, each batch in one [`transaction`]. [`freeze`], [`mirror`] and [`steps`] are the bulk path of one-way syncs.
+//! them, each batch in one [`transaction`]. [`freeze`], [`mirror`] and [`steps`] are the bulk path of one-way syncs, [`foreign`] what
+//! foreign keys mean for it.
 
 mod apply;
 mod batch;
@@ -18,6 +19,7 @@ mod copy;
 mod errors;
 mod exchange;
 mod fence;
+mod foreign;
 mod freeze;
 mod guarded;
 mod indexes;
@@ -58,9 +60,9 @@ use concord_engine::connector::{
     Presence, Since, Write, WriteResult, Writes,
 };
 use concord_engine::error::{Code, Error, Result};
-use concord_engine::mirror::bulk::{BulkSource, Frozen, MirrorTarget, Taken};
+use concord_engine::mirror::bulk::{Bonds, BulkSource, Frozen, MirrorTarget, Taken};
 use concord_engine::record::{FeedName, FieldName, Key, ObjectName};
-use concord_engine::schema::{Field, Schema, Selection};
+use concord_engine::schema::{Field, ForeignKey, Schema, Selection};
 use concord_engine::value::Value;
 use futures_util::stream::BoxStream;
 use names::{OwnNames, TableName};
@@ -108,6 +110,8 @@ pub(crate) struct Shared {
     writers: Pool,
     /// Sessions of mirror syncs that write here.
     mirrors: Pool,
+    /// The same, for tables whose foreign keys are left to the source.
+    apart: Pool,
     tasks: TaskTracker,
     tables: Mutex<HashMap<ObjectName, Arc<Table>>>,
     selections: Mutex<HashMap<ObjectName, Vec<FieldName>>>,
@@ -130,13 +134,15 @@ pub fn open(config: Config) -> Result<PostgresConnector> {
     }
     let names = OwnNames::new(&config.installation, &config.connection);
     let process: String = uuid::Uuid::new_v4().simple().to_string().chars().take(8).collect();
-    let many = Config { pool_size: MIRROR_SESSIONS_MAX, ..config.clone() };
+    let many = Arc::new(Config { pool_size: MIRROR_SESSIONS_MAX, ..config.clone() });
+    let apart: Vec<(&str, &str)> = mirror::SESSION_SETTINGS.iter().copied().chain([foreign::SESSION_SETTING]).collect();
     let config = Arc::new(config);
     let reader_name = config.application_name.clone().unwrap_or_else(|| names.sessions.clone());
     let shared = Shared {
         readers: Pool::new(Arc::clone(&config), reader_name, read::SESSION_SETTINGS),
         writers: Pool::new(Arc::clone(&config), names.writers(&process), apply::SESSION_SETTINGS),
-        mirrors: Pool::new(Arc::new(many), format!("{}:mirror", names.sessions), mirror::SESSION_SETTINGS),
+        mirrors: Pool::new(Arc::clone(&many), format!("{}:mirror", names.sessions), mirror::SESSION_SETTINGS),
+        apart: Pool::new(many, format!("{}:mirror", names.sessions), &apart),
         config,
         names,
         process,
@@ -273,6 +279,14 @@ impl Connector for PostgresConnector {
         Ok(())
     }
 
+    fn place_behind(&self, version: &Version) -> Option<Position> {
+        let (RowVersion::Stream { commit_lsn, .. } | RowVersion::Logged { commit_lsn, .. }) = RowVersion::decode(version)? else {
+            return None;
+        };
+        // A feed is behind a commit once it is behind where that begins: it is told of commits as a whole.
+        Some(slot::place(&self.shared, commit_lsn.saturating_add(1)).encode())
+    }
+
     fn reached(&self, position: &Position, goal: &Position) -> bool {
         let lsn = |position: &Position| position::SlotPosition::decode(position).map_or(0, |position| position.lsn);
         lsn(position) >= lsn(goal)
@@ -387,12 +401,20 @@ impl BulkSource for PostgresConnector {
     async fn freeze(&self, selection: &Selection) -> Result<Arc<dyn Frozen>> {
         freeze::freeze(&self.shared, selection).await
     }
+
+    async fn keeps(&self, object: &ObjectName) -> Result<Vec<ForeignKey>> {
+        foreign::kept(&self.shared, object).await
+    }
 }
 
 #[async_trait]
 impl MirrorTarget for PostgresConnector {
     async fn objection(&self, object: &ObjectName) -> Result<Option<String>> {
         mirror::objection(&self.shared, object).await
+    }
+
+    async fn bonds(&self, object: &ObjectName) -> Result<Bonds> {
+        foreign::bonds(&self.shared, object).await
     }
 
     fn appends(&self) -> bool {

@@ -191,7 +191,7 @@ struct Running {
     task: JoinSet<Result<()>>,
 }
 
-fn connector(database: &Database, name: &str) -> Arc<dyn Connector> {
+pub fn connector(database: &Database, name: &str) -> Arc<dyn Connector> {
     let mut config = Config::new("127.0.0.1", database.name.clone(), "postgres");
     config.port = database.server.port();
     config.installation = format!("i{}", database.name);
@@ -200,9 +200,9 @@ fn connector(database: &Database, name: &str) -> Arc<dyn Connector> {
 }
 
 /// Rules as a configuration says them that carries one way.
-async fn one_way(id: SyncId, systems: &[(SystemName, Arc<dyn Connector>)], fields: &[&str]) -> SyncRules {
+pub async fn one_way(id: SyncId, systems: &[(SystemName, Arc<dyn Connector>)], table: &str, fields: &[&str]) -> SyncRules {
     let pairs: Vec<(&str, &str)> = fields.iter().map(|name| (*name, *name)).collect();
-    let mut rules = rules::pair(id, systems, "t", &pairs).await;
+    let mut rules = rules::pair(id, systems, table, &pairs).await;
     rules.members[0].inward = false;
     rules.members[1].outward = false;
     for field in &mut rules.fields {
@@ -240,7 +240,7 @@ impl<Right: Target> WorldOf<Right> {
         let store: Arc<dyn Store> = Arc::new(SqliteStore::open(folder.path(), &StoreOptions::default()).unwrap());
         let id = store.sync_id("t").await.unwrap();
         let systems = [("left".into(), connector(&left, "left")), ("right".into(), right.connector())];
-        let rules = one_way(id, &systems, fields).await;
+        let rules = one_way(id, &systems, "t", fields).await;
         let options = Options {
             reconnect_min: Duration::from_millis(20),
             reconnect_max: Duration::from_millis(500),
@@ -269,7 +269,7 @@ impl<Right: Target> WorldOf<Right> {
 
     /// With rules that are made anew, for the tables as they are by now.
     pub async fn remapped(&mut self, fields: &[&str]) {
-        self.rules = one_way(self.rules.id, &self.systems(), fields).await;
+        self.rules = one_way(self.rules.id, &self.systems(), "t", fields).await;
     }
 
     pub fn systems(&self) -> Vec<(SystemName, Arc<dyn Connector>)> {

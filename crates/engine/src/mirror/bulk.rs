@@ -7,14 +7,15 @@
 //! `keep` and the loads did is safe at once. The source is told only what is safe.
 //! **One writer.** Taking a sync over ends what an earlier session could still do: its transactions stand before the
 //! progress is read, or never will. **Order.** Steps take effect as if one after the other in the order given.
+//! **Behind others.** A session that stands behind others commits nothing that could be seen without what those have committed.
 
 use super::batch::Step;
 use super::lanes::{Ahead, Lane};
 use crate::change::{Observation, Position, Version};
-use crate::error::{Error, Result};
+use crate::error::{Code, Error, Result};
 use crate::filter::Condition;
 use crate::record::{FieldName, Key, ObjectName};
-use crate::schema::Selection;
+use crate::schema::{ForeignKey, ForeignKeys, Selection};
 use crate::value::Value;
 use async_trait::async_trait;
 use futures_util::stream::BoxStream;
@@ -27,7 +28,26 @@ use std::sync::Arc;
 pub trait BulkSource: Send + Sync {
     /// Freezes a view of an object. Every change committed before [`Frozen::position`] is in it, none behind.
     async fn freeze(&self, selection: &Selection) -> Result<Arc<dyn Frozen>>;
+
+    /// The foreign keys of an object.
+    async fn keeps(&self, object: &ObjectName) -> Result<Vec<ForeignKey>> {
+        let _ = object;
+        Ok(Vec::new())
+    }
 }
+
+/// The foreign keys of a target's object.
+#[derive(Clone, Debug, Default)]
+pub struct Bonds {
+    /// Which.
+    pub keys: ForeignKeys,
+    /// Why they cannot be left to the source, where that is so.
+    pub hindrance: Option<String>,
+}
+
+/// What a session has committed, as others find it in the target: the session's own bytes.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Standing(pub Vec<u8>);
 
 /// A view of an object that stays as it is for as long as this value lives.
 #[async_trait]
@@ -116,6 +136,12 @@ pub trait MirrorTarget: Send + Sync {
     /// Why an object cannot be mirrored into, if it cannot. Changes nothing.
     async fn objection(&self, object: &ObjectName) -> Result<Option<String>>;
 
+    /// The foreign keys of an object, where records can be carried into it with those left to the source. Changes nothing.
+    async fn bonds(&self, object: &ObjectName) -> Result<Bonds> {
+        let _ = object;
+        Ok(Bonds::default())
+    }
+
     /// Whether records without a key can be appended here, and all of an object be read as a whole.
     fn appends(&self) -> bool {
         false
@@ -152,6 +178,30 @@ pub struct Taken {
 /// those of [`MirrorSession::write_lane`] for different lanes; the others one at a time.
 #[async_trait]
 pub trait MirrorSession: Send + Sync {
+    /// Leaves these foreign keys to the source, which keeps the same: what is written from now on is not held against them, and nothing
+    /// else is changed because of them; the source tells of what was. An error where there are others by now, or where something of
+    /// somebody's would not be done then.
+    async fn leave_foreign_keys(&self, keys: &ForeignKeys) -> Result<()> {
+        let _ = keys;
+        Err(Error::new(Code::Unsupported, "foreign keys cannot be left to the source here"))
+    }
+
+    /// What has been committed here until now.
+    fn standing(&self) -> Standing {
+        Standing::default()
+    }
+
+    /// From the next transaction on nothing is committed but where what others have committed stands.
+    fn stand_behind(&self, others: Vec<Standing>) {
+        let _ = others;
+    }
+
+    /// Whether what others have committed stands; an error where it does not. May be asked while something is being written.
+    async fn require(&self, others: &[Standing]) -> Result<()> {
+        let _ = others;
+        Ok(())
+    }
+
     /// The ranges that are loaded.
     async fn loaded(&self) -> Result<BTreeSet<u32>>;
 

@@ -111,6 +111,12 @@ impl Carrier {
         self.flowing.iter().map(field).collect::<Option<Vec<_>>>().filter(|_| self.plain)
     }
 
+    /// The source's field whose values a field of the target is given as they are.
+    pub(super) fn as_it_is_from(&self, field: &FieldName) -> Option<&FieldName> {
+        let mut ends = self.flowing.iter().filter_map(|field| self.ends(*field));
+        ends.find(|(from, to)| to.name == *field && is_plain(from, to)).map(|(from, _)| &from.name)
+    }
+
     /// Sets of fields, by the target's names, whose values the source keeps unique and that are the same at the target.
     fn unique_at_source(&self) -> Vec<Vec<FieldName>> {
         let same = |(from, to): &(&MemberField, &MemberField)| from.native_type == to.native_type;

@@ -1,12 +1,15 @@
 //! Which of the two modes a sync runs in. The configuration decides, never a switch: a one-way sync whose source owns the
 //! fields is mirrored, and what mirror mode cannot do yet runs in reconcile mode, with the reason in plan and status.
 
+use super::bulk::Bonds;
 use super::carry::{Carrier, SOURCE, TARGET};
+use super::family::{Bond, Member, Own, bind};
 use crate::connector::Connector;
 use crate::error::{Code, Error, Result};
 use crate::link::SyncId;
 use crate::record::{ObjectName, SyncName, SystemName};
-use crate::rules::{Carrying, Fallback, InitialStrategy, OnDelete, SyncRules, TargetEdits};
+use crate::rules::{Carrying, Fallback, InitialStrategy, Kin, OnDelete, SyncRules, TargetEdits};
+use crate::schema::ForeignKeys;
 use crate::store::Store;
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
@@ -96,61 +99,126 @@ pub struct Neighbour {
     pub refers_to: Vec<SyncName>,
 }
 
-/// Chooses. `all` are the syncs of the configuration, this one too; `ends` the connectors of source and target.
+/// A sync whose mode is to be chosen.
+pub struct Candidate<'a> {
+    /// Its rules.
+    pub rules: &'a Arc<SyncRules>,
+    /// The connectors of its source and its target.
+    pub ends: (&'a dyn Connector, &'a dyn Connector),
+}
+
+/// How a sync runs, and what binds it to others.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Choice {
+    /// How.
+    pub mode: Mode,
+    /// What its rules are to say of that.
+    pub kin: Kin,
+}
+
+/// Chooses for one sync that has no others beside it, as [`choose_all`] does.
 ///
 /// # Errors
-/// What the store and the target say; `PlanStale` where a sync that was mirrored cannot be mirrored any more; `KeyMissing` where
-/// records without a key are not mirrored; `FilterNotBuilt` where some of its records are left out, which only mirror mode can do.
+/// As [`choose_all`].
 pub async fn choose(
     rules: &Arc<SyncRules>,
     all: &[Neighbour],
     store: &dyn Store,
     ends: (&dyn Connector, &dyn Connector),
 ) -> Result<Mode> {
-    let mode = chosen(rules, all, store, ends).await?;
-    if let (Mode::Reconcile(why), Some(_)) = (&mode, &rules.filter) {
+    let chosen = choose_all(&[Candidate { rules, ends }], all, store).await.into_iter().next();
+    chosen.ok_or_else(|| Error::new(Code::Internal, "nothing was chosen"))?.map(|choice| choice.mode)
+}
+
+/// Chooses for the syncs of a configuration, in their order. `all` are those that could not be looked at as well.
+///
+/// # Errors
+/// Of each: what the store and the target say; `PlanStale` where a sync that was mirrored cannot be mirrored any more; `KeyMissing` where
+/// records without a key are not mirrored; `FilterNotBuilt` where some of its records are left out, which only mirror mode can do;
+/// `Busy` where it depends on a sync that could not be looked at.
+pub async fn choose_all(candidates: &[Candidate<'_>], all: &[Neighbour], store: &dyn Store) -> Vec<Result<Choice>> {
+    let mut looks = Vec::with_capacity(candidates.len());
+    for candidate in candidates {
+        looks.push(look(candidate, all, store).await);
+    }
+    let members = candidates.iter().zip(&looks).map(|(candidate, look)| Member {
+        rules: candidate.rules,
+        own: look.as_ref().ok().and_then(|look| look.own.as_ref().ok()),
+        is_known: look.is_ok(),
+    });
+    let bonds = bind(&members.collect::<Vec<Member<'_>>>(), all);
+    let looks = candidates.iter().zip(looks).zip(bonds);
+    looks.map(|((candidate, look), bond)| settled(candidate.rules, look?, bond)).collect()
+}
+
+/// What there is to say of a sync by itself.
+struct Look {
+    was_mirrored: bool,
+    /// What is to be known of it to mirror it; else why it is reconciled, where the configuration would let it be mirrored.
+    own: std::result::Result<Own, Option<String>>,
+}
+
+async fn look(candidate: &Candidate<'_>, all: &[Neighbour], store: &dyn Store) -> Result<Look> {
+    let rules = candidate.rules;
+    let was_mirrored = has_begun(store, rules.id).await?;
+    if !is_asked_for(rules) && !was_mirrored {
+        return Ok(Look { was_mirrored, own: Err(None) });
+    }
+    let begun = store.setting(&format!("begun/{}", rules.id.0)).await?.is_some();
+    if begun && !was_mirrored {
+        let why = "it began with a memory of its records and goes on so";
+        return Ok(Look { was_mirrored, own: Err(Some(why.to_owned())) });
+    }
+    let other_kind =
+        (!is_asked_for(rules)).then(|| "its records no longer flow one way, or are not to overwrite any more".to_owned());
+    if let Some(why) = other_kind.or_else(|| objection(rules, all)) {
+        return Ok(Look { was_mirrored, own: Err(Some(why)) });
+    }
+    let own = match Carrier::new(rules) {
+        Ok(carrier) => match of_the_systems(rules, candidate.ends).await? {
+            None => Ok(bonds(rules, carrier, candidate.ends).await?),
+            Some(why) => Err(Some(why)),
+        },
+        Err(why) => Err(Some(why)),
+    };
+    Ok(Look { was_mirrored, own })
+}
+
+/// What the systems say of the foreign keys of a sync's objects.
+async fn bonds(rules: &SyncRules, carrier: Carrier, (source, target): (&dyn Connector, &dyn Connector)) -> Result<Own> {
+    let unbound = |carrier| Own { carrier, at_target: ForeignKeys::default(), hindrance: None, at_source: Vec::new() };
+    let ([from, to], Some(mirror)) = (rules.members.as_slice(), target.mirror_target()) else { return Ok(unbound(carrier)) };
+    let Bonds { keys, hindrance } = mirror.bonds(&to.object).await?;
+    let at_source = match source.bulk_source().filter(|_| !keys.own.is_empty()) {
+        Some(source) => source.keeps(&from.object).await?,
+        None => Vec::new(),
+    };
+    Ok(Own { carrier, at_target: keys, hindrance, at_source })
+}
+
+/// How a sync runs after all.
+fn settled(rules: &SyncRules, look: Look, bond: Bond) -> Result<Choice> {
+    let (why, kin) = match (look.own, bond) {
+        (Err(None), _) => (None, Kin::default()),
+        (Err(Some(why)), _) | (Ok(_), Bond::Never(why)) => (Some(why), Kin::default()),
+        (Ok(_), Bond::NotYet(what)) => return Err(Error::new(Code::Busy, what)),
+        (Ok(_), Bond::Kin(kin)) => return Ok(Choice { mode: Mode::Mirror, kin }),
+    };
+    if let Some(why) = why.as_ref().filter(|_| look.was_mirrored) {
+        let message =
+            format!("`{}` was mirrored, which it cannot be any more: {why}; release it and let it begin anew", rules.name);
+        return Err(Error::new(Code::PlanStale, message));
+    }
+    if rules.filter.is_some() {
         let why = why.as_ref().map(|why| format!(": {why}")).unwrap_or_default();
         let message = format!("`{}` has a filter, which only a mirrored sync carries out, and is not mirrored{why}", rules.name);
         return Err(Error::new(Code::FilterNotBuilt, message));
     }
-    let keyless = rules.members.iter().find(|member| member.schema.key.is_empty());
-    match (mode, keyless) {
-        (Mode::Reconcile(why), Some(member)) => {
-            let why = why.map(|why| format!(", and cannot be mirrored: {why}")).unwrap_or_default();
-            Err(Error::new(Code::KeyMissing, format!("`{}` of `{}` has no key{why}", member.object, member.system)))
-        }
-        (mode, _) => Ok(mode),
+    if let Some(member) = rules.members.iter().find(|member| member.schema.key.is_empty()) {
+        let why = why.map(|why| format!(", and cannot be mirrored: {why}")).unwrap_or_default();
+        return Err(Error::new(Code::KeyMissing, format!("`{}` of `{}` has no key{why}", member.object, member.system)));
     }
-}
-
-async fn chosen(
-    rules: &Arc<SyncRules>,
-    all: &[Neighbour],
-    store: &dyn Store,
-    ends: (&dyn Connector, &dyn Connector),
-) -> Result<Mode> {
-    let was_mirrored = has_begun(store, rules.id).await?;
-    if !is_asked_for(rules) && !was_mirrored {
-        return Ok(Mode::Reconcile(None));
-    }
-    let begun = store.setting(&format!("begun/{}", rules.id.0)).await?.is_some();
-    if begun && !was_mirrored {
-        return Ok(Mode::Reconcile(Some("it began with a memory of its records and goes on so".to_owned())));
-    }
-    let other_kind =
-        (!is_asked_for(rules)).then(|| "its records no longer flow one way, or are not to overwrite any more".to_owned());
-    let mut why = other_kind.or_else(|| objection(rules, all)).or_else(|| Carrier::new(rules).err());
-    if why.is_none() {
-        why = of_the_systems(rules, ends).await?;
-    }
-    match (why, was_mirrored) {
-        (None, _) => Ok(Mode::Mirror),
-        (Some(why), false) => Ok(Mode::Reconcile(Some(why))),
-        (Some(why), true) => Err(Error::new(
-            Code::PlanStale,
-            format!("`{}` was mirrored, which it cannot be any more: {why}; release it and let it begin anew", rules.name),
-        )),
-    }
+    Ok(Choice { mode: Mode::Reconcile(why), kin })
 }
 
 /// Whether the configuration asks for it: one way, and the source owns the fields.

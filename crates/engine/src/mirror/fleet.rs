@@ -1,6 +1,7 @@
 //! Everything that runs in one process: the engine with its reconciled syncs, and beside it each mirrored sync. One handle
 //! for all of them: a request goes to whoever runs its sync, a status is put together of all. Decides about no record.
 
+use super::kin::Ahead;
 use super::run::Mirror;
 use crate::error::{Code, Error, Result};
 use crate::link::SyncId;
@@ -53,8 +54,14 @@ pub async fn fleet(setup: Setup, mirrored: Vec<Arc<SyncRules>>, order: Vec<SyncN
         let approved = setup.approvals.includes(&rules.name);
         let (store, clock) = (Arc::clone(&setup.store), Arc::clone(&setup.clock));
         let mirror = Mirror::new(rules, ends, store, clock, setup.options.clone(), setup.reviews.clone()).await?;
-        mirrors.push((Arc::new(mirror), approved));
+        mirrors.push((mirror, approved));
     }
+    let all: BTreeMap<SyncName, Ahead> =
+        mirrors.iter().map(|(mirror, _)| (mirror.rules.name.clone(), mirror.relatives.ahead(&mirror.shown))).collect();
+    for (mirror, _) in &mut mirrors {
+        mirror.relatives.relate(&mirror.rules.kin, &all);
+    }
+    let mirrors: Vec<_> = mirrors.into_iter().map(|(mirror, approved)| (Arc::new(mirror), approved)).collect();
     let engine = (!setup.syncs.is_empty() || mirrors.is_empty()).then(|| runtime::engine(setup));
     let (commands, requests) = mpsc::channel(REQUESTS_MAX);
     let (publish, status) = watch::channel(Status::default());
@@ -95,7 +102,11 @@ impl Fleet {
         }
         for (mirror, approved, own) in waiting {
             let stop = stop.clone();
-            tasks.spawn(async move { mirror.run(approved, stop, own).await });
+            tasks.spawn(async move {
+                let ended = mirror.run(approved, stop, own).await;
+                mirror.relatives.end();
+                ended
+            });
         }
         let mut tick = tokio::time::interval(STATUS_INTERVAL);
         tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);

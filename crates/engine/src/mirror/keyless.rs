@@ -5,8 +5,8 @@
 use super::batch::Step;
 use super::bulk::{Frozen, MirrorSession, Range};
 use super::carry::{SOURCE, TARGET};
+use super::deletes::PERCENT_FROM;
 use super::run::{Mirror, Work};
-use super::stream::PERCENT_FROM;
 use super::view::Stage;
 use crate::error::{Code, Error, Result};
 use crate::failpoint;

@@ -49,8 +49,11 @@ impl Mirror {
             return Ok(());
         }
         self.shown.stage(Stage::Loading);
+        // Before anything is held open at the source.
+        self.may_be_loaded().await?;
         let source = self.source.bulk_source().ok_or_else(|| Error::new(Code::Unsupported, "the source is not read in bulk"))?;
         let frozen = source.freeze(&self.member(SOURCE)?.selection).await.map_err(self.of(SOURCE))?;
+        self.view_may_be_seen(frozen.position()).await?;
         let mut loaded = self.loaded(work).await?;
         if work.progress.ranges.is_empty() {
             loaded.clear();
@@ -73,7 +76,11 @@ impl Mirror {
             }
             let records = self.source.count(&self.member(SOURCE)?.object).await.map_err(self.of(SOURCE))?;
             let parallelism = u64::try_from(self.rules.parallelism.max(1)).unwrap_or(1);
-            let wanted = records.div_ceil(RANGE_RECORDS).clamp(parallelism, RANGES_MAX);
+            let wanted = match self.names_its_own() {
+                // A record of one range may name one of another.
+                true => 1,
+                false => records.div_ceil(RANGE_RECORDS).clamp(parallelism, RANGES_MAX),
+            };
             work.progress.ranges = frozen.ranges(usize::try_from(wanted).unwrap_or(1)).await.map_err(self.of(SOURCE))?;
             work.progress.records = records;
             work.progress.into_empty = work.session.is_empty().await.map_err(self.of(TARGET))?;

@@ -53,6 +53,7 @@ impl Mirror {
         let presences = self.source.read_within(selection, asked, PORTION_BYTES).await.map_err(self.of(SOURCE))?;
         let answered = presences.len().clamp(1, asked.len());
         self.portions.answered(asked.len(), answered);
+        self.reads_may_be_seen().await?;
         Ok((self.whole_steps(asked, presences, false).await?, answered))
     }
 }

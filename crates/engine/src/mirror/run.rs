@@ -5,6 +5,7 @@ use super::batch::Step;
 use super::bulk::{Helper, MirrorSession, MirrorTarget, Taken};
 use super::carry::{Carried, Carrier, SOURCE, TARGET};
 use super::choose::{begun_setting, has_begun, name_of};
+use super::kin::Relatives;
 use super::lanes::Ahead;
 use super::people::{Desk, Verdict};
 use super::portions::Portions;
@@ -54,6 +55,8 @@ pub(super) struct Mirror {
     pub portions: Portions,
     /// The sync's name in the target.
     pub name: String,
+    /// What it has to do with other syncs.
+    pub relatives: Relatives,
 }
 
 /// A sync that has been taken over, and how far it is.
@@ -95,7 +98,8 @@ impl Mirror {
         if has_begun(&*store, rules.id).await? {
             shown.lock().feed = source.own_feed();
         }
-        Ok(Mirror { rules, carrier, source, target, store, clock, options, desk, shown, portions: Portions::default(), name })
+        let (portions, relatives) = (Portions::default(), Relatives::default());
+        Ok(Mirror { rules, carrier, source, target, store, clock, options, desk, shown, portions, name, relatives })
     }
 
     /// How it does.
@@ -155,11 +159,17 @@ impl Mirror {
                 never = &mut watching => never,
                 ended = living => ended,
             };
+            self.relatives.forget();
             if begun.elapsed() > self.options.reconnect_max {
                 losses = 0;
             }
             next = match ended {
                 Ok(()) => return Ok(()),
+                // Somebody waits for the end.
+                Err(error) if self.relatives.waited_in_vain() => {
+                    self.shown.stage(Stage::Stopped(error));
+                    return Ok(());
+                }
                 Err(error) => self.ended(error, &mut losses)?,
             };
         }
@@ -240,9 +250,11 @@ impl Mirror {
         if matches!(self.shown.lock().stage, Stage::Unapproved | Stage::Paused | Stage::Stopped(_)) {
             self.shown.stage(Stage::Preparing);
         }
+        self.relatives.forget();
         let (source, target) = (self.member(SOURCE)?, self.member(TARGET)?);
         let taken = self.mirror_target()?.take_over(&self.name, &target.object).await.map_err(self.of(TARGET))?;
         let Taken { session, progress, lanes } = taken;
+        self.join(&session).await?;
         let anew = self.desk.is_to_begin_anew().await?;
         let was_begun = self.store.setting(&begun_setting(self.rules.id)).await?.is_some();
         // What is kept for a sync that has not begun is of an earlier life of it, which was let go.
@@ -345,6 +357,7 @@ impl Mirror {
     async fn watch(&self) -> Result<()> {
         loop {
             tokio::time::sleep(self.options.health_interval).await;
+            self.look_at_foreign_keys().await;
             let feed = self.shown.lock().feed.clone();
             let Some(feed) = feed else { continue };
             match self.source.health(&feed).await {
@@ -435,6 +448,11 @@ impl Mirror {
                 self.carry_again(key).await?;
                 Ok(format!("review item {}: {key} has been carried over", id.0))
             }
+            (Subject::Refused { key, .. }, Resolution::Ignore) if self.is_missed(key).await? => Err(Error::new(
+                Code::BadResolution,
+                "the target does not have it, and records of other syncs may name it: put right what refuses it and retry, or correct it \
+                 at the source",
+            )),
             (Subject::Refused { key, .. }, Resolution::Ignore) => {
                 self.desk.carried(std::iter::once(key), "left as it is until it next changes").await?;
                 Ok(format!("review item {} is closed: the record stays as it is until it next changes", id.0))
@@ -485,6 +503,7 @@ impl Mirror {
     pub(super) async fn read_whole(&self, keys: &[Key], gone: bool) -> Result<Vec<Step>> {
         let selection = &self.member(SOURCE)?.selection;
         let presences = self.source.read(selection, keys).await.map_err(self.of(SOURCE))?;
+        self.reads_may_be_seen().await?;
         self.whole_steps(keys, presences, gone).await
     }
 

@@ -6,7 +6,6 @@ use super::batch::Step;
 use super::bulk::{Frozen, Helper, Range};
 use super::carry::{Carried, SOURCE, TARGET};
 use super::lanes::Lanes;
-use super::people::Verdict;
 use super::portions::Behind;
 use super::run::{Mirror, Work};
 use super::settle::Settling;
@@ -16,7 +15,6 @@ use crate::change::{EditTime, Image, Observation, Position, Version};
 use crate::connector::{Batch, Changes, Event, Limits};
 use crate::error::{Code, Error, Result};
 use crate::failpoint;
-use crate::guard::Window;
 use crate::record::Key;
 use std::cmp::Ordering;
 use std::collections::BTreeMap;
@@ -28,8 +26,6 @@ const GATHERED_MAX: usize = 8;
 const LIMITS: Limits = Limits { max_events: 2_000, max_bytes: 2 << 20, max_wait: Duration::from_millis(200) };
 /// How often a position that only other traffic has moved is kept.
 const IDLE_KEEP_INTERVAL: Duration = Duration::from_secs(10);
-/// Percentages of deletes mean little of a handful: they count from so many records on.
-pub(super) const PERCENT_FROM: u64 = 20;
 
 /// What the feed is held against while a load that was cut short is brought to a later view.
 pub(super) type Drain<'a> = Option<(&'a dyn Frozen, &'a [Range])>;
@@ -52,6 +48,8 @@ struct Gathered {
     before_deletes: Option<BeforeDeletes>,
     /// How many steps of the feed are in it.
     taken: usize,
+    /// Whether it ends within a transaction.
+    is_cut: bool,
     /// Why nothing more can be gathered.
     end: Option<End>,
 }
@@ -158,6 +156,9 @@ impl Mirror {
         if self.carrier.takes_parts() {
             changes.may_show_parts();
         }
+        if self.relatives.is_waited_for() {
+            changes.tell_when_idle();
+        }
         // A feed that is opened tells its shapes anew.
         work.unfit = None;
         if drain.is_none() {
@@ -165,6 +166,7 @@ impl Mirror {
             self.shown.lock().records = counted;
             work.progress.records = counted;
             self.shown.stage(Stage::Live);
+            self.tell(work);
         }
         // Before the feed has passed what the source holds now, its silence does not mean that there is nothing to tell.
         let mut goal = match drain.is_none() {
@@ -177,7 +179,10 @@ impl Mirror {
         let mut lanes = Lanes::default();
         loop {
             let mut quiet_now = false;
-            if gathered.is_empty() {
+            let mut is_next = gathered.is_empty();
+            // Where records name others of their own object, those of one transaction are seen together.
+            while is_next || self.names_its_own() && gathered.is_cut && gathered.has_room() {
+                is_next = false;
                 let batch = loop {
                     tokio::select! {
                         biased;
@@ -201,6 +206,9 @@ impl Mirror {
                 let end =
                     self.carry_out(work, ready, &mut gathered, changes.as_mut(), drain, (&mut settling, &mut lanes)).await?;
                 kept = tokio::time::Instant::now();
+                if drain.is_none() {
+                    self.tell(work);
+                }
                 match end {
                     None => {}
                     Some(End::Drained) => return Ok(()),
@@ -214,6 +222,9 @@ impl Mirror {
             } else if let Some(position) = passed {
                 work.progress.position = position;
                 self.leave_view(work);
+                if drain.is_none() {
+                    self.tell(work);
+                }
                 if kept.elapsed() >= IDLE_KEEP_INTERVAL {
                     self.keep_position(work).await?;
                     settling.is_safe();
@@ -230,7 +241,9 @@ impl Mirror {
                 self.desk.has_met_others_values();
             }
             let is_there = goal.as_ref().is_some_and(|goal| self.source.reached(&work.progress.position, goal));
-            if is_there && gathered.is_empty() {
+            // Those behind may need what is told behind the goal.
+            let is_needed = self.options.once && self.relatives.is_waited_for();
+            if is_there && gathered.is_empty() && !is_needed {
                 goal = None;
                 if self.options.once {
                     if self.desk.has_met_others_values() {
@@ -317,7 +330,11 @@ impl Mirror {
             // goes and one that comes: a lane that got further than the rest could not tell them from others when it is resumed.
             // Nor is there a lane where some of it is carried out behind all lanes.
             let lanes = Some(lanes).filter(|_| work.ahead.is_empty() && drain.is_none() && !behind.has_more());
-            let write = self.write(&*session, ready.steps, &progress, lanes, &behind);
+            let steps = ready.steps;
+            let write = async {
+                self.may_be_seen(progress.applied.as_ref()).await?;
+                self.write(&*session, steps, &progress, lanes, &behind).await
+            };
             tokio::pin!(write);
             loop {
                 tokio::select! {
@@ -365,6 +382,7 @@ impl Mirror {
     /// Takes a step of the feed in.
     async fn take(&self, work: &mut Work, batch: Batch, gathered: &mut Gathered, drain: Drain<'_>) {
         gathered.taken = gathered.taken.saturating_add(1);
+        gathered.is_cut = batch.position.is_none() && (gathered.is_cut || !batch.events.is_empty());
         for event in batch.events {
             self.shown.lock().meters.observed();
             let version = match &event {
@@ -434,11 +452,6 @@ impl Mirror {
             return Place::Beyond;
         }
         Place::Due
-    }
-
-    /// What a person said about deletes, while it holds.
-    pub(super) fn verdict<'a>(&self, work: &'a Work) -> Option<&'a Verdict> {
-        work.verdict.as_ref().filter(|verdict| !self.source.reached(&work.progress.position, &verdict.upto))
     }
 
     fn observe(
@@ -540,23 +553,6 @@ impl Mirror {
 
     fn is_in(&self, drain: Drain<'_>, key: &Key) -> bool {
         drain.is_none_or(|(_, done)| done.iter().any(|range| range.contains(key)))
-    }
-
-    fn count_delete(&self, work: &mut Work) -> std::result::Result<(), End> {
-        let limits = &self.rules.guard;
-        let mut window = Window::from_counts(&work.progress.deletes);
-        let deletes = window.count(self.now(), limits.window);
-        // As many as there were before the first of them.
-        let of = work.progress.records.saturating_add(deletes.saturating_sub(1));
-        #[allow(clippy::cast_precision_loss, reason = "a percentage of a count is compared, nothing is carried")]
-        let share = deletes as f64 * 100.0 / of.max(1) as f64;
-        let too_many = of >= PERCENT_FROM && share > limits.max_deletes_percent;
-        if deletes > limits.max_deletes || too_many {
-            let what = format!("at least {deletes} records of {} went away within {:?}", self.source_object(), limits.window);
-            return Err(End::TooManyDeletes(deletes, what));
-        }
-        work.progress.deletes = window.counts();
-        Ok(())
     }
 
     fn emptied(&self, work: &mut Work, time: EditTime, gathered: &mut Gathered) -> std::result::Result<(), End> {

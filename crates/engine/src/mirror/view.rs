@@ -72,6 +72,8 @@ pub(super) struct View {
     pub feed: Option<FeedName>,
     pub health: FeedHealth,
     pub lag_ms: Option<u64>,
+    /// Which sync is waited for, and why for long.
+    pub waits_for: Option<String>,
 }
 
 /// The view, shared between the sync and whoever asks.
@@ -91,6 +93,7 @@ impl Shown {
             feed: None,
             health: FeedHealth::default(),
             lag_ms: None,
+            waits_for: None,
         })))
     }
 
@@ -101,6 +104,7 @@ impl Shown {
     pub fn stage(&self, stage: Stage) {
         let mut view = self.lock();
         view.level &= matches!(stage, Stage::Live);
+        view.waits_for = None;
         view.stage = stage;
     }
 
@@ -137,6 +141,7 @@ impl Shown {
             stage: view.describe_stage(),
             level: view.level,
             links: view.records,
+            waits_for: view.waits_for.iter().cloned().collect(),
             review,
             offers: view.offers.told(),
             members: vec![member(SOURCE), member(TARGET)],
@@ -163,7 +168,8 @@ impl Shown {
 }
 
 impl View {
-    fn describe_stage(&self) -> String {
+    /// In words.
+    pub fn describe_stage(&self) -> String {
         match &self.stage {
             Stage::Unapproved => "waiting for approval".to_owned(),
             Stage::Preparing => "preparing".to_owned(),

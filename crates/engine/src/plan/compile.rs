@@ -10,7 +10,7 @@ use crate::connector::Capabilities;
 use crate::error::Code;
 use crate::link::SyncId;
 use crate::record::{FieldName, SyncName, SystemName};
-use crate::rules::{MemberRules, SyncRules, TargetEdits};
+use crate::rules::{Kin, MemberRules, SyncRules, TargetEdits};
 use crate::schema::{Schema, Selection};
 use std::time::Duration;
 
@@ -160,6 +160,7 @@ fn rules(subject: &Subject<'_>, notes: &mut Notes<'_>) -> Option<SyncRules> {
         tombstones: TOMBSTONES,
         carrying: policies::carrying(sync),
         filter,
+        kin: Kin::default(),
     })
 }
 

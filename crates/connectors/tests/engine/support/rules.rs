@@ -64,6 +64,7 @@ pub async fn pair(id: SyncId, systems: &[(SystemName, Arc<dyn Connector>)], obje
         tombstones: Duration::from_secs(30 * 86_400),
         carrying: Carrying::AtOnce,
         filter: None,
+        kin: Kin::default(),
     }
 }
 

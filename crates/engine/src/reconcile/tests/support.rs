@@ -4,7 +4,7 @@ use crate::link::SyncId;
 use crate::map::Mapping;
 use crate::rules::{
     Authority, Carrying, DeleteAgainstEdit, DeleteRules, Fallback, FieldRules, GroupRules, GuardRules, InitialRules,
-    InitialStrategy, LoopRules, MemberField, MemberRules, OnDelete, Policy, RetryRules, SyncRules, TargetEdits,
+    InitialStrategy, Kin, LoopRules, MemberField, MemberRules, OnDelete, Policy, RetryRules, SyncRules, TargetEdits,
 };
 use crate::schema::{Field, Schema, Selection, Type};
 use crate::transform::{Context, Pipeline, TransformSpec};
@@ -48,6 +48,7 @@ pub fn rules(members: usize, fields: &[&str]) -> SyncRules {
         tombstones: Duration::from_secs(3600),
         carrying: Carrying::AtOnce,
         filter: None,
+        kin: Kin::default(),
     }
 }
 
