@@ -67,7 +67,13 @@ impl Retention {
 /// Removes what is too old, now and then.
 pub async fn age(store: Arc<dyn Store>, retention: Retention, shutdown: CancellationToken) {
     while !shutdown.is_cancelled() {
-        match store.expire(&retention.ages(SystemClock.now())).await {
+        let ages = retention.ages(SystemClock.now());
+        let removed = tokio::select! {
+            removed = store.expire(&ages) => removed,
+            // It works in short steps: after the one that is under way nothing more is asked for.
+            () = shutdown.cancelled() => return,
+        };
+        match removed {
             Ok(0) => {}
             Ok(rows) => tracing::info!(rows, "removed what was too old"),
             Err(error) => tracing::warn!(error = %error.chain(), "what is too old could not be removed"),
@@ -161,6 +167,30 @@ mod tests {
         assert_eq!(store.expire(&retention.ages(now)).await.unwrap(), 0);
         let with_it = Retention::everywhere(DAY);
         assert_eq!(store.expire(&with_it.ages(now)).await.unwrap(), 2);
+    }
+
+    #[tokio::test]
+    async fn a_stop_waits_for_no_more_than_a_step_of_what_goes_by_age() {
+        const ROWS: u64 = 60_000;
+        let folder = tempfile::tempdir().unwrap();
+        let store = SqliteStore::open(folder.path(), &StoreOptions::default()).unwrap();
+        let sync = store.sync_id("first").await.unwrap();
+        for _ in 0..ROWS / 5_000 {
+            let ledger = (0..5_000).map(|_| row(sync, Moment::default())).collect();
+            store.submit(Transaction { ledger, ..Transaction::default() }).await.unwrap().unwrap();
+        }
+        let (store, shutdown): (Arc<dyn Store>, _) = (Arc::new(store), CancellationToken::new());
+        let left = async || store.counts(sync).await.unwrap().ledger;
+        let ageing = age(Arc::clone(&store), Retention::everywhere(DAY), shutdown.clone());
+        let stopping = async {
+            while left().await == ROWS {
+                tokio::task::yield_now().await;
+            }
+            shutdown.cancel();
+        };
+        tokio::join!(ageing, stopping);
+        let left = left().await;
+        assert!(0 < left && left < ROWS, "{left} rows are left");
     }
 
     #[tokio::test]

@@ -21,6 +21,7 @@ mod release;
 mod remarks;
 mod secrets;
 mod setup;
+mod signals;
 mod supervise;
 mod terminal;
 

@@ -13,9 +13,13 @@ use concord_engine::error::{Code, Error, Result};
 use concord_engine::runtime::status::{Status, SyncStatus};
 use std::fmt::Write;
 use std::net::{Ipv4Addr, SocketAddr};
+use std::time::Duration;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
+
+/// How long answers that are under way may still take when the process stops.
+const LAST_ANSWERS_MAX: Duration = Duration::from_secs(1);
 
 /// Opens the port; 0 lets the machine choose.
 pub async fn open(port: u16) -> Result<(TcpListener, SocketAddr)> {
@@ -26,12 +30,19 @@ pub async fn open(port: u16) -> Result<(TcpListener, SocketAddr)> {
     Ok((listener, address))
 }
 
-/// Answers `GET /metrics` until told to stop.
+/// Answers `GET /metrics` until told to stop. Who has sent a part of a question by then is not waited for long.
 pub async fn serve(listener: TcpListener, answerer: watch::Receiver<Answerer>, shutdown: CancellationToken) {
     let router = Router::new().route("/metrics", get(answer)).with_state(answerer);
-    let server = axum::serve(listener, router).with_graceful_shutdown(shutdown.cancelled_owned());
-    if let Err(error) = server.await {
-        tracing::warn!(%error, "metrics are no longer served");
+    let server = axum::serve(listener, router).with_graceful_shutdown(shutdown.clone().cancelled_owned());
+    let patience = async {
+        shutdown.cancelled().await;
+        tokio::time::sleep(LAST_ANSWERS_MAX).await;
+    };
+    tokio::select! {
+        served = server.into_future() => if let Err(error) = served {
+            tracing::warn!(%error, "metrics are no longer served");
+        },
+        () = patience => {}
     }
 }
 

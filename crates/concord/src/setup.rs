@@ -19,6 +19,7 @@ use concord_engine::overlap;
 use concord_engine::plan::{self, MemberFacts, MissingIndex, Referred, Subject};
 use concord_engine::record::{ObjectName, SyncName, SystemName};
 use concord_engine::rules::SyncRules;
+use concord_engine::runtime::status::{Status, SyncStatus};
 use concord_engine::store::Store;
 use concord_engine::store::sqlite::{SqliteStore, StoreOptions};
 use serde::{Deserialize, Serialize};
@@ -256,6 +257,14 @@ impl Prepared {
             }
         }
         Ok(())
+    }
+
+    /// The status of all of them where the process is stopped before any could begin.
+    pub fn not_begun(&self) -> Status {
+        let left_out = self.left_out().map(|(name, _)| name.clone());
+        let names = self.syncs.iter().map(|sync| sync.rules.name.to_string()).chain(left_out);
+        let syncs = names.map(|name| SyncStatus { name, stage: "not begun".to_owned(), ..SyncStatus::default() });
+        Status { syncs: syncs.collect(), ..Status::default() }
     }
 
     /// The connector of a system.

@@ -197,7 +197,12 @@ async fn run_engines(
             Ended::Done => return Ok(()),
             Ended::MoreToRun(prepared) => supervision.prepared = prepared,
             Ended::Release(release) => {
-                supervision.prepared = let_go(&mut supervision, release).await?;
+                let prepared = tokio::select! {
+                    prepared = let_go(&mut supervision, release) => prepared?,
+                    // Systems that do not answer keep nobody: what is left of it is asked for again.
+                    () = shutdown.cancelled() => return Ok(()),
+                };
+                supervision.prepared = prepared;
                 let syncs = &supervision.written.config.syncs;
                 held.retain(|(name, _)| syncs.iter().any(|sync| sync.name.as_str() == name));
                 if supervision.written.config.syncs.is_empty() {
@@ -295,7 +300,14 @@ async fn run_engine(
     shutdown: &CancellationToken,
 ) -> Result<Ended> {
     let store = Arc::clone(&supervision.store);
-    let approvals = admit(supervision, &mut prepared, held, again).await?;
+    let approvals = tokio::select! {
+        approvals = admit(supervision, &mut prepared, held, again) => approvals?,
+        // Whether a plan still holds is told by reading both sides as a whole.
+        () = shutdown.cancelled() => {
+            statuses.send_replace(prepared.not_begun());
+            return Ok(Ended::Done);
+        }
+    };
     let (reasons, waiting) = watch::channel(prepared.waiting.clone());
     let can_end = prepared.waiting.is_empty();
     let (mirrored, reconciled): (Vec<_>, Vec<_>) = prepared.syncs.iter().partition(|sync| sync.mode == Mode::Mirror);
@@ -556,25 +568,6 @@ async fn more_to_run(
             }
         }
     }
-}
-
-/// Cancels the token when the process is asked to end: Ctrl-C, or SIGTERM as service managers send it. A second time
-/// ends the process at once: nothing is lost by that.
-pub async fn on_signal(shutdown: CancellationToken) -> Result<()> {
-    use tokio::signal::unix::{SignalKind, signal};
-    let unable = |error| Error::new(Code::Internal, "signals cannot be listened to").because(error);
-    let mut interrupt = signal(SignalKind::interrupt()).map_err(unable)?;
-    let mut terminate = signal(SignalKind::terminate()).map_err(unable)?;
-    let mut next = async || {
-        tokio::select! {
-            _ = interrupt.recv() => {}
-            _ = terminate.recv() => {}
-        }
-    };
-    next().await;
-    shutdown.cancel();
-    next().await;
-    std::process::exit(130);
 }
 
 #[cfg(test)]

@@ -10,6 +10,7 @@ use crate::logging::{self, LogFormat, LogSettings};
 use crate::metrics;
 use crate::patience;
 use crate::setup;
+use crate::signals;
 use crate::supervise::{self, Supervision};
 use clap::Args;
 use concord_engine::clock::SystemClock;
@@ -98,7 +99,7 @@ pub async fn run(run: &Run, context: &Context) -> Result<Exit> {
     };
     let mut status = tokio::select! {
         status = supervise::run(supervision, shutdown.clone()) => status?,
-        error = supervise::on_signal(shutdown.clone()) => return error.map(|()| Exit::Failure),
+        error = signals::on_signal(shutdown.clone()) => return error.map(|()| Exit::Failure),
     };
     tracing::info!("stopped");
     verified::add_to(&mut status, &*store).await?;

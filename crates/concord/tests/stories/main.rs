@@ -35,6 +35,7 @@ mod rights;
 mod said;
 mod shapes;
 mod shared;
+mod stopping;
 mod tour;
 mod two_way;
 mod users;
