@@ -54,15 +54,20 @@ pub async fn given_other_than(seen: u64) {
     let _ = GIVEN.subscribe().wait_for(|given| *given != seen).await;
 }
 
-/// Every secret that the store keeps, by name. One that cannot be read stops only whoever needs it.
+/// Every secret that the store keeps, by name. One that cannot be read, be it that there is no key any more, stops only
+/// whoever needs it.
 pub async fn load(store: &dyn Store, folder: &Path) -> Result<BTreeMap<String, Result<SecretText>>> {
     let kept = store.settings(PREFIX).await?;
     if kept.is_empty() {
         return Ok(BTreeMap::new());
     }
-    let cipher = XChaCha20Poly1305::new(&key(folder, false)?);
+    let cipher = key(folder, false).map(|key| XChaCha20Poly1305::new(&key));
+    let read = |name: &str, bytes: &[u8]| match &cipher {
+        Ok(cipher) => open(cipher, name, bytes),
+        Err(error) => Err(error.clone()),
+    };
     let named = kept.iter().map(|(setting, bytes)| (setting.strip_prefix(PREFIX).unwrap_or(setting), bytes));
-    Ok(named.map(|(name, bytes)| (name.to_string(), open(&cipher, name, bytes))).collect())
+    Ok(named.map(|(name, bytes)| (name.to_string(), read(name, bytes))).collect())
 }
 
 /// The secret of a name among those that were loaded.
@@ -230,6 +235,10 @@ mod tests {
         let kept = load(&store, folder.path()).await.unwrap();
         assert_eq!(loaded(&kept, "crm").unwrap().unwrap().expose(), "hunter2");
         let bytes = store.setting("secret/crm").await.unwrap().unwrap();
+        let keyless = tempfile::tempdir().unwrap();
+        let unreadable = load(&store, keyless.path()).await.unwrap();
+        assert_eq!(loaded(&unreadable, "crm").unwrap_err().code, Code::SecretUnreadable, "it stops whoever needs it");
+        assert_eq!(loaded(&unreadable, "none").unwrap(), None, "and nobody else");
         assert!(!bytes.windows(7).any(|window| window == b"hunter2"));
         let mode = std::fs::metadata(folder.path().join(KEY_FILE)).unwrap().permissions().mode();
         assert_eq!(mode & 0o777, 0o600);

@@ -70,6 +70,37 @@ fn a_secret_that_is_missing_keeps_no_other_sync_from_running_and_is_taken_up_whe
 }
 
 #[test]
+fn a_lost_key_of_the_secrets_keeps_no_sync_from_running_that_needs_none_of_them() {
+    let world = World::new(&json!({}));
+    let other = two_files(&world);
+    let mut set = world.command(&["secret", "set", "far_password"]);
+    let mut child = set.stdin(std::process::Stdio::piped()).spawn().unwrap();
+    std::io::Write::write_all(&mut child.stdin.take().unwrap(), b"hunter2\n").unwrap();
+    assert!(child.wait().unwrap().success());
+    let mut config: Value = serde_json::from_str(&std::fs::read_to_string(&other).unwrap()).unwrap();
+    let mut far = connection(&world.erp, world.erp.server.port());
+    far["credentials"]["password"] = json!({ "secret": "far_password" });
+    config["connections"] = json!({ "crm": connection(&world.crm, world.crm.server.port()), "far": far });
+    config["target"]["system"] = json!("far");
+    std::fs::write(&other, config.to_string()).unwrap();
+    assert_eq!(world.concord(&["run", "FILE", &other, "--once", "--auto-approve"]).exit, 0);
+
+    let (key, lost) = (world.store().join("secret.key"), world.folder().join("lost.key"));
+    std::fs::rename(&key, &lost).unwrap();
+    assert_eq!(world.concord(&["run", "FILE", "--once"]).exit, 0, "it needs no secret");
+    let alone = world.concord(&["run", &other, "--json"]);
+    assert_eq!((alone.exit, &document(&alone)["error"]["code"]), (3, &json!("CON-1019")), "{alone:?}");
+    let running = world.run(&[&other]);
+    running.until("the one waits with its reason", || stage(&world, "contacts").starts_with("waiting: CON-1019"));
+    world.crm.psql("UPDATE accounts SET city = 'Lyon'; UPDATE contacts SET city = 'Riga'");
+    running.until("the other flows", || world.erp.psql("SELECT town FROM customers") == "Lyon");
+    assert!(running.said().contains("contacts"), "{}", running.said());
+    std::fs::rename(&lost, &key).unwrap();
+    running.until("it goes on", || world.erp.psql("SELECT town FROM people") == "Riga");
+    running.stop();
+}
+
+#[test]
 fn a_run_for_once_carries_what_it_can_and_names_what_it_went_on_without() {
     let world = World::new(&json!({}));
     let other = two_files(&world);
