@@ -12,7 +12,7 @@ use concord_engine::config::Metric as Measure;
 use concord_engine::error::{Code, Error, Result};
 use concord_engine::runtime::status::{Status, SyncStatus};
 use std::fmt::Write;
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::SocketAddr;
 use std::time::Duration;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
@@ -22,10 +22,12 @@ use tokio_util::sync::CancellationToken;
 const LAST_ANSWERS_MAX: Duration = Duration::from_secs(1);
 
 /// Opens the port; 0 lets the machine choose.
-pub async fn open(port: u16) -> Result<(TcpListener, SocketAddr)> {
-    let taken =
-        |error: std::io::Error| Error::new(Code::PortTaken, format!("port {port} cannot be opened for metrics")).because(error);
-    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, port)).await.map_err(taken)?;
+pub async fn open(asked: SocketAddr) -> Result<(TcpListener, SocketAddr)> {
+    let port = asked.port();
+    let taken = |error: std::io::Error| {
+        Error::new(Code::PortTaken, format!("port {port} cannot be opened for metrics")).at(asked.ip().to_string()).because(error)
+    };
+    let listener = TcpListener::bind(asked).await.map_err(taken)?;
     let address = listener.local_addr().map_err(taken)?;
     Ok((listener, address))
 }

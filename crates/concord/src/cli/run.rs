@@ -18,7 +18,7 @@ use concord_engine::config::{self, Config, LogLevel};
 use concord_engine::error::{Code, Error, Result};
 use concord_engine::runtime::status::Status;
 use concord_engine::store::Store;
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -69,9 +69,9 @@ pub async fn run(run: &Run, context: &Context) -> Result<Exit> {
     }
     // Refused before anything is made in any system.
     approval::may_start(&prepared, &*store, &SystemClock, run.approve.as_deref(), run.auto_approve).await?;
-    let metrics = match metrics_port(run, &written.config)? {
-        Some(port) => {
-            let (listener, address) = metrics::open(port).await?;
+    let metrics = match metrics_address(run, &written.config)? {
+        Some(asked) => {
+            let (listener, address) = metrics::open(asked).await?;
             tracing::info!(%address, "metrics are served at /metrics");
             Some(listener)
         }
@@ -150,20 +150,14 @@ fn verbosity(level: LogLevel) -> u8 {
     }
 }
 
-fn metrics_port(run: &Run, config: &Config) -> Result<Option<u16>> {
+/// Where metrics are served: at the port of the command line, else where the configuration says.
+fn metrics_address(run: &Run, config: &Config) -> Result<Option<SocketAddr>> {
     if let Some(port) = run.metrics_port {
-        return Ok(Some(port));
+        return Ok(Some((Ipv4Addr::LOCALHOST, port).into()));
     }
     let Some(written) = &config.process_settings.metrics.address else { return Ok(None) };
-    let wrong = |why: &str| Error::new(Code::ArgumentWrong, format!("`process_settings.metrics.address` is `{written}`: {why}"));
-    let address: SocketAddr = written
-        .replace("localhost", "127.0.0.1")
-        .parse()
-        .map_err(|_| wrong("write an address and a port, such as 127.0.0.1:9464"))?;
-    if !address.ip().is_loopback() {
-        return Err(wrong("metrics are served on the loopback interface only"));
-    }
-    Ok(Some(address.port()))
+    let wrong = |why| Error::new(Code::ArgumentWrong, format!("`process_settings.metrics.address` is `{written}`: {why}"));
+    config::MetricsSettings::listens_at(written).map(Some).map_err(wrong)
 }
 
 #[cfg(test)]
@@ -190,6 +184,29 @@ mod tests {
         assert_eq!(of(LogLevel::Info, &[Some("error"), Some("debug")]), LogLevel::Debug);
         assert_eq!(of(LogLevel::Error, &[Some("warn"), Some("error")]), LogLevel::Warn);
         assert_eq!(of(LogLevel::Trace, &[]), LogLevel::Trace);
+    }
+
+    #[test]
+    fn metrics_are_served_where_it_is_written() {
+        let run = |metrics_port| Run {
+            files: Vec::new(),
+            approve: None,
+            auto_approve: false,
+            once: false,
+            timeout: patience::USUAL_SECS,
+            metrics_port,
+        };
+        let of = |written: Option<&str>, port| {
+            let mut process_settings = ProcessSettings::default();
+            process_settings.metrics.address = written.map(str::to_owned);
+            let config = Config { process_settings, ..Config::default() };
+            metrics_address(&run(port), &config).map(|address| address.map(|address| address.to_string()))
+        };
+        assert_eq!(of(None, None).unwrap(), None);
+        assert_eq!(of(Some("localhost:9464"), None).unwrap().as_deref(), Some("127.0.0.1:9464"));
+        assert_eq!(of(Some("[::1]:9464"), None).unwrap().as_deref(), Some("[::1]:9464"));
+        assert_eq!(of(Some("[::1]:9464"), Some(7)).unwrap().as_deref(), Some("127.0.0.1:7"), "the command line has its say");
+        assert_eq!(of(Some("0.0.0.0:9464"), None).unwrap_err().code, Code::ArgumentWrong);
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! What is wrong with a document, said with its place: one small document per finding.
 
 use crate::{listed, pair_with, parse};
+use concord_engine::config::MetricsSettings;
 
 /// The findings of a pair with these settings, which stand on the document's fourth line.
 #[track_caller]
@@ -405,6 +406,25 @@ fn a_filter_that_would_be_ignored_is_an_error() {
         "a.json:4:11: error CON-1021: a share of the records (`percent`) cannot be chosen yet: the sync does not run, for every \
          record would take part",
     );
+}
+
+#[test]
+fn metrics_are_served_on_this_machine_alone_and_under_each_of_its_names() {
+    for here in ["127.0.0.1:9464", "localhost:9464", "[::1]:9464", "127.0.0.2:0"] {
+        says(&format!(r#""metrics": "{here}""#), "");
+    }
+    for (wrong, why) in [
+        ("9464", "it is no address with a port"),
+        ("localhost", "it is no address with a port"),
+        ("mylocalhost:9464", "it is no address with a port"),
+        ("0.0.0.0:9464", "metrics are served on the loopback interface only"),
+        ("[::]:9464", "metrics are served on the loopback interface only"),
+    ] {
+        let refused = format!("a.json:4:12: error CON-1004: `{wrong}` as the address of `metrics`: {why}");
+        says(&format!(r#""metrics": "{wrong}""#), &refused);
+    }
+    let served = |written: &str| MetricsSettings::listens_at(written).unwrap().to_string();
+    assert_eq!(["localhost:7", "[::1]:7"].map(served), ["127.0.0.1:7", "[::1]:7"]);
 }
 
 #[test]

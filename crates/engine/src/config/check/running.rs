@@ -5,6 +5,7 @@ use crate::config::cron;
 use crate::config::diagnostic::Diagnostic;
 use crate::config::kinds;
 use crate::config::model::failures::Channel;
+use crate::config::model::process::MetricsSettings;
 use crate::config::model::running::{ChangeDetection, InitialStrategy, OngoingMode, RolloutStage};
 use crate::config::model::sync::{Filter, SyncConfig, SyncType, TargetEdits};
 use crate::error::Code;
@@ -13,8 +14,8 @@ use crate::filter;
 /// Settings of the process.
 pub(super) fn check_process(checker: &mut Checker<'_>) {
     let address = checker.config.process_settings.metrics.address.as_deref();
-    if let Some(address) = address.filter(|address| address.parse::<std::net::SocketAddr>().is_err()) {
-        let finding = Diagnostic::error(Code::ConfigWrongType, format!("`{address}` is no address with a port"));
+    if let Some((address, why)) = address.and_then(|address| Some((address, MetricsSettings::listens_at(address).err()?))) {
+        let finding = Diagnostic::error(Code::ConfigWrongType, format!("`{address}` as the address of `metrics`: {why}"));
         checker.say("/process_settings/metrics/address", finding.instead("Write \"127.0.0.1:9464\", for example."));
     }
 }

@@ -4,6 +4,7 @@ use super::monitoring::LogLevel;
 use super::secret::{Secret, TextOrSecret};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use std::net::{Ipv4Addr, SocketAddr};
 
 /// Settings of the process.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -45,6 +46,21 @@ pub struct MetricsSettings {
     /// Address and port (`127.0.0.1:9464`); left out, metrics are not served.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub address: Option<String>,
+}
+
+impl MetricsSettings {
+    /// Where metrics are served that are written to be at this address: `localhost` is 127.0.0.1.
+    ///
+    /// # Errors
+    /// Why they are not served there: no other machine is ever served.
+    pub fn listens_at(written: &str) -> Result<SocketAddr, &'static str> {
+        let here = written.strip_prefix("localhost:").and_then(|port| port.parse::<u16>().ok());
+        match here.map(|port| SocketAddr::from((Ipv4Addr::LOCALHOST, port))).or_else(|| written.parse().ok()) {
+            None => Err("it is no address with a port"),
+            Some(address) if !address.ip().is_loopback() => Err("metrics are served on the loopback interface only"),
+            Some(address) => Ok(address),
+        }
+    }
 }
 
 /// What is logged, how and where.
