@@ -439,6 +439,11 @@ fn a_hub_is_parsed_checked_and_said_to_come_later() {
          a.json:3:22: warning CON-1016: `connected_systems` is not built yet: the sync does not run\n\
          a.json:3:78: error CON-1010: there is no connection `b`",
     );
+    // No command proposes them: a hub is refused by all that look at systems.
+    assert_eq!(
+        parse(text).diagnostics[1].remedy,
+        r#"Add "entities": [{ "name": "Account", "hub": "Account", "members": { "a": "Account", "b": "Customer" } }]."#
+    );
 }
 
 #[test]

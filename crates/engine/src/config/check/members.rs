@@ -80,7 +80,7 @@ fn hub(checker: &mut Checker<'_>, subject: &Subject<'_>) {
         let object = sync.connected_systems.iter().flat_map(|spoke| &spoke.objects).next().map_or("…", String::as_str);
         let message = format!("it is not said which objects of the systems around `{hub}` are the same kind of record");
         let remedy = format!(
-            "Add \"entities\": [{{ \"name\": \"{object}\", \"hub\": \"{object}\", \"members\": {{ {} }} }}], or let `concord plan` propose them.",
+            "Add \"entities\": [{{ \"name\": \"{object}\", \"hub\": \"{object}\", \"members\": {{ {} }} }}].",
             members.join(", ")
         );
         checker.say(&format!("{at}/sync_hub"), Diagnostic::warning(Code::ConfigMissing, message).instead(remedy));
