@@ -94,6 +94,8 @@ codes! {
 
     /// A filter that cannot be carried out here: the sync does not run, for it would carry records that were left out.
     FilterNotBuilt = 1021, BadInput, "Write a condition as the `filter` of the source of a one-way sync that is mirrored (docs/config.md says which are), or remove the filter: then every record takes part.";
+    /// A stage of a rollout that cannot be carried out here: the sync does not run, for it would write what was to be held back.
+    RolloutNotBuilt = 1022, BadInput, "Remove `rollout`, or write `full`: then the sync writes everything. To see beforehand what would be written, use `concord plan`; to try the sync out, give it copies of the objects.";
 
     // 18xx: a configuration proven against real schemas. Born in plan/.
     /// A mapping names a field that the object does not have.

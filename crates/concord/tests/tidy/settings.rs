@@ -40,6 +40,7 @@ const DONE_IN_CONFIG: &[(&str, &str)] = &[
     ("/syncs/*/source/options", "an error: of a connection that the member brings, it has become the connection's"),
     ("/syncs/*/target/database", "as the source's"),
     ("/syncs/*/target/options", "as the source's"),
+    ("/syncs/*/rollout/stage", "an error, unless it is `full`: then it says what is done anyway"),
     ("/syncs/*/source_to_target", "`flows_to_target` answers with it"),
     ("/syncs/*/target_to_source", "`flows_to_source` answers with it"),
     ("/syncs/*/sync_type", "`flows_to_target` and `flows_to_source` answer with it"),

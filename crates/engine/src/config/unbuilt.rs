@@ -28,7 +28,7 @@ const fn value(at: &'static str, value: &'static str, instead: &'static str) -> 
 const UNBUILT: &[Unbuilt] = &[
     key("/connections/*/rate_limit", "requests are not limited, but by `daily_quota_share` where a product counts them"),
     key("/syncs/*/rate_limit", "requests are not limited"),
-    key("/syncs/*/rollout", "the sync runs in full"),
+    key("/syncs/*/rollout/gates", "the sync runs in full at once"),
     key("/syncs/*/sync_hub", "the sync does not run"),
     key("/syncs/*/connected_systems", "the sync does not run"),
     key("/syncs/*/entities", "the sync does not run"),

@@ -380,13 +380,13 @@ fn two_mappings_never_write_the_same_field() {
 
 #[test]
 fn what_is_not_built_yet_is_a_warning_and_not_an_error() {
-    let settings = r#""rollout": "shadow",
+    let settings = r#""rollout": {"stage": "full", "gates": {"verified": true}},
 "performance_settings": {"change_detection": "log_based"},
 "monitoring": {"alerting": {"latency_threshold_ms": 5}, "dashboard_enabled": false},
 "rate_limit": {"requests": 5}"#;
     says(
         settings,
-        "a.json:4:12: warning CON-1016: `rollout` is not built yet: the sync runs in full\n\
+        "a.json:4:39: warning CON-1016: `gates` is not built yet: the sync runs in full at once\n\
          a.json:5:46: warning CON-1016: `log_based` as `change_detection` is not built yet for `file`: the best way that it offers is taken\n\
          a.json:6:28: warning CON-1016: `alerting` is not built yet: nobody is told\n\
          a.json:7:15: warning CON-1016: `rate_limit` is not built yet: requests are not limited",
@@ -406,6 +406,19 @@ fn a_filter_that_would_be_ignored_is_an_error() {
         "a.json:4:11: error CON-1021: a share of the records (`percent`) cannot be chosen yet: the sync does not run, for every \
          record would take part",
     );
+}
+
+#[test]
+fn a_stage_of_a_rollout_that_would_be_ignored_is_an_error() {
+    for stage in ["shadow", "one_way", "subset"] {
+        let refused = format!(
+            "a.json:4:12: error CON-1022: the stage `{stage}` of a rollout is not built yet: the sync does not run, for it would \
+             write everything"
+        );
+        says(&format!(r#""rollout": "{stage}""#), &refused);
+    }
+    // What happens anyway is nothing to speak of.
+    says(r#""rollout": "full""#, "");
 }
 
 #[test]

@@ -217,7 +217,7 @@ fn syncs() -> impl Strategy<Value = SyncConfig> {
                 soft_delete_field: (on_delete == OnDelete::SoftDelete).then(|| "gone".into()),
                 filter: is_filtered.then(|| condition("name <> 'x'")),
                 rollout: flag.then_some(Rollout {
-                    stage: if is_filtered { RolloutStage::Subset } else { RolloutStage::Full },
+                    stage: RolloutStage::Full,
                     gates: Some(Gates { verified: true, max_error_rate: Some(0.25), max_latency_ms: None }),
                 }),
                 field_mappings,

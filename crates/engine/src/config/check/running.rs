@@ -101,13 +101,14 @@ fn retries(checker: &mut Checker<'_>, sync: &SyncConfig, at: &str) {
     }
 }
 
+/// A stage that would be ignored writes what was to be held back: what is not built is an error here, not a warning.
 fn rollout(checker: &mut Checker<'_>, sync: &SyncConfig, at: &str) {
-    let Some(rollout) = &sync.rollout else { return };
-    if rollout.stage == RolloutStage::Subset && sync.filter.is_none() {
-        let remedy = "Add \"filter\": { \"percent\": 5 }, or a condition.";
-        let finding = Diagnostic::error(Code::ConfigMissing, "the stage `subset` needs a `filter`").instead(remedy);
-        checker.say(&format!("{at}/rollout/stage"), finding);
-    }
+    let Some(rollout) = sync.rollout.as_ref().filter(|rollout| rollout.stage != RolloutStage::Full) else { return };
+    let message = format!(
+        "the stage `{}` of a rollout is not built yet: the sync does not run, for it would write everything",
+        rollout.stage.name()
+    );
+    checker.error(Code::RolloutNotBuilt, &format!("{at}/rollout/stage"), message);
 }
 
 /// A filter that would be ignored lets records through that were left out: what is not built is an error here, not a warning.

@@ -240,6 +240,18 @@ pub enum RolloutStage {
     Full,
 }
 
+impl RolloutStage {
+    /// The name under which it is written.
+    pub fn name(self) -> &'static str {
+        match self {
+            RolloutStage::Shadow => "shadow",
+            RolloutStage::OneWay => "one_way",
+            RolloutStage::Subset => "subset",
+            RolloutStage::Full => "full",
+        }
+    }
+}
+
 /// What must hold before the next stage.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
