@@ -1,7 +1,11 @@
-//! Configurations that make sense, over everything that the language can say of a pair.
+//! Configurations that make sense, over everything that the language can say and that is no error in this version: a share of
+//! the records, and a rollout that is not in full, are.
+
+mod hubs;
+mod running;
+mod systems;
 
 use concord_engine::config::Strategy as ConflictStrategy;
-use concord_engine::config::model::process;
 use concord_engine::config::*;
 use concord_engine::record::{FieldName, SystemName};
 use proptest::prelude::*;
@@ -24,39 +28,58 @@ fn values() -> impl Strategy<Value = Value> {
     prop_oneof![any::<bool>().prop_map(Value::from), any::<i64>().prop_map(Value::from), words().prop_map(Value::from)]
 }
 
-fn connections() -> impl Strategy<Value = Connection> {
-    let ssl = prop::option::of(prop::sample::select(vec![SslMode::Disable, SslMode::VerifyCa, SslMode::VerifyFull]));
-    (words(), prop::option::of(secrets()), ssl, prop::option::of(1..u16::MAX), prop::option::of(values())).prop_map(
-        |(database, password, sslmode, port, option)| Connection {
-            kind: "server".into(),
-            credentials: Credentials {
-                database: Some(database.clone()),
-                username: Some(database),
-                password,
-                sslmode,
-                port,
-                ..Credentials::default()
-            },
-            options: option.into_iter().map(|value| ("a_setting".to_owned(), json!({"deep": [value]}))).collect(),
-            rate_limit: None,
-        },
-    )
+fn texts() -> impl Strategy<Value = TextOrSecret> {
+    prop_oneof![words().prop_map(TextOrSecret::Text), secrets().prop_map(TextOrSecret::Secret)]
+}
+
+fn limits() -> impl Strategy<Value = Option<RateLimit>> {
+    let limit = (1..u32::MAX, 1..u32::MAX, prop::option::of(0.0..1.0_f64));
+    let limit =
+        limit.prop_map(|(requests, per_seconds, daily_quota_share)| RateLimit { requests, per_seconds, daily_quota_share });
+    prop::option::of(limit)
 }
 
 fn transformations() -> impl Strategy<Value = Transformation> {
     prop_oneof![
         Just(Transformation::None {}),
         Just(Transformation::Trim {}),
+        Just(Transformation::Lowercase {}),
+        Just(Transformation::Uppercase {}),
         Just(Transformation::TitleCase {}),
         prop::option::of("[A-Z]{2}").prop_map(|region| Transformation::FormatPhone { region }),
         (words(), -3..3_i64).prop_map(|(separator, index)| Transformation::Split { separator, index: Some(index), rest: None }),
         (words(), values(), prop::option::of(values()))
             .prop_map(|(key, value, default)| Transformation::Map { values: [(key, value)].into_iter().collect(), default }),
-        Just(Transformation::Cast { to: CastType::TimestampTz }),
-        Just(Transformation::DateFormat { to: TimestampFormat::Pattern("%d.%m.%Y".into()), from: TimestampFormat::EpochMillis }),
+        casts().prop_map(|to| Transformation::Cast { to }),
+        (formats(), formats()).prop_map(|(to, from)| Transformation::DateFormat { to, from }),
         prop::option::of(Just("value|lower".to_owned()))
             .prop_map(|inverse| Transformation::Expression { expression: "value ~ '!'".into(), inverse }),
     ]
+}
+
+fn casts() -> impl Strategy<Value = CastType> {
+    prop::sample::select(vec![
+        CastType::Text,
+        CastType::Integer,
+        CastType::Decimal,
+        CastType::Float,
+        CastType::Boolean,
+        CastType::Date,
+        CastType::Time,
+        CastType::Timestamp,
+        CastType::TimestampTz,
+        CastType::Uuid,
+        CastType::Json,
+    ])
+}
+
+fn formats() -> impl Strategy<Value = TimestampFormat> {
+    prop::sample::select(vec![
+        TimestampFormat::Iso8601,
+        TimestampFormat::EpochSeconds,
+        TimestampFormat::EpochMillis,
+        TimestampFormat::Pattern("%d.%m.%Y".into()),
+    ])
 }
 
 /// How many fields a mapping has on either side, and the step by which several become one or one becomes several; what else
@@ -116,32 +139,69 @@ fn mappings() -> impl Strategy<Value = Vec<FieldMapping>> {
 }
 
 fn rules() -> impl Strategy<Value = ValidationRule> {
-    let kinds =
-        prop::sample::select(vec![Rule::Required, Rule::EmailFormat, Rule::Regex, Rule::Range, Rule::OneOf, Rule::Expression]);
-    let repairs = prop::sample::select(vec![OnError::RejectRecord, OnError::UseDefault, OnError::Warn]);
-    (kinds, repairs, any::<i32>(), prop::collection::vec(values(), 1..3)).prop_map(|(rule, on_error, bound, values)| {
-        let is_range = rule == Rule::Range;
+    let kinds = prop::sample::select(vec![
+        Rule::Required,
+        Rule::EmailFormat,
+        Rule::Regex,
+        Rule::Phone,
+        Rule::Length,
+        Rule::Range,
+        Rule::OneOf,
+        Rule::Unique,
+        Rule::Expression,
+    ]);
+    let repairs = prop::sample::select(vec![
+        OnError::RejectRecord,
+        OnError::StandardizeFormat,
+        OnError::SetNull,
+        OnError::UseDefault,
+        OnError::Warn,
+    ]);
+    (kinds, repairs, any::<i32>(), prop::collection::vec(values(), 1..3)).prop_map(|(rule, repair, bound, values)| {
+        let (min, max) = match rule {
+            Rule::Range => (Some(Limit::Number(bound.into())), Some(Limit::Text("99999999999999999999.5".into()))),
+            Rule::Length => (Some(Limit::Number(1.into())), None),
+            _ => (None, None),
+        };
+        // What has to be there is not taken away.
+        let on_error = if rule == Rule::Required && repair == OnError::SetNull { OnError::Warn } else { repair };
         ValidationRule {
             field: "target 0".into(),
             rule,
             pattern: (rule == Rule::Regex).then(|| "^[a-z]+$".to_owned()),
-            min: is_range.then(|| Limit::Number(bound.into())),
-            max: is_range.then(|| Limit::Text("99999999999999999999.5".into())),
+            min,
+            max,
             values: if rule == Rule::OneOf { values } else { Vec::new() },
             expression: (rule == Rule::Expression).then(|| "value > 0".to_owned()),
-            region: None,
+            region: (rule == Rule::Phone).then(|| "AT".to_owned()),
             on_error,
             default: (on_error == OnError::UseDefault).then(|| json!("d")),
         }
     })
 }
 
+fn matches() -> impl Strategy<Value = MatchField> {
+    let ways = vec![Normalizer::Exact, Normalizer::Case, Normalizer::Email, Normalizer::Phone];
+    (prop::sample::select(ways), any::<bool>()).prop_map(|(normalizer, flag)| MatchField {
+        field: "target 0".into(),
+        normalizer,
+        region: (flag && normalizer == Normalizer::Phone).then(|| "DE".to_owned()),
+    })
+}
+
 fn policies() -> impl Strategy<Value = ConflictResolution> {
-    let strategies =
-        prop::sample::select(vec![ConflictStrategy::LastWriteWins, ConflictStrategy::SystemPriority, ConflictStrategy::Manual]);
+    let strategies = prop::sample::select(vec![
+        ConflictStrategy::LastWriteWins,
+        ConflictStrategy::SystemPriority,
+        ConflictStrategy::FieldLevelPriority,
+        ConflictStrategy::Manual,
+    ]);
     let deletes = prop::sample::select(vec![DeleteVsUpdate::UpdateWins, DeleteVsUpdate::DeleteWins, DeleteVsUpdate::Manual]);
     let winners = prop::sample::select(vec![Winner::LastUpdated, Winner::Manual, Winner::System("erp".into())]);
-    (strategies, deletes, prop::option::of(winners), prop::option::of(words())).prop_map(|(strategy, deletes, winner, field)| {
+    let rule = (prop::option::of(winners), prop::option::of(words()));
+    (strategies, deletes, rule).prop_map(|(strategy, deletes, (winner, field))| {
+        let is_by_field = strategy == ConflictStrategy::FieldLevelPriority;
+        let winner = winner.or(is_by_field.then_some(Winner::Manual));
         ConflictResolution {
             strategy,
             priority: if strategy == ConflictStrategy::SystemPriority { vec!["erp".into(), "crm".into()] } else { Vec::new() },
@@ -155,34 +215,21 @@ fn policies() -> impl Strategy<Value = ConflictResolution> {
     })
 }
 
-fn monitoring() -> impl Strategy<Value = Monitoring> {
-    let levels = prop::option::of(prop::sample::select(vec![LogLevel::Trace, LogLevel::Warn, LogLevel::Error]));
-    (levels, prop::option::of(1..400_u32), any::<bool>(), prop::option::of(1..9_u32)).prop_map(
-        |(level, retention_days, dashboard_enabled, failures)| Monitoring {
-            metrics: vec![Metric::SyncLatency],
-            alerting: failures.map(|count| Alerting { consecutive_failures_threshold: Some(count), ..Alerting::default() }),
-            logging: SyncLogging { level, retention_days },
-            dashboard_enabled,
-        },
-    )
-}
-
-fn syncs() -> impl Strategy<Value = SyncConfig> {
-    let deletes = prop::sample::select(vec![OnDelete::Propagate, OnDelete::SoftDelete, OnDelete::Detach]);
-    let authorities = prop::sample::select(vec![Authority::Review, Authority::Policy, Authority::System("crm".into())]);
+/// A pair, as far as its members and fields go; how it runs is told in `running`.
+fn pairs() -> impl Strategy<Value = SyncConfig> {
+    let deletes = prop::sample::select(vec![OnDelete::Propagate, OnDelete::SoftDelete, OnDelete::Detach, OnDelete::Ignore]);
+    let edits = prop::sample::select(vec![TargetEdits::Overwrite, TargetEdits::Keep, TargetEdits::Review]);
     let ways = prop::sample::select(vec![(true, true), (true, false), (false, true)]);
-    let numbers = (1..5000_u32, 1..256_u32, 1..100_000_u64, 0.0..100.0_f64);
-    ((mappings(), rules(), policies(), monitoring()), deletes, authorities, ways, numbers, any::<bool>(), secrets()).prop_map(
+    let fields = (mappings(), rules(), policies(), matches());
+    (fields, deletes, edits, ways, running::runnings(), any::<bool>()).prop_map(
         |(
-            (field_mappings, rule, conflict_resolution, monitoring),
+            (field_mappings, rule, mut conflict_resolution, match_field),
             on_delete,
-            authority,
+            target_edits,
             (forth, back),
-            numbers,
+            running,
             flag,
-            secret,
         )| {
-            let (batch_size, parallelism, max_deletes, max_deletes_percent) = numbers;
             let names_fields = !field_mappings.is_empty();
             // Elsewhere a filter is refused.
             let is_filtered = flag && forth && !back;
@@ -197,102 +244,64 @@ fn syncs() -> impl Strategy<Value = SyncConfig> {
                 filter: (is_filtered && system == "crm").then(|| condition("country IN ('DE', 'AT') AND NOT \"a b\"")),
                 options: serde_json::Map::new(),
             };
+            if !names_fields && conflict_resolution.strategy != ConflictStrategy::FieldLevelPriority {
+                conflict_resolution.field_rules.clear();
+            }
             SyncConfig {
-                name: "accounts".into(),
                 source: Some(member("crm")),
                 target: Some(member("erp")),
                 sync_type: if forth && back { SyncType::Bidirectional } else { SyncType::OneWay },
                 source_to_target: Some(forth),
                 target_to_source: Some(back),
-                sync_hub: None,
-                connected_systems: Vec::new(),
-                entities: Vec::new(),
-                match_on: if names_fields {
-                    vec![MatchField { field: "target 0".into(), normalizer: Normalizer::Phone, region: Some("DE".to_owned()) }]
-                } else {
-                    Vec::new()
-                },
-                target_edits: if is_filtered { TargetEdits::Overwrite } else { TargetEdits::Review },
+                match_on: names_fields.then_some(match_field).into_iter().collect(),
+                target_edits: if is_filtered { TargetEdits::Overwrite } else { target_edits },
                 on_delete,
                 soft_delete_field: (on_delete == OnDelete::SoftDelete).then(|| "gone".into()),
                 filter: is_filtered.then(|| condition("name <> 'x'")),
-                rollout: flag.then_some(Rollout {
-                    stage: RolloutStage::Full,
-                    gates: Some(Gates { verified: true, max_error_rate: Some(0.25), max_latency_ms: None }),
-                }),
                 field_mappings,
-                mapping_options: MappingOptions {
-                    handle_nulls: HandleNulls::Skip,
-                    timestamp_format: TimestampFormat::EpochSeconds,
-                },
                 field_selection: Some(if names_fields { FieldSelection::Explicit } else { FieldSelection::All }),
-                include_fields: Vec::new(),
                 exclude_fields: if flag { vec!["secret notes".into()] } else { Vec::new() },
-                validation_rules: if names_fields { vec![rule] } else { Vec::new() },
-                conflict_resolution: if names_fields {
-                    conflict_resolution
-                } else {
-                    ConflictResolution { field_rules: Vec::new(), ..conflict_resolution }
-                },
-                loop_prevention: LoopPrevention { enabled: flag, ..LoopPrevention::default() },
-                initial_sync: InitialSync {
-                    strategy: InitialStrategy::Since,
-                    since: Some("2026-01-31".into()),
-                    authority,
-                    rebuild_indexes: flag,
-                },
-                ongoing_sync: OngoingSync {
-                    mode: OngoingMode::Scheduled,
-                    schedule: Some("0 2 * * mon".into()),
-                    polling_interval_seconds: Some(5),
-                },
-                performance_settings: PerformanceSettings {
-                    batch_size,
-                    parallelism,
-                    change_detection: ChangeDetection::LogBased,
-                    index_recommendation: flag,
-                },
-                rate_limit: flag.then_some(RateLimit { requests: parallelism, per_seconds: 60, daily_quota_share: Some(0.5) }),
-                guards: Guards { max_deletes, max_deletes_percent, window_seconds: 1 },
-                error_handling: ErrorHandling {
-                    retry_strategy: RetryStrategy { max_attempts: parallelism, ..RetryStrategy::default() },
-                    notification: flag
-                        .then(|| Notification { channels: vec![Channel::PagerDuty], threshold: Threshold::Critical }),
-                    notifications: flag.then(|| Notifications {
-                        email: vec!["ops@example.com".into()],
-                        slack: None,
-                        webhook: Some(TextOrSecret::Secret(secret)),
-                    }),
-                    fallback: Fallback { action: FallbackAction::StopSync },
-                },
-                monitoring,
-                auto_approve: flag,
+                validation_rules: names_fields.then_some(rule).into_iter().collect(),
+                conflict_resolution,
+                ..running
             }
         },
     )
 }
 
+/// Another pair, of which a field names records of the first, or of its own.
+fn referring() -> impl Strategy<Value = SyncConfig> {
+    let whom = prop::sample::select(vec!["accounts", "contacts"]);
+    (pairs(), whom, any::<bool>(), any::<bool>()).prop_map(|(mut pair, reference, required, flag)| {
+        for member in pair.source.iter_mut().chain(&mut pair.target) {
+            member.object = "contacts".into();
+        }
+        pair.field_mappings.push(FieldMapping {
+            source: vec!["account id".into()],
+            target: vec!["account".into()],
+            transformation: if flag { vec![Transformation::None {}] } else { Vec::new() },
+            direction: Direction::Both,
+            required,
+            default: None,
+            owner: flag.then(|| "erp".to_owned()),
+            group: flag.then(|| "belongs to".to_owned()),
+            reference: Some(reference.into()),
+            write_back: false,
+        });
+        let include_fields = if flag { vec!["more".to_owned()] } else { Vec::new() };
+        SyncConfig { name: "contacts".into(), include_fields, ..pair }
+    })
+}
+
 /// Configurations in canonical form that check without errors.
 pub fn configs() -> impl Strategy<Value = Config> {
-    let store = words().prop_map(|path| StoreSettings { path });
-    let webhook = prop::option::of(secrets());
-    (syncs(), connections(), connections(), store, webhook).prop_map(|(sync, crm, erp, store, signing_secret)| Config {
-        process_settings: ProcessSettings {
-            store,
-            metrics: MetricsSettings { address: Some("127.0.0.1:9464".into()) },
-            control_socket: Some("concord.sock".into()),
-            logging: Logging {
-                level: LogLevel::Debug,
-                format: LogFormat::Json,
-                directory: Some("logs".into()),
-                retention_days: 7,
-            },
-            notifiers: Notifiers {
-                webhook: signing_secret.map(|secret| process::WebhookTransport { url: None, signing_secret: Some(secret) }),
-                ..Notifiers::default()
-            },
+    let syncs = (pairs(), prop::option::of(referring()), prop::option::of(hubs::hubs()));
+    (syncs, systems::processes(), systems::built(), systems::built(), systems::later()).prop_map(
+        |((pair, referring, hub), process_settings, crm, erp, later)| {
+            let systems = [("crm", crm), ("erp", erp), (hubs::HUB, later)];
+            let connections = systems.map(|(name, connection)| (SystemName::from(name), connection));
+            let syncs = std::iter::once(pair).chain(referring).chain(hub).collect();
+            Config { process_settings, connections: connections.into_iter().collect(), syncs }
         },
-        connections: [(SystemName::from("crm"), crm), (SystemName::from("erp"), erp)].into_iter().collect(),
-        syncs: vec![sync],
-    })
+    )
 }

@@ -2,7 +2,8 @@
 
 use crate::generated::configs;
 use crate::{KINDS, clean, pair_with, parse};
-use concord_engine::config::{self, Document};
+use concord_engine::config::{self, Config, Document, Filter, FilterShare, Rollout, RolloutStage, Severity};
+use concord_engine::error::Code;
 use proptest::prelude::*;
 use serde_json::{Map, Value, json};
 
@@ -120,6 +121,27 @@ proptest! {
         let loaded = config::parse(&[Document { name: "a.yaml", text: &printed }], KINDS);
         prop_assert!(!loaded.has_errors(), "{:?} in {printed}", loaded.diagnostics);
         prop_assert_eq!(loaded.config.unwrap(), config);
+    }
+}
+
+proptest! {
+    #[test]
+    fn what_this_version_refuses_is_printed_and_read_by_the_types_all_the_same(
+        mut config in configs(),
+        percent in 0.0..100.0_f64,
+        stage in prop::sample::select(vec![RolloutStage::Shadow, RolloutStage::OneWay, RolloutStage::Subset]),
+    ) {
+        for sync in &mut config.syncs {
+            sync.filter = Some(Filter::Share(FilterShare { percent }));
+            sync.rollout = Some(Rollout { stage, gates: None });
+        }
+        prop_assert_eq!(&serde_json::from_value::<Config>(config.to_json()).unwrap(), &config);
+        let loaded = parse(&config.to_json().to_string());
+        let errors = loaded.diagnostics.iter().filter(|finding| finding.severity == Severity::Error);
+        let codes: Vec<Code> = errors.map(|finding| finding.code).collect();
+        let refused = [Code::FilterNotBuilt, Code::RolloutNotBuilt];
+        prop_assert!(refused.iter().all(|code| codes.contains(code)), "{:?}", loaded.diagnostics);
+        prop_assert!(codes.iter().all(|code| refused.contains(code)), "{:?}", loaded.diagnostics);
     }
 }
 
