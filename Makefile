@@ -51,7 +51,7 @@ demo: ## Salesforce (simulated) and PostgreSQL kept equal, live, in the terminal
 soak: ## the simulation over SEEDS=… seeds
 	@cargo run --quiet --release --package concord-simulation -- --count $(SEEDS) --jobs $$(nproc)
 
-soak-mutants: ## shows that the simulation finds every planted bug
+soak-mutants: ## shows that the simulation finds every planted bug, and which tests show those that take a script
 	@cargo run --quiet --release --package concord-simulation -- --mutants --count $(SEEDS_MUTANTS) --jobs $$(nproc)
 
 bench: ## both tables beside their peers, which are installed: one way, then both ways (an hour and more)

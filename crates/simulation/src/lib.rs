@@ -21,6 +21,7 @@ pub mod random;
 mod rules;
 pub mod run;
 pub mod script;
+pub mod scripted;
 pub mod stage;
 pub mod store;
 pub mod system;

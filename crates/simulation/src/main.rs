@@ -5,6 +5,7 @@ use concord_engine::mutants;
 use concord_simulation::further::FURTHER_FROM;
 use concord_simulation::hunt;
 use concord_simulation::run::{Report, run};
+use concord_simulation::scripted::{self, Finder};
 use std::process::ExitCode;
 
 /// Runs the engine on simulated systems, one world per seed.
@@ -23,11 +24,11 @@ struct Arguments {
     /// How many seeds.
     #[arg(long, default_value_t = 1_000)]
     count: u64,
-    /// Plants this bug.
+    /// Plants this bug. One that takes a script: plays the seed that shows it, or names the test that does.
     #[arg(long)]
     mutant: Option<String>,
     /// Hunts every planted bug (or the one named by --mutant), in worlds of the first dimensions and of all of them, and
-    /// tells how many seeds each took.
+    /// tells how many seeds each took; of those that take a script, which test shows each.
     #[arg(long)]
     mutants: bool,
     /// Threads.
@@ -40,20 +41,27 @@ struct Arguments {
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
-    let mutant = match arguments.mutant.as_deref().map(|name| mutants::ALL.iter().find(|(known, _)| *known == name)) {
+    let mutant = match arguments.mutant.as_deref().map(scripted::mutant) {
         Some(None) => {
-            let names: Vec<&str> = mutants::ALL.iter().map(|(name, _)| *name).collect();
+            let names: Vec<&str> = mutants::ALL.iter().chain(mutants::SCRIPTED).map(|(name, _)| *name).collect();
             eprintln!("no such mutant; there are: {}", names.join(", "));
             return ExitCode::from(2);
         }
-        Some(Some((name, _))) => Some(*name),
-        None => None,
+        found => found.flatten(),
     };
     if arguments.mutants {
         return hunt_all(&arguments);
     }
     mutants::activate(mutant);
-    if let Some(seed) = arguments.seed {
+    let mut seed = arguments.seed;
+    if let (Some(name), None, None) = (mutant, seed, &arguments.seeds) {
+        match scripted::finder(name) {
+            Some(Finder::Seed(shows)) => seed = Some(shows),
+            Some(Finder::Test(test)) => eprintln!("{name} is shown by {}: seeds may never show it", described(test)),
+            None => {}
+        }
+    }
+    if let Some(seed) = seed {
         let report = run(seed);
         for line in &report.trace {
             println!("{line}");
@@ -101,6 +109,11 @@ fn tell(report: &Report, mutant: Option<&str>) -> ExitCode {
     ExitCode::FAILURE
 }
 
+/// A test, and how it is run.
+fn described(test: &str) -> String {
+    format!("the test {test} (cargo nextest run --workspace --all-features {test})")
+}
+
 fn hunt_all(arguments: &Arguments) -> ExitCode {
     let mut missed = 0;
     let wanted = |name: &str| arguments.mutant.as_deref().is_none_or(|only| only == name);
@@ -114,6 +127,17 @@ fn hunt_all(arguments: &Arguments) -> ExitCode {
             None => {
                 missed += 1;
                 println!("{mutant:<28} NOT FOUND in {} seeds from {} and from {FURTHER_FROM}", arguments.count, arguments.from);
+            }
+        }
+    }
+    for (mutant, finder) in scripted::FOUND_BY.iter().filter(|(name, _)| wanted(name)) {
+        match finder {
+            Finder::Test(test) => println!("{mutant:<28} found by {}", described(test)),
+            Finder::Seed(seed) => {
+                let found = hunt::sweep(*seed, seed + 1, 1, Some(mutant), false);
+                missed += usize::from(found.is_empty());
+                let verdict = if found.is_empty() { "NOT FOUND" } else { "found" };
+                println!("{mutant:<28} {verdict} in the seed written for it ({seed})");
             }
         }
     }

@@ -5,6 +5,7 @@ use concord_engine::mutants;
 use concord_simulation::further::FURTHER_FROM;
 use concord_simulation::hunt::sweep;
 use concord_simulation::run::{run, run_on_files};
+use concord_simulation::scripted::{self, Finder};
 
 /// Worlds that are played on the real store, in files.
 const FILES: std::ops::Range<u64> = 10_000..10_040;
@@ -57,10 +58,30 @@ fn every_invariant_holds_where_one_was_broken_once() {
 
 #[test]
 fn a_place_that_is_looked_at_for_ever_is_found() {
+    let Some(Finder::Seed(seed)) = scripted::finder("looks_uncounted") else { panic!("no seed shows it") };
     mutants::activate(Some("looks_uncounted"));
-    let report = run(172_240);
+    let report = run(seed);
     mutants::activate(None);
     assert!(!report.violations.is_empty());
+}
+
+#[test]
+fn of_every_bug_that_takes_a_script_it_is_told_which_test_shows_it() {
+    let tests = [env!("CARGO_MANIFEST_DIR"), "/tests/interleavings"].concat();
+    let planted = [env!("CARGO_MANIFEST_DIR"), "/../engine/src/reconcile/tests/planted.rs"].concat();
+    let folder = std::fs::read_dir(tests).unwrap().map(|entry| entry.unwrap().path());
+    let sources: Vec<String> = folder.chain([planted.into()]).map(|path| std::fs::read_to_string(path).unwrap()).collect();
+    let told: Vec<&str> = scripted::FOUND_BY.iter().map(|(name, _)| *name).collect();
+    let planted: Vec<&str> = mutants::SCRIPTED.iter().map(|(name, _)| *name).collect();
+    assert_eq!(told, planted);
+    for (name, finder) in scripted::FOUND_BY {
+        let Finder::Test(test) = finder else { continue };
+        let is_shown = |source: &String| source.contains(&format!("fn {test}()")) && source.contains(&format!("\"{name}\""));
+        assert!(sources.iter().any(is_shown), "{test} does not plant {name}");
+    }
+    assert_eq!(scripted::mutant("looks_uncounted"), Some("looks_uncounted"));
+    assert_eq!(scripted::mutant("guard_dropped"), Some("guard_dropped"));
+    assert_eq!(scripted::mutant("nonsense"), None);
 }
 
 #[test]
