@@ -4,9 +4,9 @@ use super::Context;
 use crate::answers::AT_REST;
 use crate::control::Ask;
 use crate::exit::Exit;
-use crate::terminal::{Style, Terminal};
+use crate::terminal::{Notice, Style, Terminal};
 use clap::Args;
-use concord_engine::error::{Code, Result};
+use concord_engine::error::{Code, Error, Result};
 use concord_engine::runtime::status::{AllowanceStatus, FeedStatus, Status, SyncStatus};
 use std::time::Duration;
 
@@ -21,22 +21,49 @@ pub struct StatusArgs {
 
 /// Runs the command.
 pub async fn run(arguments: &StatusArgs, context: &Context) -> Result<Exit> {
+    let mut has_shown = false;
+    let mut failed: Option<String> = None;
+    let stopped = tokio::signal::ctrl_c();
+    tokio::pin!(stopped);
     loop {
-        let status: Status = context.ask(&Ask::Status).await?;
-        if context.terminal.json {
-            context.terminal.document(&status);
-        } else {
-            let clear = if arguments.watch && context.terminal.is_live() { "\x1b[H\x1b[2J" } else { "" };
-            context.terminal.line(&format!("{clear}{}", render(&status, &context.terminal)));
+        match context.ask::<Status>(&Ask::Status).await {
+            Ok(status) => {
+                show(&status, arguments.watch, context);
+                (has_shown, failed) = (true, None);
+            }
+            // The process that runs may be about to start anew. That it does not answer is said, and the same once.
+            Err(error) if has_shown => {
+                if failed.as_ref() != Some(&error.message) {
+                    complain(&error, context);
+                }
+                failed = Some(error.message);
+            }
+            Err(error) => return Err(error),
         }
         if !arguments.watch {
             return Ok(Exit::Fine);
         }
         tokio::select! {
-            _ = tokio::signal::ctrl_c() => return Ok(Exit::Fine),
+            _ = &mut stopped => return Ok(Exit::Fine),
             () = tokio::time::sleep(Duration::from_secs(1)) => {}
         }
     }
+}
+
+fn show(status: &Status, is_watched: bool, context: &Context) {
+    if context.terminal.json {
+        return context.terminal.document(status);
+    }
+    let clear = if is_watched && context.terminal.is_live() { "\x1b[H\x1b[2J" } else { "" };
+    context.terminal.line(&format!("{clear}{}", render(status, &context.terminal)));
+}
+
+fn complain(error: &Error, context: &Context) {
+    let notice = Notice::of(error);
+    if context.terminal.json {
+        context.terminal.document(&serde_json::json!({ "error": notice }));
+    }
+    context.terminal.complain(&notice);
 }
 
 /// The status as text.

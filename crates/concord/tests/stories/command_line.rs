@@ -13,6 +13,17 @@ fn a_mistake_is_shown_at_its_line_and_touches_nothing() {
 }
 
 #[test]
+fn the_schema_that_is_printed_is_that_of_the_language() {
+    let world = World::new(&json!({}));
+    for arguments in [&["schema"][..], &["schema", "--json"]] {
+        let said = world.concord(arguments);
+        let printed: serde_json::Value = serde_json::from_str(&said.out).unwrap_or_else(|error| panic!("{error}: {said:?}"));
+        assert_eq!((said.exit, printed), (0, concord_engine::config::json_schema()));
+    }
+    assert!(!world.store().exists());
+}
+
+#[test]
 fn a_pause_holds_writes_back_and_a_resume_lets_them_go() {
     let world = World::new(&json!({}));
     let running = world.run(&["--auto-approve"]);

@@ -4,6 +4,8 @@ use crate::world::World;
 use serde_json::{Value, json};
 use std::io::{Read, Write};
 use std::net::TcpStream;
+use std::os::unix::net::UnixListener;
+use std::process::Child;
 
 /// The metrics of a process that serves them, by name and labels.
 pub fn metrics(address: &str) -> Vec<(String, f64)> {
@@ -152,6 +154,52 @@ fn log_files_have_the_level_asked_for_one_document_a_line_and_go_when_they_are_o
         let running = lines.iter().find(|line| line["fields"]["message"] == "running").expect(text);
         assert_eq!((&running["level"], &running["fields"]["syncs"]), (&json!("INFO"), &json!("accounts")));
     }
+}
+
+/// A command that goes on until it is told to stop; killed with the value.
+struct Watching(Child);
+
+impl Drop for Watching {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+#[test]
+fn a_watched_status_goes_on_where_it_is_not_answered_for_once() {
+    let world = World::new(&json!({}));
+    assert_eq!(world.concord(&["status", "--watch"]).exit, 3, "nothing has ever run");
+    assert_eq!(world.concord(&["run", "FILE", "--once", "--auto-approve"]).exit, 0);
+    let [shown, complained] = ["shown", "complained"].map(|name| world.folder().join(name));
+    let mut command = world.command(&["status", "--watch"]);
+    let [out, err] = [&shown, &complained].map(|path| std::fs::File::create(path).unwrap());
+    let mut watching = Watching(command.stdout(out).stderr(err).spawn().unwrap());
+    let read = |path: &std::path::Path| std::fs::read_to_string(path).unwrap_or_default();
+    let until = |what: &str, so: &dyn Fn() -> bool| {
+        crate::world::until(what, so, || format!("{}\n{}", read(&shown), read(&complained)));
+    };
+    until("it is shown", &|| read(&shown).contains("not running"));
+
+    // A process that runs, and ends in the middle of the question.
+    let socket = world.folder().join("ends.sock");
+    let listener = UnixListener::bind(&socket).unwrap();
+    let pointer = world.store().join("control");
+    std::fs::write(&pointer, socket.to_str().unwrap()).unwrap();
+    drop(listener.accept().unwrap());
+    until("it is said", &|| read(&complained).contains("CON-50"));
+    std::fs::remove_file(&pointer).unwrap();
+    drop(listener);
+    let before = read(&shown).len();
+    until("it goes on", &|| read(&shown).len() > before);
+
+    // What comes up meanwhile is shown as well.
+    let running = world.run(&[]);
+    until("the run is shown", &|| read(&shown).contains("live"));
+    running.stop();
+    let asked = std::process::Command::new("kill").args(["-INT", &watching.0.id().to_string()]).status().unwrap();
+    assert!(asked.success());
+    assert!(watching.0.wait().unwrap().success());
 }
 
 /// Both sides are equal without a column that no mapping names, so nothing else would say that it is not carried.
