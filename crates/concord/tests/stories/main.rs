@@ -33,6 +33,7 @@ mod references;
 mod refused;
 mod rights;
 mod said;
+mod settings;
 mod shapes;
 mod shared;
 mod stopping;
