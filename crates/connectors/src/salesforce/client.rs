@@ -5,6 +5,7 @@ use super::auth::{Auth, Session};
 use super::config::SalesforceSettings;
 use super::errors::{CONCURRENCY_WAIT, of_request};
 use super::http::{Answer, Failure, Http};
+use super::ingest::OwnJobs;
 use super::usage::{Usage, said_of};
 use bytes::Bytes;
 use concord_engine::clock::{Clock, Moment, SystemClock};
@@ -70,6 +71,8 @@ pub(super) struct Client {
     usage: Mutex<Usage>,
     /// Writes that are under way, whether or not their caller still waits.
     pub writing: TaskTracker,
+    /// Jobs of Bulk API that this process has made.
+    pub jobs: OwnJobs,
     /// By how much the org's clock is ahead of ours.
     ahead_seconds: AtomicI64,
 }
@@ -79,7 +82,8 @@ impl Client {
         let http = Http::new(settings.authorities.as_deref(), settings.timeout)?;
         let usage = Mutex::new(Usage::new(settings.daily_quota_share));
         let auth = Auth::new(Arc::clone(&settings), http.clone());
-        Ok(Client { auth, settings, http, usage, writing: TaskTracker::new(), ahead_seconds: AtomicI64::new(0) })
+        let (writing, jobs) = (TaskTracker::new(), OwnJobs::default());
+        Ok(Client { auth, settings, http, usage, writing, jobs, ahead_seconds: AtomicI64::new(0) })
     }
 
     /// How much of the day's allowance is used.

@@ -10,6 +10,7 @@ use http::Method;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 use tokio::time::Instant;
 
@@ -25,6 +26,8 @@ pub(super) const JOB_MAX: Duration = Duration::from_secs(1_800);
 const LIST_PAGES_MAX: usize = 50;
 /// Looks at a job that may fail in a row before it is given up.
 const FAILURES_MAX: u32 = 10;
+/// Jobs of this process that are remembered (invariant 10).
+const OWN_MAX: usize = 1_000;
 
 /// A record to be made: its fields in JSON.
 pub(super) type Body = BTreeMap<String, Box<RawValue>>;
@@ -38,6 +41,31 @@ pub(super) enum Loaded {
     /// Nothing was done, and no job ever does it: objects that the Bulk API does not support.
     NotTaken,
     Unknown,
+}
+
+/// The jobs that this process has made, and that may not have come to their end. Nothing in a job says whose it is: other
+/// programs work as the same user. One that an earlier process has left open is closed by nobody, and never begins.
+#[derive(Default)]
+pub(super) struct OwnJobs(Mutex<VecDeque<String>>);
+
+impl OwnJobs {
+    fn made(&self, job: &str) {
+        let mut jobs = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if jobs.len() >= OWN_MAX {
+            jobs.pop_front();
+        }
+        jobs.push_back(ids::full(job));
+    }
+
+    fn ended(&self, job: &str) {
+        let job = ids::full(job);
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).retain(|known| *known != job);
+    }
+
+    fn has(&self, job: &str) -> bool {
+        let job = ids::full(job);
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).contains(&job)
+    }
 }
 
 #[derive(Deserialize)]
@@ -133,6 +161,7 @@ impl Loading<'_> {
             Some(state) => state,
             None => return self.all(|| Loaded::Unknown),
         };
+        self.client.jobs.ended(&job);
         let loaded = self.results(&job, &state).await;
         // A job left behind costs nobody anything; the org forgets it after a week.
         let _ = self.call(Method::DELETE, &job, None).await;
@@ -162,6 +191,7 @@ impl Loading<'_> {
             Code::ObjectMissing | Code::StatementRefused => Unbegun::NoJob(error),
             _ => Unbegun::Failed(error),
         })?;
+        self.client.jobs.made(&job.id);
         let upload = Call {
             content_type: "text/csv",
             ..Call::with_body(Method::PUT, self.path(&format!("/{}/batches", job.id)), self.upload.bytes.clone())
@@ -267,8 +297,9 @@ fn refusal(text: &str) -> Refusal {
     Refusal { code: code.trim().to_owned(), message: message.trim().to_owned(), fields }
 }
 
-/// Whether jobs of ours that make records of an object may still be at it; those that have not begun are stopped. Where the org
-/// has more jobs than are looked at, one of them may.
+/// Whether jobs of our user that make records of an object may still be at it. One that is open makes nothing until whoever made
+/// it closes it: it is stopped where that was this process, and left alone elsewhere. Where the org has more jobs than are looked
+/// at, one of them may be at it.
 pub(super) async fn is_under_way(client: &Client, object: &str, users: &[String]) -> Result<bool> {
     #[derive(Deserialize)]
     #[serde(rename_all = "camelCase")]
@@ -298,7 +329,7 @@ pub(super) async fn is_under_way(client: &Client, object: &str, users: &[String]
         let jobs: Jobs = client.json("looking for jobs of ours", Call::get(path).needed(Need::Now)).await?;
         for job in jobs.records.iter().filter(ours) {
             match job.state.as_str() {
-                "Open" => {
+                "Open" if client.jobs.has(&job.id) => {
                     let path = client.settings.path(&format!("jobs/ingest/{}", job.id));
                     let call = Call::with_body(Method::PATCH, path, r#"{"state":"Aborted"}"#);
                     under_way |= client.call("stopping a job", &call).await.is_err();

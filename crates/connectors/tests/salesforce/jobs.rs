@@ -3,7 +3,8 @@
 
 use crate::support::*;
 use concord_connectors::salesforce::SalesforceConnector;
-use concord_engine::connector::{ChunkCursor, Connector, Operation, Outcome};
+use concord_engine::clock::{Clock, SystemClock};
+use concord_engine::connector::{ChunkCursor, Connector, Made, Operation, Outcome, Write};
 use concord_engine::error::{Class, Code};
 use concord_engine::schema::Selection;
 use concord_engine::value::Value;
@@ -107,4 +108,34 @@ async fn a_job_that_reads_and_fails_is_no_loss() {
     assert_eq!(org.requests("/results"), 0);
     let queries = org.simulator.org.journal.since(0).iter().filter(|entry| entry.path.ends_with("/query")).count();
     assert!(queries >= 4, "counted, and read in pages: {queries}");
+}
+
+// Another program fills a job of its own for as long as it likes: nothing of ours is in it, and nothing of ours ends it.
+#[tokio::test]
+async fn a_job_that_another_program_of_our_user_has_open_is_left_open_and_not_waited_for() {
+    let org = Org::new().await;
+    let connector = org.connect_with(json!({"settle_ms": 1}));
+    let since = SystemClock.now();
+    let job = json!({"object": "Account", "operation": "insert", "contentType": "CSV", "lineEnding": "LF"});
+    let job = org.post_as_the_integration("jobs/ingest", job).await["id"].as_str().unwrap().to_owned();
+    org.fault(json!({"on": {"method": "POST", "path": "/composite/sobjects"}, "do": "cut"}));
+    let outcomes = apply(&connector, &accounts(&["Name"]), vec![named(1)]).await;
+    assert!(matches!(outcomes[0], Outcome::Unknown), "{outcomes:?}");
+    let lost = [Write { id: 0, operation: named(1) }];
+    let made = async {
+        loop {
+            let made = connector.made(&accounts(&["Name"]), &mark(7), since, &lost).await.unwrap().remove(0);
+            match made {
+                // The call that was lost may still come, for a moment.
+                Made::NotYet(wait) if wait < Duration::from_secs(1) => tokio::time::sleep(wait).await,
+                made => break made,
+            }
+        }
+    };
+    let made = tokio::time::timeout(PATIENCE, made).await.unwrap();
+    assert!(matches!(made, Made::No), "{made:?}");
+    assert!(org.requests("/jobs/ingest") >= 2, "the jobs were looked at");
+    let state = org.simulator.org.state();
+    let stage = state.jobs.ingest.values().find(|one| one.id.to_string() == job).unwrap().stage;
+    assert_eq!(format!("{stage:?}"), "Open");
 }

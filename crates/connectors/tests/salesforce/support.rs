@@ -71,6 +71,12 @@ impl Org {
 
     /// Another program makes a record, as the user that we act as.
     pub async fn create_as_the_integration(&self, object: &str, fields: Json) -> String {
+        let made = self.post_as_the_integration(&format!("sobjects/{object}"), fields).await;
+        made["id"].as_str().unwrap().to_owned()
+    }
+
+    /// Another program asks for something, as the user that we act as.
+    pub async fn post_as_the_integration(&self, path: &str, body: Json) -> Json {
         let post = |path: &str, head: &str, body: Json| {
             let body = body.to_string();
             let length = body.len();
@@ -80,8 +86,7 @@ impl Org {
         let session = post("/_sim/session", "", json!({"username": "integration@acme.example"}));
         let token = json(self.send(&session).await)["access_token"].as_str().unwrap().to_owned();
         let head = format!("Authorization: Bearer {token}\r\n");
-        let made = post(&format!("/services/data/v65.0/sobjects/{object}"), &head, fields);
-        json(self.send(&made).await)["id"].as_str().unwrap().to_owned()
+        json(self.send(&post(&format!("/services/data/v65.0/{path}"), &head, body)).await)
     }
 
     async fn send(&self, request: &str) -> String {
