@@ -476,12 +476,12 @@ impl SalesforceChanges {
         }
         let wanted = self.wanted(object);
         let tells = told_of(event, &wanted);
-        if event.change == Change::Gap || tells.must_read {
+        if event.change == Change::Gap {
             return self.read_instead(object, &wanted, &ids, event, mark).await;
         }
         // Nothing that is wanted has changed. Of a write of ours that says a good deal: what it wrote was put back at once.
         let is_ours = mark.as_ref().is_some_and(|mark| self.shared.writes_for(&mark.store));
-        if tells.record.is_empty() && event.change == Change::Update && !is_ours {
+        if tells.record.is_empty() && event.change == Change::Update && !is_ours && !tells.must_read {
             return Ok(Vec::new());
         }
         let second = match told_of(event, &object.field(LAST_MODIFIED_DATE).into_iter().collect::<Vec<_>>())
@@ -492,15 +492,19 @@ impl SalesforceChanges {
             _ => None,
         };
         let version = version_of(event, second.unwrap_or_else(|| event.commit_ms.div_euclid(1_000)), mark.as_ref());
-        Ok(ids
-            .iter()
-            .map(|id| {
-                let mut record = tells.record.clone();
-                record.set(FieldName::from(ID), Value::Text(id.clone()));
-                let image = if tells.is_full { Image::Full(record) } else { Image::Partial(record) };
-                Event::Observed(self.observation(id, image, version.clone(), event, mark.clone()))
-            })
-            .collect())
+        // What the event tells was edited when it says, whatever a read shows besides.
+        let says = !(tells.must_read && tells.record.is_empty());
+        let told = ids.iter().filter(|_| says).map(|id| {
+            let mut record = tells.record.clone();
+            record.set(FieldName::from(ID), Value::Text(id.clone()));
+            let image = if tells.is_full && !tells.must_read { Image::Full(record) } else { Image::Partial(record) };
+            Event::Observed(self.observation(id, image, version.clone(), event, mark.clone()))
+        });
+        let mut told: Vec<Event> = told.collect();
+        if tells.must_read {
+            told.extend(self.read_instead(object, &wanted, &ids, event, mark).await?);
+        }
+        Ok(told)
     }
 
     fn observation(
@@ -523,7 +527,8 @@ impl SalesforceChanges {
         }
     }
 
-    /// Reads records that an event only says have changed. One that is not there any more is told of by a later event.
+    /// Reads records that an event only says have changed. One that is not there any more is told of by a later event, and so may
+    /// be what it shows: when that was edited is an estimate.
     async fn read_instead(
         &self,
         object: &Object,
@@ -537,10 +542,7 @@ impl SalesforceChanges {
         let found = self.shared.forget_after(&self.object, found)?;
         let present = found.into_iter().flatten();
         Ok(present
-            .map(|shown| {
-                let observation = Observation { time: time_of(event), ..look.observe(object, shown) };
-                Event::Read(marked(observation, mark.clone()))
-            })
+            .map(|shown| Event::Read(marked(look.observe(object, shown), mark.clone())))
             .collect())
     }
 }

@@ -141,6 +141,56 @@ async fn large_texts_are_read_and_an_event_of_all_records_has_all_of_them_looked
     assert_eq!(text(&observations(&mut *changes, 1).await[0], "Name"), "Bolt 2", "the feed goes on");
 }
 
+/// When what an observation shows was edited, in seconds since 1970, and whether that is known for certain.
+fn edited(one: &concord_engine::change::Observation) -> (i64, bool) {
+    (one.time.at.micros().div_euclid(1_000_000), !one.time.estimated)
+}
+
+// An event says that something changed, and before that is read a person edits the record: the read shows both. The earlier
+// event's time for it would let an edit win at the other side that was made between the two.
+async fn what_is_read_in_the_place_of_an_event_was_not_edited_when_the_event_was(connect: Connect) {
+    let org = Org::new().await;
+    org.simulator.org.clock.freeze();
+    let seconds = || org.simulator.org.clock.now_ms().div_euclid(1_000);
+    let connector = connect(&org);
+    let feed = prepared(&connector, &accounts(&["Name", "Industry"])).await;
+    let mut changes = connector.capture(&feed, &feed.position).await.unwrap();
+    let id = org.create("Account", json!({"Name": "Acme", "Industry": "Energy"}));
+    observations(&mut *changes, 1).await;
+    org.simulator.org.clock.advance(10_000);
+    org.fault(json!({"on": {"object": "Account"}, "do": "gap"}));
+    org.update("Account", &id, json!({"Industry": "Banking"}));
+    org.simulator.org.clock.advance(20_000);
+    org.update("Account", &id, json!({"Name": "a person's"}));
+    let seen = observations(&mut *changes, 2).await;
+    assert!(seen.iter().all(|one| text(one, "Name") == "a person's"), "{seen:#?}");
+    assert_eq!(edited(&seen[0]), (seconds(), false), "as of now, for all that the gap says");
+    assert_eq!(edited(&seen[1]), (seconds(), true), "the person's event says when");
+}
+
+async fn what_an_event_tells_keeps_its_time_though_another_field_is_read(connect: Connect) {
+    let org = Org::new().await;
+    org.simulator.org.clock.freeze();
+    let seconds = || org.simulator.org.clock.now_ms().div_euclid(1_000);
+    let connector = connect(&org);
+    let feed = prepared(&connector, &accounts(&["Name", "Description", "Phone"])).await;
+    let mut changes = connector.capture(&feed, &feed.position).await.unwrap();
+    let long = |last: &str| format!("{}{last}", "a line of a long text\n".repeat(60));
+    let id = org.create("Account", json!({"Name": "Acme", "Description": long("old"), "Phone": "1"}));
+    observations(&mut *changes, 1).await;
+    org.simulator.org.clock.advance(10_000);
+    org.update("Account", &id, json!({"Name": "Acme 2", "Description": long("new")}));
+    let told = seconds();
+    org.simulator.org.clock.advance(20_000);
+    org.update("Account", &id, json!({"Phone": "2"}));
+    let seen = observations(&mut *changes, 3).await;
+    assert_eq!((text(&seen[0], "Name"), edited(&seen[0])), ("Acme 2".to_owned(), (told, true)));
+    assert!(matches!(&seen[0].image, Image::Partial(record) if !record.has("Description") && !record.has("Phone")));
+    assert_eq!((text(&seen[1], "Description"), text(&seen[1], "Phone")), (long("new"), "2".to_owned()));
+    assert_eq!(edited(&seen[1]), (seconds(), false));
+    assert_eq!((text(&seen[2], "Phone"), edited(&seen[2])), ("2".to_owned(), (seconds(), true)));
+}
+
 async fn an_expired_position_is_a_gap_and_never_begun_anew(connect: Connect) {
     let org = Org::new().await;
     let connector = connect(&org);
@@ -488,6 +538,8 @@ on_either_way!(
     a_feed_goes_on_behind_its_position_in_another_life,
     gaps_are_read_and_an_overflow_is_swept,
     large_texts_are_read_and_an_event_of_all_records_has_all_of_them_looked_at,
+    what_is_read_in_the_place_of_an_event_was_not_edited_when_the_event_was,
+    what_an_event_tells_keeps_its_time_though_another_field_is_read,
     an_expired_position_is_a_gap_and_never_begun_anew,
     a_field_that_appears_is_announced_before_events_that_show_it,
     a_fence_is_passed_when_everything_before_it_was_shown,
