@@ -1,9 +1,9 @@
-//! What connectors keep in the store of this process: renewed secrets, encrypted, and in whose name each connection has
-//! acted. Only the process that holds the store's lock keeps anything.
+//! What connectors keep in the store of this process: renewed secrets, encrypted, in whose name each connection has
+//! acted, and how many calls it has made. Only the process that holds the store's lock keeps anything.
 
 use crate::answers::description::commit;
 use crate::secrets;
-use concord_connectors::keeping::{Acting, BoxFuture, Keep};
+use concord_connectors::keeping::{Acting, BoxFuture, Calls, Keep};
 use concord_engine::config::SecretText;
 use concord_engine::error::{Code, Error, Result};
 use concord_engine::store::{Store, Transaction};
@@ -12,6 +12,8 @@ use std::sync::Arc;
 
 /// Settings of this prefix say of one connection each in whose name it has acted.
 const ACTING: &str = "acting/";
+/// Settings of this prefix say of one connection each how many calls it has made of late.
+const CALLS: &str = "calls/";
 
 /// The store and its folder.
 pub struct Kept {
@@ -62,6 +64,25 @@ impl Keep for Kept {
             let bytes = serde_json::to_vec(acting)
                 .map_err(|error| Error::new(Code::Internal, "a login cannot be written down").because(error))?;
             let settings = vec![(format!("{ACTING}{system}"), Some(bytes))];
+            commit(&*self.store, Transaction { settings, ..Transaction::default() }).await
+        })
+    }
+
+    fn calls<'a>(&'a self, system: &'a str) -> BoxFuture<'a, Result<Option<Calls>>> {
+        Box::pin(async move {
+            let Some(bytes) = self.store.setting(&format!("{CALLS}{system}")).await? else { return Ok(None) };
+            serde_json::from_slice(&bytes).map(Some).map_err(|error| {
+                let message = format!("what the store says of the calls of `{system}` cannot be read");
+                Error::new(Code::StoreDamaged, message).because(error)
+            })
+        })
+    }
+
+    fn keep_calls<'a>(&'a self, system: &'a str, calls: &'a Calls) -> BoxFuture<'a, Result<()>> {
+        Box::pin(async move {
+            let bytes = serde_json::to_vec(calls)
+                .map_err(|error| Error::new(Code::Internal, "calls cannot be written down").because(error))?;
+            let settings = vec![(format!("{CALLS}{system}"), Some(bytes))];
             commit(&*self.store, Transaction { settings, ..Transaction::default() }).await
         })
     }

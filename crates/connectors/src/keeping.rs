@@ -1,5 +1,5 @@
-//! What a connector keeps in the store from one run to the next: secrets that its system renews, and in whose name it has
-//! acted there. Owns no store: whoever opens a connector says where things are kept.
+//! What a connector keeps in the store from one run to the next: secrets that its system renews, in whose name it has
+//! acted there, and how many calls it has made. Owns no store: whoever opens a connector says where things are kept.
 
 use concord_engine::clock::Moment;
 use concord_engine::config::SecretText;
@@ -33,6 +33,19 @@ pub trait Keep: Send + Sync {
 
     /// Remembers in whose name a connection acts.
     fn keep_acting<'a>(&'a self, system: &'a str, acting: &'a Acting) -> BoxFuture<'a, Result<()>>;
+
+    /// The calls that a connection has made of late; `None` where none were kept.
+    fn calls<'a>(&'a self, system: &'a str) -> BoxFuture<'a, Result<Option<Calls>>>;
+
+    /// Remembers the calls that a connection has made.
+    fn keep_calls<'a>(&'a self, system: &'a str, calls: &'a Calls) -> BoxFuture<'a, Result<()>>;
+}
+
+/// Calls that a connection has made of its system, where that allows so many a day.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Calls {
+    /// From when on, and how many, the oldest first.
+    pub counted: Vec<(Moment, u64)>,
 }
 
 /// In whose name a connection has acted.

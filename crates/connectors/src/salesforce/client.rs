@@ -69,6 +69,8 @@ pub(super) struct Client {
     pub auth: Auth,
     http: Http,
     usage: Mutex<Usage>,
+    /// Held while it is kept what is used; whether it is known what earlier runs have used.
+    counted: tokio::sync::Mutex<bool>,
     /// Writes that are under way, whether or not their caller still waits.
     pub writing: TaskTracker,
     /// Jobs of Bulk API that this process has made.
@@ -83,7 +85,8 @@ impl Client {
         let usage = Mutex::new(Usage::new(settings.daily_quota_share));
         let auth = Auth::new(Arc::clone(&settings), http.clone());
         let (writing, jobs) = (TaskTracker::new(), OwnJobs::default());
-        Ok(Client { auth, settings, http, usage, writing, jobs, ahead_seconds: AtomicI64::new(0) })
+        let counted = tokio::sync::Mutex::new(false);
+        Ok(Client { auth, settings, http, usage, counted, writing, jobs, ahead_seconds: AtomicI64::new(0) })
     }
 
     /// How much of the day's allowance is used.
@@ -104,6 +107,7 @@ impl Client {
 
     /// Makes a call; any answer but success is an error.
     pub async fn call(&self, doing: &str, call: &Call) -> std::result::Result<Answer, Failure> {
+        self.count().await;
         self.usage().admit(call.need)?;
         let session = self.auth.session().await?;
         let mut answer = self.under(&session, call).await?;
@@ -125,6 +129,32 @@ impl Client {
             error.retry_after = self.told_to_wait(&answer).or(error.retry_after);
         }
         Err(Failure { error: error.at(self.settings.system.clone()), sent: !nothing_happened(answer.status) })
+    }
+
+    /// What earlier runs have used is known, and what this one is about to use is kept, before a call is made. Where that fails
+    /// the call is made all the same.
+    async fn count(&self) {
+        let Some(keep) = self.settings.keep.as_ref().filter(|_| self.usage().is_to_be_kept()) else { return };
+        let system = &self.settings.system;
+        let mut is_known = self.counted.lock().await;
+        if !*is_known {
+            match keep.calls(system).await {
+                Ok(calls) => self.usage().recall(&calls.unwrap_or_default(), SystemClock.now()),
+                Err(error) => {
+                    tracing::warn!(%system, error = error.chain(), "it is not known how many calls earlier runs have made");
+                }
+            }
+            *is_known = true;
+        }
+        if !self.usage().is_to_be_kept() {
+            return;
+        }
+        let calls = self.usage().to_keep(SystemClock.now());
+        if keep.can_keep()
+            && let Err(error) = keep.keep_calls(system, &calls).await
+        {
+            tracing::warn!(%system, error = error.chain(), "how many calls were made could not be kept");
+        }
     }
 
     /// The org's own time, in seconds since 1970: ours, as far as it has told none.

@@ -1,7 +1,9 @@
-//! The day's allowance of calls: what the org says is used by everybody, what we have used ourselves within a day, and
-//! whether one more call is ours to make. Counts; makes no call.
+//! The day's allowance of calls: what the org says is used by everybody, what we have used ourselves within a day (in earlier
+//! runs, too), and whether one more call is ours to make. Counts; makes no call, and keeps nothing itself.
 
 use super::client::Need;
+use crate::keeping::Calls;
+use concord_engine::clock::Moment;
 use concord_engine::connector::Allowance;
 use concord_engine::error::{Code, Error, Result};
 use std::collections::{HashMap, VecDeque};
@@ -14,6 +16,9 @@ const BUCKET: Duration = Duration::from_secs(900);
 const WAIT_MIN: Duration = Duration::from_secs(1);
 const HOUR: Duration = Duration::from_secs(3_600);
 const DAY: Duration = Duration::from_secs(86_400);
+/// By so many calls what is kept is ahead of what was made: a run that is killed has made no more than it says, and a later one
+/// counts at most so many too many of it.
+const KEPT_AHEAD: u64 = 10;
 /// First loads stop here, so that people's edits still get through.
 const BACKFILL_PERCENT: u64 = 80;
 
@@ -23,15 +28,67 @@ pub(super) struct Usage {
     /// Used by everybody and allowed, as the org last said, and when that was.
     told: Option<(u64, u64)>,
     told_at: Instant,
-    /// Our own calls: since when, and how many.
-    own: VecDeque<(Instant, u64)>,
+    /// When we began to count.
+    begun: Instant,
+    /// Our own calls: since when, in milliseconds from there on (before it: of earlier runs), and how many.
+    own: VecDeque<(i64, u64)>,
+    /// The calls of this run, and up to how many of them are kept.
+    made: u64,
+    kept: u64,
     /// When a look behind the events of each object was last admitted.
     looks: HashMap<String, Instant>,
 }
 
 impl Usage {
     pub fn new(share: Option<f64>) -> Usage {
-        Usage { share, told: None, told_at: Instant::now(), own: VecDeque::new(), looks: HashMap::new() }
+        let begun = Instant::now();
+        Usage { share, told: None, told_at: begun, begun, own: VecDeque::new(), made: 0, kept: 0, looks: HashMap::new() }
+    }
+
+    /// What earlier runs have kept counts as ours, the machine's clock being at this moment.
+    pub fn recall(&mut self, calls: &Calls, at: Moment) {
+        let now = self.now();
+        let earlier = calls.counted.iter().map(|(since, calls)| (now.saturating_sub(millis(at.since(*since))), *calls));
+        let mut own: Vec<(i64, u64)> = earlier.chain(self.own.drain(..)).collect();
+        own.sort_unstable();
+        self.own = own.into();
+        self.forget(now);
+    }
+
+    /// Whether one more call goes beyond what is kept.
+    pub fn is_to_be_kept(&self) -> bool {
+        self.made >= self.kept
+    }
+
+    /// What is to be kept before one more call is made, the machine's clock being at this moment.
+    pub fn to_keep(&mut self, at: Moment) -> Calls {
+        let now = self.now();
+        self.forget(now);
+        self.kept = self.made.saturating_add(KEPT_AHEAD);
+        let micros = |since: i64| now.saturating_sub(since).saturating_mul(1_000);
+        let mut counted: Vec<(Moment, u64)> =
+            self.own.iter().map(|(since, calls)| (Moment(at.micros().saturating_sub(micros(*since))), *calls)).collect();
+        match self.own.back() {
+            Some((since, _)) if now.saturating_sub(*since) < millis(BUCKET) => {
+                if let Some((_, calls)) = counted.last_mut() {
+                    *calls = calls.saturating_add(KEPT_AHEAD);
+                }
+            }
+            _ => counted.push((at, KEPT_AHEAD)),
+        }
+        Calls { counted }
+    }
+
+    /// Milliseconds since we began to count.
+    fn now(&self) -> i64 {
+        millis(self.begun.elapsed())
+    }
+
+    /// What was a day ago counts no more.
+    fn forget(&mut self, now: i64) {
+        while self.own.front().is_some_and(|(since, _)| now.saturating_sub(*since) >= millis(DAY)) {
+            self.own.pop_front();
+        }
     }
 
     /// What the org said last: used, allowed.
@@ -39,7 +96,7 @@ impl Usage {
         self.told
     }
 
-    /// Our own calls of the last 24 hours, as far as this process has made them.
+    /// Our own calls of the last 24 hours.
     pub fn own(&self) -> u64 {
         self.own.iter().map(|(_, calls)| *calls).fold(0, u64::saturating_add)
     }
@@ -48,15 +105,12 @@ impl Usage {
     pub fn allowance(&self) -> Option<Allowance> {
         let (used, allowed) = self.told?;
         let share = self.allowed(Need::Now).unwrap_or(allowed);
-        let now = Instant::now();
-        let recent: u64 = self
-            .own
-            .iter()
-            .filter(|(since, _)| now.duration_since(*since) < HOUR)
-            .map(|(_, calls)| *calls)
-            .fold(0, u64::saturating_add);
-        // A process that has just begun has not shown yet how it goes on.
-        let age = self.own.front().map_or(Duration::ZERO, |(since, _)| now.duration_since(*since)).clamp(BUCKET, HOUR);
+        let now = self.now();
+        let of_the_hour = self.own.iter().filter(|(since, _)| now.saturating_sub(*since) < millis(HOUR));
+        let recent: u64 = of_the_hour.map(|(_, calls)| *calls).fold(0, u64::saturating_add);
+        // What has just begun has not shown yet how it goes on.
+        let age = self.own.front().map_or(0, |(since, _)| now.saturating_sub(*since));
+        let age = Duration::from_millis(u64::try_from(age).unwrap_or(0)).clamp(BUCKET, HOUR);
         let forecast = recent.saturating_mul(DAY.as_secs()) / age.as_secs().max(1);
         Some(Allowance { used, allowed, own: self.own(), share, forecast })
     }
@@ -64,10 +118,9 @@ impl Usage {
     /// Whether a call may be made now. What can wait leaves the last fifth of what everybody may use to people's edits, too,
     /// whoever has used the rest.
     pub fn admit(&mut self, need: Need) -> Result<()> {
-        let now = Instant::now();
-        self.leaves_our_share(need, now)?;
+        self.leaves_our_share(need)?;
         match need {
-            Need::Backfill => self.leaves_the_rest(now),
+            Need::Backfill => self.leaves_the_rest(Instant::now()),
             Need::Now => Ok(()),
         }
     }
@@ -88,15 +141,15 @@ impl Usage {
     }
 
     /// Refuses a call where our own share of the day is used up, or the part of it that is for what can wait.
-    fn leaves_our_share(&mut self, need: Need, now: Instant) -> Result<()> {
-        while self.own.front().is_some_and(|(since, _)| now.duration_since(*since) >= DAY) {
-            self.own.pop_front();
-        }
+    fn leaves_our_share(&mut self, need: Need) -> Result<()> {
+        let now = self.now();
+        self.forget(now);
         let (Some(allowed), Some((since, _))) = (self.allowed(need), self.own.front()) else { return Ok(()) };
         if self.own() < allowed {
             return Ok(());
         }
-        let wait = DAY.saturating_sub(now.duration_since(*since)).min(BUCKET);
+        let age = Duration::from_millis(u64::try_from(now.saturating_sub(*since)).unwrap_or(0));
+        let wait = DAY.saturating_sub(age).min(BUCKET);
         let message = format!("our share of the org's daily calls is used up: {} of {allowed}", self.own());
         Err(Error { retry_after: Some(wait), ..Error::new(Code::HostedAllowanceUsed, message) })
     }
@@ -136,15 +189,20 @@ impl Usage {
 
     /// A call was made, and the org said `api-usage=18/15000`, perhaps with more behind it.
     pub fn made(&mut self, said: Option<&str>) {
-        let now = Instant::now();
+        let now = self.now();
+        self.made = self.made.saturating_add(1);
         match self.own.back_mut() {
-            Some((since, calls)) if now.duration_since(*since) < BUCKET => *calls = calls.saturating_add(1),
+            Some((since, calls)) if now.saturating_sub(*since) < millis(BUCKET) => *calls = calls.saturating_add(1),
             _ => self.own.push_back((now, 1)),
         }
         if let Some(told) = said.and_then(said_of) {
-            (self.told, self.told_at) = (Some(told), now);
+            (self.told, self.told_at) = (Some(told), Instant::now());
         }
     }
+}
+
+fn millis(duration: Duration) -> i64 {
+    i64::try_from(duration.as_millis()).unwrap_or(i64::MAX)
 }
 
 /// Calls used and allowed, as an answer's `Sforce-Limit-Info` says.
@@ -192,6 +250,35 @@ mod tests {
         assert!(usage.admit(Need::Backfill).is_err(), "one call finds out");
         usage.made(Some("api-usage=200/100000"));
         assert!(usage.admit(Need::Backfill).is_ok(), "a day has begun");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_earlier_runs_have_used_counts_until_a_day_has_passed_and_nothing_is_kept_twice() {
+        let hours = |hours: i64| Moment(hours * 3_600_000_000);
+        let mut first = Usage::new(Some(0.5));
+        let mut kept = Calls::default();
+        for _ in 0..25 {
+            if first.is_to_be_kept() {
+                kept = first.to_keep(hours(100));
+            }
+            first.made(Some("api-usage=18/100"));
+        }
+        assert_eq!(kept, Calls { counted: vec![(hours(100), 30)] }, "ahead of what was made, by ten at the most");
+        let mut second = Usage::new(Some(0.5));
+        second.recall(&kept, hours(110));
+        assert_eq!(second.own(), 30);
+        for _ in 0..20 {
+            second.made(Some("api-usage=18/100"));
+        }
+        assert!(second.admit(Need::Now).is_err(), "half of a hundred is used");
+        assert_eq!(second.to_keep(hours(110)).counted, [(hours(100), 30), (hours(110), 30)]);
+        tokio::time::advance(HOUR * 14).await;
+        assert!(second.admit(Need::Now).is_ok());
+        assert_eq!(second.own(), 20);
+        // A clock that was ahead says nothing of calls that are still to come.
+        let mut third = Usage::new(None);
+        third.recall(&Calls { counted: vec![(hours(10), 1), (hours(200), 2)] }, hours(100));
+        assert_eq!((third.own(), third.to_keep(hours(100)).counted), (2, vec![(hours(100), 12)]));
     }
 
     #[tokio::test(start_paused = true)]

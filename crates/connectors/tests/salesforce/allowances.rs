@@ -7,6 +7,7 @@ use concord_engine::error::{Class, Code};
 use concord_engine::value::Value;
 use concord_simulators::salesforce::Limit;
 use serde_json::json;
+use std::sync::Arc;
 
 /// Other programs make so many calls, and the connector hears of it.
 async fn others_call(org: &Org, connector: &SalesforceConnector, calls: u64) {
@@ -46,4 +47,35 @@ async fn while_others_have_used_most_of_the_calls_a_first_load_waits_and_an_edit
         assert!(matches!(made[..], [Outcome::Written { .. }]), "what people do goes on: {made:#?}");
         assert_eq!(org.records("Account").len(), 11);
     }
+}
+
+// A process that is started again and again would have a whole share each time.
+#[tokio::test]
+async fn what_was_used_before_a_restart_counts_as_used() {
+    const SHARE: usize = 100;
+    let org = Org::new().await;
+    org.simulator.org.state().limits.set_max(Limit::DailyApiRequests, 1_000);
+    let shelf = Arc::new(Shelf::default());
+    let secret = org.secret("client_secret", "simulated-secret");
+    let mut connection = org.connection(json!({"client_secret": secret}), json!({}));
+    connection["rate_limit"] = json!({"daily_quota_share": 0.1});
+    // Nobody says good-bye: each is killed where it stands, the third where its share is used.
+    let mut refused = None;
+    for life in 0..3 {
+        let connector = shelf.open(&connection).unwrap();
+        for call in 0..SHARE {
+            if life < 2 && call == 35 {
+                break;
+            }
+            refused = connector.count(&"Account".into()).await.err();
+            if refused.is_some() {
+                break;
+            }
+        }
+        assert_eq!(refused.is_some(), life == 2, "{refused:?}");
+    }
+    let refused = refused.unwrap();
+    assert_eq!((refused.code, refused.class()), (Code::HostedAllowanceUsed, Class::Throttled));
+    let calls = org.requests("/services/data");
+    assert!((SHARE - 30..=SHARE).contains(&calls), "{calls} calls were made");
 }

@@ -1,7 +1,7 @@
 //! A simulated org of one test, its people, and a connector to it. Nothing here knows a particular test.
 #![allow(dead_code, reason = "not every binary uses every helper")]
 
-use concord_connectors::keeping::{Acting, BoxFuture, Keep};
+use concord_connectors::keeping::{Acting, BoxFuture, Calls, Keep};
 use concord_connectors::salesforce::{self, SalesforceConnector, SalesforceSettings};
 use concord_connectors::settings::{Asked, AskedChanges};
 use concord_engine::change::{Image, Mark, Observation};
@@ -211,6 +211,7 @@ impl Org {
 pub struct Shelf {
     pub secrets: Mutex<HashMap<String, SecretText>>,
     pub acting: Mutex<HashMap<String, Acting>>,
+    pub calls: Mutex<HashMap<String, Calls>>,
     pub is_full: AtomicBool,
     /// Whether it is somebody else's, and can only be looked at.
     pub is_locked: AtomicBool,
@@ -279,6 +280,17 @@ impl Keep for Shelf {
     fn keep_acting<'a>(&'a self, system: &'a str, acting: &'a Acting) -> BoxFuture<'a, Result<()>> {
         Box::pin(async move {
             self.acting.lock().unwrap().insert(system.to_owned(), acting.clone());
+            Ok(())
+        })
+    }
+
+    fn calls<'a>(&'a self, system: &'a str) -> BoxFuture<'a, Result<Option<Calls>>> {
+        Box::pin(async move { Ok(self.calls.lock().unwrap().get(system).cloned()) })
+    }
+
+    fn keep_calls<'a>(&'a self, system: &'a str, calls: &'a Calls) -> BoxFuture<'a, Result<()>> {
+        Box::pin(async move {
+            self.calls.lock().unwrap().insert(system.to_owned(), calls.clone());
             Ok(())
         })
     }
