@@ -359,6 +359,12 @@ pub struct Workload {
     pub updates: u64,
     /// The most writes in one batch.
     pub batch: u64,
+    /// Records of the other systems that are looked for here.
+    pub searches: u64,
+    /// The most of them that are looked for at once.
+    pub search_batch: u64,
+    /// By how many fields that is done, and what is made is looked for once more; none: nothing is looked for.
+    pub searched_by: u64,
 }
 
 /// What is left in a system of a feed that belongs to no sync any more.
@@ -481,6 +487,17 @@ pub trait Connector: Send + Sync {
         values: &[Vec<Value>],
         limit: usize,
     ) -> Result<Vec<Vec<Observation>>>;
+
+    /// As [`Connector::find`], for records that a first load brings. Where calls are short they wait, as in [`Connector::load`].
+    async fn find_for_load(
+        &self,
+        selection: &Selection,
+        by: &[FieldName],
+        values: &[Vec<Value>],
+        limit: usize,
+    ) -> Result<Vec<Vec<Observation>>> {
+        self.find(selection, by, values, limit).await
+    }
 
     /// Writes a batch under one mark. One result per write. `Err` means that nothing at all was written and nothing
     /// will be; where that is not sure, the writes concerned are [`Outcome::Unknown`].

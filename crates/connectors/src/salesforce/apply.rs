@@ -4,13 +4,13 @@
 
 use super::client::{Call, Client, Need, read};
 use super::errors::{Refusal, duplicated, of_record};
+use super::find::{Search, find, rows_a_call};
 use super::http::Failure;
 use super::ids;
 use super::ingest::{Body, Loaded, can_be_a_row, insert};
 use super::made::{key_field, key_of};
 use super::parts::{PARTS_MAX, READ_PARTS_MAX, refers};
 use super::position::{client_name, fingerprint};
-use super::read::{Search, find};
 use super::records::{Columns, Look, PAGE_MAX, ShownRecord, retrieve};
 use super::schema::{FieldInfo, Object};
 use super::types;
@@ -207,7 +207,7 @@ impl Job {
             let values: Vec<Vec<Value>> = rows.iter().map(|(_, values)| values.clone()).collect();
             let key = Selection { object: self.selection.object.clone(), fields: vec![FieldName::from(super::schema::ID)] };
             let search = Search { by: &by, values: &values, limit: 1 };
-            let found = find(&self.client, &self.object, &key, &search, 0).await?;
+            let found = find(&self.client, &self.object, &key, &search, 0, Need::Now).await?;
             let mut taken: Vec<&Vec<Value>> = Vec::new();
             for ((place, values), found) in rows.iter().zip(found) {
                 // Two creates of one batch can meet each other as well.
@@ -296,7 +296,7 @@ impl Job {
         let selection = Selection { object: self.selection.object.clone(), fields: vec![FieldName::from(super::schema::ID)] };
         let by = [FieldName::from(key.name.as_str())];
         let search = Search { by: &by, values: &values, limit: 1 };
-        let found = find(&self.client, &self.object, &selection, &search, 0).await;
+        let found = find(&self.client, &self.object, &selection, &search, 0, Need::Now).await;
         let was_asked = found.is_ok();
         let found = found.unwrap_or_default().into_iter().chain(std::iter::repeat(Vec::new()));
         for ((place, errors), found) in places.into_iter().zip(found) {
@@ -451,7 +451,8 @@ impl Job {
     }
 }
 
-/// About how many calls some work takes: a job where there is much of it, else by pages and by calls of several parts.
+/// About how many calls some work takes: a job where there is much of it, else by pages and by calls of several parts. What is
+/// looked for, and what is made where others are looked for, takes calls of its own.
 pub(super) fn calls_for(work: &Workload, bulk_above: u64) -> u64 {
     let page = u64::try_from(PAGE_MAX).unwrap_or(u64::MAX);
     let (made_at_once, changed_at_once) =
@@ -461,17 +462,19 @@ pub(super) fn calls_for(work: &Workload, bulk_above: u64) -> u64 {
         false => 1 + work.records.div_ceil(page.min(work.chunk.max(1))),
     };
     // What is made is read again, what is changed is read before and in the same call again.
+    let of_searches = |batch: u64| if work.searched_by == 0 { 0 } else { batch.div_ceil(rows_a_call(work.searched_by)) };
     let of_creates = |batch: u64| {
         let made = if batch > bulk_above { JOB_CALLS } else { batch.div_ceil(made_at_once) };
-        made.saturating_add(batch.div_ceil(page))
+        made.saturating_add(batch.div_ceil(page)).saturating_add(of_searches(batch))
     };
     let of_updates = |batch: u64| batch.div_ceil(page).saturating_add(batch.div_ceil(changed_at_once));
-    let batches = |records: u64, calls: &dyn Fn(u64) -> u64| {
-        let batch = work.batch.max(1);
+    let batches = |records: u64, batch: u64, calls: &dyn Fn(u64) -> u64| {
+        let batch = batch.max(1);
         let rest = records % batch;
         (records / batch).saturating_mul(calls(batch)).saturating_add(if rest > 0 { calls(rest) } else { 0 })
     };
-    read.saturating_add(batches(work.creates, &of_creates)).saturating_add(batches(work.updates, &of_updates))
+    let written = batches(work.creates, work.batch, &of_creates).saturating_add(batches(work.updates, work.batch, &of_updates));
+    read.saturating_add(written).saturating_add(batches(work.searches, work.search_batch, &of_searches))
 }
 
 /// What a failure means for each record of a call: nothing was done, or nobody knows.
@@ -513,13 +516,17 @@ mod tests {
 
     #[test]
     fn work_is_counted_in_calls_as_it_is_carried_out() {
-        let calls =
-            |records, creates, updates, batch| calls_for(&Workload { records, chunk: 1_000, creates, updates, batch }, 2_000);
+        let work =
+            |records, creates, updates, batch| Workload { records, chunk: 1_000, creates, updates, batch, ..Workload::default() };
+        let calls = |records, creates, updates, batch| calls_for(&work(records, creates, updates, batch), 2_000);
         assert_eq!(calls(0, 0, 0, 500), 1);
         assert_eq!(calls(1_500, 0, 0, 500), 3, "counted, and two pages");
         assert_eq!(calls(50_000, 0, 0, 500), 60, "a job, and its result in pages");
         assert_eq!(calls(0, 1_000, 0, 500), 1 + 2 * (1 + 1), "a call of three parts, read again");
         assert_eq!(calls(0, 0, 1_000, 1_000), 1 + 1 + 2, "read before, and two calls that change and read");
         assert_eq!(calls(0, 50_000, 0, 10_000), 1 + 5 * (10 + 5), "five jobs, read again");
+        let searched = |fields| Workload { searches: 3_000, search_batch: 500, searched_by: fields, ..work(0, 1_000, 0, 1_000) };
+        assert_eq!(calls_for(&searched(1), 2_000), 1 + (1 + 1 + 1) + 6, "looked for before it is made, and before it is a match");
+        assert_eq!(calls_for(&searched(2), 2_000), 1 + (1 + 1 + 4) + 6 * 2, "rows of two fields take more room");
     }
 }

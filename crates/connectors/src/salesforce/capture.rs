@@ -541,8 +541,6 @@ impl SalesforceChanges {
         let found = retrieve(&self.shared.client, &Columns::new(object, wanted.to_vec()), ids).await;
         let found = self.shared.forget_after(&self.object, found)?;
         let present = found.into_iter().flatten();
-        Ok(present
-            .map(|shown| Event::Read(marked(look.observe(object, shown), mark.clone())))
-            .collect())
+        Ok(present.map(|shown| Event::Read(marked(look.observe(object, shown), mark.clone()))).collect())
     }
 }

@@ -3,8 +3,8 @@
 
 use super::client::{Client, Need};
 use super::config::SalesforceSettings;
+use super::find::{Search, find};
 use super::ingest::is_under_way;
-use super::read::{Search, find};
 use super::records::{Columns, Look, PAGE_MAX, ShownRecord, rows};
 use super::schema::{FieldInfo, ID, Object};
 use super::soql::{moment, quoted, select};
@@ -98,7 +98,7 @@ impl Lost<'_> {
             let values: Vec<Vec<Value>> = part.iter().map(|(_, _, value, _)| vec![value.clone()]).collect();
             let selection = self.with_makers();
             let search = Search { by: &[name], values: &values, limit: 1 };
-            let found = find(self.client, self.object, &selection, &search, self.behind).await?;
+            let found = find(self.client, self.object, &selection, &search, self.behind, Need::Now).await?;
             for ((place, _, _, is_own), found) in part.into_iter().zip(found) {
                 let made = match (found.into_iter().next(), &users) {
                     (None, _) => Made::No,

@@ -20,6 +20,7 @@ mod config;
 mod consent;
 mod errors;
 mod event;
+mod find;
 mod http;
 mod ids;
 mod ingest;
@@ -223,6 +224,13 @@ impl SalesforceConnector {
         self.shared.forget_after(&selection.object, result)
     }
 
+    async fn search(&self, selection: &Selection, search: find::Search<'_>, need: Need) -> Result<Vec<Vec<Observation>>> {
+        let object = self.shared.object(&selection.object).await?;
+        let behind = self.shared.behind(&selection.object);
+        let found = find::find(&self.shared.client, &object, selection, &search, behind, need).await;
+        self.shared.forget_after(&selection.object, found)
+    }
+
     /// The newest changes since a second: record and second. Deletes count, with the second of the delete.
     async fn changes_since(&self, object: &Object, second: Option<i64>, limit: usize) -> Result<Vec<(String, i64)>> {
         let condition = second.map_or_else(String::new, |second| format!("WHERE {SYSTEM_MODSTAMP} >= {} ", soql::moment(second)));
@@ -413,11 +421,17 @@ impl Connector for SalesforceConnector {
         values: &[Vec<Value>],
         limit: usize,
     ) -> Result<Vec<Vec<Observation>>> {
-        let object = self.shared.object(&selection.object).await?;
-        let behind = self.shared.behind(&selection.object);
-        let search = read::Search { by, values, limit };
-        let found = read::find(&self.shared.client, &object, selection, &search, behind).await;
-        self.shared.forget_after(&selection.object, found)
+        self.search(selection, find::Search { by, values, limit }, Need::Now).await
+    }
+
+    async fn find_for_load(
+        &self,
+        selection: &Selection,
+        by: &[FieldName],
+        values: &[Vec<Value>],
+        limit: usize,
+    ) -> Result<Vec<Vec<Observation>>> {
+        self.search(selection, find::Search { by, values, limit }, Need::Backfill).await
     }
 
     async fn apply(&self, selection: &Selection, mark: &Mark, writes: &[Write]) -> Result<Vec<WriteResult>> {

@@ -2,11 +2,13 @@
 //! all of them count as one call.
 
 use super::apply::{Answered, CALL_MAX, Job, Sent, unanswered};
-use super::client::{Call, nothing_happened, read};
+use super::client::{Call, Client, Need, nothing_happened, read};
 use super::errors::of_request;
 use super::http::Failure;
 use super::position::client_name;
-use super::records::{Columns, Look, Row, ShownRecord};
+use super::records::{Columns, Look, PAGE_MAX, Page, Row, ShownRecord};
+use crate::percent::encoded;
+use concord_engine::error::{Code, Error, Result};
 use http::Method;
 use serde::Deserialize;
 use serde_json::value::RawValue;
@@ -119,6 +121,35 @@ impl Job {
             format!(r#"{{"method":"DELETE","url":"{url}","referenceId":"w{number}","httpHeaders":{headers}}}"#)
         }
     }
+}
+
+/// The first pages of queries, up to five, by one call. In its body a query may be as long as the org takes one, which no address
+/// may.
+pub(super) async fn ask(client: &Client, doing: &str, room: &str, queries: &[String], need: Need) -> Result<Vec<Page>> {
+    let part = |(number, soql): (usize, &String)| {
+        serde_json::json!({
+            "method": "GET",
+            "url": client.settings.path(&format!("{room}?q={}", encoded(soql))),
+            "referenceId": format!("q{number}"),
+            "httpHeaders": {"Sforce-Query-Options": format!("batchSize={PAGE_MAX}")},
+        })
+    };
+    let parts: Vec<serde_json::Value> = queries.iter().enumerate().map(part).collect();
+    let body = serde_json::json!({"allOrNone": false, "collateSubrequests": false, "compositeRequest": parts});
+    let call = Call::with_body(Method::POST, client.settings.path("composite"), body.to_string()).needed(need);
+    let answer: Parts = client.json(doing, call).await?;
+    if answer.composite_response.len() != queries.len() {
+        let came = answer.composite_response.len();
+        return Err(Error::new(Code::ProtocolViolation, format!("{doing}: {} answers were to come, {came} came", queries.len())));
+    }
+    let page = |part: Part| match part.is_success() {
+        true => read(doing, part.body.get().as_bytes()),
+        false => {
+            let error = of_request(doing, part.http_status_code, part.body.get().as_bytes());
+            Err(error.at(client.settings.system.clone()))
+        }
+    };
+    answer.composite_response.into_iter().map(page).collect()
 }
 
 impl Part {

@@ -3,6 +3,7 @@
 
 use super::client::{Call, Client, Need};
 use super::ids;
+use super::parts::ask;
 use super::position::Seen;
 use super::schema::{FieldInfo, LAST_MODIFIED_DATE, Object, SYSTEM_MODSTAMP};
 use super::types;
@@ -23,6 +24,9 @@ const SECOND_MICROS: u32 = 1_000_000;
 /// The most pages that one query is followed for (invariant 10). Every query asks for a bounded number of records; the org
 /// may give them in smaller pages than it was asked for, of 200 at the least.
 const PAGES_MAX: usize = 500;
+
+/// The most bytes of an address: with the head of the request it may have 16,384.
+const ADDRESS_MAX: usize = 8_000;
 
 /// A record's JSON: fields by name, digits kept.
 pub(super) type Row = HashMap<String, Box<RawValue>>;
@@ -177,13 +181,30 @@ fn short(field: &str) -> Error {
 pub(super) async fn page(client: &Client, doing: &str, soql: &str, all: bool, need: Need) -> Result<Page> {
     let room = if all { "queryAll" } else { "query" };
     let mut call = Call::get(client.settings.path(&format!("{room}?q={}", encoded(soql)))).needed(need);
+    if call.path.len() > ADDRESS_MAX {
+        let pages = ask(client, doing, room, &[soql.to_owned()], need).await?;
+        return pages.into_iter().next().ok_or_else(|| Error::new(Code::ProtocolViolation, format!("{doing}: no answer came")));
+    }
     call.headers.push(("sforce-query-options", format!("batchSize={PAGE_MAX}")));
     client.json(doing, call).await
 }
 
+/// The first pages of up to five queries, by one call.
+pub(super) async fn first_pages(client: &Client, doing: &str, queries: &[String], need: Need) -> Result<Vec<Page>> {
+    match queries {
+        [one] => Ok(vec![page(client, doing, one, false, need).await?]),
+        several => ask(client, doing, "query", several, need).await,
+    }
+}
+
 /// Every record that a query finds; the query bounds how many that can be. A query that was begun is read to its end.
 pub(super) async fn rows(client: &Client, doing: &str, soql: &str, all: bool, need: Need) -> Result<Vec<Row>> {
-    let mut page = page(client, doing, soql, all, need).await?;
+    let page = page(client, doing, soql, all, need).await?;
+    rest(client, doing, page).await
+}
+
+/// Every record of a query of which this is the first page.
+pub(super) async fn rest(client: &Client, doing: &str, mut page: Page) -> Result<Vec<Row>> {
     let mut rows = std::mem::take(&mut page.records);
     for _ in 0..PAGES_MAX {
         let Some(next) = page.next_records_url.take().filter(|_| !page.done) else { return Ok(rows) };

@@ -14,6 +14,7 @@ mod capturing;
 mod enduring;
 mod jobs;
 mod long_polling;
+mod matching;
 mod picklists;
 mod polling;
 mod reading;

@@ -15,7 +15,7 @@ mod values;
 
 pub(crate) use bind::Join;
 pub(crate) use creates::Creates;
-pub(crate) use search::{Candidates, FIND_LIMIT, Find};
+pub(crate) use search::{Candidates, FIND_BATCH, FIND_LIMIT, Find};
 pub(crate) use sent::{MadeUnseen, gives_key};
 pub(crate) use unheard::Unheard;
 pub(crate) use values::link_match_value;

@@ -7,7 +7,7 @@ use super::values::{canonical_match, match_bytes, search_rows};
 use crate::change::Observation;
 use crate::clock::Moment;
 use crate::connector::{Operation, Presence};
-use crate::error::{Code, Error, Result};
+use crate::error::{Class, Code, Error, Result};
 use crate::link::{LinkId, MemberIndex, Shown};
 use crate::reconcile::{Patch, patch_knowing};
 use crate::record::{FieldName, Key, Record};
@@ -21,7 +21,7 @@ use crate::value::Value;
 use std::sync::Arc;
 
 /// Strangers in one search.
-const FIND_BATCH: usize = 500;
+pub(crate) const FIND_BATCH: usize = 500;
 
 /// The most candidates asked for: two are already too many.
 pub(crate) const FIND_LIMIT: usize = 5;
@@ -47,6 +47,8 @@ pub(crate) struct Stranger {
     /// The rows of the search that are this stranger's.
     pub rows: std::ops::Range<usize>,
     pub value: Option<Vec<u8>>,
+    /// Whether a first load has read it, and nobody has touched it since.
+    pub of_load: bool,
 }
 
 /// Per member searched, per row, the records found.
@@ -145,7 +147,9 @@ impl Core {
     ) -> Option<Stranger> {
         let member = address.member;
         let pending = desk.slot(&address).filter(|slot| slot.link.is_none()).and_then(|slot| slot.pending.as_ref())?;
-        let Shown::Present { cells, .. } = &pending.shown else { return None };
+        let Shown::Present { cells, times, .. } = &pending.shown else { return None };
+        let begun = self.syncs.get(sync).and_then(|state| state.begun_at).unwrap_or_default();
+        let of_load = times.iter().flatten().all(|time| time.estimated || time.at < begun);
         let complete = rules
             .fields
             .iter()
@@ -168,7 +172,7 @@ impl Core {
             }
         }
         let end = rows.first().map_or(0, Vec::len);
-        Some(Stranger { address, rows: start..end, value })
+        Some(Stranger { address, rows: start..end, value, of_load })
     }
 
     pub(super) async fn start_find_again(&mut self, sync: usize) -> Result<()> {
@@ -220,7 +224,7 @@ impl Core {
             state.unidentified.running = true;
         }
         let generation = self.orphans.begin();
-        let timeout = self.options.read_timeout;
+        let (timeout, of_load) = (self.options.read_timeout, find.is_of_a_load());
         let mut asked = Vec::new();
         for (other, rows) in find.others.iter().zip(rows) {
             let (Some(connector), Some(selection)) =
@@ -236,7 +240,7 @@ impl Core {
             let answer = async {
                 let mut found = Vec::with_capacity(asked.len());
                 for (connector, selection, by, rows) in asked {
-                    found.push(ask(&*connector, &selection, &by, rows, key.clone()).await?);
+                    found.push(ask(&*connector, &selection, &by, rows, key.clone(), of_load).await?);
                 }
                 Ok(found)
             };
@@ -255,6 +259,10 @@ impl Core {
         let (_, size) = self.find_batch(find.sync);
         let Some(state) = self.syncs.get_mut(find.sync) else { return };
         let waiting = &mut state.unidentified;
+        if error.class() == Class::Throttled && find.is_of_a_load() {
+            waiting.leave_loads_until(now.plus(error.retry_after.unwrap_or(max)), find);
+            return;
+        }
         if error.may_be_one_records() && !crate::mutants::active("poison_stops_all") {
             // Asked again at once, in halves.
             let asked = if let FindKind::Strangers { items, .. } = &find.kind { items.len() } else { 1 };
@@ -312,6 +320,15 @@ impl Unidentified {
         batch
     }
 
+    /// While calls are short what a first load has read waits, and holds nobody else back.
+    fn leave_loads_until(&mut self, until: Moment, mut find: Find) {
+        if let FindKind::Strangers { items, .. } = &mut find.kind {
+            let loads = items.extract_if(.., |item| item.of_load);
+            self.later.extend(loads.map(|item| (until, item.address)));
+        }
+        self.put_back(find);
+    }
+
     /// What was searched for is searched for again.
     fn put_back(&mut self, find: Find) {
         match find.kind {
@@ -331,6 +348,11 @@ impl Unidentified {
 }
 
 impl Find {
+    /// Whether it looks for the match of what a first load has read, besides others perhaps.
+    fn is_of_a_load(&self) -> bool {
+        matches!(&self.kind, FindKind::Strangers { items, .. } if items.iter().any(|item| item.of_load))
+    }
+
     /// Whether it is about one record alone.
     pub(super) fn is_of_one(&self) -> bool {
         match &self.kind {
@@ -347,13 +369,17 @@ pub(super) async fn ask(
     by: &[FieldName],
     rows: Vec<Vec<Value>>,
     key: Option<Key>,
+    of_load: bool,
 ) -> Result<Vec<Vec<Observation>>> {
     let mut found = vec![Vec::new(); rows.len()];
     let asked: Vec<usize> =
         rows.iter().enumerate().filter(|(_, row)| !row.iter().any(Value::is_null)).map(|(place, _)| place).collect();
     if !asked.is_empty() && !by.is_empty() {
         let values: Vec<Vec<Value>> = asked.iter().filter_map(|place| rows.get(*place).cloned()).collect();
-        let answers = connector.find(selection, by, &values, FIND_LIMIT).await?;
+        let answers = match of_load {
+            true => connector.find_for_load(selection, by, &values, FIND_LIMIT).await?,
+            false => connector.find(selection, by, &values, FIND_LIMIT).await?,
+        };
         for (place, answer) in asked.into_iter().zip(answers) {
             if let Some(found) = found.get_mut(place) {
                 *found = answer;

@@ -129,3 +129,36 @@ async fn a_first_load_that_finds_the_calls_used_reads_nothing_and_what_people_do
     assert!(stage.status().syncs[0].members[0].reach.starts_with("up"), "{:?}", stage.status().syncs[0].members[0]);
     stage.stop().await;
 }
+
+// What others use leaves no calls for a first load: it looks for no match either, which would cost as much as writing. What a
+// user makes meanwhile is matched and made.
+#[tokio::test]
+async fn while_calls_are_short_no_match_is_looked_for_of_what_a_first_load_reads_and_what_people_make_is_carried() {
+    const ROWS: usize = 60;
+    let stage = with_rows(ROWS).await.matching("Name").with_options(json!({"settle_ms": 1}));
+    let twin = stage.org.create("Account", json!({"Name": "row 7", "Industry": "Energy"}));
+    let org = &stage.org.simulator.org;
+    assert!(org.state().limits.take(Limit::DailyApiRequests, 85_000, org.clock.now_ms()));
+    let searches = |stage: &Stage| {
+        let of_names = |text: &str| text.contains("Name%20IN") || text.contains("Name%20%3D");
+        stage.org.simulator.org.journal.since(0).iter().filter(|one| of_names(&one.query) || of_names(&one.body)).count()
+    };
+    let stage = stage.begin().await;
+    stage.wait("the load waits", || stage.load_of_the_org().contains("waits")).await;
+    stage.row("INSERT INTO accounts (account_name) VALUES ('made by a user')").await;
+    stage.wait("the user's account", || stage.accounts().iter().any(|one| one["Name"] == json!("made by a user"))).await;
+    let looked = searches(&stage);
+    assert!((1..=4).contains(&looked), "{looked} searches: for the user's, and before it was made");
+    stage.row("INSERT INTO accounts (account_name) VALUES ('another one')").await;
+    stage.wait("the next account", || stage.accounts().iter().any(|one| one["Name"] == json!("another one"))).await;
+    assert_eq!(stage.accounts().len(), 3, "and nothing else was made");
+
+    // A day later.
+    stage.org.simulator.org.state().limits.set_max(Limit::DailyApiRequests, 1_000_000);
+    stage.passes_a_beat().await;
+    stage.minutes_pass(20);
+    stage.is_loaded("SELECT count(DISTINCT sf_id) FROM accounts", &(ROWS + 2).to_string()).await;
+    assert_eq!(stage.value(&format!("SELECT account_name FROM accounts WHERE sf_id = '{twin}'")).await, "row 7");
+    assert_eq!(stage.accounts().len(), ROWS + 2, "the one that was there was found");
+    stage.stop().await;
+}

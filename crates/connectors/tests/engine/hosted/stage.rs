@@ -52,6 +52,7 @@ pub struct Stage {
     folder: tempfile::TempDir,
     example: &'static str,
     options: Json,
+    match_on: Option<&'static str>,
     changes: AskedChanges,
     ahead_micros: Arc<AtomicI64>,
     running: Option<(Handle, CancellationToken, JoinSet<Result<()>>)>,
@@ -85,6 +86,7 @@ impl Stage {
             folder,
             example,
             options: json!({"settle_ms": SETTLE_MS}),
+            match_on: None,
             changes: AskedChanges::default(),
             ahead_micros: Arc::default(),
             running: None,
@@ -114,6 +116,11 @@ impl Stage {
             self.options[key] = value.clone();
         }
         self
+    }
+
+    /// Records of both sides with the same value of this field are the same.
+    pub fn matching(self, field: &'static str) -> Stage {
+        Stage { match_on: Some(field), ..self }
     }
 
     /// The org is asked for what has changed, this often, though it would tell.
@@ -180,7 +187,10 @@ impl Stage {
     async fn rules(&self, systems: &[(SystemName, Arc<dyn Connector>)]) -> Vec<SyncRules> {
         let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../examples").join(self.example);
         let loaded = config::load(&[path], KINDS);
-        let config: Config = loaded.config.unwrap_or_else(|| panic!("{:#?}", loaded.diagnostics));
+        let mut config: Config = loaded.config.unwrap_or_else(|| panic!("{:#?}", loaded.diagnostics));
+        for sync in config.syncs.iter_mut().filter(|_| self.match_on.is_some()) {
+            sync.match_on = serde_json::from_value(json!([{"field": self.match_on}])).unwrap();
+        }
         let mut facts = Vec::new();
         let mut referred = Vec::new();
         for sync in &config.syncs {

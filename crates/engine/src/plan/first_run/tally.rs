@@ -6,6 +6,7 @@ use super::{FirstRun, MemberPlan, SAMPLES_MAX};
 use crate::change::Observation;
 use crate::config::ConfigHash;
 use crate::connector::{Connector, Since, Workload};
+use crate::identify::FIND_BATCH;
 use crate::link::{FieldIndex, MemberIndex};
 use crate::map;
 use crate::record::Record;
@@ -276,6 +277,7 @@ impl<'a> Tally<'a> {
     pub fn report(self, connectors: &[Arc<dyn Connector>], linked: Option<&Linked>) -> FirstRun {
         let mut report = self.report;
         let only: Vec<u64> = report.members.iter().map(|plan| plan.only_here).collect();
+        let all: Vec<u64> = report.members.iter().map(|plan| plan.records).collect();
         report.review += report.members.iter().map(|plan| plan.unfit).sum::<u64>();
         for (place, plan) in report.members.iter_mut().enumerate() {
             let other = only.get(1 - place).copied().unwrap_or(0);
@@ -294,8 +296,13 @@ impl<'a> Tally<'a> {
             });
             let batch = u64::try_from(most.min(self.rules.batch_size.max(best.unwrap_or(0)))).unwrap_or(1).max(1);
             let chunk = u64::try_from(super::CHUNK).unwrap_or(u64::MAX);
-            let work =
-                Workload { records: plan.records, chunk, creates: plan.creates, updates: plan.updates + plan.deletes, batch };
+            let searched_by = u64::try_from(self.rules.match_on.len()).unwrap_or(0);
+            // About: which side's records look for the other's, the first of each pair to come decides.
+            let others = all.iter().enumerate().filter(|(other, _)| *other != place).map(|(_, records)| *records);
+            let searches = if searched_by == 0 { 0 } else { others.fold(0, u64::saturating_add) };
+            let search_batch = u64::try_from(FIND_BATCH.max(self.rules.batch_size)).unwrap_or(1);
+            let (records, updates) = (plan.records, plan.updates + plan.deletes);
+            let work = Workload { records, chunk, creates: plan.creates, updates, batch, searches, search_batch, searched_by };
             let connector = connectors.get(place);
             plan.calls = connector.map_or(0, |connector| connector.calls_for(&work));
             plan.allowance = connector.and_then(|connector| connector.allowance());
