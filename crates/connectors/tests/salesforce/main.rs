@@ -18,6 +18,7 @@ mod matching;
 mod picklists;
 mod polling;
 mod reading;
+mod refusals;
 mod sessions;
 mod support;
 mod writing;
