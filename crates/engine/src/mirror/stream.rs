@@ -46,7 +46,7 @@ struct Gathered {
     position: Option<Position>,
     /// How it was before the first delete in it that is counted.
     before_deletes: Option<BeforeDeletes>,
-    /// How many steps of the feed are in it.
+    /// How many steps of the feed are in it that brought something.
     taken: usize,
     /// Whether it ends within a transaction.
     is_cut: bool,
@@ -381,7 +381,7 @@ impl Mirror {
 
     /// Takes a step of the feed in.
     async fn take(&self, work: &mut Work, batch: Batch, gathered: &mut Gathered, drain: Drain<'_>) {
-        gathered.taken = gathered.taken.saturating_add(1);
+        gathered.taken = gathered.taken.saturating_add(usize::from(!batch.events.is_empty()));
         gathered.is_cut = batch.position.is_none() && (gathered.is_cut || !batch.events.is_empty());
         for event in batch.events {
             self.shown.lock().meters.observed();
