@@ -1,6 +1,7 @@
 // jsforce: Bulk API 2.0 both ways.
 'use strict';
 
+const zlib = require('node:zlib');
 const jsforce = require('jsforce');
 const { HTTP, assert, control, records, run, withExternalId } = require('./simulator.cjs');
 
@@ -25,10 +26,25 @@ run(async () => {
   assert.equal(mixed.successfulResults[0].sf__Created, 'false');
   assert.match(mixed.failedResults[0].sf__Error, /^STRING_TOO_LONG:/);
 
+  // An upload that comes compressed.
+  const job = connection.bulk2.createJob({ object: 'Account', operation: 'insert' });
+  await job.open();
+  const csv = ['Name,Ext__c', ...Array.from({ length: 300 }, (_, n) => `Packed ${n},P${n}`)].join('\n');
+  await connection.request({ method: 'PUT', url: `/jobs/ingest/${job.id}/batches`, body: zlib.gzipSync(csv),
+    headers: { 'content-type': 'text/csv', 'content-encoding': 'gzip' } });
+  await job.close();
+  await job.poll(50, 60000);
+  assert.equal((await job.getSuccessfulResults()).length, 300);
+  const packed = [...(await records('Account')).values()].filter((r) => r.Ext__c?.startsWith('P'));
+  assert.ok(packed.length === 300 && packed.every((r) => r.Name === `Packed ${r.Ext__c.slice(1)}`));
+
   const stream = await connection.bulk2.query('SELECT Id, Name FROM Account');
   const read = await stream.toArray();
   const now = await records('Account');
   assert.deepEqual(new Map(read.map((r) => [r.Id, r.Name])), new Map([...now].map(([id, r]) => [id, r.Name])));
+
+  const results = (await control('GET', '/journal')).filter((entry) => /\/results$|Results$/.test(entry.path));
+  assert.ok(results.length > 3 && results.every((entry) => entry.answer_coding === 'gzip'), 'what a job gives comes compressed');
 
   await assert.rejects(connection.bulk2.loadAndWaitForResults({ object: 'Account', operation: 'insert', input: [{ Nope: 1 }] }), /Field name not found : Nope/);
 }, 'jsforce: bulk agrees');

@@ -66,6 +66,44 @@ run(async () => {
   const limits = await connection.limits();
   assert.equal(limits.DailyApiRequests.Max, connection.limitInfo.apiUsage.limit);
   assert.equal(limits.DailyApiRequests.Max - limits.DailyApiRequests.Remaining, connection.limitInfo.apiUsage.used);
+  // It asks for compressed answers: all of this was read through gzip.
+  const answers = (await control('GET', '/journal')).filter((entry) => entry.path.startsWith('/services/data') && entry.answer_bytes > 0);
+  assert.ok(answers.length > 10 && answers.every((entry) => entry.answer_coding === 'gzip'));
+
+  // A batch: each request by itself, halted behind the first that is refused, each of them counted.
+  const calls = (await control('GET', '')).api_calls;
+  const path = `v65.0/sobjects/Account/${made[0].id}`;
+  const batch = await connection.requestPost('/composite/batch', { haltOnError: true, batchRequests: [
+    { method: 'PATCH', url: path, richInput: { Name: 'Batched' } },
+    { method: 'GET', url: `${path}?fields=Name` },
+    { method: 'POST', url: 'v65.0/sobjects/Account', richInput: { Phone: '1' } },
+    { method: 'GET', url: 'v65.0/limits' },
+  ] });
+  assert.deepEqual([batch.hasErrors, batch.results.map((r) => r.statusCode)], [true, [204, 200, 400, 412]]);
+  assert.deepEqual([batch.results[0].result, batch.results[1].result.Name], [null, 'Batched']);
+  assert.deepEqual(batch.results.slice(2).map((r) => r.result[0].errorCode), ['REQUIRED_FIELD_MISSING', 'BATCH_PROCESSING_HALTED']);
+  assert.equal((await records('Account')).get(made[0].id).Name, 'Batched');
+  assert.equal((await control('GET', '')).api_calls - calls, 3);
+  const rest = await connection.requestPost('/composite/batch', { batchRequests: [
+    { method: 'GET', url: 'v65.0/sobjects/Nothing/describe' }, { method: 'GET', url: `${path}?fields=Name` }] });
+  assert.deepEqual([rest.hasErrors, rest.results.map((r) => r.statusCode)], [true, [404, 200]]);
+
+  // A record that looks like another one: which one, with all its fields where that is asked, and saved where the client insists.
+  await control('POST', '/rules', { duplicates: [{ object: 'Lead', fields: ['LastName', 'Company'], name: 'Leads_Twice' }] });
+  const lead = { LastName: 'Lovelace', Company: 'Engines', Rating: 'Hot' };
+  const known = await connection.sobject('Lead').create(lead);
+  const twice = (options) => connection.sobject('Lead').create(lead, options).then(() => assert.fail('it was saved'), (error) => error);
+  const refused = await twice({});
+  assert.equal(refused.errorCode, 'DUPLICATES_DETECTED');
+  const { allowSave, duplicateRule, matchResults: [match] } = refused.data.duplicateResult;
+  assert.deepEqual([allowSave, duplicateRule, match.size, match.matchRecords[0].record.Id], [true, 'Leads_Twice', 1, known.id]);
+  assert.equal(match.matchRecords[0].record.Rating, undefined);
+  const detailed = await twice({ headers: { 'Sforce-Duplicate-Rule-Header': 'allowSave=false; includeRecordDetails=true' } });
+  assert.equal(detailed.data.duplicateResult.matchResults[0].matchRecords[0].record.Rating, 'Hot');
+  const [listed] = await connection.sobject('Lead').create([lead]);
+  assert.equal(listed.errors[0].duplicateResult.matchResults[0].matchRecords[0].record.Id, known.id);
+  const saved = await connection.sobject('Lead').create(lead, { headers: { 'Sforce-Duplicate-Rule-Header': 'allowSave=true' } });
+  assert.deepEqual([...(await records('Lead')).keys()].sort(), [known.id, saved.id].sort());
 
   // Logins: client credentials, then a code with refresh tokens that rotate.
   const oauth2 = { loginUrl: HTTP, clientId: '3MVG9simulated.app', clientSecret: 'simulated-secret', redirectUri: 'http://localhost:1/callback' };
@@ -92,5 +130,20 @@ run(async () => {
   // The session ends in mid-run: the client refreshes and goes on.
   await control('DELETE', '/sessions');
   assert.equal((await approved.query('SELECT COUNT() FROM Contact')).totalSize, 1);
+
+  // Trees: children know their parents, roots come first.
+  const own_ids = ['a1', 'a2', 'c1', 'c2', 'o1'];
+  const of = (type, referenceId, fields) => ({ attributes: { type, referenceId }, ...fields });
+  const tree = await approved.requestPost('/composite/tree/Account', { records: [
+    of('Account', 'a1', { Name: 'Root', Contacts: { records: [of('Contact', 'c1', { LastName: 'One' }), of('Contact', 'c2', { LastName: 'Two' })] },
+      Opportunities: { records: [of('Opportunity', 'o1', { Name: 'Deal', StageName: 'Prospecting', CloseDate: '2030-01-01' })] } }),
+    of('Account', 'a2', { Name: 'Alone' }),
+  ] });
+  assert.deepEqual([tree.hasErrors, tree.results.map((r) => r.referenceId)], [false, own_ids]);
+  const [root, alone, one, two, deal] = tree.results.map((r) => r.id);
+  const contacts = await records('Contact');
+  assert.deepEqual([one, two].map((key) => contacts.get(key).AccountId), [root, root]);
+  assert.equal((await records('Opportunity')).get(deal).AccountId, root);
+  assert.equal((await records('Account')).get(alone).Name, 'Alone');
   await assert.rejects(new jsforce.OAuth2(oauth2).refreshToken(first), /expired access\/refresh token/);
 }, 'jsforce: records agree');

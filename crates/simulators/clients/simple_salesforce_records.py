@@ -1,5 +1,7 @@
 """simple-salesforce: create, query over several pages, update, upsert, delete, describe, replication, errors."""
 
+import gzip
+import json
 from datetime import datetime, timedelta, timezone
 
 from simple_salesforce import Salesforce
@@ -22,6 +24,19 @@ own = records("Account")[made["id"]]
 own.pop("attributes")
 same(dict(acme), own, "a record that was read")
 same((acme["Name"], acme["Phone"], acme["AnnualRevenue"], acme["Score__c"]), ("Acme", None, 3.5e8, 1.2346), "what was stored")
+
+# A body that comes compressed, and answers that do.
+packed = sf.restful("sobjects/Account", method="POST", data=gzip.compress(json.dumps({"Name": "Packed"}).encode()),
+                    headers={"Content-Encoding": "gzip"})
+same(records("Account")[packed["id"]]["Name"], "Packed", "a compressed body")
+for accepted in ("gzip", "deflate"):
+    same(sf.restful("sobjects/Account/" + packed["id"], headers={"Accept-Encoding": accepted})["Name"], "Packed", accepted)
+    same(control("GET", "/journal")[-1]["answer_coding"], accepted, "how it was compressed")
+try:
+    sf.restful("sobjects/Account", method="POST", data=b"not compressed", headers={"Content-Encoding": "gzip"})
+    raise SystemExit("a broken body was taken")
+except SalesforceMalformedRequest as error:
+    same(error.status, 400, "a broken body")
 
 # Several pages.
 control("POST", "/person", {"do": "create", "object": "Account", "records": [
@@ -67,6 +82,21 @@ try:
     raise SystemExit("a field that is not there was found")
 except SalesforceMalformedRequest as error:
     same(error.content[0]["errorCode"], "INVALID_FIELD", "the refusal of a query")
+
+# A tree is made as a whole or not at all: whoever is in the way is named.
+before = (set(records("Account")), set(records("Contact")))
+child = lambda reference, fields: {"attributes": {"type": "Contact", "referenceId": reference}, **fields}
+tree = {"records": [{"attributes": {"type": "Account", "referenceId": "a1"}, "Name": "Root", "Contacts": {"records": [
+    child("c1", {"LastName": "One"}), child("c2", {"FirstName": "Nobody"})]}}]}
+for reference, code in [("c2", "REQUIRED_FIELD_MISSING"), ("c1", "INVALID_INPUT")]:
+    try:
+        sf.restful("composite/tree/Account", method="POST", json=tree)
+        raise SystemExit("a tree with a bad record was made")
+    except SalesforceMalformedRequest as error:
+        same(error.content["hasErrors"], True, "whether there are errors")
+        same({(r["referenceId"], r["errors"][0]["statusCode"]) for r in error.content["results"]}, {(reference, code)}, "a tree's refusal")
+    tree["records"][0]["Contacts"]["records"][1] = child("c1", {"LastName": "Again"})
+same((set(records("Account")), set(records("Contact"))), before, "what a refused tree left")
 
 # Describe.
 fields = {field["name"]: field for field in sf.Account.describe()["fields"]}

@@ -27,7 +27,10 @@ pub struct Entry {
     pub body: String,
     /// 0: no answer was given.
     pub status: u16,
+    /// As they were sent.
     pub answer_bytes: usize,
+    /// How they were compressed; empty: not at all.
+    pub answer_coding: String,
     /// Counted against the allocation of API calls.
     pub counted: bool,
 }

@@ -14,8 +14,8 @@ use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-/// Largest body that is read.
-const BODY_BYTES_MAX: usize = 160 * 1024 * 1024;
+/// Largest body that is read, compressed or not.
+pub const BODY_BYTES_MAX: usize = 160 * 1024 * 1024;
 
 /// A request, read whole.
 #[derive(Clone, Debug)]
@@ -43,7 +43,7 @@ pub enum Outcome {
     Answer(Answer),
     /// The connection is cut.
     Cut,
-    /// The connection is cut behind so many bytes of the body.
+    /// The connection is cut behind so many bytes of the body, and before its last one in any case.
     Truncated(Answer, usize),
 }
 
@@ -60,6 +60,11 @@ impl Request {
 }
 
 impl Answer {
+    /// A header's text.
+    pub fn header(&self, name: &str) -> Option<&str> {
+        self.headers.iter().find(|(own, _)| own.eq_ignore_ascii_case(name)).map(|(_, value)| value.as_str())
+    }
+
     /// An answer in JSON.
     pub fn json(status: u16, body: &impl serde::Serialize) -> Self {
         let body = serde_json::to_vec(body).unwrap_or_default();
@@ -175,7 +180,8 @@ fn response(answer: Answer, cut_after: Option<usize>) -> Result<hyper::Response<
         None => Full::new(answer.body).map_err(never).boxed(),
         Some(bytes) => {
             builder = builder.header("Content-Length", answer.body.len());
-            let front = answer.body.slice(..bytes.min(answer.body.len()));
+            // An answer that is no longer than that breaks off before its end, too.
+            let front = answer.body.slice(..bytes.min(answer.body.len().saturating_sub(1)));
             BodyExt::boxed(StreamBody::new(stream::iter([Ok(Frame::data(front)), Err(Cut)])))
         }
     };

@@ -1,6 +1,7 @@
 //! The simulators' ends of the network: listening, TLS, HTTP/1.1, connections that are cut on purpose, and a proxy for
 //! clients whose hosts cannot be changed. Knows no vendor.
 
+pub mod coding;
 pub mod http;
 pub mod proxy;
 pub mod tls;

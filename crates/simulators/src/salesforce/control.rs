@@ -3,7 +3,7 @@
 
 use super::auth::{App, token_for_test};
 use super::dml::Refused;
-use super::events::{Channel, Event};
+use super::events::{Channel, Event, PlatformEvent};
 use super::front::Front;
 use super::ids::Id;
 use super::limits::Limit;
@@ -119,12 +119,37 @@ fn act(front: &Front, request: &Request, parts: &[&str]) -> Result<Answer> {
                 let limit = Limit::ALL.iter().find(|(_, own)| *own == name).ok_or_else(|| format!("no limit {name}"))?.0;
                 org.state().limits.set_max(limit, max.as_u64().ok_or("a number")?);
             }
+            org.wake_streams();
             done()
         }
         ("POST", ["channels"]) => {
             let channels: std::collections::HashMap<String, Vec<String>> = body(request)?;
             org.state().events.channels.extend(channels);
             done()
+        }
+        ("POST", ["platform_events"]) => {
+            for (name, fields) in body::<Map<String, Json>>(request)? {
+                let fields = fields.as_object().ok_or("its fields, by name")?;
+                org.state().events.define(PlatformEvent::define(&name, fields)?);
+            }
+            done()
+        }
+        ("GET", ["platform_events"]) => {
+            let state = org.state();
+            let events = state.events.after(&state.events.all_published(), since(request).unwrap_or(0), EVENTS_SHOWN_MAX);
+            let shown = |event: &Arc<Event>| {
+                let fields = event.published.as_ref().map(|published| &published.fields);
+                json!({"replay_id": event.replay_id, "name": event.entity, "id": event.event_id, "fields": fields})
+            };
+            Ok(Answer::json(200, &events.iter().map(shown).collect::<Vec<_>>()))
+        }
+        ("GET", ["managed"]) => {
+            let state = org.state();
+            let shown = state.managed.all().map(|(id, managed)| {
+                json!({"id": id.to_string(), "name": managed.name, "topic": managed.topic, "runs": managed.runs,
+                    "committed": managed.committed, "active": managed.active})
+            });
+            Ok(Answer::json(200, &shown.collect::<Vec<_>>()))
         }
         ("POST", ["jobs"]) => {
             let held = body::<Json>(request)?.get("held").and_then(Json::as_bool).ok_or("held: true or false")?;

@@ -13,11 +13,14 @@ pub struct RecordError {
     pub code: String,
     pub message: String,
     pub fields: Vec<String>,
+    /// Which records look alike, where that is why.
+    #[serde(rename = "duplicateResult", skip_serializing_if = "Option::is_none")]
+    pub duplicates: Option<Box<Json>>,
 }
 
 impl RecordError {
     pub fn new(code: &str, message: impl Into<String>) -> Self {
-        Self { code: code.to_string(), message: message.into(), fields: Vec::new() }
+        Self { code: code.to_string(), message: message.into(), fields: Vec::new(), duplicates: None }
     }
 
     pub fn on(code: &str, message: impl Into<String>, field: &str) -> Self {
@@ -72,6 +75,9 @@ impl ApiError {
                 && let Some(entry) = entry.as_object_mut()
             {
                 entry.insert("fields".into(), json!(error.fields));
+            }
+            if let (Some(duplicates), Some(entry)) = (&error.duplicates, entry.as_object_mut()) {
+                entry.insert("duplicateResult".into(), duplicates.as_ref().clone());
             }
             entry
         });

@@ -1,10 +1,12 @@
 //! The simulator as a whole: its listeners, what happens to a request before and after it is answered, start and stop.
 
+use super::errors::ApiError;
 use super::org::{Options, Org};
 use super::{Person, auth, bulk, cometd, control, pubsub, rest};
 use crate::clock::Clock;
 use crate::faults::{Action, Happening};
 use crate::journal::Entry;
+use crate::net::coding::Coding;
 use crate::net::http::{Answer, Handler, Outcome, Request};
 use crate::net::tls::Identity;
 use crate::net::{http, listen, proxy};
@@ -86,6 +88,10 @@ impl Handler for Front {
 
 impl Front {
     async fn answer(&self, request: Request) -> Outcome {
+        let request = match decoded(request) {
+            Ok(request) => request,
+            Err(refused) => return Outcome::Answer(refused),
+        };
         let body = String::from_utf8_lossy(&request.body);
         let path = if request.query.is_empty() { request.path.clone() } else { format!("{}?{}", request.path, request.query) };
         let fault = self.org.faults.befalls(&Happening::Request { method: &request.method, path: &path, body: &body });
@@ -93,7 +99,7 @@ impl Front {
             Some(Action::Cut) => None,
             Some(Action::Unavailable) => {
                 let words = "The server is unavailable, try again later";
-                Some((rest::refusal(&super::errors::ApiError::new(503, "SERVER_UNAVAILABLE", words)), false))
+                Some((rest::refusal(&ApiError::new(503, "SERVER_UNAVAILABLE", words)), false))
             }
             Some(Action::RequestLimit) => Some((rest::refusal(&rest::over_limit()), false)),
             Some(Action::Answer { status, body, headers }) => {
@@ -111,6 +117,9 @@ impl Front {
                 Some(self.dispatch(&request).await)
             }
         };
+        // What is cut is counted in bytes of what the answer says.
+        let is_whole = !matches!(fault, Some(Action::Truncated { .. }));
+        let made = made.map(|(answer, counted)| (if is_whole { encoded(answer, &request) } else { answer }, counted));
         self.start_jobs();
         self.note(&request, &body, made.as_ref());
         if let Some(Action::AnswerLate { ms }) = fault {
@@ -161,8 +170,39 @@ impl Front {
             body: body.to_string(),
             status: made.map_or(0, |(answer, _)| answer.status),
             answer_bytes: made.map_or(0, |(answer, _)| answer.body.len()),
+            answer_coding: made.and_then(|(answer, _)| answer.header("Content-Encoding")).unwrap_or_default().to_string(),
             counted: made.is_some_and(|(_, counted)| *counted),
         });
+    }
+}
+
+/// Where bodies may be compressed.
+fn is_compressible(path: &str) -> bool {
+    path.starts_with("/services/data")
+}
+
+/// The request as it was before it was compressed.
+fn decoded(request: Request) -> Result<Request, Answer> {
+    let Some(coding) = request.header("content-encoding").filter(|coding| !coding.eq_ignore_ascii_case("identity")) else {
+        return Ok(request);
+    };
+    let Some(coding) = Coding::of(coding).filter(|_| is_compressible(&request.path)) else {
+        let words = format!("The content encoding {coding} is not supported");
+        return Err(rest::refusal(&ApiError::new(415, "UNSUPPORTED_MEDIA_TYPE", words)));
+    };
+    let body = coding.decode(&request.body, http::BODY_BYTES_MAX);
+    let broken =
+        || ApiError::bad("INVALID_CONTENT", format!("The body is not what its content encoding, {}, says", coding.name()));
+    Ok(Request { body: body.ok_or_else(|| rest::refusal(&broken()))?, ..request })
+}
+
+/// The answer as the client wants it: jobs know gzip alone, the rest of the API deflate, too.
+fn encoded(answer: Answer, request: &Request) -> Answer {
+    let offered: &[Coding] = if request.path.contains("/jobs/") { &[Coding::Gzip] } else { &[Coding::Gzip, Coding::Deflate] };
+    let accepted = request.header("accept-encoding").filter(|_| is_compressible(&request.path) && !answer.body.is_empty());
+    match accepted.and_then(|accepted| Coding::wanted(accepted, offered)) {
+        Some(coding) => Answer { body: coding.encode(&answer.body), ..answer }.with("Content-Encoding", coding.name()),
+        None => answer,
     }
 }
 

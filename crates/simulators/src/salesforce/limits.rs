@@ -1,4 +1,6 @@
-//! Allocations: API calls of the last 24 hours, events delivered, jobs. Owns the counting; the refusal is the caller's.
+//! Allocations: API calls of the last 24 hours, events delivered, jobs. Owns the counting; the refusal is the caller's. By
+//! default those of the Unlimited Edition without add-ons: 50,000 deliveries, where the Enterprise Edition has 25,000 and a
+//! developer's org 10,000. A delivery is one event to one client that subscribes through an API, whoever made the change.
 
 use std::collections::{BTreeMap, VecDeque};
 
@@ -64,6 +66,11 @@ impl Limits {
             used.pop_front();
         }
         used.iter().map(|(_, count)| count).sum()
+    }
+
+    /// What is left of it.
+    pub fn left(&mut self, limit: Limit, now_ms: i64) -> u64 {
+        self.max(limit).saturating_sub(self.used(limit, now_ms))
     }
 
     /// Counts; false where the allocation is used up, and then nothing is counted.

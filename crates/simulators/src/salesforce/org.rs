@@ -5,7 +5,7 @@ use super::auth::{App, Auth};
 use super::dml::Writer;
 use super::events::Author;
 use super::ids::Id;
-use super::rules::{RuleFile, Rules};
+use super::rules::{OnDuplicates, RuleFile, Rules};
 use super::schema::{Schema, SchemaFile};
 use super::state::{Data, State};
 use super::store::Transaction;
@@ -96,6 +96,7 @@ impl Org {
             cursors: Default::default(),
             jobs: Default::default(),
             streaming: Default::default(),
+            managed: Default::default(),
             chance: Chance::new(options.seed),
             bin_looked_at_ms: 0,
         };
@@ -124,10 +125,10 @@ impl Org {
         &self,
         state: &mut State,
         author: &Author,
-        allow_duplicates: bool,
+        on_duplicates: &OnDuplicates,
         step: impl FnOnce(&mut Writer<'_>) -> T,
     ) -> T {
-        let (result, transaction) = self.write_open(state, author, allow_duplicates, Transaction::default(), step);
+        let (result, transaction) = self.write_open(state, author, on_duplicates, Transaction::default(), step);
         self.close(state, author, transaction);
         result
     }
@@ -137,13 +138,13 @@ impl Org {
         &self,
         state: &mut State,
         author: &Author,
-        allow_duplicates: bool,
+        on_duplicates: &OnDuplicates,
         transaction: Transaction,
         step: impl FnOnce(&mut Writer<'_>) -> T,
     ) -> (T, Transaction) {
         let faults = |object: &str, id: Option<Id>| self.record_fault(object, id);
         let mut writer = Writer::new(&mut state.data, &state.rules, author, self.clock.now_ms(), &faults);
-        writer.allow_duplicates = allow_duplicates;
+        writer.on_duplicates = on_duplicates.clone();
         writer.resume(transaction);
         let result = step(&mut writer);
         (result, writer.into_transaction())
@@ -187,7 +188,7 @@ impl Org {
                 *alias = Given::Cell(first.chars().take(8).collect());
             }
             let author = Author { user: Id::new("005", 1), origin: String::new() };
-            let made = self.write(state, &author, true, |writer| writer.insert(&object, &fields));
+            let made = self.write(state, &author, &OnDuplicates::saved(), |writer| writer.insert(&object, &fields));
             made.map_err(|errors| format!("cannot create {name}: {errors:?}"))?;
         }
         Ok(())

@@ -5,6 +5,7 @@ use super::errors::RecordError;
 use super::events::Author;
 use super::ids::Id;
 use super::org::{Org, PERSON};
+use super::rules::OnDuplicates;
 use super::schema::Object;
 use super::values::read::Given;
 use serde_json::{Map, Value as Json};
@@ -85,7 +86,7 @@ impl Person<'_> {
         let users = state.data.schema.object("User").and_then(|users| users.field("Username")).map(|(at, _)| at);
         let user = users.and_then(|at| state.data.store.table("User")?.find(at, PERSON).first().copied());
         let author = Author { user: user.unwrap_or_else(|| Id::new("005", 1)), origin: BROWSER.to_string() };
-        self.org.write(state, &author, true, |writer| step(writer, &object))
+        self.org.write(state, &author, &OnDuplicates::saved(), |writer| step(writer, &object))
     }
 }
 

@@ -49,11 +49,43 @@ pub struct TriggerSpec {
 #[serde(deny_unknown_fields)]
 pub struct DuplicateRule {
     pub object: String,
+    /// Its API name; none: made of the object's.
+    pub name: Option<String>,
+    /// What the administrator wants said; none: what the vendor says.
+    pub message: Option<String>,
     /// All of them equal, none of them null.
     pub fields: Vec<String>,
     /// True: cannot be overruled by `allowSave`.
     #[serde(default)]
     pub block: bool,
+}
+
+/// How a client takes records that look alike: its `Sforce-Duplicate-Rule-Header`.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct OnDuplicates {
+    /// It has been warned, and wants the record saved, where a rule only warns.
+    pub allow_save: bool,
+    /// It is to be shown all fields of the other records, not their ids alone.
+    pub all_fields: bool,
+    /// The version of the API in which it is told of them; empty: it is told in words alone.
+    pub version: String,
+}
+
+impl OnDuplicates {
+    /// As the header has it: `allowSave=true; includeRecordDetails=true`.
+    pub fn of(header: &str, version: &str) -> Self {
+        let is_set = |option: &str| {
+            let mut pairs = header.split([';', ',']).filter_map(|pair| pair.split_once('='));
+            let same = |one: &str, other: &str| one.trim().eq_ignore_ascii_case(other);
+            pairs.any(|(name, value)| same(name, option) && same(value, "true"))
+        };
+        Self { allow_save: is_set("allowSave"), all_fields: is_set("includeRecordDetails"), version: version.to_string() }
+    }
+
+    /// Takes what a rule only warns of.
+    pub fn saved() -> Self {
+        Self { allow_save: true, ..Self::default() }
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]

@@ -6,6 +6,7 @@ use super::bulk::Jobs;
 use super::cometd::Clients;
 use super::events::EventLog;
 use super::limits::Limits;
+use super::pubsub::managed::ManagedSubscriptions;
 use super::rest::query::Cursors;
 use super::rules::Rules;
 use super::schema::Schema;
@@ -30,6 +31,7 @@ pub struct State {
     pub cursors: Cursors,
     pub jobs: Jobs,
     pub streaming: Clients,
+    pub managed: ManagedSubscriptions,
     pub chance: Chance,
     /// When the bin was last looked through.
     pub bin_looked_at_ms: i64,

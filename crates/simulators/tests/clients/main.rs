@@ -98,6 +98,16 @@ async fn jsforce_agrees_about_streaming() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_pubsub_client_agrees_about_managed_subscriptions() {
+    agrees("pubsub_managed.cjs").await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_pubsub_client_agrees_about_publishing() {
+    agrees("pubsub_publish.cjs").await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_pubsub_client_agrees_about_events() {
     agrees("pubsub_events.cjs").await;
 }

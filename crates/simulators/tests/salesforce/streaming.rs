@@ -61,6 +61,30 @@ async fn events_are_replayed_behind_a_place_and_a_place_that_is_gone_is_refused(
 }
 
 #[tokio::test]
+async fn no_more_is_delivered_than_the_allocation_has_and_it_comes_back_after_a_day() {
+    let mut world = World::new().await;
+    for name in ["one", "two", "three"] {
+        world.account(name).await;
+    }
+    world.control("POST", "/limits", json!({"DailyDeliveredPlatformEvents": 2})).await;
+    let client = shake_hands(&world).await;
+    assert_eq!(subscribe(&world, &client, TOPIC, -2).await["successful"], true);
+    let told = connect(&world, &client).await;
+    assert_eq!(told.iter().filter(|one| one["channel"] == TOPIC).count(), 2);
+    let limits = world.call("GET", "/limits", json!(null)).await.expect("an answer").json();
+    assert_eq!(limits["DailyDeliveredPlatformEvents"], json!({"Max": 2, "Remaining": 0}));
+    let words = "403::Organization total events daily limit exceeded";
+    assert_eq!(connect(&world, &client).await.remove(0)["error"], words);
+    assert_eq!(subscribe(&world, &client, TOPIC, -2).await["error"], words);
+
+    world.control("POST", "/clock", json!({"advance_ms": 86_400_000})).await;
+    world.login().await;
+    let client = shake_hands(&world).await;
+    assert_eq!(subscribe(&world, &client, TOPIC, -2).await["successful"], true);
+    assert_eq!(connect(&world, &client).await.iter().filter(|one| one["channel"] == TOPIC).count(), 2);
+}
+
+#[tokio::test]
 async fn a_client_that_stays_away_is_forgotten_and_one_without_a_session_is_not_heard() {
     let mut world = World::new().await;
     let client = shake_hands(&world).await;

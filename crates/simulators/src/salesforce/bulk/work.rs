@@ -7,6 +7,7 @@ use crate::salesforce::dml::{Fields, Refused, Writer};
 use crate::salesforce::errors::RecordError;
 use crate::salesforce::ids::Id;
 use crate::salesforce::org::Org;
+use crate::salesforce::rules::OnDuplicates;
 use crate::salesforce::schema::Object;
 use crate::salesforce::values::read::Given;
 use std::sync::Arc;
@@ -123,7 +124,7 @@ fn work(org: &Org, id: Id, upload: &Upload, rows: &[&Vec<String>]) -> bool {
         return false;
     }
     let results: Vec<Result<(Id, bool), Refused>> =
-        org.write(state, &author, false, |writer| rows.iter().map(|row| one(writer, upload, row)).collect());
+        org.write(state, &author, &OnDuplicates::default(), |writer| rows.iter().map(|row| one(writer, upload, row)).collect());
     let Some(job) = state.jobs.ingest.get_mut(&id) else { return false };
     // The last of a chunk stands first in the results.
     for (row, result) in rows.iter().zip(results).rev() {

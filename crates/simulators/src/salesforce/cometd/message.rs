@@ -6,6 +6,14 @@ use serde_json::{Map, Value as Json, json};
 
 /// The message of an event on a channel.
 pub fn of(topic: &str, event: &Event) -> Json {
+    if let Some(published) = &event.published {
+        let mut payload = published.fields.clone();
+        if let Some(Json::Number(ms)) = payload.get("CreatedDate").cloned() {
+            payload.insert("CreatedDate".into(), json!(time::datetime_z(ms.as_i64().unwrap_or(0))));
+        }
+        let numbered = json!({"replayId": event.replay_id, "EventUuid": event.event_id});
+        return json!({"channel": topic, "data": {"schema": event.shape.id, "payload": payload, "event": numbered}});
+    }
     let mut payload = Map::new();
     for body in &event.body {
         match body {

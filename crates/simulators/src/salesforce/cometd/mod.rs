@@ -4,6 +4,7 @@
 mod message;
 
 use super::events::Channel;
+use super::limits::Limit;
 use super::org::Org;
 use super::state::State;
 use super::values::time;
@@ -88,6 +89,12 @@ fn unknown(channel: &str) -> Json {
         "advice": {"interval": 0, "reconnect": "handshake"}})
 }
 
+/// The allocation of deliveries is used up.
+fn used_up(channel: &str, message: &Json) -> Json {
+    json!({"channel": channel, "clientId": client_id(message), "subscription": message.get("subscription"), "successful": false,
+        "error": "403::Organization total events daily limit exceeded"})
+}
+
 fn handshake(org: &Org) -> Json {
     let now_ms = org.clock.now_ms();
     let state = &mut *org.state();
@@ -107,6 +114,9 @@ fn subscribe(org: &Org, message: &Json) -> Json {
     let Some(channel) = state.events.channel(&state.data.schema, &topic) else {
         return refuse(format!("400::The channel you requested to subscribe to does not exist: {topic}"));
     };
+    if state.limits.left(Limit::DailyDeliveredPlatformEvents, now_ms) == 0 {
+        return used_up("/meta/subscribe", message);
+    }
     let replay = message.pointer("/ext/replay").and_then(|replays| replays.get(&topic)).and_then(Json::as_i64).unwrap_or(-1);
     let position = match replay {
         -1 => state.events.latest(),
@@ -149,7 +159,7 @@ async fn connect(org: &Org, message: &Json) -> Vec<Json> {
         published.mark_unchanged();
         let now_ms = org.clock.now_ms();
         let late_ms = {
-            let State { events, chance, streaming, .. } = &mut *org.state();
+            let State { events, chance, streaming, limits, .. } = &mut *org.state();
             let late_ms = events.release_late(now_ms, chance);
             let Some(client) = streaming.clients.get_mut(&id) else { return vec![unknown("/meta/connect")] };
             if now_ms == start_ms && now_ms - client.seen_ms > AWAY_MS {
@@ -159,7 +169,13 @@ async fn connect(org: &Org, message: &Json) -> Vec<Json> {
             client.seen_ms = now_ms;
             let mut said = Vec::new();
             for (topic, (channel, position)) in &mut client.subscriptions {
-                for event in events.after(channel, *position, EVENTS_MAX) {
+                let left = usize::try_from(limits.left(Limit::DailyDeliveredPlatformEvents, now_ms)).unwrap_or(usize::MAX);
+                if left == 0 && said.is_empty() {
+                    return vec![used_up("/meta/connect", message)];
+                }
+                let batch = events.after(channel, *position, EVENTS_MAX.min(left));
+                limits.take(Limit::DailyDeliveredPlatformEvents, u64::try_from(batch.len()).unwrap_or(u64::MAX), now_ms);
+                for event in batch {
                     *position = event.replay_id;
                     said.push(message::of(topic, &event));
                 }

@@ -74,23 +74,6 @@ impl Writer<'_> {
         if errors.is_empty() { Ok(()) } else { Err(errors) }
     }
 
-    fn duplicates(&self, object: &Object, old: Option<&Record>, record: &Record) -> Result<(), Refused> {
-        let Some(table) = self.data.store.table(&object.name) else { return Ok(()) };
-        let mine = self.rules.duplicates.iter().filter(|rule| rule.object.eq_ignore_ascii_case(&object.name));
-        for rule in mine.filter(|rule| rule.block || !self.allow_duplicates) {
-            let places: Vec<usize> = rule.fields.iter().filter_map(|name| object.field(name).map(|(at, _)| at)).collect();
-            let changed = old.is_none_or(|old| places.iter().any(|at| old.get(*at) != record.get(*at)));
-            if !changed || places.is_empty() || places.iter().any(|at| record.get(*at).is_null()) {
-                continue;
-            }
-            let alike = |other: &Record| places.iter().all(|at| other.get(*at).order(record.get(*at)).is_eq());
-            if table.all().any(|other| other.id != record.id && !other.is_deleted() && alike(other)) {
-                return Err(vec![RecordError::new("DUPLICATES_DETECTED", "Use one of these records?")]);
-            }
-        }
-        Ok(())
-    }
-
     /// Whether a rule's condition is true of the record. A condition that does not fit the object is false.
     pub(super) fn holds(&self, object: &Arc<Object>, record: &Record, condition: &Condition) -> bool {
         let no_query = |_: &_| Ok(Vec::new());

@@ -4,6 +4,7 @@
 mod assign;
 mod builtin;
 mod checks;
+mod duplicates;
 mod merge;
 mod remove;
 mod triggers;
@@ -12,7 +13,7 @@ use super::errors::RecordError;
 use super::events::Author;
 use super::ids::Id;
 use super::record::{Record, Shared};
-use super::rules::{Event, Rules};
+use super::rules::{Event, OnDuplicates, Rules};
 use super::schema::{Object, place};
 use super::state::Data;
 use super::store::Transaction;
@@ -35,8 +36,8 @@ pub struct Writer<'a> {
     pub rules: &'a Rules,
     pub author: &'a Author,
     pub now_ms: i64,
-    /// The client accepts duplicates that a rule only warns of.
-    pub allow_duplicates: bool,
+    /// How the client takes records that look alike.
+    pub on_duplicates: OnDuplicates,
     pub faults: RecordFaults<'a>,
     transaction: Transaction,
 }
@@ -44,7 +45,7 @@ pub struct Writer<'a> {
 impl<'a> Writer<'a> {
     pub fn new(data: &'a mut Data, rules: &'a Rules, author: &'a Author, now_ms: i64, faults: RecordFaults<'a>) -> Self {
         let now_ms = time::whole_seconds(now_ms);
-        Self { data, rules, author, now_ms, allow_duplicates: false, faults, transaction: Transaction::default() }
+        Self { data, rules, author, now_ms, on_duplicates: OnDuplicates::default(), faults, transaction: Transaction::default() }
     }
 
     /// Creates a record.

@@ -99,11 +99,19 @@ fn a_duplicate_rule_can_be_overruled_unless_it_blocks() {
         let state = &mut *org.state();
         let object = state.data.schema.object("Account").expect("Account").clone();
         let fields = vec![("Name".to_string(), Given::Cell("Acme".to_string()))];
-        org.write(state, &author, allow, |writer| writer.insert(&object, &fields))
+        let on_duplicates = OnDuplicates::of(&format!("allowSave={allow}"), "65.0");
+        org.write(state, &author, &on_duplicates, |writer| writer.insert(&object, &fields))
     };
-    insert(false).expect("the first");
+    let first = insert(false).expect("the first");
     rules(&org, json!({"duplicates": [{"object": "Account", "fields": ["Name"]}]}));
-    assert_eq!(code(insert(false)), "DUPLICATES_DETECTED");
+    let refused = insert(false).expect_err("refused").remove(0);
+    assert_eq!(refused.code, "DUPLICATES_DETECTED");
+    let told = refused.duplicates.expect("it is told of the other");
+    let matched = &told["matchResults"][0];
+    assert_eq!((&told["allowSave"], &matched["size"]), (&json!(true), &json!(1)));
+    let url = format!("/services/data/v65.0/sobjects/Account/{first}");
+    let record = json!({"attributes": {"type": "Account", "url": url}, "Id": first.to_string()});
+    assert_eq!(matched["matchRecords"][0]["record"], record);
     insert(true).expect("the client accepts it");
     rules(&org, json!({"duplicates": [{"object": "Account", "fields": ["Name"], "block": true}]}));
     assert_eq!(code(insert(true)), "DUPLICATES_DETECTED");

@@ -1,6 +1,7 @@
 //! From the changes of a transaction to its change events: which fields changed, which became null, which records can
 //! share an event.
 
+use super::platform::Published;
 use super::shape::{Shape, ShapeField};
 use crate::salesforce::ids::Id;
 use crate::salesforce::record::Record;
@@ -108,6 +109,8 @@ pub struct Event {
     pub nulled: Vec<Part>,
     /// Large texts of which the body has what differs.
     pub differing: Vec<Part>,
+    /// What a client has published; none in a change event.
+    pub published: Option<Published>,
 }
 
 /// The events of a transaction, in its order, without the numbers that the log gives.
@@ -161,6 +164,7 @@ fn event(object: &Object, shape: &mut dyn FnMut(&Object) -> Arc<Shape>, author: 
         changed: Vec::new(),
         nulled: Vec::new(),
         differing: Vec::new(),
+        published: None,
         shape: shape.clone(),
     };
     for (at, field) in shape.fields.iter().enumerate() {

@@ -2,6 +2,7 @@
 //! id on.
 
 use super::build::{Author, ChangeType, Event, events};
+use super::platform::{PlatformEvent, Published};
 use super::shape::Shape;
 use crate::chance::Chance;
 use crate::faults::{Action, Faults, Happening};
@@ -41,6 +42,8 @@ pub struct EventLog {
     current: HashMap<String, Arc<Shape>>,
     /// Custom channels: `/data/X__chn` → objects.
     pub channels: HashMap<String, Vec<String>>,
+    /// Platform events, by name.
+    platform: HashMap<String, PlatformEvent>,
 }
 
 impl Default for EventLog {
@@ -54,6 +57,7 @@ impl Default for EventLog {
             shapes: HashMap::new(),
             current: HashMap::new(),
             channels: HashMap::new(),
+            platform: HashMap::new(),
         }
     }
 }
@@ -83,6 +87,29 @@ impl EventLog {
     /// A shape by its schema id.
     pub fn shape_by_id(&self, id: &str) -> Option<&Arc<Shape>> {
         self.shapes.get(id)
+    }
+
+    /// Defines a platform event.
+    pub fn define(&mut self, event: PlatformEvent) {
+        self.shapes.insert(event.shape.id.clone(), event.shape.clone());
+        self.platform.insert(event.shape.name.clone(), event);
+    }
+
+    /// The platform event of a topic.
+    pub fn platform(&self, topic: &str) -> Option<&PlatformEvent> {
+        self.platform.get(topic.strip_prefix("/event/")?)
+    }
+
+    /// A channel of all platform events.
+    pub fn all_published(&self) -> Channel {
+        Channel::Of(self.platform.keys().cloned().collect())
+    }
+
+    /// Publishes what a client has made: the replay id.
+    pub fn publish_made(&mut self, topic: &str, id: &str, published: Published, now_ms: i64, chance: &mut Chance) -> Option<u64> {
+        let event = self.platform(topic)?.event(id, published, now_ms);
+        self.append(event, now_ms, chance);
+        Some(self.last_replay_id)
     }
 
     /// Publishes what a transaction did.
@@ -176,6 +203,9 @@ impl EventLog {
 
     /// What a topic's name stands for; none where there is no such topic.
     pub fn channel(&self, schema: &Schema, topic: &str) -> Option<Channel> {
+        if let Some(made) = self.platform(topic) {
+            return Some(Channel::Of(vec![made.shape.name.clone()]));
+        }
         let name = topic.strip_prefix("/data/")?;
         if name == "ChangeEvents" {
             return Some(Channel::All);
@@ -195,7 +225,7 @@ impl EventLog {
     pub fn after(&self, channel: &Channel, replay_id: u64, limit: usize) -> Vec<Arc<Event>> {
         let start = self.events.partition_point(|(_, event)| event.replay_id <= replay_id);
         let wanted = |event: &&Arc<Event>| match channel {
-            Channel::All => true,
+            Channel::All => event.published.is_none(),
             Channel::Of(objects) => objects.contains(&event.entity),
         };
         self.events.iter().skip(start).map(|(_, event)| event).filter(wanted).take(limit).cloned().collect()

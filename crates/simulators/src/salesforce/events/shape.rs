@@ -92,6 +92,11 @@ impl Shape {
             Some(stem) => format!("{stem}__ChangeEvent"),
             None => format!("{}ChangeEvent", object.name),
         };
+        Self::sealed(name, &json_fields, fields)
+    }
+
+    /// With these fields, as the schema has them and as values are laid out.
+    pub fn sealed(name: String, json_fields: &[Json], fields: Vec<ShapeField>) -> Self {
         let mut schema = json!({"name": name, "namespace": "com.sforce.eventbus", "type": "record", "fields": json_fields});
         let digest = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, schema.to_string().as_bytes());
         let id = URL_SAFE_NO_PAD.encode(digest.as_ref().get(..16).unwrap_or_default());

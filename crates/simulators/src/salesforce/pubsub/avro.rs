@@ -1,12 +1,16 @@
 //! A change event as Avro writes it: no schema in front, a union's branch before each value. Written by hand, so that
 //! nobody decodes with the very code that encoded; the vendor's schema says what stands where.
 
-use crate::salesforce::events::{Body, Event, Part, ShapeField, Wire};
+use crate::salesforce::events::{Body, Event, Part, PlatformField, ShapeField, Wire};
 use crate::salesforce::values::Value;
 use crate::salesforce::values::time;
+use serde_json::{Map, Value as Json, json};
 
 /// The bytes of an event.
 pub fn encode(event: &Event) -> Vec<u8> {
+    if let Some(published) = &event.published {
+        return published.bytes.clone();
+    }
     let mut bytes = Vec::with_capacity(256);
     text(&mut bytes, &event.entity);
     texts(&mut bytes, &event.record_ids);
@@ -29,6 +33,45 @@ pub fn encode(event: &Event) -> Vec<u8> {
         }
     }
     bytes
+}
+
+/// What a client has written; none where it is not of these fields to the last byte.
+pub fn decode(bytes: &[u8], fields: &[PlatformField]) -> Option<Map<String, Json>> {
+    let mut rest = bytes;
+    let mut decoded = Map::new();
+    for field in fields {
+        let is_there = !field.nullable || matches!(read_long(&mut rest).filter(|branch| (0..=1).contains(branch))?, 1);
+        let value = match field.wire {
+            _ if !is_there => Json::Null,
+            Wire::Text => {
+                let length = usize::try_from(read_long(&mut rest)?).ok()?;
+                json!(std::str::from_utf8(take(&mut rest, length)?).ok()?)
+            }
+            Wire::Bool => json!(take(&mut rest, 1)? == [1]),
+            Wire::Int | Wire::Long => json!(read_long(&mut rest)?),
+            Wire::Double => json!(f64::from_le_bytes(take(&mut rest, 8)?.try_into().ok()?)),
+        };
+        decoded.insert(field.name.clone(), value);
+    }
+    rest.is_empty().then_some(decoded)
+}
+
+fn take<'a>(rest: &mut &'a [u8], count: usize) -> Option<&'a [u8]> {
+    let (taken, left) = rest.split_at_checked(count)?;
+    *rest = left;
+    Some(taken)
+}
+
+fn read_long(rest: &mut &[u8]) -> Option<i64> {
+    let mut number = 0_u64;
+    for shift in (0..64).step_by(7) {
+        let byte = *take(rest, 1)?.first()?;
+        number |= u64::from(byte & 0x7F) << shift;
+        if byte & 0x80 == 0 {
+            return Some((number >> 1).cast_signed() ^ -(number & 1).cast_signed());
+        }
+    }
+    None
 }
 
 fn compound(bytes: &mut Vec<u8>, field: &ShapeField, parts: &[(usize, Value)]) {
@@ -130,6 +173,9 @@ mod tests {
         assert_eq!(bytes(-64), [0x7F]);
         assert_eq!(bytes(64), [0x80, 0x01]);
         assert_eq!(bytes(i64::MIN), [0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0x01]);
+        for number in [0, -1, 1, -64, 64, i64::MIN, i64::MAX] {
+            assert_eq!(read_long(&mut bytes(number).as_slice()), Some(number));
+        }
     }
 
     #[test]

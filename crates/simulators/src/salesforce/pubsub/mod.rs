@@ -2,6 +2,7 @@
 //! an event's bytes in [`avro`].
 
 mod avro;
+pub mod managed;
 mod proto;
 mod service;
 mod subscription;
@@ -17,6 +18,11 @@ use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tonic::codegen::Service as _;
+
+/// `LATEST` or `EARLIEST`, as an administrator writes it.
+pub fn replay_preset(name: &str) -> Option<proto::ReplayPreset> {
+    proto::ReplayPreset::from_str_name(name).filter(|preset| *preset != proto::ReplayPreset::Custom)
+}
 
 /// Cancelled to cut the connection on which a call came.
 #[derive(Clone, Debug)]

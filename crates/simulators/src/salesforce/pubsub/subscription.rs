@@ -2,7 +2,11 @@
 //! asks any longer. Reads the log by replay id; never sends more than was asked for.
 
 use super::avro;
-use super::proto::{ConsumerEvent, FetchRequest, FetchResponse, ProducerEvent, ReplayPreset};
+use super::managed::Active;
+use super::proto::{
+    CommitReplayRequest, CommitReplayResponse, ConsumerEvent, FetchRequest, FetchResponse, ManagedFetchRequest,
+    ManagedFetchResponse, ProducerEvent, ReplayPreset,
+};
 use super::service::status;
 use crate::faults::{Action, Happening};
 use crate::salesforce::events::{Channel, Event};
@@ -21,14 +25,95 @@ const KEEPALIVE_MS: i64 = 270_000;
 /// A client that asks for nothing so long is left.
 const IDLE_MS: i64 = 70_000;
 
+/// What a client asks for, whichever way it has subscribed.
+pub struct Asked {
+    topic: String,
+    more: i32,
+    commit: Option<CommitReplayRequest>,
+}
+
+/// What it is told.
+pub struct Said {
+    events: Vec<ConsumerEvent>,
+    latest_replay_id: Vec<u8>,
+    rpc_id: String,
+    pending_num_requested: i32,
+    commit: Option<CommitReplayResponse>,
+}
+
+impl From<FetchRequest> for Asked {
+    fn from(request: FetchRequest) -> Self {
+        Self { topic: request.topic_name, more: request.num_requested, commit: None }
+    }
+}
+
+impl From<ManagedFetchRequest> for Asked {
+    fn from(request: ManagedFetchRequest) -> Self {
+        Self { topic: String::new(), more: request.num_requested, commit: request.commit_replay_id_request }
+    }
+}
+
+impl From<Said> for FetchResponse {
+    fn from(said: Said) -> Self {
+        let Said { events, latest_replay_id, rpc_id, pending_num_requested, .. } = said;
+        Self { events, latest_replay_id, rpc_id, pending_num_requested }
+    }
+}
+
+impl From<Said> for ManagedFetchResponse {
+    fn from(said: Said) -> Self {
+        let Said { events, latest_replay_id, rpc_id, pending_num_requested, commit } = said;
+        Self { events, latest_replay_id, rpc_id, pending_num_requested, commit_response: commit }
+    }
+}
+
+/// What a subscription is to, and who has it.
+pub struct Opening {
+    pub org: Arc<Org>,
+    pub topic: String,
+    pub channel: Channel,
+    pub rpc_id: String,
+    /// Cuts the connection.
+    pub cut: Option<CancellationToken>,
+    /// The managed subscription that it is.
+    pub managed: Option<Active>,
+}
+
+impl Opening {
+    /// The place behind which the events begin that a client wants.
+    pub fn place(&self, preset: ReplayPreset, replay_id: &[u8]) -> Result<u64, Status> {
+        let now_ms = self.org.clock.now_ms();
+        let state = &mut *self.org.state();
+        state.events.forget(now_ms);
+        match preset {
+            ReplayPreset::Latest => Ok(state.events.latest()),
+            ReplayPreset::Earliest => Ok(state.events.earliest()),
+            ReplayPreset::Custom => {
+                let id = number(replay_id).filter(|id| state.events.knows(*id));
+                id.ok_or_else(|| {
+                    let words = "The Replay ID validation failed. Ensure that the Replay ID is valid.";
+                    let code = "sfdc.platform.eventbus.grpc.subscription.fetch.replayid.corrupted";
+                    status(Code::InvalidArgument, code, words, &self.rpc_id)
+                })
+            }
+        }
+    }
+}
+
+/// A replay id as a number.
+pub fn number(replay_id: &[u8]) -> Option<u64> {
+    replay_id.try_into().ok().map(u64::from_be_bytes)
+}
+
 /// A subscription under way.
-pub struct Subscription {
+pub struct Subscription<A> {
     org: Arc<Org>,
     topic: String,
     channel: Channel,
     rpc_id: String,
-    answers: Sender<Result<FetchResponse, Status>>,
+    answers: Sender<Result<A, Status>>,
     cut: Option<CancellationToken>,
+    managed: Option<Active>,
     /// Everything up to here was sent, or is not of this channel.
     position: u64,
     pending: usize,
@@ -36,60 +121,30 @@ pub struct Subscription {
     asked_ms: i64,
 }
 
-impl Subscription {
-    /// A subscription as its first request wants it.
-    pub fn new(
-        org: Arc<Org>,
-        channel: Channel,
-        first: FetchRequest,
-        rpc_id: String,
-        answers: Sender<Result<FetchResponse, Status>>,
-        cut: Option<CancellationToken>,
-    ) -> Result<Self, Status> {
+impl<A: From<Said>> Subscription<A> {
+    /// A subscription from this place on, as its first request wants it.
+    pub fn new(opening: Opening, position: u64, first: Asked, answers: Sender<Result<A, Status>>) -> Result<Self, Status> {
+        let Opening { org, topic, channel, rpc_id, cut, managed } = opening;
         let now_ms = org.clock.now_ms();
-        let position = {
-            let state = &mut *org.state();
-            state.events.forget(now_ms);
-            match first.replay_preset() {
-                ReplayPreset::Latest => state.events.latest(),
-                ReplayPreset::Earliest => state.events.earliest(),
-                ReplayPreset::Custom => {
-                    let bytes: Option<[u8; 8]> = first.replay_id.as_slice().try_into().ok();
-                    let id = bytes.map(u64::from_be_bytes).filter(|id| state.events.knows(*id));
-                    id.ok_or_else(|| {
-                        let words = "The Replay ID validation failed. Ensure that the Replay ID is valid.";
-                        let code = "sfdc.platform.eventbus.grpc.subscription.fetch.replayid.corrupted";
-                        status(Code::InvalidArgument, code, words, &rpc_id)
-                    })?
-                }
-            }
-        };
-        let mut own = Self {
-            org,
-            topic: first.topic_name.clone(),
-            channel,
-            rpc_id,
-            answers,
-            cut,
-            position,
-            pending: 0,
-            last_said_ms: now_ms,
-            asked_ms: now_ms,
-        };
+        if org.state().limits.left(Limit::DailyDeliveredPlatformEvents, now_ms) == 0 {
+            return Err(used_up(&rpc_id));
+        }
+        let (last_said_ms, asked_ms) = (now_ms, now_ms);
+        let mut own = Self { org, topic, channel, rpc_id, answers, cut, managed, position, pending: 0, last_said_ms, asked_ms };
         own.ask(&first)?;
         Ok(own)
     }
 
-    fn ask(&mut self, request: &FetchRequest) -> Result<(), Status> {
+    fn ask(&mut self, request: &Asked) -> Result<(), Status> {
         let invalid = |words: &str, rpc_id: &str| {
             let code = "sfdc.platform.eventbus.grpc.subscription.fetch.requested.events.invalid";
             status(Code::InvalidArgument, code, words, rpc_id)
         };
-        if !request.topic_name.is_empty() && request.topic_name != self.topic {
+        if !request.topic.is_empty() && request.topic != self.topic {
             return Err(invalid("The topic of a subscription cannot change.", &self.rpc_id));
         }
-        let more = usize::try_from(request.num_requested).unwrap_or(0);
-        if more == 0 {
+        let more = usize::try_from(request.more).unwrap_or(0);
+        if more == 0 && request.commit.is_none() {
             return Err(invalid("The number of requested events must be greater than 0.", &self.rpc_id));
         }
         self.pending = (self.pending + more).min(PENDING_MAX);
@@ -97,12 +152,25 @@ impl Subscription {
         Ok(())
     }
 
+    /// What a later request asks for; a commit is answered at once.
+    async fn heed(&mut self, request: Asked) -> Result<(), Status> {
+        self.ask(&request)?;
+        if let (Some(commit), Some(managed)) = (request.commit, &self.managed) {
+            let committed = managed.commit(&commit);
+            self.say(Vec::new(), Some(committed)).await;
+        }
+        Ok(())
+    }
+
     /// Runs until the client, the server or a fault ends it.
-    pub async fn run(mut self, mut requests: Streaming<FetchRequest>) -> Result<(), Status> {
+    pub async fn run<R: Into<Asked>>(mut self, mut requests: Streaming<R>) -> Result<(), Status> {
         let org = self.org.clone();
         let mut published = org.published.subscribe();
         loop {
             published.mark_unchanged();
+            if let Some(managed) = &self.managed {
+                managed.runs(&self.rpc_id)?;
+            }
             if self.suffer()? {
                 tokio::select! {
                     () = self.answers.closed() => {}
@@ -115,7 +183,7 @@ impl Subscription {
             let wake_ms = idle_ms.min(self.last_said_ms + KEEPALIVE_MS).min(late_ms.unwrap_or(i64::MAX));
             tokio::select! {
                 request = requests.message() => match request {
-                    Ok(Some(request)) => self.ask(&request)?,
+                    Ok(Some(request)) => self.heed(request.into()).await?,
                     // The client is done, or gone.
                     _ => return Ok(()),
                 },
@@ -162,12 +230,13 @@ impl Subscription {
                 let now_ms = self.org.clock.now_ms();
                 let State { events, limits, chance, .. } = &mut *self.org.state();
                 let late_ms = events.release_late(now_ms, chance);
-                let batch = events.after(&self.channel, self.position, self.pending);
+                let left = usize::try_from(limits.left(Limit::DailyDeliveredPlatformEvents, now_ms)).unwrap_or(usize::MAX);
+                let batch = events.after(&self.channel, self.position, self.pending.min(left));
                 let count = u64::try_from(batch.len()).unwrap_or(u64::MAX);
-                if count > 0 && !limits.take(Limit::DailyDeliveredPlatformEvents, count, now_ms) {
-                    let words = "You have exceeded the event delivery limit for your org.";
-                    let code = "sfdc.platform.eventbus.grpc.subscription.limit.exceeded";
-                    return Err(status(Code::ResourceExhausted, code, words, &self.rpc_id));
+                limits.take(Limit::DailyDeliveredPlatformEvents, count, now_ms);
+                // Whoever subscribes is refused as well, and whoever has subscribed, also where there is nothing to deliver.
+                if left == 0 {
+                    return Err(used_up(&self.rpc_id));
                 }
                 (batch, late_ms)
             };
@@ -176,7 +245,7 @@ impl Subscription {
             self.pending -= batch.len();
             self.asked_ms = self.org.clock.now_ms();
             let events = batch.iter().map(|event| consumer_event(event)).collect();
-            if !self.say(events).await {
+            if !self.say(events, None).await {
                 return Ok(late_ms);
             }
         }
@@ -190,22 +259,29 @@ impl Subscription {
                 self.position = events.latest().max(self.position);
             }
         }
-        self.say(Vec::new()).await;
+        self.say(Vec::new(), None).await;
     }
 
     /// False: the client is gone.
-    async fn say(&mut self, events: Vec<ConsumerEvent>) -> bool {
+    async fn say(&mut self, events: Vec<ConsumerEvent>, commit: Option<CommitReplayResponse>) -> bool {
         self.last_said_ms = self.org.clock.now_ms();
         // The topic's, which can be ahead of the events that were asked for.
         let latest = if events.is_empty() { self.position } else { self.org.state().events.latest().max(self.position) };
-        let answer = FetchResponse {
+        let said = Said {
             events,
             latest_replay_id: latest.to_be_bytes().to_vec(),
             rpc_id: self.rpc_id.clone(),
             pending_num_requested: i32::try_from(self.pending).unwrap_or(i32::MAX),
+            commit,
         };
-        self.answers.send(Ok(answer)).await.is_ok()
+        self.answers.send(Ok(said.into())).await.is_ok()
     }
+}
+
+/// The allocation of deliveries is used up.
+fn used_up(rpc_id: &str) -> Status {
+    let words = "You have exceeded the event delivery limit for your org.";
+    status(Code::ResourceExhausted, "sfdc.platform.eventbus.grpc.subscription.limit.exceeded", words, rpc_id)
 }
 
 fn consumer_event(event: &Event) -> ConsumerEvent {

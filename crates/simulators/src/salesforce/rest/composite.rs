@@ -30,6 +30,35 @@ struct All {
     composite_response: Vec<One>,
 }
 
+/// A request within another one.
+pub(super) struct Within<'a> {
+    pub method: &'a str,
+    /// Behind the version, with its query.
+    pub path: &'a str,
+    pub headers: &'a HeaderMap,
+    pub body: &'a str,
+}
+
+impl Within<'_> {
+    /// Leads it to its room. None of these contains another.
+    pub fn answer(&self, call: &Call<'_>, state: &mut State) -> Result<Answer> {
+        let (path, query) = self.path.split_once('?').unwrap_or((self.path, ""));
+        let method = self.method.to_ascii_uppercase();
+        let sub = Sub {
+            method: &method,
+            path: path.split('/').filter(|part| !part.is_empty()).map(|part| decode(part, false)).collect(),
+            query: parameters(query),
+            headers: self.headers,
+            body: self.body.as_bytes(),
+        };
+        let parts: Vec<&str> = sub.path.iter().map(String::as_str).collect();
+        if matches!(parts.as_slice(), ["composite"] | ["composite", "batch" | "tree", ..]) {
+            return Err(ApiError::bad("INVALID_INPUT", "a composite request cannot contain another"));
+        }
+        route(call, state, &sub)
+    }
+}
+
 /// Answers POST /composite.
 pub fn handle(call: &Call<'_>, state: &mut State, sub: &Sub<'_>) -> Result<Answer> {
     if sub.method != "POST" {
@@ -89,9 +118,8 @@ fn halt(call: &Call<'_>, state: &mut State, requests: &[Json], answers: &mut Vec
 fn one(call: &Call<'_>, state: &mut State, request: &Json, answers: &[(String, Answer)]) -> Result<Answer> {
     let text = |key: &str| request.get(key).and_then(Json::as_str).unwrap_or("").to_string();
     let url = fill(&text("url"), answers)?;
-    let (path, query) = url.split_once('?').unwrap_or((&url, ""));
     let prefix = format!("/services/data/v{}", call.version);
-    let path = path.strip_prefix(&prefix).ok_or_else(|| ApiError::bad("INVALID_INPUT", format!("not of this version: {url}")))?;
+    let path = url.strip_prefix(&prefix).ok_or_else(|| ApiError::bad("INVALID_INPUT", format!("not of this version: {url}")))?;
     let body = match request.get("body") {
         Some(body) => fill_json(body, answers)?.to_string(),
         None => String::new(),
@@ -103,18 +131,7 @@ fn one(call: &Call<'_>, state: &mut State, request: &Json, answers: &[(String, A
             headers.insert(name, value);
         }
     }
-    let method = text("method").to_ascii_uppercase();
-    let sub = Sub {
-        method: &method,
-        path: path.split('/').filter(|part| !part.is_empty()).map(|part| decode(part, false)).collect(),
-        query: parameters(query),
-        headers: &headers,
-        body: body.as_bytes(),
-    };
-    if sub.path.first().is_some_and(|first| first == "composite") && sub.path.len() == 1 {
-        return Err(ApiError::bad("INVALID_INPUT", "a composite request cannot contain another"));
-    }
-    route(call, state, &sub)
+    Within { method: &text("method"), path, headers: &headers, body: &body }.answer(call, state)
 }
 
 /// `@{reference.path}` → what that request answered there.

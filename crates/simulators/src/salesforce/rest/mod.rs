@@ -1,12 +1,15 @@
 //! The REST API: who calls, by which version, within which allocation, and which room answers. Composite requests come
 //! through the same rooms as requests of their own.
 
+pub mod batch;
 pub mod collections;
 pub mod composite;
 pub mod metadata;
 pub mod query;
 pub mod record;
 pub mod replication;
+pub mod tooling;
+pub mod tree;
 
 use super::bulk;
 use super::dml::Writer;
@@ -15,6 +18,7 @@ use super::events::Author;
 use super::ids::Id;
 use super::limits::Limit;
 use super::org::Org;
+use super::rules::OnDuplicates;
 use super::state::State;
 use super::store::Transaction;
 use super::values::time;
@@ -34,7 +38,7 @@ pub struct Call<'a> {
     pub user: Id,
     /// From Sforce-Call-Options.
     pub client: Option<String>,
-    pub allow_duplicates: bool,
+    pub on_duplicates: OnDuplicates,
     /// The open transaction of a composite request that is one whole.
     pub held: RefCell<Option<Transaction>>,
 }
@@ -64,11 +68,11 @@ impl Call<'_> {
         let held = self.held.borrow_mut().take();
         match held {
             Some(transaction) => {
-                let (result, transaction) = self.org.write_open(state, &author, self.allow_duplicates, transaction, step);
+                let (result, transaction) = self.org.write_open(state, &author, &self.on_duplicates, transaction, step);
                 *self.held.borrow_mut() = Some(transaction);
                 result
             }
-            None => self.org.write(state, &author, self.allow_duplicates, step),
+            None => self.org.write(state, &author, &self.on_duplicates, step),
         }
     }
 
@@ -138,13 +142,12 @@ fn admitted(org: &Org, request: &Request, path: &str) -> Result<(Answer, bool)> 
     let options = request.header("sforce-call-options").unwrap_or("");
     let client = options.split(',').filter_map(|option| option.trim().split_once('='));
     let client = client.filter(|(key, _)| key.trim() == "client").map(|(_, value)| value.trim().to_string()).next();
-    let duplicates = request.header("sforce-duplicate-rule-header").unwrap_or("").replace(' ', "").to_ascii_lowercase();
     let call = Call {
         org,
         version,
         user: caller.user,
         client,
-        allow_duplicates: duplicates.contains("allowsave=true"),
+        on_duplicates: OnDuplicates::of(request.header("sforce-duplicate-rule-header").unwrap_or(""), version),
         held: RefCell::new(None),
     };
     let sub = Sub {
@@ -182,6 +185,10 @@ pub fn route(call: &Call<'_>, state: &mut State, sub: &Sub<'_>) -> Result<Answer
         ["sobjects", _, "updated" | "deleted"] => replication::handle(call, state, sub),
         ["sobjects", ..] => record::handle(call, state, sub),
         ["composite"] => composite::handle(call, state, sub),
+        ["composite", "batch"] => batch::handle(call, state, sub),
+        ["composite", "tree", name] => tree::handle(call, state, sub, name),
+        ["tooling", "query"] => tooling::query(call, state, sub),
+        ["tooling", "sobjects", ..] => tooling::sobject(call, state, sub),
         ["composite", "sobjects", ..] => collections::handle(call, state, sub),
         ["jobs", "ingest", ..] => bulk::ingest::handle(call, state, sub),
         ["jobs", "query", ..] => bulk::query::handle(call, state, sub),
