@@ -191,7 +191,8 @@ impl Client {
             .method(call.method.clone())
             .uri(format!("{}{}", session.instance_url, call.path))
             .header("authorization", format!("Bearer {}", session.token.expose()))
-            .header("accept", "application/json");
+            .header("accept", "application/json")
+            .header("accept-encoding", "gzip");
         if call.body.is_some() {
             request = request.header("content-type", call.content_type);
         }

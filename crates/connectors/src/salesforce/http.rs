@@ -1,6 +1,7 @@
 //! One HTTP exchange with the org, over TLS or plainly on loopback: what comes back, or whether the request may have
 //! arrived all the same. Knows no session, retries nothing and reads no body's meaning.
 
+use super::coding::Gunzip;
 use bytes::Bytes;
 use concord_engine::error::{Code, Error, Result};
 use http::{HeaderMap, Request};
@@ -82,6 +83,26 @@ pub(super) fn tls(authorities: Option<&Path>) -> Result<ClientConfig> {
     Ok(builder.with_root_certificates(roots).with_no_client_auth())
 }
 
+/// Why a body did not come to its end.
+type BrokenOff = Box<dyn std::error::Error + Send + Sync>;
+
+/// A body, taken apart as it comes where it is compressed.
+async fn whole<B>(mut body: B, is_compressed: bool) -> std::result::Result<Bytes, BrokenOff>
+where
+    B: BodyExt<Data = Bytes, Error = BrokenOff> + Unpin,
+{
+    if !is_compressed {
+        return Ok(body.collect().await?.to_bytes());
+    }
+    let mut gunzip = Gunzip::new(ANSWER_BYTES_MAX);
+    while let Some(frame) = body.frame().await {
+        if let Some(part) = frame?.data_ref() {
+            gunzip.add(part)?;
+        }
+    }
+    Ok(gunzip.finish()?.into())
+}
+
 impl Http {
     /// Exchanges with servers that these further authorities (PEM) vouch for, none of which takes longer than `timeout`.
     pub fn new(authorities: Option<&Path>, timeout: Duration) -> Result<Http> {
@@ -99,11 +120,11 @@ impl Http {
                 Failure { error: unreachable("the system could not be reached, or cut the connection").because(error), sent }
             })?;
             let (parts, body) = answer.into_parts();
-            let body = Limited::new(body, ANSWER_BYTES_MAX)
-                .collect()
+            let is_compressed = parts.headers.get("content-encoding").is_some_and(|coding| coding == "gzip");
+            let body = whole(Limited::new(body, ANSWER_BYTES_MAX), is_compressed)
                 .await
                 .map_err(|error| Failure { error: unreachable("the answer broke off").because(error), sent: true })?;
-            Ok(Answer { status: parts.status.as_u16(), headers: parts.headers, body: body.to_bytes() })
+            Ok(Answer { status: parts.status.as_u16(), headers: parts.headers, body })
         };
         match tokio::time::timeout(self.timeout, all).await {
             Ok(result) => result,

@@ -15,6 +15,7 @@ mod bulk;
 mod capture;
 mod check;
 mod client;
+mod coding;
 mod cometd;
 mod config;
 mod consent;

@@ -192,3 +192,36 @@ async fn a_value_that_very_many_records_share_is_searched_in_bounded_pages() {
     assert_eq!(find("acme", 2).await.len(), 2);
     assert_eq!(org.requests("/query") - before, 1, "two are enough");
 }
+
+#[tokio::test]
+async fn what_is_read_comes_compressed() {
+    let org = Org::new().await;
+    let name = |number: usize| format!("account {number} of a long list of accounts");
+    let records: Vec<_> = (0..300).map(|number| json!({"Name": name(number)}).as_object().unwrap().clone()).collect();
+    org.simulator.person().create_all("Account", &records).unwrap();
+    let selection = accounts(&["Name"]);
+    // By a job, and by queries.
+    for bulk_above in [100, 2_000] {
+        let before = org.simulator.org.journal.since(0).last().map_or(0, |entry| entry.number);
+        let connector = org.connect_with(json!({"bulk_above": bulk_above}));
+        let (mut cursor, mut names) = (ChunkCursor::default(), Vec::new());
+        loop {
+            let chunk = connector.snapshot(&selection, &cursor, 1_000).await.unwrap();
+            names.extend(chunk.records.iter().map(|one| text(one, "Name")));
+            match chunk.next {
+                Some(next) => cursor = next,
+                None => break,
+            }
+        }
+        names.sort();
+        let mut expected: Vec<String> = (0..300).map(name).collect();
+        expected.sort();
+        assert_eq!(names, expected);
+        let answers = org.simulator.org.journal.since(before);
+        let read: Vec<_> = answers.iter().filter(|entry| entry.path.contains("/query") && entry.answer_bytes > 0).collect();
+        assert!(!read.is_empty() && read.iter().all(|entry| entry.answer_coding == "gzip"), "{read:#?}");
+        let whole: usize = expected.iter().map(String::len).sum();
+        let sent: usize = read.iter().map(|entry| entry.answer_bytes).sum();
+        assert!(sent < whole, "{sent} bytes for names of {whole}");
+    }
+}
