@@ -149,7 +149,7 @@ impl Client {
         if !self.usage().is_to_be_kept() {
             return;
         }
-        let calls = self.usage().to_keep(SystemClock.now());
+        let calls = self.usage().reserve(SystemClock.now());
         if keep.can_keep()
             && let Err(error) = keep.keep_calls(system, &calls).await
         {

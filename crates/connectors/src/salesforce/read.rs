@@ -6,7 +6,6 @@ use super::ids;
 use super::records::{Columns, Look, PAGE_MAX, page, retrieve, rows};
 use super::schema::{ID, Object};
 use super::soql::{moment, quoted, select};
-use concord_engine::change::Observation;
 use concord_engine::connector::{Chunk, ChunkCursor, Presence, Since};
 use concord_engine::error::{Code, Result};
 use concord_engine::record::Key;

@@ -61,7 +61,7 @@ impl Usage {
     }
 
     /// What is to be kept before one more call is made, the machine's clock being at this moment.
-    pub fn to_keep(&mut self, at: Moment) -> Calls {
+    pub fn reserve(&mut self, at: Moment) -> Calls {
         let now = self.now();
         self.forget(now);
         self.kept = self.made.saturating_add(KEPT_AHEAD);
@@ -259,7 +259,7 @@ mod tests {
         let mut kept = Calls::default();
         for _ in 0..25 {
             if first.is_to_be_kept() {
-                kept = first.to_keep(hours(100));
+                kept = first.reserve(hours(100));
             }
             first.made(Some("api-usage=18/100"));
         }
@@ -271,14 +271,14 @@ mod tests {
             second.made(Some("api-usage=18/100"));
         }
         assert!(second.admit(Need::Now).is_err(), "half of a hundred is used");
-        assert_eq!(second.to_keep(hours(110)).counted, [(hours(100), 30), (hours(110), 30)]);
+        assert_eq!(second.reserve(hours(110)).counted, [(hours(100), 30), (hours(110), 30)]);
         tokio::time::advance(HOUR * 14).await;
         assert!(second.admit(Need::Now).is_ok());
         assert_eq!(second.own(), 20);
         // A clock that was ahead says nothing of calls that are still to come.
         let mut third = Usage::new(None);
         third.recall(&Calls { counted: vec![(hours(10), 1), (hours(200), 2)] }, hours(100));
-        assert_eq!((third.own(), third.to_keep(hours(100)).counted), (2, vec![(hours(100), 12)]));
+        assert_eq!((third.own(), third.reserve(hours(100)).counted), (2, vec![(hours(100), 12)]));
     }
 
     #[tokio::test(start_paused = true)]

@@ -73,7 +73,7 @@ async fn values_that_fill_several_queries_are_each_found_whatever_is_in_them() {
     let found = connector.find(&accounts(&["Name"]), &["Name".into()], &values, 2).await.unwrap();
     let calls = org.requests("/services/data") - before;
     assert!((2..=3).contains(&calls), "{calls} calls, of several queries each");
-    let keys: Vec<_> = found.iter().flatten().map(|one| id_of(one)).collect();
+    let keys: Vec<_> = found.iter().flatten().map(id_of).collect();
     assert_eq!(keys, [ids, vec![last]].concat());
     assert_eq!(found[..3].iter().map(Vec::len).collect::<Vec<_>>(), [1, 1, 1]);
 }
@@ -83,7 +83,7 @@ async fn a_query_of_several_that_is_refused_is_an_error_and_not_an_absence() {
     let org = Org::new().await;
     let connector = org.connect();
     connector.schema(&"Account".into()).await.unwrap();
-    let values: Vec<Vec<Value>> = (0..3_000).map(|n| vec![Value::text(format!("a company of a name {n}"))]).collect();
+    let values: Vec<Vec<Value>> = (0..2_000).map(|n| vec![Value::text(format!("a company of a name {n}"))]).collect();
     let refusal = json!([{"errorCode": "QUERY_TOO_COMPLICATED", "message": "too long"}]);
     let one = |status: u16, body: serde_json::Value| json!({"httpStatusCode": status, "httpHeaders": {}, "referenceId": "q", "body": body});
     let empty = json!({"totalSize": 0, "done": true, "records": []});

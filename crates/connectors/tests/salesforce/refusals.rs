@@ -81,10 +81,5 @@ async fn what_the_org_says_of_a_record_has_one_code_whichever_words_it_takes() {
         assert_eq!((error.code, error.class()), (code, class), "{error}");
         assert!(error.message.contains(said), "{error}");
     }
-    // A delete is refused in the same way.
-    let refusal = json!({"record_error": {"code": "INSUFFICIENT_ACCESS_OR_READONLY", "message": "not yours"}});
-    org.fault(json!({"on": {"object": "Account", "id": id}, "do": refusal}));
-    let outcomes = apply(&org.connect(), &accounts(&["Name"]), vec![Operation::Delete { key: key(&id), guard: Record::new() }]).await;
-    assert!(matches!(&outcomes[..], [Outcome::Failed(error)] if error.code == Code::HostedRecordDenied), "{outcomes:?}");
     assert_eq!(org.records("Account").iter().find(|one| one["Id"] == json!(id)).unwrap()["Name"], json!("there"));
 }
