@@ -2,7 +2,8 @@
 //! event, or an administrator had switched them off for a while, nothing else would ever say so (invariant 1); nor does a later
 //! event of the record, which shows only the fields that changed with it. So everything that was touched is handed on as a read,
 //! once for each stamp, a call for thousands of records; of what shows nothing new the engine makes nothing. Each pass reaches
-//! back behind the last, for records become visible a while after their stamp.
+//! back behind the last, for records become visible a while after their stamp; behind a mass change, of which that would read
+//! all again and again, only some do.
 
 use super::capture::SalesforceChanges;
 use super::client::{Client, Need};
@@ -21,6 +22,9 @@ use tokio::time::Instant;
 pub(super) const LOOK_EVERY: Duration = Duration::from_secs(300);
 /// How often it is asked what was deleted for good: by less than what a look reaches back behind the last.
 const DELETES_EVERY_SECONDS: i64 = OVERLAP_SECONDS / 2;
+/// While so much was touched that the reach behind the last pass takes several pages, passes of that reach are so far apart; those
+/// between them look at what is new, and count for nothing else.
+const REACH_EVERY_SECONDS: i64 = OVERLAP_SECONDS / 2;
 /// A look that was admitted goes on for so many pages: it is a look of one call, mostly, and of very many after a pause.
 const PAGES_ADMITTED: u32 = 10;
 /// What was touched less than so many seconds ago may still be told of.
@@ -72,6 +76,8 @@ pub(super) struct Behind {
     admitted: u32,
     /// Records that were handed on, with their stamps, as far back as the next pass reaches.
     given: HashMap<String, i64>,
+    /// Up to which second what is new was looked at by a pass that did not reach back.
+    skimmed: i64,
 }
 
 /// A look at everything that was touched between two moments, page by page.
@@ -80,6 +86,9 @@ struct Pass {
     /// Edits in this second or later, and before the goal, are looked for.
     from: i64,
     goal: i64,
+    /// Whether it does not reach back behind the last: what became visible late is left to the next one that does, which begins
+    /// where it would have without this one.
+    skims: bool,
     /// Whether everything that was touched has been looked at, and it goes on with what is not in the bin any more.
     deletes: bool,
     /// The last record that was looked at: its second and its id.
@@ -116,11 +125,23 @@ impl Behind {
             pass: None,
             admitted: 0,
             given: HashMap::new(),
+            skimmed: 0,
         }
     }
 }
 
 impl Behind {
+    /// The next pass behind a place, up to a second that is past; `None` where there is nothing to look at yet.
+    fn next(&self, place: &Place, goal: i64) -> Option<Pass> {
+        let pass = Pass::behind(place, goal)?;
+        let looked = place.looked_upto();
+        if self.given.len() < PAGE_MAX || goal.saturating_sub(looked) >= REACH_EVERY_SECONDS {
+            return Some(pass);
+        }
+        let from = self.skimmed.max(looked);
+        (goal > from).then_some(Pass { from, skims: true, ..pass })
+    }
+
     /// Whether a record was handed on with this stamp; remembers that it is now, where no other change can have the stamp.
     fn is_given(&mut self, id: &str, stamped: i64, settled: i64) -> bool {
         let known = self.given.get(id) == Some(&stamped);
@@ -137,7 +158,7 @@ impl Pass {
         let began = place.begun_ms.max(place.floor_ms).div_euclid(1_000);
         let looked = place.looked_upto();
         let from = looked.saturating_sub(OVERLAP_SECONDS).max(began);
-        (goal > looked).then_some(Pass { from, goal, deletes: false, last: None, untold: 0 })
+        (goal > looked).then_some(Pass { from, goal, skims: false, deletes: false, last: None, untold: 0 })
     }
 
     /// The next records that were edited or deleted. What was touched behind the goal counts: the org may have touched it
@@ -223,7 +244,7 @@ impl SalesforceChanges {
     /// Looks at the next page. Says whether there is another one.
     async fn look_on(&mut self, goal: i64) -> Result<bool> {
         let object = self.shared.object(&self.object).await?;
-        let pass = self.behind.pass.clone().or_else(|| Pass::behind(&self.ahead, goal));
+        let pass = self.behind.pass.clone().or_else(|| self.behind.next(&self.ahead, goal));
         let Some(mut pass) = pass.filter(|_| object.field(SYSTEM_MODSTAMP).is_some_and(|stamp| stamp.filterable)) else {
             return Ok(false);
         };
@@ -273,7 +294,7 @@ impl SalesforceChanges {
         }
         pass.untold = pass.untold.saturating_add(untold);
         let upto = self.behind.deletes_upto;
-        let are_due = upto.is_none_or(|upto| pass.goal.saturating_sub(upto) >= DELETES_EVERY_SECONDS);
+        let are_due = !pass.skims && upto.is_none_or(|upto| pass.goal.saturating_sub(upto) >= DELETES_EVERY_SECONDS);
         let goes_on = next.is_some() || (!pass.deletes && are_due);
         if pass.untold > 0 || !goes_on {
             self.shared.found_untold(&self.feed, pass.untold);
@@ -283,11 +304,13 @@ impl SalesforceChanges {
         }
         if !goes_on {
             self.behind.admitted = 0;
+            self.behind.skimmed = pass.goal;
             // No later pass reaches further back.
-            let oldest = pass.goal.saturating_sub(OVERLAP_SECONDS);
+            let looked = if pass.skims { self.ahead.looked_upto() } else { pass.goal };
+            let oldest = looked.saturating_sub(OVERLAP_SECONDS);
             self.behind.given.retain(|_, stamp| *stamp >= oldest);
         }
-        self.looked((!goes_on).then_some(pass.goal));
+        self.looked((!goes_on && !pass.skims).then_some(pass.goal));
         pass.deletes |= next.is_none();
         pass.last = next;
         self.behind.pass = goes_on.then_some(pass);
@@ -307,6 +330,25 @@ mod tests {
         assert!(due_in(10_060) > Duration::from_secs(299));
         assert!((Duration::from_secs(199)..=Duration::from_secs(200)).contains(&due_in(10_160)));
         assert_eq!(due_in(20_000), Duration::ZERO);
+    }
+
+    #[test]
+    fn behind_a_mass_change_most_passes_look_at_what_is_new_and_every_stamp_is_reached_back_to() {
+        let mut behind = Behind::from(&Place::default(), 0, Duration::from_secs(30));
+        let mut place = Place { looked_ms: 10_000_000, ..Place::default() };
+        let of = |behind: &Behind, place: &Place, goal| behind.next(place, goal).map(|pass| (pass.from, pass.skims));
+        assert_eq!(of(&behind, &place, 10_030), Some((9_400, false)), "little was touched");
+        behind.given.extend((0..PAGE_MAX).map(|number| (number.to_string(), 9_990)));
+        assert_eq!(of(&behind, &place, 10_030), Some((10_000, true)));
+        behind.skimmed = 10_030;
+        assert_eq!(of(&behind, &place, 10_030), None, "nothing is new");
+        assert_eq!(of(&behind, &place, 10_060), Some((10_030, true)));
+        assert_eq!(of(&behind, &place, 10_300), Some((9_400, false)), "as far back as if none had skimmed");
+        place.looked_ms = 10_300_000;
+        behind.skimmed = 10_300;
+        assert_eq!(of(&behind, &place, 10_330), Some((10_300, true)));
+        behind.given.clear();
+        assert_eq!(of(&behind, &place, 10_330), Some((9_700, false)));
     }
 
     #[test]

@@ -161,6 +161,49 @@ async fn what_was_lost_is_found_page_by_page_and_a_page_that_cannot_be_read_is_n
     assert!(connector.reached(&position, &position));
 }
 
+// Each look would read a mass change again for as long as it reaches back.
+#[tokio::test]
+async fn a_mass_change_is_not_read_at_every_look_and_what_becomes_visible_late_is_found_all_the_same() {
+    let org = Org::new().await;
+    let connector = looking(&org);
+    let feed = prepared(&connector, &accounts(&["Name"])).await;
+    let mut changes = connector.capture(&feed, &feed.position).await.unwrap();
+    seconds_pass(&org, &connector, 900).await;
+    looks_in_vain(&org, &mut *changes).await;
+    lose(&org);
+    let records: Vec<_> = (0..4_500).map(|n| json!({"Name": format!("n{n}")}).as_object().unwrap().clone()).collect();
+    org.simulator.person().create_all("Account", &records).unwrap();
+    seconds_pass(&org, &connector, 120).await;
+    placed(&mut *changes, 4_500).await;
+    let pages = || org.requests("/queryAll");
+    let before = pages();
+    for _ in 0..10 {
+        seconds_pass(&org, &connector, 25).await;
+        let (looked, deadline) = (pages(), tokio::time::Instant::now() + PATIENCE);
+        while pages() == looked {
+            assert!(tokio::time::Instant::now() < deadline, "it looks");
+            assert!(changes.next(LIMITS).await.unwrap().events.is_empty(), "each was handed on once");
+        }
+    }
+    let read = pages() - before;
+    assert!(read <= 24, "{read} pages in 250 s: three for each look would be thirty");
+    // A transaction that stamped its record before all these looks ends now.
+    org.simulator.org.clock.advance(-300_000);
+    let late = org.create("Account", json!({"Name": "late"}));
+    seconds_pass(&org, &connector, 300).await;
+    let mut found = Vec::new();
+    for _ in 0..30 {
+        seconds_pass(&org, &connector, 25).await;
+        for _ in 0..3 {
+            found.extend(changes.next(LIMITS).await.unwrap().events.into_iter().filter_map(observed));
+        }
+        if !found.is_empty() {
+            break;
+        }
+    }
+    assert_eq!(found.iter().map(id_of).collect::<Vec<_>>(), [late]);
+}
+
 #[tokio::test]
 async fn what_was_deleted_for_good_without_an_event_is_found() {
     let org = Org::new().await;
