@@ -324,7 +324,7 @@ impl Connector for PostgresConnector {
 
     async fn read_within(&self, selection: &Selection, keys: &[Key], max_bytes: usize) -> Result<Vec<Presence>> {
         let presences = within::by_key(&self.shared, selection, keys, max_bytes).await;
-        presences.inspect_err(|error| self.shared.forget_if_stale(&selection.object, error))
+        self.shared.explained(&selection.object, presences).await
     }
 
     async fn find(

@@ -105,45 +105,62 @@ pub fn unnest(count: usize, first: usize, alias: &str) -> String {
     format!("unnest({}) WITH ORDINALITY AS {alias}({}, n)", arrays.join(", "), names.join(", "))
 }
 
+/// How records are asked for by their keys.
+pub struct Asked<'a> {
+    pub sql: String,
+    pub parameters: Vec<Vec<Option<String>>>,
+    /// The columns that the answers show, behind [`SEEN`] and whether the record is there.
+    shown: Vec<&'a Column>,
+}
+
+impl<'a> Asked<'a> {
+    /// For one answer per key, in the order of the keys. What may not be read is an error of all of them: not to be seen is not
+    /// the same as not there.
+    pub fn of(table: &'a Table, selection: &Selection, keys: &[Key]) -> Result<Asked<'a>> {
+        let (shown, key) = (table.selected(selection)?, table.key_columns()?);
+        let rows: Vec<&[Value]> = keys.iter().map(|key| key.0.as_slice()).collect();
+        let parameters = columns_of(&key, &rows)?;
+        let join: Vec<String> =
+            key.iter().enumerate().map(|(place, column)| column.equals("t", &format!("x.c{place}"))).collect();
+        let printed: Vec<String> = shown.iter().map(|column| column.printed("t")).collect();
+        let present = key.first().map(|column| format!("t.{} IS NOT NULL", column.sql)).unwrap_or_default();
+        let sql = format!(
+            "SELECT {SEEN}, {present}, {} FROM {} LEFT JOIN {} AS t ON {} ORDER BY x.n",
+            printed.join(", "),
+            unnest(key.len(), 1, "x"),
+            table.name.sql(),
+            join.join(" AND ")
+        );
+        Ok(Asked { sql, parameters, shown })
+    }
+
+    /// What one row of the answer says.
+    pub fn presence(&self, table: &Table, selection: &Selection, row: &Row) -> Result<Presence> {
+        let seen = Seen::from_row(row)?;
+        let present: bool = column(row, SEEN_COLUMNS)?;
+        if present {
+            let record = record(&self.shown, row, SEEN_COLUMNS + 1)?;
+            return Ok(Presence::Present(observation(table, &selection.object, record, &seen)?));
+        }
+        Ok(Presence::Absent { version: seen.version })
+    }
+}
+
 /// Records by key; one answer per key, in the order asked.
 pub async fn by_key(shared: &Shared, selection: &Selection, keys: &[Key]) -> Result<Vec<Presence>> {
     if keys.is_empty() {
         return Ok(Vec::new());
     }
     let table = shared.table(&selection.object).await?;
-    let shown = table.selected(selection)?;
-    let key = table.key_columns()?;
-    let rows: Vec<&[Value]> = keys.iter().map(|key| key.0.as_slice()).collect();
-    let parameters = columns_of(&key, &rows)?;
-    let join: Vec<String> = key.iter().enumerate().map(|(place, column)| column.equals("t", &format!("x.c{place}"))).collect();
-    let printed: Vec<String> = shown.iter().map(|column| column.printed("t")).collect();
-    let present = key.first().map(|column| format!("t.{} IS NOT NULL", column.sql)).unwrap_or_default();
-    let sql = format!(
-        "SELECT {SEEN}, {present}, {} FROM {} LEFT JOIN {} AS t ON {} ORDER BY x.n",
-        printed.join(", "),
-        unnest(key.len(), 1, "x"),
-        table.name.sql(),
-        join.join(" AND ")
-    );
+    let asked = Asked::of(&table, selection, keys)?;
     let mut lease = shared.readers.lease().await?;
-    let parameters: Vec<&(dyn tokio_postgres::types::ToSql + Sync)> = parameters.iter().map(|array| array as _).collect();
-    // What may not be read is an error of all of them: not to be seen is not the same as not there.
-    let rows = lease.query(&sql, &parameters, &format!("reading {}", selection.object)).await?;
+    let parameters: Vec<&(dyn tokio_postgres::types::ToSql + Sync)> = asked.parameters.iter().map(|array| array as _).collect();
+    let rows = lease.query(&asked.sql, &parameters, &format!("reading {}", selection.object)).await?;
     lease.done();
     if rows.len() != keys.len() {
         return Err(errors::unexpected(format!("{} answers for {} keys of {}", rows.len(), keys.len(), selection.object)));
     }
-    rows.iter().map(|row| presence(&table, selection, &shown, row)).collect()
-}
-
-fn presence(table: &Table, selection: &Selection, shown: &[&Column], row: &Row) -> Result<Presence> {
-    let seen = Seen::from_row(row)?;
-    let present: bool = column(row, SEEN_COLUMNS)?;
-    if present {
-        let record = record(shown, row, SEEN_COLUMNS + 1)?;
-        return Ok(Presence::Present(observation(table, &selection.object, record, &seen)?));
-    }
-    Ok(Presence::Absent { version: seen.version })
+    rows.iter().map(|row| asked.presence(&table, selection, row)).collect()
 }
 
 /// Records whose fields equal a row of values, null equal to null. Rows are asked together by which of their values

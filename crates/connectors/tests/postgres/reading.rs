@@ -1,7 +1,9 @@
 //! Chunks, searches and counts.
 
 use crate::support::*;
+use concord_connectors::postgres::open;
 use concord_engine::connector::{ChunkCursor, Connector};
+use concord_engine::error::Code;
 use concord_engine::record::{FieldName, Key};
 use concord_engine::value::Value;
 
@@ -57,4 +59,25 @@ async fn a_small_table_is_counted_exactly_and_a_read_shows_only_the_selected_fie
     let presence = system.connector.read(&selected, &[Key(vec![int(7)])]).await.unwrap();
     let concord_engine::connector::Presence::Present(seen) = &presence[0] else { panic!() };
     assert_eq!(seen.image, full(&[("id", int(7)), ("b", int(7))]));
+}
+
+#[tokio::test]
+async fn a_read_by_keys_that_is_refused_names_what_grants_it_also_where_records_may_be_large() {
+    let system = system("CREATE TABLE t (id int PRIMARY KEY, a text); INSERT INTO t VALUES (1, 'x')");
+    let name = format!("blind_{}", system.database.name);
+    system.psql(&format!("CREATE ROLE {name} LOGIN"));
+    let mut config = config(&system.database);
+    config.username.clone_from(&name);
+    let blind = open(config).unwrap();
+    let (selected, keys) = (selection("t"), [key(1)]);
+    let few = blind.read(&selected, &keys).await;
+    let large = blind.read_within(&selected, &keys, 1 << 20).await;
+    for refused in [few, large] {
+        let error = refused.unwrap_err();
+        assert_eq!(error.code, Code::PrivilegeMissing);
+        let grant = format!("run: GRANT SELECT ON \"public\".\"t\" TO \"{name}\";");
+        assert!(error.message.contains(&grant), "{error}");
+    }
+    drop(blind);
+    system.psql(&format!("DROP ROLE {name}"));
 }
