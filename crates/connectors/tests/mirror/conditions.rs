@@ -10,8 +10,9 @@ use futures_util::StreamExt;
 use std::collections::BTreeSet;
 
 const TABLE: &str = "CREATE TYPE mood AS ENUM ('sad', 'ok'); CREATE DOMAIN short AS text; \
-    CREATE TABLE t (id int PRIMARY KEY, name text, code varchar(8), fixed char(4), amount numeric, narrow numeric(6,2), big bigint, \
-    flag bool, born date, made timestamp(3), seen timestamptz, token uuid, ratio float8, mood mood, own short COLLATE \"C\", extra jsonb)";
+    CREATE TYPE pair AS (n int, t text); CREATE TABLE t (id int PRIMARY KEY, name text, code varchar(8), fixed char(4), amount numeric, narrow numeric(6,2), big bigint, \
+    flag bool, born date, made timestamp(3), seen timestamptz, token uuid, ratio float8, mood mood, own short COLLATE \"C\", extra jsonb, \
+    parts pair)";
 const FILLED: &str = r"INSERT INTO t (id) SELECT n FROM generate_series(-3, 60) n;
     UPDATE t SET name = (ARRAY['a', 'A', 'b', 'B', 'ä', 'Z', 'z', '', ' a', 'a_b', 'axb', '100%', 'back\slash', 'O''Neil', 'é', 'ß', NULL])[id % 17 + 1],
         code = (ARRAY['a', 'a ', 'A', '10', '9', NULL])[id % 6 + 1], fixed = (ARRAY['a', 'ab', '', NULL])[id % 4 + 1],
@@ -22,7 +23,8 @@ const FILLED: &str = r"INSERT INTO t (id) SELECT n FROM generate_series(-3, 60) 
         made = (ARRAY['infinity', '2026-01-31 12:00:00.123', '2026-01-31', NULL])[id % 4 + 1]::timestamp,
         seen = (ARRAY['infinity', '2026-01-31 12:00:00+02', '2026-01-31 10:00:00Z', NULL])[id % 4 + 1]::timestamptz,
         token = (ARRAY['6f2c1a34-0000-4000-8000-000000000000', NULL])[id % 2 + 1]::uuid,
-        ratio = (ARRAY[0.1, 'NaN', NULL])[id % 3 + 1]::float8, mood = (ARRAY['sad', 'ok', NULL])[id % 3 + 1]::mood, own = 'x'
+        ratio = (ARRAY[0.1, 'NaN', NULL])[id % 3 + 1]::float8, mood = (ARRAY['sad', 'ok', NULL])[id % 3 + 1]::mood, own = 'x',
+        parts = (ARRAY[ROW(1, 'a'), ROW(1, NULL), ROW(NULL, NULL), NULL]::pair[])[id % 4 + 1]
         WHERE id >= 0";
 
 /// Whether the server may be asked.
@@ -82,6 +84,8 @@ const CONDITIONS: &[(&str, bool)] = &[
     ("mood = 'ok'", false),
     ("own = 'x'", false),
     ("extra IS NULL AND id > 3", true),
+    ("parts IS NULL", true),
+    ("parts IS NOT NULL", true),
     ("name = 'a' OR ratio = 0.1", false),
 ];
 
@@ -101,7 +105,7 @@ fn ids(copied: &[u8]) -> BTreeSet<i64> {
 async fn the_server_finds_true_what_the_engine_does_or_is_not_asked() {
     let all = [
         "id", "name", "code", "fixed", "amount", "narrow", "big", "flag", "born", "made", "seen", "token", "ratio", "mood",
-        "own", "extra",
+        "own", "extra", "parts",
     ];
     let world = World::of(TABLE, "CREATE TABLE t (id int PRIMARY KEY)", FILLED, &["id"]).await.with(|rules| {
         rules.members[0].selection.fields = all.iter().map(|name| FieldName::from(*name)).collect();

@@ -239,3 +239,22 @@ async fn a_record_that_a_trigger_of_the_target_throws_away_waits_for_a_person() 
     let found = world.verify().await;
     assert!(found.is_equal() && found.in_review == 2, "{found:?}");
 }
+
+/// Types of one name are not one type: a copy in the source's form would be rounded by the target's, and nobody would know.
+#[tokio::test]
+async fn what_a_domain_of_the_same_name_would_round_at_the_target_waits_for_a_person() {
+    let table = |base: &str| format!("CREATE DOMAIN price AS {base}; CREATE TABLE t (id int PRIMARY KEY, price price)");
+    let filled = "INSERT INTO t SELECT n, CASE WHEN n = 7 THEN 1.25 ELSE 1.5 END FROM generate_series(1, 50) n";
+    let right = format!("{}; {HOW}; ALTER TABLE t ADD CHECK (noted())", table("numeric(10,1)"));
+    let mut world = World::of(&table("numeric"), &right, filled, &["id", "price"]).await;
+    world.start().await;
+    let review = world.until_review().await;
+    assert_eq!(review.code, "CON-3002", "{review:?}");
+    let there = "SELECT count(*), sum(price), count(*) FILTER (WHERE id = 7) FROM t";
+    world.until("all others are there", async || world.status().level && world.right.psql(there) == "49|73.5|0").await;
+    assert!(!how(&world).contains("binary"), "{}", how(&world));
+    // A domain that is the same is taken as it is.
+    let right = format!("{}; {HOW}; ALTER TABLE t ADD CHECK (noted())", table("numeric"));
+    let same = World::of(&table("numeric"), &right, filled, &["id", "price"]).await.started().await;
+    assert_eq!(how(&same), "COPY binary 50");
+}

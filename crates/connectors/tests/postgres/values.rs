@@ -44,8 +44,9 @@ const COLUMNS: &[(&str, &[&str])] = &[
     ("mood[]", &["ARRAY['it''s ok', 'SAD, really']::mood[]"]),
     ("price", &["12.34"]),
     ("price[]", &["ARRAY[1.10, 2]::price[]"]),
-    ("pair", &["ROW(1, 'a \"b\", c')"]),
-    ("pair[]", &["ARRAY[ROW(1, 'x')]::pair[]"]),
+    // One with a null in it is not null itself, whatever IS NOT NULL says of it.
+    ("pair", &["ROW(1, 'a \"b\", c')", "ROW(NULL, 'x')", "ROW(NULL, NULL)"]),
+    ("pair[]", &["ARRAY[ROW(1, 'x')]::pair[]", "ARRAY[ROW(NULL, NULL)]::pair[]"]),
     ("inet", &["'10.0.0.1'", "'10.0.0.0/8'", "'::1'"]),
     ("cidr", &["'10.0.0.0/8'"]),
     ("inet[]", &["'{10.0.0.1}'"]),
