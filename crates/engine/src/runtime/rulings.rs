@@ -317,7 +317,7 @@ pub(super) fn rulings(rules: &SyncRules, link: &Link, review: &Review, resolutio
             if review.code == Code::EditAgainstFlow.to_string() {
                 return wrong("that edit was made where edits do not flow from: take a side, retry it, or ignore it");
             }
-            Ok(vec![Ruling::Amend { member: *member, given: given_fields(rules, given)? }])
+            Ok(vec![Ruling::Amend { member: *member, given: given_fields(rules, link, given)? }])
         }
         (Subject::Loop { group }, Resolution::Ignore) => Ok(vec![Ruling::Release, Ruling::Group(*group, Choice::Leave)]),
         (Subject::Loop { .. }, _) => Ok(vec![Ruling::Release]),
@@ -327,8 +327,9 @@ pub(super) fn rulings(rules: &SyncRules, link: &Link, review: &Review, resolutio
     }
 }
 
-/// What a person gives in place of what was refused, in the canonical types of the fields.
-fn given_fields(rules: &SyncRules, given: &[(String, Option<String>)]) -> Result<Vec<(FieldIndex, Value)>> {
+/// What a person gives in place of what was refused, in the canonical types of the fields. It is written to the members that take
+/// the field; the others go on showing what they do until it is corrected there.
+fn given_fields(rules: &SyncRules, link: &Link, given: &[(String, Option<String>)]) -> Result<Vec<(FieldIndex, Value)>> {
     let wrong = |message: String| Err(Error::new(Code::BadResolution, message));
     let mut fields = Vec::with_capacity(given.len());
     for (name, text) in given {
@@ -339,9 +340,16 @@ fn given_fields(rules: &SyncRules, given: &[(String, Option<String>)]) -> Result
         let Some(field) = rules.fields.get(index).filter(|field| field.reference.is_none()) else {
             return wrong(format!("`{name}` refers to another record: correct it where it stands, then retry the item"));
         };
-        if let Some(member) = field.members.iter().position(|at| at.as_ref().is_some_and(|at| !at.inward || !at.updatable)) {
-            let system = rules.members.get(member).map(|member| member.system.to_string()).unwrap_or_default();
-            return wrong(format!("`{name}` is not written at {system}: correct it there, and the record is looked at again"));
+        let mut members = rules.members.iter().enumerate();
+        if let Some((_, owner)) = members.find(|(member, _)| is_own_key(rules, *member, index)) {
+            return wrong(format!("`{name}` is the key that {} gives its records: it cannot be another one", owner.system));
+        }
+        let untaken: Vec<String> = (0..field.members.len()).filter_map(|member| untaken(rules, link, member, index)).collect();
+        if untaken.len() == field.members.iter().flatten().count() {
+            let why = untaken.join("; ");
+            return wrong(format!(
+                "no member takes `{name}` ({why}): correct it where it stands, and the record is looked at again"
+            ));
         }
         // Canonical terms are those of the member that shows them as they are.
         let members = || field.members.iter().flatten();
@@ -360,7 +368,74 @@ fn given_fields(rules: &SyncRules, given: &[(String, Option<String>)]) -> Result
     if fields.is_empty() { wrong("give at least one value".to_owned()) } else { Ok(fields) }
 }
 
+/// Why a member does not take a value for a field that it has; `None`: it does, or has no such field.
+fn untaken(rules: &SyncRules, link: &Link, member: MemberIndex, field: FieldIndex) -> Option<String> {
+    let at = rules.at(member, field)?;
+    let is_there = link.sides.get(member).is_some_and(|side| side.standing == Standing::Present);
+    let why = match at {
+        at if !at.inward => "is not written in this field, which flows from there",
+        at if is_there && !at.updatable => "lets nobody change this field",
+        at if !is_there && !at.creatable => "lets nobody set this field",
+        _ => return None,
+    };
+    Some(format!("{} {why}", rules.members.get(member)?.system))
+}
+
+/// Whether a field is the key of a member's records, and given by its system.
+fn is_own_key(rules: &SyncRules, member: MemberIndex, field: FieldIndex) -> bool {
+    let key = rules.members.get(member).map(|member| &member.schema.key);
+    let at = rules.at(member, field).filter(|at| !at.updatable && !at.creatable);
+    at.is_some_and(|at| key.is_some_and(|key| key.contains(&at.name)))
+}
+
 fn names(rules: &SyncRules, fields: &[FieldIndex]) -> String {
     let names = fields.iter().filter_map(|field| rules.fields.get(*field)).map(|field| field.name.as_str());
     names.collect::<Vec<_>>().join(", ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::link::SyncId;
+    use crate::reconcile::tests::support::{at, one_way, rules};
+
+    fn link(rules: &SyncRules) -> Link {
+        let mut link = Link::new(LinkId(1), SyncId(1), 1, rules.members.len(), rules.fields.len(), rules.groups.len());
+        link.sides.iter_mut().for_each(|side| side.standing = Standing::Present);
+        link
+    }
+
+    fn given(rules: &SyncRules, link: &Link, name: &str) -> std::result::Result<Vec<(FieldIndex, Value)>, String> {
+        given_fields(rules, link, &[(name.to_owned(), Some("x".to_owned()))]).map_err(|error| error.message)
+    }
+
+    #[test]
+    fn a_value_is_given_to_the_members_that_take_the_field_and_refused_where_none_does() {
+        let both = rules(2, &["name", "city"]);
+        assert_eq!(given(&both, &link(&both), "city"), Ok(vec![(1, Value::text("x"))]));
+        // The one end of a sync that flows one way takes it, and the other need not.
+        let mut one = one_way(both);
+        assert_eq!(given(&one, &link(&one), "city"), Ok(vec![(1, Value::text("x"))]));
+        at(&mut one, 1, "city").updatable = false;
+        let why = given(&one, &link(&one), "city").unwrap_err();
+        assert!(why.contains("a is not written in this field, which flows from there; b lets nobody change this field"), "{why}");
+        // Where the record is yet to be made, it is made with it.
+        let mut to_be_made = link(&one);
+        to_be_made.sides[1].standing = Standing::Absent;
+        assert!(given(&one, &to_be_made, "city").is_ok());
+        at(&mut one, 1, "city").creatable = false;
+        let why = given(&one, &to_be_made, "city").unwrap_err();
+        assert!(why.contains("b lets nobody set this field"), "{why}");
+    }
+
+    #[test]
+    fn a_key_that_a_system_gives_itself_is_nobodys_to_give() {
+        let mut rules = one_way(rules(2, &["id", "name"]));
+        // The other side takes it, and would then name a record that is not there.
+        assert!(given(&rules, &link(&rules), "id").is_ok());
+        at(&mut rules, 0, "id").updatable = false;
+        at(&mut rules, 0, "id").creatable = false;
+        let why = given(&rules, &link(&rules), "id");
+        assert!(why.is_err_and(|why| why.contains("the key that a gives its records")));
+    }
 }

@@ -9,7 +9,7 @@ use concord_engine::runtime::command::{Request, Resolution};
 use concord_engine::value::Value;
 use concord_simulation::checker::Violation;
 use concord_simulation::script::{Script, wrong};
-use concord_simulation::world::World;
+use concord_simulation::world::{Flow, World};
 
 const PEOPLE: SyncId = SyncId(1);
 
@@ -169,6 +169,63 @@ fn what_a_system_refuses_is_repaired_by_a_person() {
     let mut world = world(2);
     world.members[B].profile.poison = Some("refused".to_owned());
     let found = told(world, async |stage| repaired(stage, "refused").await);
+    assert!(found.is_empty(), "{found:#?}");
+}
+
+/// A field that flows from A alone is repaired where it is written, and stays as it is where nobody but its own people writes it.
+async fn repaired_at_one_end(stage: &Script, refused: &str) -> Vec<Violation> {
+    let shows = |a: &str, b: &str| {
+        let shown = [A, B].map(|member| stage.shows(member, "r1", "name"));
+        (shown != [Some(text(a)), Some(text(b))]).then(|| wrong(format!("{a} and {b} are to be shown: {shown:?}")))
+    };
+    let steps = async {
+        stage.pause(1_000).await;
+        stage.edit(A, "r1", &[("name", text(refused)), ("amount", Value::Int(5))]);
+        stage.stage.level().await?;
+        stage.resolve(in_place("repaired")).await?;
+        stage.stage.level().await
+    };
+    let mut found = stage.while_it_lives(steps).await;
+    found.extend(shows(refused, "repaired"));
+    found.extend(stage.expect("r1", "amount", Some(&Value::Int(5))));
+    found.extend(stage.reviews().await.into_iter().map(|review| wrong(format!("still waits for a person: {review:?}"))));
+    // Neither a restart nor another edit at the other end takes it back; what is corrected at its own end flows.
+    let steps = async {
+        stage.pause(1_000).await;
+        stage.edit(B, "r1", &[("amount", Value::Int(6))]);
+        stage.stage.level().await
+    };
+    found.extend(stage.while_it_lives(steps).await);
+    found.extend(shows(refused, "repaired"));
+    found.extend(stage.expect("r1", "amount", Some(&Value::Int(6))));
+    let steps = async {
+        stage.pause(1_000).await;
+        stage.edit(A, "r1", &[("name", text("corrected"))]);
+        stage.stage.level().await
+    };
+    found.extend(stage.while_it_lives(steps).await);
+    found.extend(shows("corrected", "corrected"));
+    found
+}
+
+/// A world in which names flow from A alone.
+fn names_of_a() -> World {
+    let mut world = world(2);
+    let name = world.field("name").unwrap();
+    world.fields[name].flow = Flow::From(A);
+    world
+}
+
+#[test]
+fn a_field_that_flows_one_way_is_repaired_at_the_end_that_takes_it() {
+    let invalid = format!("a {} in it", concord_simulation::users::REJECTED);
+    let mut world = names_of_a();
+    world.further.rejects = true;
+    let found = told(world, async |stage| repaired_at_one_end(stage, &invalid).await);
+    assert!(found.is_empty(), "{found:#?}");
+    let mut world = names_of_a();
+    world.members[B].profile.poison = Some("refused".to_owned());
+    let found = told(world, async |stage| repaired_at_one_end(stage, "refused").await);
     assert!(found.is_empty(), "{found:#?}");
 }
 
