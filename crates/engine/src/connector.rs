@@ -54,6 +54,9 @@ pub struct Capabilities {
     pub writes_settle: Option<Duration>,
     /// Granularity of the feed's edit times, in microseconds.
     pub time_granularity_micros: u32,
+    /// Whether its feeds have nothing to do with each other: one that was lost is then prepared and opened again by itself, while
+    /// the others are read. Elsewhere they are one stream, or one connection, and are opened together.
+    pub feeds_apart: bool,
 }
 
 /// How a connector learns of changes.
@@ -424,6 +427,7 @@ pub trait Connector: Send + Sync {
     /// [`Code::FeedRewound`](crate::error::Code::FeedRewound) where the system shows an earlier state than the one that was
     /// read from it; never silently begun anew.
     /// A known feed with an empty position is one whose gap was accepted by a person: it begins anew.
+    /// Where [`Capabilities::feeds_apart`] says so, also asked for the objects of one feed alone: the others stay as they are.
     async fn prepare(&self, selections: &[Selection], known: &[Feed]) -> Result<Vec<Feed>>;
 
     /// Opens a feed behind `from`, after checking that it can be resumed there.

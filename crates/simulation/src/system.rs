@@ -186,6 +186,7 @@ impl System {
             writes_take: None,
             writes_settle: None,
             time_granularity_micros: profile.granularity_micros,
+            feeds_apart: false,
         };
         let now = clock.now();
         let state = State {

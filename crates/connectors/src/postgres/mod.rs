@@ -165,6 +165,7 @@ pub fn open(config: Config) -> Result<PostgresConnector> {
         writes_take: None,
         writes_settle: None,
         time_granularity_micros: 1,
+        feeds_apart: false,
     };
     Ok(PostgresConnector { shared: Arc::new(shared), capabilities })
 }

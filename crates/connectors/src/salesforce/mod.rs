@@ -116,6 +116,7 @@ pub fn open(settings: SalesforceSettings) -> Result<SalesforceConnector> {
             writes_take: Some(ingest::JOB_MAX),
             writes_settle: Some(settle),
             time_granularity_micros: TIME_GRANULARITY_MICROS,
+            feeds_apart: true,
         },
     })
 }

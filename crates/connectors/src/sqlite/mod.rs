@@ -90,6 +90,7 @@ pub fn open(settings: SqliteSettings) -> Result<SqliteConnector> {
             writes_take: None,
             writes_settle: None,
             time_granularity_micros: TIME_GRANULARITY_MICROS,
+            feeds_apart: false,
         },
     })
 }

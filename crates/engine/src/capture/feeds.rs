@@ -1,23 +1,22 @@
-//! The feeds of the systems: prepared, opened, read ahead within bounds, lost and begun again. What a feed is said to
-//! carry and where it stands is kept here; what it brings is taken in elsewhere.
+//! The feeds of the systems: prepared, opened, lost and begun again. What a feed is said to carry and where it stands is kept
+//! here; it is read, and what it brings is taken in, elsewhere.
 
 use super::incoming::Incoming;
+use super::readers::{LostFeed, Reader, read_feeds};
 use crate::change::Position;
 use crate::clock::Moment;
-use crate::connector::{Connector, Feed};
+use crate::connector::Feed;
 use crate::error::{Class, Code, Error, Result};
 use crate::identify::Unheard;
 use crate::link::LinkId;
 use crate::record::{FeedName, FieldName, ObjectName, SystemName};
 use crate::rules::MemberRules;
-use crate::runtime::Options;
 use crate::runtime::core::{Core, Event};
 use crate::schema::Selection;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::sync::{Semaphore, mpsc};
-use tokio_util::sync::CancellationToken;
+use tokio::sync::mpsc::error::TrySendError;
 
 /// What became of a feed.
 pub(crate) enum FeedReport {
@@ -103,84 +102,6 @@ pub(crate) fn selections<'a>(members: impl Iterator<Item = &'a MemberRules>) -> 
         .collect()
 }
 
-/// Reads one system's feeds until all are lost, or until it is told to stop: one that is lost leaves the others alone. Ends
-/// by telling the engine so, behind everything that it has read.
-pub(super) async fn read_feeds(
-    system: SystemName,
-    connector: Arc<dyn Connector>,
-    selections: Vec<Selection>,
-    known: Vec<Feed>,
-    events: mpsc::Sender<Event>,
-    options: Options,
-    stop: CancellationToken,
-) {
-    let report = |report| {
-        let event = Event::Feed { system: system.clone(), report };
-        async { events.send(event).await.is_ok() }
-    };
-    let feeds = match connector.prepare(&selections, &known).await {
-        Ok(feeds) => feeds,
-        Err(error) => {
-            report(FeedReport::Lost(None, error)).await;
-            report(FeedReport::Ended).await;
-            return;
-        }
-    };
-    if !report(FeedReport::Prepared(feeds.clone())).await {
-        return;
-    }
-    let mut readers: futures_util::stream::FuturesUnordered<_> =
-        feeds.iter().map(|feed| read_feed(&system, &connector, feed, &events, &options)).collect();
-    loop {
-        let lost = tokio::select! {
-            biased;
-            () = stop.cancelled() => None,
-            lost = futures_util::StreamExt::next(&mut readers) => lost,
-        };
-        let Some((feed, error)) = lost else { break };
-        if !report(FeedReport::Lost(Some(feed), error)).await {
-            return;
-        }
-    }
-    drop(readers);
-    report(FeedReport::Ended).await;
-}
-
-/// Reads one feed until it fails.
-pub(super) async fn read_feed(
-    system: &SystemName,
-    connector: &Arc<dyn Connector>,
-    feed: &Feed,
-    events: &mpsc::Sender<Event>,
-    options: &Options,
-) -> (FeedName, Error) {
-    let gone = || Error::new(Code::Internal, "the engine has stopped");
-    let mut changes = match connector.capture(feed, &feed.position).await {
-        Ok(changes) => changes,
-        Err(error) => return (feed.name.clone(), error),
-    };
-    if events
-        .send(Event::Feed { system: system.clone(), report: FeedReport::Open(feed.name.clone(), changes.tells_whose()) })
-        .await
-        .is_err()
-    {
-        return (feed.name.clone(), gone());
-    }
-    let ahead = Arc::new(Semaphore::new(options.capture_ahead));
-    loop {
-        let Ok(permit) = Arc::clone(&ahead).acquire_owned().await else { return (feed.name.clone(), gone()) };
-        let batch = match changes.next(options.capture).await {
-            Ok(batch) => batch,
-            Err(error) => return (feed.name.clone(), error),
-        };
-        let waits = changes.waits_for();
-        let event = Event::Captured { system: system.clone(), feed: feed.name.clone(), batch, waits, permit };
-        if events.send(event).await.is_err() {
-            return (feed.name.clone(), gone());
-        }
-    }
-}
-
 impl FeedState {
     /// Whether the feed is being read.
     pub fn is_open(&self) -> bool {
@@ -241,17 +162,11 @@ impl Core {
     /// feeds go on behind it.
     pub(super) fn start_system(&mut self, system: &SystemName) {
         if let Some(reader) = self.readers.get(system) {
-            reader.cancel();
+            reader.stop.cancel();
             return;
         }
         let Some(connector) = self.systems.get(system).cloned() else { return };
-        let members = self
-            .syncs
-            .iter()
-            .filter(|sync| sync.approved)
-            .flat_map(|sync| sync.rules.members.iter())
-            .filter(|member| member.system == *system);
-        let selections = selections(members);
+        let selections = self.selections_of(system);
         if selections.is_empty() {
             return;
         }
@@ -267,14 +182,25 @@ impl Core {
             })
             .collect();
         let (events, options) = (self.events.clone(), self.options.clone());
-        let stop = CancellationToken::new();
-        self.readers.insert(system.clone(), stop.clone());
-        self.feed_tasks.spawn(read_feeds(system.clone(), connector, selections, known, events, options, stop));
+        let (reader, orders) = Reader::new();
+        self.readers.insert(system.clone(), reader);
+        self.feed_tasks.spawn(read_feeds(system.clone(), connector, selections, known, events, options, orders));
+    }
+
+    /// What a system's feeds must carry now.
+    fn selections_of(&self, system: &SystemName) -> Vec<Selection> {
+        let approved = self.syncs.iter().filter(|sync| sync.approved);
+        selections(approved.flat_map(|sync| sync.rules.members.iter()).filter(|member| member.system == *system))
     }
 
     pub(crate) async fn on_feed(&mut self, system: SystemName, report: FeedReport) -> Result<()> {
         // What was found before it was told to stop may have been put right since: the next one finds it again.
-        let is_stale = self.readers.get(&system).is_some_and(CancellationToken::is_cancelled);
+        let is_stale = self.readers.get(&system).is_some_and(|reader| reader.stop.is_cancelled());
+        if let (FeedReport::Open(feed, _) | FeedReport::Lost(Some(feed), _), Some(reader)) =
+            (&report, self.readers.get_mut(&system))
+        {
+            reader.asked.remove(feed);
+        }
         match report {
             FeedReport::Prepared(_) if is_stale => {}
             FeedReport::Lost(_, error) if is_stale && error.code.is_gap() => {}
@@ -313,7 +239,9 @@ impl Core {
             }
             FeedReport::Ended => {
                 while self.feed_tasks.try_join_next().is_some() {}
-                if self.readers.remove(&system).is_some_and(|reader| reader.is_cancelled()) {
+                // What it was asked for while it ended it has not heard.
+                let goes_on = |reader: Reader| reader.stop.is_cancelled() || !reader.asked.is_empty();
+                if self.readers.remove(&system).is_some_and(goes_on) {
                     self.start_system(&system);
                 }
             }
@@ -408,21 +336,51 @@ impl Core {
         }
     }
 
-    /// Starts again the systems whose feeds were lost and whose wait is over.
+    /// Opens the feeds again that were lost and whose wait is over: each by itself where that leaves the others of its system
+    /// alone, else all of them.
     pub(crate) fn restart_feeds(&mut self, now: Moment) {
-        let due: Vec<SystemName> = self
-            .feeds
-            .iter()
-            .filter(|(_, state)| state.retry_at.is_some_and(|at| at <= now))
-            .map(|((system, _), _)| system.clone())
-            .collect();
-        for system in due {
+        let is_due = |(_, state): &(&(SystemName, FeedName), &FeedState)| state.retry_at.is_some_and(|at| at <= now);
+        let due: Vec<(SystemName, FeedName)> = self.feeds.iter().filter(is_due).map(|(key, _)| key.clone()).collect();
+        let mut whole = BTreeSet::new();
+        for (system, feed) in due {
+            if !self.opens_by_itself(&system, &feed) {
+                whole.insert(system);
+            }
+        }
+        for system in whole {
             for ((of, _), state) in &mut self.feeds {
                 if *of == system {
                     state.retry_at = None;
                 }
             }
             self.start_system(&system);
+        }
+    }
+
+    /// Has a lost feed opened again beside the others of its system, which go on undisturbed. `false`: that cannot be, for the
+    /// system's feeds are one thing, or none of them is read, or this one begins anew.
+    fn opens_by_itself(&mut self, system: &SystemName, name: &FeedName) -> bool {
+        if !self.systems.get(system).is_some_and(|connector| connector.capabilities().feeds_apart) {
+            return false;
+        }
+        let mut selections = self.selections_of(system);
+        let Some(state) = self.feeds.get_mut(&(system.clone(), name.clone())) else { return false };
+        selections.retain(|selection| state.objects.contains(&selection.object));
+        if state.lost.is_none() || state.begins_anew() || state.position.0.is_empty() || selections.is_empty() {
+            return false;
+        }
+        let Some(reader) = self.readers.get_mut(system).filter(|reader| !reader.stop.is_cancelled()) else { return false };
+        let (objects, position) = (state.objects.clone(), state.position.clone());
+        let feed = Feed { name: name.clone(), objects, position, complete_from: Vec::new() };
+        match reader.again.try_send(LostFeed { feed, selections }) {
+            Ok(()) => {
+                reader.asked.insert(name.clone());
+                state.retry_at = None;
+                true
+            }
+            // It stays due.
+            Err(TrySendError::Full(_)) => true,
+            Err(TrySendError::Closed(_)) => false,
         }
     }
 

@@ -10,6 +10,7 @@ mod gaps;
 mod incoming;
 mod keys;
 mod orphans;
+mod readers;
 mod told;
 
 pub(crate) use before::Before;
@@ -20,6 +21,7 @@ pub(crate) use gaps::Life;
 pub(crate) use incoming::{Incoming, incoming};
 pub(crate) use keys::Owner;
 pub(crate) use orphans::Orphans;
+pub(crate) use readers::Reader;
 pub(crate) use told::Told;
 
 use crate::change::{Observation, Position};

@@ -84,6 +84,7 @@ fn facts(schema: Schema) -> MemberFacts {
         writes_take: None,
         writes_settle: None,
         time_granularity_micros: 1,
+        feeds_apart: false,
     };
     MemberFacts { schema, capabilities, count: Some(10) }
 }

@@ -208,8 +208,8 @@ pub(crate) struct Core {
     pub loading: BTreeMap<crate::apply::Seats, Vec<Flight>>,
     pub jobs: JoinSet<Event>,
     pub feed_tasks: JoinSet<()>,
-    /// What ends the reading of each system that is being read.
-    pub readers: BTreeMap<SystemName, CancellationToken>,
+    /// The task that reads each system that is being read.
+    pub readers: BTreeMap<SystemName, crate::capture::Reader>,
     pub events: mpsc::Sender<Event>,
     inbox: mpsc::Receiver<Event>,
     requests: mpsc::Receiver<Command>,

@@ -31,7 +31,7 @@ async fn a_contacts_account_is_the_same_account_on_both_sides() {
     stage.stop().await;
 }
 
-// The user may not listen to one object any more, and that is put right after a while.
+// The user may not listen to one object any more, and that is put right after a while. It alone is opened again, as often as it takes.
 #[tokio::test]
 async fn events_of_one_object_that_cannot_be_had_stop_no_other_object() {
     let stage = Stage::contacts(json!({})).await.with_options(json!({"events": "grpc"})).start().await;
@@ -41,6 +41,11 @@ async fn events_of_one_object_that_cannot_be_had_stop_no_other_object() {
     let bob = stage.org.create("Contact", json!({"LastName": "Bob"}));
     let feed = |object: &str| stage.status().feeds.into_iter().find(|feed| feed.feed.contains(object)).unwrap_or_default();
     stage.wait("the contacts' feed is lost", || feed("Contact").state.contains("CON-")).await;
+    let asked_for = |topic: &str| {
+        let entries = stage.org.simulator.org.journal.since(0);
+        entries.iter().filter(|entry| entry.method == "GetTopic" && entry.path.contains(topic)).count()
+    };
+    let (accounts, contacts) = (asked_for("AccountChangeEvent"), asked_for("ContactChangeEvent"));
     for _ in 0..5 {
         stage.passes_a_beat().await;
     }
@@ -48,6 +53,9 @@ async fn events_of_one_object_that_cannot_be_had_stop_no_other_object() {
     assert!(feed("Contact").state.contains("CON-"), "{:?}", feed("Contact"));
     stage.org.simulator.org.faults.clear();
     stage.shows(&format!("SELECT count(*) FROM contacts WHERE sf_id = '{bob}'"), "1").await;
+    assert!(contacts > 0 && asked_for("ContactChangeEvent") > contacts, "the feed of the contacts was opened again");
+    assert_eq!(asked_for("AccountChangeEvent"), accounts, "that of the accounts went on undisturbed");
+    assert!(!feed("Contact").state.contains("CON-"), "{:?}", feed("Contact"));
     stage.stop().await;
 }
 
