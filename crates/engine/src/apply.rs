@@ -66,7 +66,7 @@ impl Core {
             && !self.stopping
             && self.is_told_of(sync, member)
             && target.retry_at.is_none_or(|at| at <= now)
-            && (is_load || !self.gathers(sync, member, now))
+            && ((is_load && !crate::mutants::active("loads_wait_with_edits")) || !self.gathers(sync, member, now))
             && all < most
             && (!is_load || loads < most_loads)
             && (self.flights.len() < UNTOLD_MAX || self.untold(sync, member) < UNTOLD_MAX)
@@ -96,6 +96,9 @@ impl Core {
     /// How many members write to the system of this one, and so share its calls.
     fn sharing(&self, sync: usize, member: MemberIndex) -> u32 {
         let Some(of) = self.member_rules(sync, member).map(|rules| &rules.system) else { return 1 };
+        if crate::mutants::active("calls_unshared") {
+            return 1;
+        }
         let members = self.syncs.iter().flat_map(|state| &state.rules.members);
         u32::try_from(members.filter(|member| member.inward && member.system == *of).count()).unwrap_or(u32::MAX).max(1)
     }

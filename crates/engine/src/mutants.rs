@@ -91,6 +91,9 @@ pub const SCRIPTED: &[(&str, &str)] = &[
     ("left_over_is_a_match", "what is left of a record, marked as deleted, is taken for a match"),
     ("doubles_stay", "a person is asked about a double of a record that is gone"),
     ("spill_forgotten", "what found no room on a list of the engine's is never taken up again"),
+    ("people_behind_loads", "what people did waits behind everything that a first load has put on the list of debts"),
+    ("loads_wait_with_edits", "a first load stands still while people's edits are gathered because calls are short"),
+    ("calls_unshared", "each of the syncs that write to a system spaces its writes as if it had the calls for itself"),
 ];
 
 /// Whether this bug is planted now, on this thread.

@@ -32,6 +32,8 @@ pub struct Further {
     pub one_way: Option<AgainstFlow>,
     /// How conflicts are decided from the engine's second start on.
     pub new_policies: Option<Vec<Decide>>,
+    /// The field that a sync of its own keeps equal, on the same records: for tests written by hand.
+    pub apart: Option<&'static str>,
 }
 
 impl Further {

@@ -146,6 +146,13 @@ fn validation(world: &World) -> Vec<Rule> {
     rule.into_iter().collect()
 }
 
+/// The rules of the two syncs of a world in which one keeps a field, by its name, and the other all else, with their ids.
+pub fn apart(world: &World, field: &'static str, (id, its_id): (SyncId, SyncId)) -> Vec<SyncRules> {
+    let others = sync_rules(&world.only(|other| other.name != field), id);
+    let its_own = sync_rules(&world.only(|other| other.name == field || other.purpose != Purpose::Plain), its_id);
+    vec![others, SyncRules { name: SyncName::from(field), ..its_own }]
+}
+
 /// The rules of a world's one sync.
 pub fn sync_rules(world: &World, id: SyncId) -> SyncRules {
     let tag = world.field("tag").filter(|_| world.matched);

@@ -178,8 +178,13 @@ impl Stage {
             (system.name.clone(), connector)
         });
         let store: Arc<dyn Durable> = Arc::clone(&self.store);
+        let world = self.world_in_life(lives);
+        let syncs = match world.further.apart {
+            Some(field) => crate::rules::apart(&world, field, (id, self.store.sync_id(field).await?)),
+            None => vec![crate::rules::sync_rules(&world, id)],
+        };
         Ok(Setup {
-            syncs: vec![crate::rules::sync_rules(&self.world_in_life(lives), id)],
+            syncs,
             systems: systems.collect(),
             store,
             clock: Arc::new(self.clock),

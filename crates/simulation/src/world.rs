@@ -272,6 +272,21 @@ impl World {
         world
     }
 
+    /// The same world with some of its fields alone, and their groups.
+    #[must_use]
+    pub fn only(&self, is_kept: impl Fn(&WorldField) -> bool) -> World {
+        let mut part = self.clone();
+        part.fields.retain(is_kept);
+        let mut kept: Vec<usize> = part.fields.iter().map(|field| field.group).collect();
+        kept.sort_unstable();
+        kept.dedup();
+        part.groups = kept.iter().filter_map(|group| self.groups.get(*group).cloned()).collect();
+        for field in &mut part.fields {
+            field.group = kept.iter().position(|group| *group == field.group).unwrap_or_default();
+        }
+        part
+    }
+
     /// A field's place by its canonical name.
     pub fn field(&self, name: &str) -> Option<usize> {
         self.fields.iter().position(|field| field.name == name)

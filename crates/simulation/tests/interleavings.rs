@@ -23,6 +23,8 @@ mod marked;
 mod people;
 #[path = "interleavings/poison.rs"]
 mod poison;
+#[path = "interleavings/short.rs"]
+mod short;
 #[path = "interleavings/sights.rs"]
 mod sights;
 #[path = "interleavings/strangers.rs"]
@@ -91,33 +93,6 @@ fn gate(stage: &Script, member: usize, gate: Gate) {
 fn writes_at_most(stage: &Script, member: usize, most: usize) -> Vec<Violation> {
     let writes = stage.writes(member);
     (writes > most).then(|| wrong(format!("{writes} writes at {member}, at most {most} called for"))).into_iter().collect()
-}
-
-#[test]
-fn edits_are_gathered_where_the_calls_of_a_day_would_not_do() {
-    let mut world = world(2);
-    world.members[B].profile.allowance =
-        Some(concord_engine::connector::Allowance { used: 90, allowed: 100, own: 60, share: 100, forecast: 200 });
-    proven(world, async |stage| {
-        let steps = async {
-            stage.pause(1_000).await;
-            for number in 0..30 {
-                stage.edit(A, "r1", &[("amount", Value::Int(number))]);
-                stage.pause(1_000).await;
-            }
-            // Where calls are not short, nothing waits: an edit of B is at A long before.
-            stage.edit(B, "r1", &[("name", text("from b"))]);
-            stage.pause(1_000).await;
-            if stage.shows(A, "r1", "name") != Some(text("from b")) {
-                return Err(wrong("an edit of b waits for calls of b".to_owned()));
-            }
-            stage.stage.level().await
-        };
-        let mut found = stage.while_it_lives(steps).await;
-        found.extend(stage.expect("r1", "amount", Some(&Value::Int(29))));
-        found.extend(writes_at_most(stage, B, 2));
-        found
-    });
 }
 
 #[test]
