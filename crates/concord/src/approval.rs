@@ -87,7 +87,7 @@ fn begun_setting(id: SyncId) -> String {
 /// `PlanNotApproved` names every sync whose first run nobody has approved; `PlanUnknown`; `PlanStale` where the
 /// configuration or the records are not what was approved; `SyncMoved` where a sync names other objects than before.
 pub async fn may_start(prepared: &Prepared, store: &dyn Store, clock: &dyn Clock, plan: Option<&str>, all: bool) -> Result<()> {
-    let (approved, mut held) = judge(prepared, store, clock, plan, all).await?;
+    let (approved, mut held) = judge(prepared, store, clock, plan, all, |_| true).await?;
     // What could not be looked at now is tried again.
     held.retain(|(_, error)| !matches!(error.class(), Class::Transient | Class::Throttled));
     if held.is_empty() {
@@ -122,7 +122,7 @@ fn not_approved(plan: Option<&str>, names: &str) -> Error {
     Error::new(Code::PlanNotApproved, message)
 }
 
-/// The syncs that may begin, and those that may not, each with the reason.
+/// The syncs that may begin, of those that are asked about, and those that may not, each with the reason.
 ///
 /// # Errors
 /// `PlanUnknown`; what the store says.
@@ -132,6 +132,7 @@ pub async fn judge(
     clock: &dyn Clock,
     plan: Option<&str>,
     all: bool,
+    is_asked_about: impl Fn(&SyncName) -> bool,
 ) -> Result<(BTreeSet<SyncName>, Vec<(SyncName, Error)>)> {
     let kept = match plan {
         Some(id) => Some(find(store, id).await?),
@@ -139,7 +140,7 @@ pub async fn judge(
     };
     let mut approved = BTreeSet::new();
     let mut held = Vec::new();
-    for sync in &prepared.syncs {
+    for sync in prepared.syncs.iter().filter(|sync| is_asked_about(&sync.rules.name)) {
         let name = &sync.rules.name;
         let planned = kept.as_ref().and_then(|kept| kept.runs.iter().find(|run| run.sync == name.as_str()));
         let verdict = if let Err(error) = has_not_moved(store, sync).await {
@@ -256,4 +257,52 @@ async fn still_holds(prepared: &Prepared, store: &dyn Store, sync: &PreparedSync
     };
     let message = format!("the records of `{name}` have moved since the plan (then {}; now {})", counts(planned), counts(&now));
     Err(Error::new(Code::PlanStale, message))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::setup;
+    use crate::trial::Trial;
+    use concord_engine::clock::SystemClock;
+
+    /// A prepared run without its first sync, which needs no approval.
+    async fn of_late(trial: &Trial) -> Prepared {
+        let mut prepared = setup::prepare(&trial.written, &*trial.store, &trial.systems()).await.unwrap();
+        let first = prepared.syncs.remove(0);
+        assert_eq!(first.rules.name.as_str(), "ready");
+        prepared
+    }
+
+    async fn starts(trial: &Trial, prepared: &Prepared, plan: Option<&str>) -> std::result::Result<(), Code> {
+        may_start(prepared, &*trial.store, &SystemClock, plan, false).await.map_err(|error| error.code)
+    }
+
+    #[tokio::test]
+    async fn a_sync_that_has_begun_and_is_left_out_lets_a_run_start_that_nobody_has_approved() {
+        let trial = Trial::new();
+        let broken = ("ready".to_owned(), Error::new(Code::KeyMissing, "the key is gone"));
+        for waits in [false, true] {
+            let mut prepared = of_late(&trial).await;
+            let left_out = if waits { &mut prepared.waiting } else { &mut prepared.refused };
+            left_out.push(broken.clone());
+            let before = if waits { Ok(()) } else { Err(Code::PlanNotApproved) };
+            assert_eq!(starts(&trial, &prepared, None).await, before, "waits: {waits}");
+            trial.begin("ready").await;
+            assert_eq!(starts(&trial, &prepared, None).await, Ok(()), "waits: {waits}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_plan_that_cannot_be_looked_at_now_lets_a_run_start_and_one_that_is_not_known_does_not() {
+        let trial = Trial::new();
+        let prepared = of_late(&trial).await;
+        let plan = make(&prepared, &*trial.store, &SystemClock).await.unwrap();
+        keep(&*trial.store, &plan).await.unwrap();
+        assert_eq!(starts(&trial, &prepared, Some(&plan.id)).await, Ok(()));
+        trial.spy.hide("late");
+        assert_eq!(starts(&trial, &prepared, Some(&plan.id)).await, Ok(()), "it is tried again");
+        assert_eq!(starts(&trial, &prepared, Some("nonsense")).await, Err(Code::PlanUnknown));
+        assert_eq!(starts(&trial, &prepared, None).await, Err(Code::PlanNotApproved));
+    }
 }

@@ -24,6 +24,9 @@ mod setup;
 mod signals;
 mod supervise;
 mod terminal;
+#[cfg(test)]
+mod trial;
+mod waiting;
 
 use std::process::ExitCode;
 

@@ -1,7 +1,6 @@
-//! Runs the engine until it is told to stop, with everything around it: commands, metrics, ageing of what is kept. Syncs
-//! whose systems could not be asked at the start, or that cannot run as things are, are tried again; when one of them can
-//! run, the engine is stopped in good order and begins anew with all of them. What is wrong with one of them ends none of
-//! the others. Every task lives inside the one future.
+//! Runs the engine until it is told to stop, with everything around it: commands, metrics, ageing of what is kept. When one of
+//! the syncs that wait can run, the engine is stopped in good order and begins anew with all of them. What is wrong with one
+//! of them ends none of the others. Every task lives inside the one future.
 
 use crate::ageing::{self, Retention};
 use crate::answers::description;
@@ -14,32 +13,25 @@ use crate::metrics;
 use crate::patience;
 use crate::progress;
 use crate::release;
-use crate::setup::{self, Prepared, PreparedSync, Systems, Written};
+use crate::setup::{self, Prepared, Systems, Written};
+use crate::waiting::{self, Again, Idle};
 use concord_engine::clock::SystemClock;
 use concord_engine::connector::Connector;
-use concord_engine::error::{Class, Code, Error, Result};
+use concord_engine::error::{Code, Error, Result};
 use concord_engine::mirror::{Mode, fleet};
 use concord_engine::record::{SyncName, SystemName};
 use concord_engine::runtime::status::{FeedStatus, Status, SyncStatus};
-use concord_engine::runtime::{Approvals, Handle, Options, ReviewNumbers, Setup};
+use concord_engine::runtime::{Handle, Options, ReviewNumbers, Setup};
 use concord_engine::store::Store;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::TcpListener;
 use tokio::sync::{mpsc, watch};
-use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::{AbortOnDropHandle, TaskTracker};
 
-/// The wait before systems that could not be asked are asked again, doubled up to the longest.
-const RETRY_FIRST: Duration = Duration::from_secs(1);
-const RETRY_LONGEST: Duration = Duration::from_secs(30);
-/// The longest wait where nothing passes by itself: every try asks every system for every object, and a person takes longer.
-const RETRY_REFUSED_LONGEST: Duration = Duration::from_secs(600);
-/// How long a sync is let alone whose approved plan could not be looked at anew: each try stops every engine.
-const JUDGED_AGAIN_AFTER: Duration = Duration::from_secs(300);
 /// How often is looked for feeds that belong to no sync.
 const LEFTOVERS_INTERVAL: Duration = Duration::from_secs(60);
 /// How often the status is passed on to whoever watches.
@@ -71,6 +63,8 @@ pub struct Supervision {
     pub retention: Retention,
     /// Whether it is shown how far first reads have got.
     pub shows_progress: bool,
+    /// How long a sync is let alone whose approved plan could not be looked at anew.
+    pub let_alone: Duration,
 }
 
 /// Runs until the token is cancelled, or everything is level and that was asked for.
@@ -141,38 +135,6 @@ async fn serve_metrics(listener: Option<TcpListener>, answerer: watch::Receiver<
     }
 }
 
-/// What is remembered from one engine to the next of trying again.
-struct Again {
-    /// The wait before the systems are asked again.
-    wait: Duration,
-    /// The syncs whose approved plans could not be looked at anew: until when they are let alone, and why.
-    put_off: BTreeMap<String, (Instant, Error)>,
-}
-
-impl Again {
-    /// Why a sync is let alone now.
-    fn put_off(&self, name: &str) -> Option<&Error> {
-        self.put_off.get(name).filter(|(until, _)| Instant::now() < *until).map(|(_, error)| error)
-    }
-
-    /// The longest wait while some syncs wait for these reasons.
-    fn longest(&self, reasons: &[(String, Error)]) -> Duration {
-        let may_pass = |(name, error): &(String, Error)| is_passing(error) && self.put_off(name).is_none();
-        if reasons.iter().any(may_pass) {
-            return RETRY_LONGEST;
-        }
-        let now = Instant::now();
-        let until = reasons.iter().filter_map(|(name, _)| self.put_off.get(name)).map(|(until, _)| *until);
-        let left = until.filter(|until| now < *until).map(|until| until.saturating_duration_since(now));
-        left.fold(RETRY_REFUSED_LONGEST, Duration::min).max(RETRY_FIRST)
-    }
-}
-
-/// Whether what is wrong may pass by itself.
-fn is_passing(error: &Error) -> bool {
-    matches!(error.class(), Class::Transient | Class::Throttled)
-}
-
 /// Why one engine's life ended.
 enum Ended {
     /// It was told to, or everything is level.
@@ -190,7 +152,7 @@ async fn run_engines(
     shutdown: &CancellationToken,
 ) -> Result<()> {
     let mut held = Vec::new();
-    let mut again = Again { wait: RETRY_FIRST, put_off: BTreeMap::new() };
+    let mut again = Again::new(supervision.let_alone);
     loop {
         let prepared = std::mem::take(&mut supervision.prepared);
         match run_engine(&supervision, prepared, &mut held, &mut again, answerers, statuses, shutdown).await? {
@@ -234,62 +196,6 @@ async fn let_go(supervision: &mut Supervision, asked: Release) -> Result<Prepare
     setup::prepare(&supervision.written, &*store, &systems).await
 }
 
-/// Takes out the syncs that cannot run: those that are wrong now wait, as a person may put them right in their systems;
-/// those that a person has to approve are held until the next start. Where somebody waits for the end of the run, both are.
-///
-/// # Errors
-/// Why the first is held, where none is left that runs or waits; what the store says.
-async fn admit(
-    supervision: &Supervision,
-    prepared: &mut Prepared,
-    held: &mut Vec<(String, Error)>,
-    again: &mut Again,
-) -> Result<Approvals> {
-    let (store, plan) = (&*supervision.store, supervision.plan.as_deref());
-    let refused = std::mem::take(&mut prepared.refused);
-    match supervision.once {
-        true => refused.into_iter().for_each(|(name, error)| hold(held, name, error)),
-        false => prepared.waiting.extend(refused),
-    }
-    prepared.waiting.retain(|(name, _)| !is_among(held, name));
-    prepared.syncs.retain(|sync| !is_among(held, sync.rules.name.as_str()));
-    let Prepared { syncs, waiting, .. } = &mut *prepared;
-    syncs.retain(|sync| {
-        let put_off = again.put_off(sync.rules.name.as_str());
-        waiting.extend(put_off.map(|error| (sync.rules.name.to_string(), error.clone())));
-        put_off.is_none()
-    });
-    let (approved, refused) = approval::judge(prepared, store, &SystemClock, plan, supervision.approve_all).await?;
-    prepared.syncs.retain(|sync| approved.contains(&sync.rules.name));
-    for (name, error) in refused {
-        if is_passing(&error) {
-            // What it was approved for could not be looked at now.
-            again.put_off.insert(name.to_string(), (Instant::now() + JUDGED_AGAIN_AFTER, error.clone()));
-            prepared.waiting.push((name.to_string(), error));
-            continue;
-        }
-        hold(held, name.to_string(), error);
-    }
-    if let Some((name, error)) = held.first().filter(|_| prepared.syncs.is_empty() && prepared.waiting.is_empty()) {
-        return Err(error.clone().at(name.clone()));
-    }
-    Ok(if supervision.approve_all { Approvals::All } else { Approvals::Only(approved) })
-}
-
-/// Whether a list has a sync of this name.
-fn is_among(list: &[(String, Error)], name: &str) -> bool {
-    list.iter().any(|(known, _)| known == name)
-}
-
-/// Leaves a sync out until the next start, and says so.
-fn hold(held: &mut Vec<(String, Error)>, name: String, error: Error) {
-    if is_among(held, &name) {
-        return;
-    }
-    tracing::error!(sync = %name, error = %error.chain(), remedy = error.code.remedy(), "the sync does not run until the next start");
-    held.push((name, error));
-}
-
 async fn run_engine(
     supervision: &Supervision,
     mut prepared: Prepared,
@@ -301,14 +207,14 @@ async fn run_engine(
 ) -> Result<Ended> {
     let store = Arc::clone(&supervision.store);
     let approvals = tokio::select! {
-        approvals = admit(supervision, &mut prepared, held, again) => approvals?,
+        approvals = waiting::admit(supervision, &mut prepared, held, again) => approvals?,
         // Whether a plan still holds is told by reading both sides as a whole.
         () = shutdown.cancelled() => {
             statuses.send_replace(prepared.not_begun());
             return Ok(Ended::Done);
         }
     };
-    let (reasons, waiting) = watch::channel(prepared.waiting.clone());
+    let (idle, seen_idle) = watch::channel(Idle { waiting: prepared.waiting.clone(), held: held.clone() });
     let can_end = prepared.waiting.is_empty();
     let (mirrored, reconciled): (Vec<_>, Vec<_>) = prepared.syncs.iter().partition(|sync| sync.mode == Mode::Mirror);
     let members = reconciled.iter().flat_map(|sync| &sync.rules.members);
@@ -353,12 +259,12 @@ async fn run_engine(
     tokio::pin!(running_engine);
     let (found, left) = watch::channel(Vec::new());
     let (seen, unread) = watch::channel(Vec::new());
-    let named: Vec<String> = waiting.borrow().iter().chain(held.iter()).map(|(name, _)| name.clone()).collect();
-    let idle: Vec<&str> = named.iter().map(String::as_str).collect();
-    let beside = Beside { waiting, held, modes: &modes, left, unread };
+    let named: Vec<String> = idle.borrow().all().map(|(name, _)| name.clone()).collect();
+    let unheard: Vec<&str> = named.iter().map(String::as_str).collect();
+    let beside = Beside { idle: seen_idle, modes: &modes, left, unread };
     let around = async {
         let leftovers = look_for_leftovers(supervision, &systems.open, &found);
-        let logs = kept_log::watch(&supervision.written.config, &*store, &systems.open, &idle, &read, &seen);
+        let logs = kept_log::watch(&supervision.written.config, &*store, &systems.open, &unheard, &read, &seen);
         let gaps = accept_gaps(supervision.plan.as_deref(), &handle, &answerer, &running);
         tokio::select! {
             // The others end with the engine, whose status ends with it.
@@ -374,7 +280,7 @@ async fn run_engine(
             return result.map(|()| Ended::Done);
         }
         result = around => result?,
-        more = more_to_run(supervision, &systems, &reasons, held, again, &order) => {
+        more = waiting::more_to_run(supervision, &systems, &idle, held, again, &order) => {
             let more = more?;
             stop.cancel();
             running_engine.await?;
@@ -439,14 +345,14 @@ async fn accept_gaps(plan: Option<&str>, handle: &Handle, answerer: &Answerer, r
 
 /// Passes the engine's status on, with the syncs that do not run yet. Ends with the engine.
 async fn pass_on(handle: &Handle, statuses: &watch::Sender<Status>, beside: &Beside<'_>) {
-    let (mut status, mut waiting) = (handle.status.clone(), beside.waiting.clone());
+    let (mut status, mut idle) = (handle.status.clone(), beside.idle.clone());
     loop {
         let present = status.borrow_and_update().clone();
-        waiting.mark_unchanged();
+        idle.mark_unchanged();
         statuses.send_replace(beside.complete(present));
         let is_over = tokio::select! {
             changed = status.changed() => changed.is_err(),
-            changed = waiting.changed() => changed.is_err(),
+            changed = idle.changed() => changed.is_err(),
         };
         if is_over {
             return;
@@ -457,10 +363,8 @@ async fn pass_on(handle: &Handle, statuses: &watch::Sender<Status>, beside: &Bes
 
 /// What the engine does not know of.
 struct Beside<'a> {
-    /// The syncs that wait for their systems, each with the reason as it was when they were last asked.
-    waiting: watch::Receiver<Vec<(String, Error)>>,
-    /// The syncs that do not run before the next start.
-    held: &'a [(String, Error)],
+    /// The syncs that do not run.
+    idle: watch::Receiver<Idle>,
     /// How each sync runs.
     modes: &'a [(String, String)],
     /// Feeds that belong to no sync.
@@ -477,9 +381,9 @@ impl Beside<'_> {
                 sync.mode.clone_from(mode);
             }
         }
-        let waiting = self.waiting.borrow();
-        let waiting = waiting.iter().map(|(name, error)| (name, format!("waiting: {error}")));
-        let held = self.held.iter().map(|(name, error)| (name, format!("stopped: {error}")));
+        let idle = self.idle.borrow();
+        let waiting = idle.waiting.iter().map(|(name, error)| (name, format!("waiting: {error}")));
+        let held = idle.held.iter().map(|(name, error)| (name, format!("stopped: {error}")));
         status.syncs.extend(waiting.chain(held).map(|(name, stage)| SyncStatus {
             name: name.clone(),
             stage,
@@ -513,77 +417,5 @@ async fn look_for_leftovers(
         }
         found.send_replace(left);
         tokio::time::sleep(LEFTOVERS_INTERVAL).await;
-    }
-}
-
-/// Asks the systems of the waiting syncs again and again, and tells why they still wait; answers when one more sync can run,
-/// or when one turns out to be a person's to put right and somebody waits for the end. Never answers where nothing waits.
-async fn more_to_run(
-    supervision: &Supervision,
-    systems: &Systems,
-    reasons: &watch::Sender<Vec<(String, Error)>>,
-    held: &[(String, Error)],
-    again: &mut Again,
-    running: &[SyncName],
-) -> Result<Prepared> {
-    if reasons.borrow().is_empty() {
-        again.wait = RETRY_FIRST;
-        return std::future::pending().await;
-    }
-    let warn = |name: &str, error: &Error| {
-        tracing::warn!(sync = name, error = %error.chain(), remedy = error.code.remedy(), "the sync does not run yet: its systems are asked again");
-    };
-    reasons.borrow().iter().for_each(|(name, error)| warn(name, error));
-    let mut systems = systems.clone();
-    loop {
-        let longest = again.longest(&reasons.borrow());
-        let wait = again.wait.min(longest);
-        tokio::time::sleep(wait).await;
-        again.wait = (wait * 2).min(longest);
-        let store = Arc::clone(&supervision.store);
-        if let Err(error) = systems.try_again(&supervision.written.config, store, &supervision.folder).await {
-            tracing::warn!(error = %error.chain(), "systems that could not be opened are not tried again now");
-        }
-        let prepared = setup::prepare(&supervision.written, &*supervision.store, &systems).await?;
-        let waiting = reasons.borrow().clone();
-        let can_run = |sync: &PreparedSync| {
-            let name = sync.rules.name.as_str();
-            is_among(&waiting, name) && !is_among(held, name) && again.put_off(name).is_none()
-        };
-        let is_over = supervision.once && prepared.refused.iter().any(|(name, _)| is_among(&waiting, name));
-        // One that runs is not left out because its system does not answer at this moment.
-        let has = |name: &SyncName| {
-            prepared.syncs.iter().any(|sync| sync.rules.name == *name) || is_among(&prepared.refused, name.as_str())
-        };
-        if running.iter().all(has) && (is_over || prepared.syncs.iter().any(can_run)) {
-            return Ok(prepared);
-        }
-        for (name, error) in prepared.left_out() {
-            let known = waiting.iter().find(|(waiting, _)| waiting == name);
-            if known.is_some_and(|(_, known)| (known.code, &known.message) != (error.code, &error.message)) {
-                warn(name, error);
-                reasons.send_modify(|all| {
-                    all.iter_mut().filter(|(waiting, _)| waiting == name).for_each(|(_, known)| *known = error.clone());
-                });
-            }
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn what_no_try_puts_right_is_tried_less_often() {
-        let mut again = Again { wait: RETRY_FIRST, put_off: BTreeMap::new() };
-        let refused = ("a".to_owned(), Error::new(Code::PlanNotAPair, "x"));
-        let away = ("b".to_owned(), Error::new(Code::Unreachable, "x"));
-        let both = [refused.clone(), away.clone()];
-        assert_eq!(again.longest(std::slice::from_ref(&refused)), RETRY_REFUSED_LONGEST);
-        assert_eq!(again.longest(&both), RETRY_LONGEST);
-        again.put_off.insert(away.0, (Instant::now() + JUDGED_AGAIN_AFTER, away.1));
-        assert!(again.longest(&both) > RETRY_LONGEST && again.longest(&both) <= JUDGED_AGAIN_AFTER);
-        assert!(again.put_off("b").is_some() && again.put_off("a").is_none());
     }
 }

@@ -344,3 +344,35 @@ pub struct Said {
 fn plain(value: &impl Serialize) -> Result<serde_json::Value> {
     serde_json::to_value(value).map_err(|error| Error::new(Code::Internal, "an answer cannot be written down").because(error))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::trial::Trial;
+    use concord_engine::clock::SystemClock;
+
+    #[tokio::test]
+    async fn a_system_is_not_let_go_of_that_serves_a_sync_which_is_held_until_the_next_start() {
+        let trial = Trial::new();
+        setup::prepare(&trial.written, &*trial.store, &trial.systems()).await.unwrap();
+        let released = async |held: &[&str]| {
+            let (commands, _) = mpsc::channel(1);
+            // Nobody is there to carry a release out.
+            let (releases, _) = mpsc::channel(1);
+            let (_, status) = watch::channel(Status::default());
+            let held = Arc::new(held.iter().map(|name| (*name).to_owned()).collect());
+            let answerer = Answerer {
+                store: trial.store(),
+                folder: trial.folder(),
+                syncs: Arc::new(description::load(&*trial.store).await.unwrap()),
+                running: Some(Running { commands, status, prepared: Arc::new(Prepared::default()), held, releases }),
+                clock: Arc::new(SystemClock),
+            };
+            answerer.release(vec!["one".to_owned()], &["ready".to_owned()], false).await.unwrap_err()
+        };
+        let refused = released(&["late"]).await;
+        assert!(refused.code == Code::ReleaseShared && refused.message.contains("late"), "{refused}");
+        // One that does not run here keeps nobody from it.
+        assert_eq!(released(&[]).await.code, Code::ControlFailed);
+    }
+}

@@ -12,6 +12,7 @@ use crate::patience;
 use crate::setup;
 use crate::signals;
 use crate::supervise::{self, Supervision};
+use crate::waiting;
 use clap::Args;
 use concord_engine::clock::SystemClock;
 use concord_engine::config::{self, Config, LogLevel};
@@ -96,6 +97,7 @@ pub async fn run(run: &Run, context: &Context) -> Result<Exit> {
         metrics,
         retention,
         shows_progress: !context.terminal.json,
+        let_alone: waiting::LET_ALONE,
     };
     let mut status = tokio::select! {
         status = supervise::run(supervision, shutdown.clone()) => status?,

@@ -21,6 +21,7 @@ use crate::exit::Exit;
 use crate::patience;
 use crate::setup;
 use crate::supervise::{self, Supervision};
+use crate::waiting;
 use concord_engine::clock::SystemClock;
 use concord_engine::error::{Code, Error, Result};
 use concord_engine::runtime::status::Status;
@@ -210,6 +211,7 @@ async fn show(wanted: Wanted, context: &Context, folder: &Path, stop: &Stop) -> 
         retention: Retention::everywhere(Duration::from_secs(24 * 3600)),
         // The live view shows it.
         shows_progress: false,
+        let_alone: waiting::LET_ALONE,
     };
     // The engine outlives the edits: what they left is carried over before it ends.
     let stop_engine = CancellationToken::new();
