@@ -2,6 +2,7 @@
 //! that the plan was made of, and for what would be done: counts that have moved much ask again.
 
 use crate::answers::description::commit;
+use crate::rights;
 use crate::setup::{Prepared, PreparedSync};
 use concord_engine::clock::{Clock, Moment};
 use concord_engine::error::{Class, Code, Error, Result};
@@ -85,7 +86,8 @@ fn begun_setting(id: SyncId) -> String {
 ///
 /// # Errors
 /// `PlanNotApproved` names every sync whose first run nobody has approved; `PlanUnknown`; `PlanStale` where the
-/// configuration or the records are not what was approved; `SyncMoved` where a sync names other objects than before.
+/// configuration or the records are not what was approved; `PrivilegeMissing` where what it shows may not be written; `SyncMoved`
+/// where a sync names other objects than before.
 pub async fn may_start(prepared: &Prepared, store: &dyn Store, clock: &dyn Clock, plan: Option<&str>, all: bool) -> Result<()> {
     let (approved, mut held) = judge(prepared, store, clock, plan, all, |_| true).await?;
     // What could not be looked at now is tried again.
@@ -150,7 +152,10 @@ pub async fn judge(
         } else if has_begun(store, sync).await? {
             may_be_remapped(store, sync, planned, clock.now()).await
         } else if let Some(planned) = planned {
-            still_holds(prepared, store, sync, planned, clock.now()).await
+            match rights::may_write(prepared, sync).await {
+                Ok(()) => still_holds(prepared, store, sync, planned, clock.now()).await,
+                refused => refused,
+            }
         } else {
             Err(not_approved(plan, name.as_str()))
         };

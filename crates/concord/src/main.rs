@@ -19,6 +19,7 @@ mod progress;
 mod redirect;
 mod release;
 mod remarks;
+mod rights;
 mod secrets;
 mod setup;
 mod signals;

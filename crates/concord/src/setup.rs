@@ -185,6 +185,8 @@ pub struct PreparedSync {
     pub metrics: Vec<Metric>,
     /// Indexes that would help.
     pub indexes: Vec<MissingIndex>,
+    /// Its objects, and what it writes there.
+    pub involved: Vec<(SystemName, Involved)>,
 }
 
 /// A sync that a command went on without.
@@ -354,7 +356,8 @@ pub async fn prove(written: &Written, store: &dyn Store, systems: &Systems) -> R
                 let (hash, indexes) = (written.config.sync_hash(sync), compiled.indexes);
                 let mode = Mode::Reconcile(None);
                 let (auto_approve, metrics) = (sync.auto_approve, sync.monitoring.metrics.clone());
-                prepared.syncs.push(PreparedSync { rules, mode, hash, auto_approve, metrics, indexes });
+                let involved = involved(sync).collect();
+                prepared.syncs.push(PreparedSync { rules, mode, hash, auto_approve, metrics, indexes, involved });
             }
             None => {
                 let first = compiled.findings.iter().find(|finding| finding.severity == Severity::Error);
@@ -509,19 +512,21 @@ pub async fn look_at(connector: &dyn Connector, objects: &[Involved]) -> Result<
     Ok(findings)
 }
 
+/// The objects of a sync, and what it does there.
+fn involved(sync: &SyncConfig) -> impl Iterator<Item = (SystemName, Involved)> {
+    let (at_source, at_target) = plan::writes(sync);
+    let source = sync.source.iter().map(move |member| (member, at_source));
+    let members = source.chain(sync.target.iter().map(move |member| (member, at_target)));
+    members.map(|(member, writes)| (member.system.clone(), Involved { object: member.object_name(), writes }))
+}
+
 /// The objects of a system that take part, and what the syncs do there.
 pub fn objects_of(config: &Config, system: &SystemName) -> Vec<Involved> {
     let mut all: Vec<Involved> = Vec::new();
-    for sync in &config.syncs {
-        let (at_source, at_target) = plan::writes(sync);
-        let members =
-            sync.source.iter().map(|member| (member, at_source)).chain(sync.target.iter().map(|member| (member, at_target)));
-        for (member, writes) in members.filter(|(member, _)| member.system == *system) {
-            let object = member.object_name();
-            match all.iter_mut().find(|known| known.object == object) {
-                Some(known) => known.writes = known.writes.or(writes),
-                None => all.push(Involved { object, writes }),
-            }
+    for (_, involved) in config.syncs.iter().flat_map(involved).filter(|(of, _)| of == system) {
+        match all.iter_mut().find(|known| known.object == involved.object) {
+            Some(known) => known.writes = known.writes.or(involved.writes),
+            None => all.push(involved),
         }
     }
     all

@@ -3,8 +3,9 @@
 use super::Context;
 use crate::approval::{self, KeptPlan};
 use crate::exit::Exit;
+use crate::rights;
 use crate::setup::{self, LeftOut, Prepared, PreparedSync};
-use crate::terminal::{Style, Terminal, short};
+use crate::terminal::{Notice, Style, Terminal, short};
 use clap::Args;
 use concord_engine::clock::SystemClock;
 use concord_engine::error::{Code, Result};
@@ -56,6 +57,7 @@ pub async fn run(plan: &Plan, context: &Context) -> Result<Exit> {
     if prepared.syncs.is_empty() && !not_planned.is_empty() {
         return Ok(context.refuse(prepared.left_out().map(|(_, error)| error)));
     }
+    let lacks = say_what_is_missing(&mut prepared, context).await?;
     let made = approval::make(&prepared, &*store, &SystemClock).await?;
     if is_kept {
         approval::keep(&*store, &made).await?;
@@ -98,17 +100,39 @@ pub async fn run(plan: &Plan, context: &Context) -> Result<Exit> {
         let files: Vec<String> = plan.files.iter().map(|file| file.display().to_string()).collect();
         context.terminal.line("");
         context.terminal.line(&match is_kept {
-            true => what_next(&made, &files.join(" ")),
+            true => what_next(&made, &files.join(" "), lacks),
             false => "Nothing has been written. The plan is not kept: these syncs run already.".to_string(),
         });
     }
-    Ok(Exit::worst(not_planned.iter().map(|left| Exit::of_code(left.code))))
+    let missing = lacks.then(|| Exit::of_code(Code::PrivilegeMissing));
+    Ok(Exit::worst(not_planned.iter().map(|left| Exit::of_code(left.code)).chain(missing)))
 }
 
-/// What a person does next with a plan that is kept.
-fn what_next(plan: &KeptPlan, files: &str) -> String {
+/// Says what the systems lack for what the syncs write, with what grants it. Whether anything of it stands in the way.
+async fn say_what_is_missing(prepared: &mut Prepared, context: &Context) -> Result<bool> {
+    let mut lacking: Vec<Notice> = Vec::new();
+    for sync in &prepared.syncs {
+        lacking.extend(rights::lacking(&*prepared, sync).await?);
+    }
+    let stands_in_the_way = lacking.iter().any(|notice| notice.severity == "error");
+    for notice in lacking {
+        let is_same = |known: &Notice| known.place == notice.place && known.message == notice.message;
+        if !prepared.notices.iter().any(is_same) {
+            context.terminal.complain(&notice);
+            prepared.notices.push(notice);
+        }
+    }
+    Ok(stands_in_the_way)
+}
+
+/// What a person does next with a plan that is kept. `lacks`: something is missing that it needs.
+fn what_next(plan: &KeptPlan, files: &str, lacks: bool) -> String {
     let carry_out = format!("  concord run {files} --approve {}", plan.id);
     match plan.runs.iter().all(|run| run.begun) {
+        false if lacks => format!(
+            "Nothing has been written. It cannot be carried out as things are: the statements that grant what is missing stand above. \
+             Once they have been run:\n{carry_out}"
+        ),
         false => format!("Nothing has been written. To carry it out:\n{carry_out}"),
         true => format!(
             "Nothing has been written. A sync that has begun goes on without an approval:\n  concord run {files}\n\

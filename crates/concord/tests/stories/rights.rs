@@ -77,3 +77,29 @@ fn a_role_that_may_not_write_where_the_sync_only_reads_is_fine() {
     let grant = format!("GRANT INSERT, UPDATE ON \"public\".\"customers\" TO \"{role}\";");
     assert!(checked.exit == 3 && checked.err.contains(&grant), "{checked:?}");
 }
+
+#[test]
+fn a_plan_names_what_may_not_be_written_and_is_not_approved_before_it_may_be() {
+    let (world, role) = world();
+    let grant = format!("GRANT INSERT, UPDATE, DELETE ON \"public\".\"customers\" TO \"{role}\";");
+    let planned = world.concord(&["plan", "FILE"]);
+    assert!(planned.exit == 3 && planned.err.contains("error[CON-2003]") && planned.err.contains(&grant), "{planned:?}");
+    assert!(planned.out.contains("cannot be carried out as things are"), "{planned:?}");
+    let told = world.json(&["plan", "FILE"]);
+    let named =
+        |finding: &Value| finding["code"] == "CON-2003" && finding["severity"] == "error" && finding["remedy"] == json!(grant);
+    assert_eq!(told["findings"].as_array().unwrap().iter().filter(|finding| named(finding)).count(), 1, "{told:#}");
+    assert_eq!(told["plan"]["runs"][0]["members"][1]["creates"], 1, "it is planned all the same: {told:#}");
+
+    let id = told["plan"]["id"].as_str().unwrap();
+    let refused = world.concord(&["run", "FILE", "--once", "--approve", id]);
+    assert!(refused.exit == 3 && refused.err.contains("cannot be carried out") && refused.err.contains(&grant), "{refused:?}");
+    let slots = "SELECT count(*) FROM pg_replication_slots WHERE database = current_database()";
+    assert_eq!((world.crm.psql(slots), world.erp.psql(slots)), ("0".to_owned(), "0".to_owned()), "nothing was begun");
+
+    world.erp.psql(&grant);
+    assert_eq!(world.concord(&["plan", "FILE"]).exit, 0);
+    let done = world.concord(&["run", "FILE", "--once", "--approve", id]);
+    assert_eq!(done.exit, 0, "{done:?}");
+    assert_eq!(world.erp.psql("SELECT count(*) FROM customers"), "1");
+}
