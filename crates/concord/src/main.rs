@@ -9,6 +9,7 @@ mod cli;
 mod control;
 mod demo;
 mod exit;
+mod files;
 mod keeping;
 mod kept_log;
 mod leftovers;

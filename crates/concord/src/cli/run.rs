@@ -6,6 +6,7 @@ use crate::answers::verified;
 use crate::approval;
 use crate::control;
 use crate::exit::Exit;
+use crate::files;
 use crate::logging::{self, LogFormat, LogSettings};
 use crate::metrics;
 use crate::patience;
@@ -70,6 +71,7 @@ pub async fn run(run: &Run, context: &Context) -> Result<Exit> {
     }
     // Refused before anything is made in any system.
     approval::may_start(&prepared, &*store, &SystemClock, run.approve.as_deref(), run.auto_approve).await?;
+    files::remember(&*store, &run.files).await?;
     let metrics = match metrics_address(run, &written.config)? {
         Some(asked) => {
             let (listener, address) = metrics::open(asked).await?;

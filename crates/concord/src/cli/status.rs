@@ -4,11 +4,18 @@ use super::Context;
 use crate::answers::AT_REST;
 use crate::control::Ask;
 use crate::exit::Exit;
+use crate::files;
+use crate::kept_log;
+use crate::setup;
 use crate::terminal::{Notice, Style, Terminal};
 use clap::Args;
 use concord_engine::error::{Code, Error, Result};
 use concord_engine::runtime::status::{AllowanceStatus, FeedStatus, Status, SyncStatus};
-use std::time::Duration;
+use concord_engine::store::Store;
+use concord_engine::store::sqlite::SqliteStore;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 /// Show how everything does.
 #[derive(Debug, Args)]
@@ -17,17 +24,22 @@ pub struct StatusArgs {
     /// Go on showing it, once a second, until Ctrl-C.
     #[arg(long, short)]
     watch: bool,
+    /// While nothing runs: the files whose systems are asked how much log they keep; else those of the last run.
+    #[arg(value_name = "FILE")]
+    files: Vec<PathBuf>,
 }
 
 /// Runs the command.
 pub async fn run(arguments: &StatusArgs, context: &Context) -> Result<Exit> {
+    let mut sources = Sources::default();
     let mut has_shown = false;
     let mut failed: Option<String> = None;
     let stopped = tokio::signal::ctrl_c();
     tokio::pin!(stopped);
     loop {
         match context.ask::<Status>(&Ask::Status).await {
-            Ok(status) => {
+            Ok(mut status) => {
+                sources.show(&mut status, &arguments.files, &context.folder(None)).await;
                 show(&status, arguments.watch, context);
                 (has_shown, failed) = (true, None);
             }
@@ -64,6 +76,55 @@ fn complain(error: &Error, context: &Context) {
         context.terminal.document(&serde_json::json!({ "error": notice }));
     }
     context.terminal.complain(&notice);
+}
+
+/// What the sources of feeds tell while nothing runs, asked now and then.
+#[derive(Default)]
+struct Sources {
+    looked: Option<(Instant, Vec<FeedStatus>)>,
+}
+
+impl Sources {
+    /// Completes the feeds of a status with it. What stands in the way is said with the feeds, and fails nothing.
+    async fn show(&mut self, status: &mut Status, files: &[PathBuf], folder: &Path) {
+        let at_rest = |feed: &FeedStatus| feed.state == AT_REST;
+        if !status.feeds.iter().any(at_rest) {
+            self.looked = None;
+            return;
+        }
+        let known = self.looked.as_ref().filter(|(at, _)| at.elapsed() < kept_log::LOOK_INTERVAL);
+        if let Some((_, feeds)) = known {
+            status.feeds.clone_from(feeds);
+            return;
+        }
+        if let Err(error) = ask_sources(&mut status.feeds, files, folder).await {
+            status
+                .feeds
+                .iter_mut()
+                .filter(|feed| at_rest(feed))
+                .for_each(|feed| feed.warning = Some(kept_log::not_known(&error)));
+        }
+        self.looked = Some((Instant::now(), status.feeds.clone()));
+    }
+}
+
+/// Asks the systems of these files, or of those of the last run, how much log they keep. Where no files are known nothing is asked.
+async fn ask_sources(feeds: &mut [FeedStatus], files: &[PathBuf], folder: &Path) -> Result<()> {
+    let store: Arc<dyn Store> = Arc::new(SqliteStore::open_read_only(folder)?);
+    let files = if files.is_empty() { files::remembered(&*store).await? } else { files.to_vec() };
+    if files.is_empty() {
+        return Ok(());
+    }
+    let written = setup::read(&files).map_err(|notices| {
+        let first = notices.into_iter().find(|notice| notice.severity == "error");
+        let why = first.map_or_else(String::new, |notice| format!("{}: {}", notice.place.unwrap_or_default(), notice.message));
+        Error::new(
+            Code::FileUnusable,
+            format!("the files that it was run with cannot be read ({why}); name them: concord status FILE"),
+        )
+    })?;
+    let systems = setup::open_each(&written.config, Arc::clone(&store), folder, setup::Keeping::Nothing).await?;
+    kept_log::at_rest(feeds, &written.config, &*store, &systems).await
 }
 
 /// The status as text.
@@ -163,8 +224,9 @@ fn render_feeds(feeds: &[FeedStatus], terminal: &Terminal) -> String {
         vec![format!("  {}", feed.system), or_none(&feed.feed), state, lag, retained, or_none(&feed.position)]
     });
     let mut lines = vec![terminal.table(&["  system", "feed", "state", "lag", "log kept", "position"], rows)];
-    if feeds.iter().any(|feed| feed.state == AT_REST) {
-        lines.push("  how much log the sources keep meanwhile, they tell: concord check --connect FILE".to_owned());
+    let is_untold = |feed: &FeedStatus| feed.state == AT_REST && feed.retained_bytes.is_none() && feed.warning.is_none();
+    if feeds.iter().any(is_untold) {
+        lines.push("  a dash: the source keeps no log for it, or has not been asked (concord status FILE)".to_owned());
     }
     for feed in feeds {
         if let Some(warning) = &feed.warning {
@@ -229,6 +291,18 @@ mod tests {
     #[test]
     fn sizes_are_read_at_a_glance() {
         assert_eq!([size(512), size(1536), size(5 << 30)], ["512 B", "1.5 KiB", "5.0 GiB"]);
+    }
+
+    #[test]
+    fn a_feed_at_rest_shows_the_log_that_is_kept_or_why_that_is_not_known() {
+        let feed = |system: &str| FeedStatus { system: system.into(), state: AT_REST.into(), ..FeedStatus::default() };
+        let kept = FeedStatus { retained_bytes: Some(2048), ..feed("crm") };
+        let away = FeedStatus { warning: Some("how much log is kept is not known: CON-2001 no answer".into()), ..feed("erp") };
+        let of = |feeds: &[FeedStatus]| render_feeds(feeds, &Terminal::detect(true));
+        let text = of(&[kept.clone(), away]);
+        assert!(text.contains("2.0 KiB") && text.contains("warning erp: how much log is kept is not known: CON-2001"), "{text}");
+        assert!(!text.contains("concord status FILE"), "{text}");
+        assert!(of(&[kept, feed("erp")]).contains("concord status FILE"));
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! What a monitor sees: metrics on a loopback port, log files with a level and an age, and what was last verified.
 
-use crate::world::World;
+use crate::world::{World, connection};
 use serde_json::{Value, json};
 use std::io::{Read, Write};
 use std::net::TcpStream;
@@ -87,19 +87,46 @@ fn a_status_tells_where_each_feed_is_while_nothing_runs() {
     assert_eq!(systems, ["crm", "erp"], "{told:#}");
     for (feed, database) in feeds.iter().zip([&world.crm, &world.erp]) {
         let slot = database.psql("SELECT slot_name FROM pg_replication_slots WHERE database = current_database()");
-        assert_eq!((&feed["feed"], &feed["state"], &feed["retained_bytes"]), (&json!(slot), &json!("not running"), &Value::Null));
+        assert_eq!((&feed["feed"], &feed["state"]), (&json!(slot), &json!("not running")));
+        // The files of the last run tell whom to ask.
+        assert!(feed["retained_bytes"].is_u64(), "{told:#}");
         // As the server writes its places, and not behind the end of its log.
         let position = feed["position"].as_str().unwrap();
         let is_before = database.psql(&format!("SELECT '{position}'::pg_lsn BETWEEN '0/1' AND pg_current_wal_lsn()"));
         assert_eq!(is_before, "t", "{position}");
     }
     let text = world.concord(&["status"]).out;
-    assert!(text.contains("not running") && text.contains("concord check --connect FILE"), "{text}");
-    // Which then says what the text promises.
+    assert!(text.contains("not running") && !text.contains("concord status FILE"), "{text}");
     let checked = world.json(&["check", "--connect", "FILE"])["findings"].to_string();
     assert_eq!(checked.matches("bytes of log are kept for the feed").count(), 2, "{checked}");
     assert_eq!(world.concord(&["release", "FILE"]).exit, 0);
     assert_eq!(world.json(&["status"])["feeds"], json!([]));
+}
+
+#[test]
+fn a_status_tells_how_much_log_is_kept_while_nothing_runs_and_what_cannot_be_asked() {
+    let world = World::new(&json!({}));
+    world.crm.psql("INSERT INTO accounts (name, email) VALUES ('Alder', 'a@x.example')");
+    assert_eq!(world.concord(&["run", "FILE", "--once", "--auto-approve"]).exit, 0);
+    world.crm.psql("SELECT count(pg_logical_emit_message(false, 'other', repeat('x', 1000000))) FROM generate_series(1, 8)");
+    let told = world.json(&["status"]);
+    assert!(told["feeds"][0]["retained_bytes"].as_u64().is_some_and(|bytes| bytes > 7_000_000), "{told:#}");
+
+    // One that cannot be reached keeps the other from nothing.
+    let (crm, erp) = (connection(&world.crm, world.crm.server.port()), connection(&world.erp, 1));
+    world.configure(&json!({ "connections": { "crm": crm, "erp": erp } }));
+    let said = world.concord(&["status"]);
+    assert!(said.exit == 0 && said.out.contains("how much log is kept is not known: CON-2001"), "{said:?}");
+    let told = world.json(&["status"]);
+    assert!(told["feeds"][0]["retained_bytes"].as_u64().is_some_and(|bytes| bytes > 7_000_000), "{told:#}");
+    assert_eq!((&told["feeds"][1]["system"], &told["feeds"][1]["retained_bytes"]), (&json!("erp"), &Value::Null), "{told:#}");
+
+    let elsewhere = world.folder().join("elsewhere.json").display().to_string();
+    std::fs::rename(world.file(), &elsewhere).unwrap();
+    let said = world.concord(&["status"]);
+    assert!(said.exit == 0 && said.out.contains("accounts.json") && said.out.contains("concord status FILE"), "{said:?}");
+    let told = world.json(&["status", &elsewhere]);
+    assert!(told["feeds"][0]["retained_bytes"].is_u64(), "{told:#}");
 }
 
 #[test]
@@ -119,6 +146,7 @@ fn a_status_tells_where_a_mirrored_sync_keeps_its_place() {
         (&json!("crm"), &json!("not running"), &json!("kept in erp")),
         "{told:#}"
     );
+    assert!(feeds[0]["retained_bytes"].is_u64(), "{told:#}");
     let checked = world.json(&["check", "--connect", "FILE"])["findings"].to_string();
     assert_eq!(checked.matches("bytes of log are kept for the feed").count(), 1, "{checked}");
 }
