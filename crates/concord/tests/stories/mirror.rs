@@ -1,9 +1,13 @@
 //! One-way syncs in mirror mode: chosen by the configuration, killed at every point, asked like every other.
 
+use crate::postgres::Database;
+use crate::users::{self, Chance};
 use crate::world::{Home, Running, Sides, World};
 #[cfg(feature = "failpoints")]
 use concord_engine::failpoint;
 use serde_json::{Value, json};
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 const TABLE: &str = "CREATE TABLE items (id int PRIMARY KEY, name text NOT NULL, tally int)";
@@ -12,6 +16,8 @@ const TABLE: &str = "CREATE TABLE items (id int PRIMARY KEY, name text NOT NULL,
 fn settings() -> Value {
     json!({
         "sync_type": "one_way", "match_on": ["id"], "auto_approve": true, "initial_sync": { "rebuild_indexes": true },
+        // Every deletion is meant.
+        "guards": { "max_deletes_percent": 100.0 },
         "source": { "system": "crm", "object": "items" }, "target": { "system": "erp", "object": "items" },
         "field_mappings": [
             { "source": "id", "target": "id" }, { "source": "name", "target": "name" }, { "source": "tally", "target": "tally" }
@@ -348,15 +354,87 @@ fn a_file_is_mirrored_into_and_nothing_of_it_stays_when_it_is_released() {
     assert_eq!(world.crm.psql("SELECT count(*) FROM pg_replication_slots WHERE database = current_database()"), "0");
 }
 
+/// A person who writes at the source until told to stop: one record after the other, and many at once. What both sides must then
+/// hold, as lines of [`Sides::sides`].
+fn write(database: &Database, mut chance: Chance, stop: &AtomicBool) -> Vec<String> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let mut held: BTreeMap<i64, (String, i64)> = (1..=2000).map(|id| (id, (format!("item {id}"), 0))).collect();
+    runtime.block_on(async {
+        let session = database.session().await;
+        let mut turn: i64 = 0;
+        while !stop.load(Ordering::SeqCst) {
+            turn += 1;
+            let place = usize::try_from(chance.below(u64::try_from(held.len()).unwrap())).unwrap();
+            let one = *held.keys().nth(place).unwrap();
+            let (sql, records) = match chance.below(20) {
+                0..6 => {
+                    held.insert(10_000 + turn, (format!("new {turn}"), 0));
+                    (format!("INSERT INTO items VALUES (10000 + {turn}, 'new {turn}', 0)"), 1)
+                }
+                6..13 => {
+                    held.get_mut(&one).unwrap().1 += 1;
+                    (format!("UPDATE items SET tally = tally + 1 WHERE id = {one}"), 1)
+                }
+                13..15 => {
+                    held.remove(&one);
+                    (format!("DELETE FROM items WHERE id = {one}"), 1)
+                }
+                15..18 => {
+                    let record = held.remove(&one).unwrap();
+                    held.insert(1_000_000 + turn, record);
+                    (format!("UPDATE items SET id = 1000000 + {turn} WHERE id = {one}"), 1)
+                }
+                18 => {
+                    let some = held.iter_mut().filter(|(id, _)| *id % 20 == turn % 20);
+                    let many = some.map(|(_, record)| record.1 += 1).count();
+                    (format!("UPDATE items SET tally = tally + 1 WHERE id % 20 = {turn} % 20"), many)
+                }
+                _ => {
+                    let ids = 2_000_000 + turn * 100..2_000_100 + turn * 100;
+                    held.extend(ids.map(|id| (id, (format!("one of {turn}"), 0))));
+                    (format!("INSERT INTO items SELECT 2000000 + {turn} * 100 + n, 'one of {turn}', 0 FROM generate_series(0, 99) n"), 100)
+                }
+            };
+            assert_eq!(session.execute(&sql, &[]).await.unwrap(), u64::try_from(records).unwrap(), "{sql}");
+            tokio::time::sleep(users::PACE).await;
+        }
+    });
+    held.iter().map(|(id, (name, tally))| format!("{id}|{name}|{tally}")).collect()
+}
+
+/// How often the process is killed at random moments.
+const KILLS: usize = 8;
+/// The longest that it runs in between, in milliseconds.
+const RUN_MAX_MS: u64 = 1_500;
+
+/// The source is written all the while; where the kills strike follows from a seed, which is printed.
 fn killed_at_random_moments(pair: &Pair) {
-    for round in 0..6 {
-        let running = pair.start(&[]);
-        edit(&pair.world, round);
-        // A moment that differs from round to round, and from run to run with the machine's mood.
-        std::thread::sleep(Duration::from_millis(60 * u64::try_from(round * round).unwrap()));
-        running.kill();
-    }
+    let mut chance = Chance::new();
+    let of_writer = chance.fork();
+    let (written, (behind, carried)) = users::beside(
+        |stop| write(&pair.world.crm, of_writer, stop),
+        || {
+            let (mut behind, mut carried) = (0, 0);
+            for _ in 0..KILLS {
+                let before = pair.sides().1;
+                let running = pair.start(&[]);
+                // Some kills strike while it starts.
+                if chance.below(3) > 0 {
+                    running.until("the process answers", || running.status().is_some());
+                }
+                std::thread::sleep(Duration::from_millis(chance.below(RUN_MAX_MS)));
+                running.kill();
+                let (source, target) = pair.sides();
+                behind += usize::from(source != target);
+                carried += usize::from(target != before);
+            }
+            (behind, carried)
+        },
+    );
+    // Changes were under way when it was killed, and it had carried some before.
+    assert!(behind >= KILLS / 2 && carried >= KILLS / 4, "{behind} kills with changes under way, {carried} behind others");
     pair.ends_equal();
+    assert_eq!(pair.sides().0, written.join("\n"), "what was written");
 }
 
 #[test]

@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 /// Between two edits of one user.
-const PACE: Duration = Duration::from_millis(6);
+pub const PACE: Duration = Duration::from_millis(6);
 /// Records whose phone belongs to the one side and whose city to the other.
 const SHARED: u64 = 8;
 
@@ -29,6 +29,11 @@ impl Chance {
         let mixed = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
         let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
         mixed ^ (mixed >> 31)
+    }
+
+    /// Numbers of their own for somebody else.
+    pub fn fork(&mut self) -> Chance {
+        Chance(self.next())
     }
 
     /// A number below a bound.
@@ -68,17 +73,24 @@ struct Committed {
 pub fn at_work<A, B>(world: &World, chance: &mut Chance, story: impl FnOnce(&mut Chance) -> (A, B)) -> (Vec<String>, A, B) {
     let shared: Vec<String> = (0..SHARED).map(|n| format!("('s{n}', 's{n}@x.example')")).collect();
     world.crm.psql(&format!("INSERT INTO accounts (name, email) VALUES {}", shared.join(", ")));
-    let seeds = (Chance(chance.next()), Chance(chance.next()));
+    let (of_crm, of_erp) = (chance.fork(), chance.fork());
+    let (crm, (erp, (one, other))) = beside(
+        |stop| write(&world.crm, &CRM, of_crm, stop),
+        || beside(|stop| write(&world.erp, &ERP, of_erp, stop), || story(chance)),
+    );
+    (lines(&crm, &erp), one, other)
+}
+
+/// Does something while somebody writes, who is told when to stop; what came of the writing, and of the other.
+pub fn beside<W: Send, T>(write: impl FnOnce(&AtomicBool) -> W + Send, story: impl FnOnce() -> T) -> (W, T) {
     let stop = AtomicBool::new(false);
     std::thread::scope(|scope| {
-        let crm = scope.spawn(|| write(&world.crm, &CRM, seeds.0, &stop));
-        let erp = scope.spawn(|| write(&world.erp, &ERP, seeds.1, &stop));
+        let writer = scope.spawn(|| write(&stop));
         // They stop also where the story fails.
         let stopping = Stopping(&stop);
-        let (one, other) = story(chance);
+        let told = story();
         drop(stopping);
-        let (crm, erp) = (crm.join().unwrap(), erp.join().unwrap());
-        (lines(&crm, &erp), one, other)
+        (writer.join().unwrap(), told)
     })
 }
 
