@@ -86,6 +86,10 @@ pub const SCRIPTED: &[(&str, &str)] = &[
     ("unguarded_settled_by_answer", "a write without a guard is settled before the feed has said what it went over"),
     ("unsaid_taken_for_written", "what an echo leaves unsaid, for a trigger has put it back, is taken to be as we wrote it"),
     ("reservation_ignored", "two records with one match value are created at once"),
+    (
+        "reservation_ends_untold",
+        "a record that went before we made one of its match value in its place is made elsewhere, for its feed tells of it late",
+    ),
     ("unheard_bound", "a record that has just been given another key is bound as a stranger's match"),
     ("unmarked_unseen", "a mark of deletion is taken off though the record has been made anew beside it"),
     ("left_over_is_a_match", "what is left of a record, marked as deleted, is taken for a match"),

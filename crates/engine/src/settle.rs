@@ -129,6 +129,9 @@ impl Core {
         let member = flight.member;
         match outcome {
             Outcome::Written { key, image, version } => {
+                if matches!(intent.write.operation, Operation::Create { .. }) {
+                    self.note_made(sync, member, intent.link, &key);
+                }
                 let (operation, planned) = (&intent.write.operation, intent.decision);
                 let written = Written { operation, key, image, times: Vec::new(), version, hops: flight.hops, planned };
                 self.settle_written(desk, sync, member, intent, &written).await?;
@@ -207,7 +210,7 @@ impl Core {
                 self.fold_under(desk, &rules, &new, returned);
             }
         }
-        if !after.sides.iter().any(|side| side.owes_life) {
+        if !after.sides.iter().any(|side| side.owes_life) && !self.is_untold(sync, &after) {
             self.end_reservation(&rules, &after);
         }
         self.forget_what_was_sent(&after);
@@ -547,7 +550,7 @@ impl Core {
         }
     }
 
-    /// The match value of a link is no longer in the course of being created anywhere.
+    /// The match value of a link is no longer in the course of being created anywhere, and no feed has yet to tell that it was.
     pub(crate) fn end_reservation(&mut self, rules: &SyncRules, link: &Link) {
         if matches!(link.life, Life::Detached { .. }) {
             return;

@@ -65,11 +65,15 @@ pub const FOUND_BY: &[(&str, Finder)] = &[
         "reservation_ignored",
         Finder::Test("a_record_typed_in_again_while_it_is_being_made_is_known_for_a_double_before_it_is_written"),
     ),
+    ("reservation_ends_untold", Finder::Seed(143_216)),
     ("unheard_bound", Finder::Test("a_record_that_was_just_given_another_key_is_not_bound_to_a_double_of_its_counterpart")),
     ("unmarked_unseen", Finder::Test("a_mark_is_not_taken_off_where_the_record_was_made_anew_beside_it")),
     ("left_over_is_a_match", Finder::Test("what_is_left_of_a_record_with_its_mark_is_no_match_of_one_made_anew")),
     ("doubles_stay", Finder::Test("a_double_of_a_record_that_goes_is_a_record_of_its_own")),
     ("spill_forgotten", Finder::Test("more_strangers_than_there_is_room_for_all_come_through")),
+    ("people_behind_loads", Finder::Test("what_people_do_is_written_before_what_a_first_load_has_put_on_the_list")),
+    ("loads_wait_with_edits", Finder::Test("a_first_load_goes_on_while_edits_are_gathered")),
+    ("calls_unshared", Finder::Test("syncs_that_write_to_one_system_share_the_calls_that_it_has_left")),
 ];
 
 /// What shows a bug, where it takes more than many seeds.

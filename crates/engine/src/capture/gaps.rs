@@ -200,6 +200,7 @@ impl Core {
         for (system, feed) in feeds {
             self.listen_no_longer(&system, &feed, true);
         }
+        self.forget_made(system);
         for airborne in self.flights.values_mut() {
             let of_sync = self.syncs.get(airborne.sync).map(|state| state.rules.id);
             if of_sync.is_some_and(|sync| members.contains(&(sync, airborne.flight.member))) {

@@ -145,8 +145,10 @@ impl Core {
         self.advanced.insert(key.clone());
     }
 
-    /// Puts the positions that have moved into the present transaction; the sources are told when it is durable.
+    /// Puts the positions that have moved into the present transaction; the sources are told when it is durable. What ended
+    /// with what the feeds told on the way goes with them.
     pub(crate) fn take_positions(&mut self) {
+        self.end_reservations();
         for (system, feed) in std::mem::take(&mut self.advanced) {
             let Some(state) = self.feeds.get(&(system.clone(), feed.clone())) else { continue };
             let position = state.position.clone();
@@ -188,6 +190,7 @@ impl Core {
 
     /// Folds what arrived into what is pending, in the order of arrival.
     pub(crate) async fn take_in_all(&mut self, desk: &mut Desk, arrived: Vec<Incoming>) -> Result<()> {
+        self.hear_of_made(desk, &arrived).await?;
         let arrived = self.without_known_echoes(arrived);
         let addresses =
             arrived.iter().flat_map(|one| std::iter::once(one.address.clone()).chain(one.old_address.clone())).collect();

@@ -1,6 +1,7 @@
 //! What a search found, judged: one candidate binds, several are for a person, none makes a new link. Sees reservations
 //! and whatever else the same answer has bound.
 
+use super::made::Reserved;
 use super::ours::Making;
 use super::search::{Candidates, Find, FindKind, Stranger};
 use super::unheard::Waiter;
@@ -138,11 +139,18 @@ impl Core {
             return Ok(());
         }
         let reserved = item.value.as_ref().and_then(|value| Some((value.clone(), *reservations.get(value)?)));
-        if let Some((value, id)) = reserved
-            && self.still_reserves(desk, rules, id, &value)
-        {
-            self.meet_reservation(desk, sync, member, item, &pending, id);
-            return Ok(());
+        if let Some((value, id)) = reserved {
+            match self.reserved(desk, rules, sync, member, (id, &value)) {
+                Reserved::Stands => {
+                    self.meet_reservation(desk, sync, member, item, &pending, id);
+                    return Ok(());
+                }
+                Reserved::Untold(made) => {
+                    self.wait_to_hear_of(sync, Waiter::Stranger(item.address), made);
+                    return Ok(());
+                }
+                Reserved::Over => {}
+            }
         }
         if item.value.is_none() && self.may_come_of_doubt(sync, member) {
             self.identify_later(sync, item.address);
@@ -335,20 +343,6 @@ impl Core {
             Join::Later => self.identify_after(desk, sync, id, item.address),
             Join::No => self.duplicate(sync, member, &item.address, pending, id),
         }
-    }
-
-    /// Whether a reservation still stands: its link lives, still is to be made somewhere, and has that match value. One
-    /// that does not is only forgotten.
-    pub(super) fn still_reserves(&mut self, desk: &Desk, rules: &SyncRules, id: LinkId, value: &[u8]) -> bool {
-        let stands = desk.link(id).is_some_and(|link| {
-            let undecided = link.decision == 0;
-            let owed = link.sides.iter().any(|side| side.owes_life || side.key.is_none());
-            link.life == Life::Live && owed && (undecided || link_match_value(rules, link).is_none_or(|of_link| of_link == value))
-        });
-        if !stands {
-            self.transaction.reservations.push((rules.id, value.to_vec(), None));
-        }
-        stands
     }
 
     /// Whether a record of `member` may become part of this link.

@@ -4,6 +4,7 @@
 
 mod bind;
 mod creates;
+mod made;
 mod merge;
 mod ours;
 mod search;
@@ -67,6 +68,8 @@ pub(crate) struct Unidentified {
     /// Strangers that a person is asked about because a link has their match value, by that link: they are looked at when it
     /// has it no longer.
     doubles: BTreeMap<LinkId, BTreeSet<Address>>,
+    /// What we have made and no feed has told of yet.
+    made: made::Made,
     running: bool,
     retry_at: Option<Moment>,
     failures: u32,

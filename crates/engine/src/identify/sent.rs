@@ -41,7 +41,8 @@ impl Core {
             let Some(Pending { shown: Shown::Present { cells, .. }, .. }) = seen else { continue };
             let is_new = side.standing == Standing::Absent && side.base.iter().all(Option::is_none);
             let Some(image) = self.sent.get((link.sync, member, link.id)).filter(|_| is_new) else { continue };
-            if let (Some(base), Some(side)) = (as_given(rules, member, cells, image), known.to_mut().sides.get_mut(member)) {
+            if let (Some(base), Some(side)) = (as_given(rules, member, cells, image, false), known.to_mut().sides.get_mut(member))
+            {
                 side.base = base;
             }
         }
@@ -52,9 +53,11 @@ impl Core {
     /// instead.
     pub(crate) async fn made_unseen(&mut self, desk: &mut Desk, one: &Incoming) -> Result<Option<MadeUnseen>> {
         let member = one.pending.member;
-        let Shown::Present { cells, .. } = &one.pending.shown else { return Ok(None) };
+        let Shown::Present { cells, full, .. } = &one.pending.shown else { return Ok(None) };
         let marks = self.tells_whose(one.sync, member);
         let older = desk.slot(&one.address).and_then(|slot| slot.pending.as_ref());
+        // The first that is told of a record may leave out what is empty; what is told later leaves out what has not changed.
+        let first = !full && older.is_none() && !crate::mutants::active("part_is_measured_by_the_whole");
         // A part of it, told before, adds nothing to the whole; where a mark would have been told with it, it is nobody's of ours.
         let fresh = older.is_none_or(|older| {
             !marks && matches!(self.version_order(one, &older.version), Some(Ordering::Greater | Ordering::Equal))
@@ -81,14 +84,14 @@ impl Core {
             for intent in &airborne.flight.intents {
                 let Operation::Create { image, absent_by } = &intent.write.operation else { continue };
                 let would_be_met = !absent_by.is_empty() || gives_key(key, image);
-                if would_be_met && as_given(&rules, member, cells, image).is_some() {
+                if would_be_met && as_given(&rules, member, cells, image, first).is_some() {
                     found.push(MadeUnseen::By(*flight, intent.link));
                     links.push(intent.link);
                 }
             }
         }
         for (link, image) in self.sent.of_member(rules.id, member) {
-            if as_given(&rules, member, cells, image).is_some() {
+            if as_given(&rules, member, cells, image, first).is_some() {
                 found.push(MadeUnseen::Before(link));
                 links.push(link);
             }
@@ -191,13 +194,16 @@ pub(crate) fn gives_key(key: &[FieldName], image: &Record) -> bool {
     !key.is_empty() && key.iter().all(|field| image.has(field.as_str()))
 }
 
-/// The fields that a create gave, where a record shows every one of them as it was given.
-fn as_given(rules: &SyncRules, member: MemberIndex, cells: &Cells, image: &Record) -> Option<Cells> {
+/// The fields that a create gave, where a record shows every one of them as it was given. `first`: what is left unsaid is empty.
+fn as_given(rules: &SyncRules, member: MemberIndex, cells: &Cells, image: &Record, first: bool) -> Option<Cells> {
     let mut base = vec![None; rules.fields.len()];
     let mut says_something = false;
     for (field, (base, shown)) in base.iter_mut().zip(cells).enumerate() {
         let Some(at) = rules.at(member, field) else { continue };
         let Some(given) = image.get(at.name.as_str()) else { continue };
+        if first && shown.is_none() && given.is_null() {
+            continue;
+        }
         let shown = shown.as_ref().filter(|shown| given.equivalent_as(shown, &at.ty))?;
         *base = Some(shown.clone());
         says_something |= !given.is_null();

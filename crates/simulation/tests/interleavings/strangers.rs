@@ -4,10 +4,12 @@
 use super::{A, B, finds, gate, text, told, world, writes_at_most};
 use concord_engine::review::{Review, Subject};
 use concord_engine::runtime::command::Resolution;
+use concord_engine::value::Value;
 use concord_simulation::checker::Violation;
 use concord_simulation::database::KeyKind;
 use concord_simulation::script::{Script, natural, wrong};
 use concord_simulation::system::Gate;
+use concord_simulation::world::DeleteRule;
 
 async fn nothing_waits(stage: &Script) -> Vec<Violation> {
     stage.reviews().await.into_iter().map(|review| wrong(format!("waits for a person: {review:?}"))).collect()
@@ -154,4 +156,77 @@ fn a_record_typed_in_again_while_it_is_being_made_is_known_for_a_double_before_i
         })
     };
     finds("reservation_ignored", test);
+}
+
+#[test]
+fn a_record_that_is_given_another_key_before_its_create_is_answered_is_known_as_ours() {
+    let test = || {
+        let mut world = natural(world(2));
+        world.members[B].profile.marks = false;
+        world.members[B].profile.partial_inserts = true;
+        told(world, async |stage| {
+            let steps = async {
+                stage.pause(1_000).await;
+                gate(stage, B, Gate::After);
+                // Its name is empty.
+                stage.insert(A, "new", &[("amount", Value::Int(5))]);
+                stage.until_shown(B, "new", "amount", &Value::Int(5)).await?;
+                stage.edit(B, "new", &[("code", text("another key"))]);
+                stage.pause(1_000).await;
+                gate(stage, B, Gate::Open);
+                stage.stage.level().await
+            };
+            let mut found = stage.while_it_lives(steps).await;
+            found.extend(stage.expect("new", "code", Some(&text("another key"))));
+            found.extend(one_each(stage, "new"));
+            found.extend(nothing_waits(stage).await);
+            found.extend(stage.conclude().await);
+            found
+        })
+    };
+    finds("part_is_measured_by_the_whole", test);
+}
+
+#[test]
+fn two_who_type_in_the_same_and_take_it_back_leave_no_two_records_where_deletes_are_told_late() {
+    for in_one_life in [true, false] {
+        let test = || {
+            let mut world = world(2);
+            world.on_delete = DeleteRule::Ignore;
+            world.members[A].profile.feed_delay_ms_max = 5_000;
+            world.members[B].profile.feed_delay_ms_max = 5_000;
+            told(world, async |stage| {
+                let made = async {
+                    stage.pause(6_000).await;
+                    // Both are told of, and no search has been answered.
+                    gate(stage, B, Gate::Looks);
+                    stage.insert(A, "new", &[("name", text("typed at a"))]);
+                    stage.pause(6_000).await;
+                    stage.insert(B, "new", &[("name", text("typed at b"))]);
+                    stage.pause(6_000).await;
+                    stage.delete(A, "new");
+                    stage.delete(B, "new");
+                    gate(stage, B, Gate::Open);
+                    let shown = stage.until_shown(B, "new", "name", &text("typed at a")).await;
+                    // The create is answered.
+                    stage.pause(10).await;
+                    shown
+                };
+                let mut found = Vec::new();
+                if in_one_life {
+                    let steps = async {
+                        made.await?;
+                        stage.stage.level().await
+                    };
+                    found.extend(stage.while_it_lives(steps).await);
+                } else {
+                    found.extend(stage.while_it_lives(made).await);
+                }
+                found.extend(nothing_waits(stage).await);
+                found.extend(stage.conclude().await);
+                found
+            })
+        };
+        finds("reservation_ends_untold", test);
+    }
 }
