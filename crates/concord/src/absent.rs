@@ -4,7 +4,7 @@
 use crate::setup::Prepared;
 use crate::terminal::Notice;
 use concord_engine::config::SyncConfig;
-use concord_engine::error::{Error, Result};
+use concord_engine::error::{Code, Error, Result};
 use concord_engine::plan::{self, MemberFacts};
 
 /// The statement that makes the target of a sync whose source is as it is; `None` where its system has none.
@@ -29,7 +29,8 @@ pub fn offer(notices: &mut Vec<Notice>, missing: &Error, made_by: Option<&str>) 
 
 /// What a system has said of the same lack by itself, without knowing the sync, gets the longer remedy.
 pub fn hand_over(known: &mut [Notice], more: &[Notice]) {
-    for notice in more {
+    let missing = Code::ObjectMissing.to_string();
+    for notice in more.iter().filter(|notice| notice.code == missing) {
         let is_same = |known: &&mut Notice| known.code == notice.code && known.place == notice.place;
         if let Some(known) = known.iter_mut().find(is_same).filter(|known| known.remedy.len() < notice.remedy.len()) {
             known.remedy.clone_from(&notice.remedy);

@@ -70,9 +70,11 @@ impl Window {
         self.0.iter().map(|(_, count)| *count).fold(0, u64::saturating_add)
     }
 
-    /// Whether every delete that was counted has left the window.
-    fn is_over(&self, now: Moment, window: std::time::Duration) -> bool {
-        self.0.back().is_none_or(|(at, _)| now.since(*at) > window.saturating_add(window / PARTS))
+    /// How many of those that were counted lie in the window.
+    fn within(&self, now: Moment, window: std::time::Duration) -> u64 {
+        let ends = window.saturating_add(window / PARTS);
+        let within = self.0.iter().filter(|(at, _)| now.since(*at) <= ends);
+        within.map(|(_, count)| *count).fold(0, u64::saturating_add)
     }
 }
 
@@ -94,7 +96,8 @@ impl Guard {
 
     /// So many records are alive. While deletes are counted a share of them is one of what was there before, not of what they have left.
     pub fn know(&mut self, live: u64, now: Moment, window: std::time::Duration) {
-        self.known = if self.deletes.is_over(now, window) { live } else { self.known.max(live) };
+        let before = live.saturating_add(self.deletes.within(now, window));
+        self.known = self.known.max(live).min(before);
     }
 }
 
@@ -148,9 +151,11 @@ impl Core {
                 (state.guard.verdict, state.guard.since_verdict) = kept.as_deref().map_or((None, 0), verdict_of);
             }
         }
+        let now = self.now();
         if let Some(state) = self.syncs.get_mut(sync) {
+            let window = state.rules.guard.window;
             for member in &mut state.members {
-                member.guard.known = live;
+                member.guard.known = live.saturating_add(member.guard.deletes.within(now, window));
             }
         }
         Ok(())
@@ -409,5 +414,34 @@ impl Core {
             desk.flush(&mut self.transaction);
             self.commit();
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::time::Duration;
+
+    /// A share is of what was there when the window began: neither of what is left, nor of what was there long ago.
+    #[test]
+    fn what_a_share_is_of_follows_steady_deletes_and_outlives_none_of_them() {
+        let window = Duration::from_secs(60);
+        let at = |second: i64| Moment(second * 1_000_000);
+        let mut guard = Guard::default();
+        guard.know(100, at(0), window);
+        assert_eq!(guard.known, 100);
+        for second in 1..=10 {
+            guard.count(at(second), window);
+        }
+        guard.know(90, at(11), window);
+        assert_eq!(guard.known, 100, "ten of a hundred");
+        for second in (70..=600).step_by(10) {
+            guard.count(at(second), window);
+        }
+        guard.know(36, at(601), window);
+        let within = guard.deletes.within(at(601), window);
+        assert!((5..=8).contains(&within) && guard.known == 36 + within, "{within} {}", guard.known);
+        guard.know(36, at(900), window);
+        assert_eq!(guard.known, 36);
     }
 }

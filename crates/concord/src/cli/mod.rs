@@ -179,11 +179,13 @@ impl Context {
     }
 
     /// Ends a command that cannot do anything of what it was asked, and whose notices have said why: a program gets the
-    /// document that it gets of every failure.
-    pub fn refuse<'a>(&self, errors: impl IntoIterator<Item = &'a Error>) -> Exit {
+    /// document that it gets of every failure, as the notice says it.
+    pub fn refuse<'a>(&self, errors: impl IntoIterator<Item = &'a Error>, said: &[Notice]) -> Exit {
         let errors: Vec<&Error> = errors.into_iter().collect();
         if let Some(first) = errors.first().filter(|_| self.terminal.json) {
-            self.terminal.document(&serde_json::json!({ "error": Notice::of(first) }));
+            let notice = Notice::of(first);
+            let known = said.iter().find(|known| known.code == notice.code && known.place == notice.place);
+            self.terminal.document(&serde_json::json!({ "error": known.unwrap_or(&notice) }));
         }
         Exit::worst(errors.into_iter().map(Exit::of))
     }

@@ -55,7 +55,7 @@ pub async fn run(plan: &Plan, context: &Context) -> Result<Exit> {
     context.complain_all(&prepared.notices);
     // The others are planned all the same.
     if prepared.syncs.is_empty() && !not_planned.is_empty() {
-        return Ok(context.refuse(prepared.left_out().map(|(_, error)| error)));
+        return Ok(context.refuse(prepared.left_out().map(|(_, error)| error), &prepared.notices));
     }
     let lacks = say_what_is_missing(&mut prepared, context).await?;
     let made = approval::make(&prepared, &*store, &SystemClock).await?;
@@ -112,7 +112,11 @@ pub async fn run(plan: &Plan, context: &Context) -> Result<Exit> {
 async fn say_what_is_missing(prepared: &mut Prepared, context: &Context) -> Result<bool> {
     let mut lacking: Vec<Notice> = Vec::new();
     for sync in &prepared.syncs {
-        lacking.extend(rights::lacking(&*prepared, sync).await?);
+        match rights::lacking(&*prepared, sync).await {
+            Ok(more) => lacking.extend(more),
+            // Asked again before anything is written.
+            Err(error) => lacking.push(Notice { severity: "warning", ..Notice::of(&error) }),
+        }
     }
     let stands_in_the_way = lacking.iter().any(|notice| notice.severity == "error");
     for notice in lacking {

@@ -67,7 +67,7 @@ pub async fn run(run: &Run, context: &Context) -> Result<Exit> {
     context.complain_all(&notices);
     // What is wrong with one sync keeps no other from running.
     if prepared.syncs.is_empty() && prepared.waiting.is_empty() && !prepared.refused.is_empty() {
-        return Ok(context.refuse(prepared.refused.iter().map(|(_, error)| error)));
+        return Ok(context.refuse(prepared.refused.iter().map(|(_, error)| error), &notices));
     }
     // Refused before anything is made in any system.
     approval::may_start(&prepared, &*store, &SystemClock, run.approve.as_deref(), run.auto_approve).await?;

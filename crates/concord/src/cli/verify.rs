@@ -64,7 +64,7 @@ pub async fn run(verify: &Verify, context: &Context) -> Result<Exit> {
             if !prepared.syncs.iter().any(|sync| is_asked(sync.rules.name.as_str())) {
                 return match (left_out.is_empty(), &verify.sync) {
                     (true, Some(name)) => Err(Error::new(Code::UnknownSync, format!("there is no sync `{name}`"))),
-                    _ => Ok(context.refuse(left_out.into_iter().map(|(_, error)| error))),
+                    _ => Ok(context.refuse(left_out.into_iter().map(|(_, error)| error), &[])),
                 };
             }
             let not_compared = left_out.into_iter().map(LeftOut::of).collect();

@@ -6,16 +6,18 @@ use serde_json::{Value, json};
 
 /// The statement that a command names for what is missing; each of them says it once.
 fn made_by(home: &Home) -> String {
-    let mut told = Vec::new();
-    for command in [&["check", "--connect", "FILE"][..], &["plan", "FILE"]] {
-        let found = home.json(command);
-        let findings = found["findings"].as_array().unwrap_or_else(|| panic!("{command:?}: {found:#}")).clone();
-        let missing: Vec<&Value> = findings.iter().filter(|one| one["code"] == "CON-2005").collect();
-        assert_eq!(missing.len(), 1, "{command:?}: {found:#}");
-        let remedy = missing[0]["remedy"].as_str().unwrap().to_owned();
-        let begins = remedy.find("CREATE TABLE").unwrap_or_else(|| panic!("{command:?}: {remedy}"));
-        told.push(remedy[begins..=remedy.find(';').unwrap()].to_owned());
-    }
+    let checked = home.json(&["check", "--connect", "FILE"]);
+    let missing: Vec<&Value> = checked["findings"].as_array().unwrap().iter().filter(|one| one["code"] == "CON-2005").collect();
+    assert_eq!(missing.len(), 1, "{checked:#}");
+    // Nothing can be planned, and the failure says why.
+    let planned = home.json(&["plan", "FILE"]);
+    assert_eq!(planned["error"]["code"], "CON-2005", "{planned:#}");
+    let statement = |remedy: &Value| {
+        let remedy = remedy.as_str().unwrap();
+        let begins = remedy.find("CREATE TABLE").unwrap_or_else(|| panic!("{remedy}"));
+        remedy[begins..=remedy.find(';').unwrap()].to_owned()
+    };
+    let mut told = vec![statement(&missing[0]["remedy"]), statement(&planned["error"]["remedy"])];
     let refused = home.concord(&["run", "FILE", "--once", "--auto-approve"]);
     assert!(refused.exit == 3 && refused.err.contains(&told[0]), "{refused:?}");
     assert_eq!(told[0], told[1]);

@@ -24,7 +24,8 @@ const OWN: &str = "SELECT n.nspname::text, r.relname::text, \
     ARRAY(SELECT a.attname::text FROM unnest(k.confkey) WITH ORDINALITY AS u(attnum, place) \
       JOIN pg_catalog.pg_attribute a ON a.attrelid = k.confrelid AND a.attnum = u.attnum ORDER BY u.place), \
     k.confmatchtype = 'f', \
-    k.convalidated AND coalesce((pg_catalog.to_jsonb(k) ->> 'conenforced')::bool, true) AND NOT EXISTS \
+    k.convalidated AND coalesce((pg_catalog.to_jsonb(k) ->> 'conenforced')::bool, true) \
+      AND NOT coalesce((pg_catalog.to_jsonb(k) ->> 'conperiod')::bool, false) AND NOT EXISTS \
       (SELECT FROM pg_catalog.pg_trigger t WHERE t.tgconstraint = k.oid AND t.tgenabled IN ('D', 'R')) \
     FROM pg_catalog.pg_constraint k JOIN pg_catalog.pg_class r ON r.oid = k.confrelid \
     JOIN pg_catalog.pg_namespace n ON n.oid = r.relnamespace WHERE k.contype = 'f' AND k.conrelid = $1 ORDER BY k.oid";

@@ -56,7 +56,7 @@ const KEPT: &str = "SELECT name, on_table, on_schema, definition, constrains, sy
      WHERE sync = $1 OR on_table = $2 ORDER BY 1";
 /// What is unique about a table by indexes that are set aside, and which of them is its key.
 const UNIQUE_KEPT: &str = "SELECT ARRAY(SELECT pg_catalog.jsonb_array_elements_text(k.kept -> 'unique_fields')), \
-     (k.kept ->> 'is_key')::pg_catalog.bool FROM (SELECT pg_catalog.to_jsonb(i) AS kept FROM concord.indexes AS i WHERE on_table = $1) AS k \
+     coalesce((k.kept ->> 'is_key')::pg_catalog.bool, false) FROM (SELECT pg_catalog.to_jsonb(i) AS kept FROM concord.indexes AS i WHERE on_table = $1) AS k \
      WHERE pg_catalog.jsonb_typeof(k.kept -> 'unique_fields') = 'array'";
 /// Whoever may not look at them finds none.
 const MAY_LOOK: &str = "SELECT EXISTS (SELECT FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace \

@@ -49,8 +49,8 @@ pub struct Statement {
     keys: Vec<Key>,
     /// What is made where a record to be moved is not there, one for each.
     instead: Vec<Step>,
-    /// Which of the arrays are of the key, where it is looked whether what was put is there.
-    key_places: Vec<usize>,
+    /// How many records it writes, where triggers may throw some of them away, and their columns.
+    wanted: Option<(usize, Vec<Column>)>,
 }
 
 /// For so many batches something is not tried again after it has failed.
@@ -128,7 +128,7 @@ pub fn statements(table: &Table, steps: &[Step], copies: bool) -> Result<Vec<Sta
 /// What a step does, and to which fields.
 fn shape(step: &Step, copies: bool) -> (Kind, Vec<&FieldName>) {
     match step {
-        Step::Put { record, made: true, .. } | Step::Append { record, .. } if copies => {
+        Step::Put { record, made: true, .. } | Step::Append { record, .. } if copies && !record.is_empty() => {
             (Kind::Copy, record.iter().map(|(name, _)| name).collect())
         }
         Step::Append { record, .. } => (Kind::Append, record.iter().map(|(name, _)| name).collect()),
@@ -174,9 +174,11 @@ pub fn put(table: &Table, fields: &[&FieldName], steps: &[&Step]) -> Result<Stat
     let action = if set.is_empty() { "NOTHING".to_owned() } else { format!("UPDATE SET {}", set.join(", ")) };
     let conflict = key.iter().map(|column| column.sql.as_str()).collect::<Vec<_>>().join(", ");
     let sql = format!("{} ON CONFLICT ({conflict}) DO {action}{}", inserts(table, &columns), answering(table));
-    let place = |key: &&Column| columns.iter().position(|column| column.sql == key.sql);
-    let key_places = key.iter().filter_map(place).collect();
-    Ok(Statement { arrays: columns_of(&columns, &rows)?, key_places, ..Statement::of(Kind::Put, sql) })
+    Ok(Statement {
+        arrays: columns_of(&columns, &rows)?,
+        wanted: wanted(table, steps.len(), &columns),
+        ..Statement::of(Kind::Put, sql)
+    })
 }
 
 /// What records show that are to be there.
@@ -192,8 +194,21 @@ fn append(table: &Table, fields: &[&FieldName], steps: &[&Step]) -> Result<State
     let columns = fields.iter().map(|field| table.require(field)).collect::<Result<Vec<&Column>>>()?;
     let rows = rows(steps);
     let rows: Vec<&[&Value]> = rows.iter().map(Vec::as_slice).collect();
-    let sql = format!("{}{}", inserts(table, &columns), answering(table));
-    Ok(Statement { arrays: columns_of(&columns, &rows)?, ..Statement::of(Kind::Append, sql) })
+    let into = match columns.is_empty() {
+        // Nothing of the records is given: everything of them is the target's.
+        true => format!("INSERT INTO {} SELECT FROM pg_catalog.generate_series(1, {})", table.name.sql(), steps.len()),
+        false => inserts(table, &columns),
+    };
+    let sql = format!("{into}{}", answering(table));
+    Ok(Statement {
+        arrays: columns_of(&columns, &rows)?,
+        wanted: wanted(table, steps.len(), &columns),
+        ..Statement::of(Kind::Append, sql)
+    })
+}
+
+fn wanted(table: &Table, records: usize, columns: &[&Column]) -> Option<(usize, Vec<Column>)> {
+    table.storage.decides.then(|| (records, columns.iter().map(|column| (*column).clone()).collect()))
 }
 
 /// Where triggers may do anything with a row, the server says which were written.
@@ -201,22 +216,21 @@ fn answering(table: &Table) -> &'static str {
     if table.storage.decides { " RETURNING 1" } else { "" }
 }
 
-/// Refuses where a trigger has thrown a record away. One whose change it held to be none is there.
+/// Refuses where a trigger has thrown a record, or what is new about it, away. One whose change it held to be none shows all the same
+/// what it is to show.
 async fn is_written(lease: &mut Lease<'_>, table: &Table, statement: &Statement, written: usize, doing: &str) -> Result<()> {
-    let wanted = statement.arrays.first().map_or(0, Vec::len);
-    if !table.storage.decides || !matches!(statement.kind, Kind::Put | Kind::Append) || written == wanted {
-        return Ok(());
-    }
+    let Some((records, columns)) = statement.wanted.as_ref().filter(|(records, _)| *records != written) else { return Ok(()) };
     if statement.kind == Kind::Put {
-        let key = table.key_columns()?;
-        let same: Vec<String> =
-            key.iter().enumerate().map(|(place, column)| column.equals("t", &format!("v.c{place}"))).collect();
-        let sql = format!("SELECT count(*) FROM {} JOIN {} AS t ON {}", unnest(key.len()), table.name.sql(), same.join(" AND "));
-        let arrays: Vec<&Vec<Option<String>>> =
-            statement.key_places.iter().filter_map(|place| statement.arrays.get(*place)).collect();
-        let parameters: Vec<&(dyn ToSql + Sync)> = arrays.iter().map(|array| *array as _).collect();
+        let same = |(place, column): (usize, &Column)| {
+            let value = format!("v.c{place}");
+            format!("({} OR t.{} IS NULL AND {value} IS NULL)", column.equals("t", &value), column.sql)
+        };
+        let same: Vec<String> = columns.iter().enumerate().map(same).collect();
+        let sql =
+            format!("SELECT count(*) FROM {} JOIN {} AS t ON {}", unnest(columns.len()), table.name.sql(), same.join(" AND "));
+        let parameters: Vec<&(dyn ToSql + Sync)> = statement.arrays.iter().map(|array| array as _).collect();
         let row = lease.query_one(&sql, &parameters, doing).await?;
-        if usize::try_from(super::client::column::<i64>(&row, 0)?).is_ok_and(|there| there == wanted) {
+        if usize::try_from(super::client::column::<i64>(&row, 0)?).is_ok_and(|there| there == *records) {
             return Ok(());
         }
     }
@@ -225,10 +239,6 @@ async fn is_written(lease: &mut Lease<'_>, table: &Table, statement: &Statement,
 
 fn inserts(table: &Table, columns: &[&Column]) -> String {
     let names: Vec<&str> = columns.iter().map(|column| column.sql.as_str()).collect();
-    if names.is_empty() {
-        // Nothing of the record is given: everything of it is the target's.
-        return format!("INSERT INTO {} DEFAULT VALUES", table.name.sql());
-    }
     let values: Vec<String> = columns.iter().enumerate().map(|(place, column)| given(column, place)).collect();
     let (table, names, values) = (table.name.sql(), names.join(", "), values.join(", "));
     format!("INSERT INTO {table} ({names}) SELECT {values} FROM {}", unnest(columns.len()))
@@ -314,15 +324,7 @@ pub fn is_unmet(error: &Error) -> bool {
 
 impl Statement {
     fn of(kind: Kind, sql: String) -> Statement {
-        Statement {
-            kind,
-            sql,
-            arrays: Vec::new(),
-            pieces: Vec::new(),
-            keys: Vec::new(),
-            instead: Vec::new(),
-            key_places: Vec::new(),
-        }
+        Statement { kind, sql, arrays: Vec::new(), pieces: Vec::new(), keys: Vec::new(), instead: Vec::new(), wanted: None }
     }
 
     /// Whether it matters which records it meets.

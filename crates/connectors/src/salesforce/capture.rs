@@ -189,6 +189,8 @@ impl Changes for SalesforceChanges {
             let overdue_at = self.shared.overdue_at(&self.feed).filter(|at| *at > Instant::now());
             let until = overdue_at.map_or(deadline, |at| at.min(deadline)).min(self.behind.at);
             let until = again.map_or(until, |again| again.min(until));
+            // While a look goes on its next page is waited for, however long ago the caller wanted an answer.
+            let until = if self.is_looking() { overdue_at.map_or(self.behind.at, |at| at.min(self.behind.at)) } else { until };
             let comes = !self.undelivered.lasts();
             let received = tokio::select! {
                 received = tokio::time::timeout_at(until, hear(&mut self.subscription, &self.ahead, comes)) => received,

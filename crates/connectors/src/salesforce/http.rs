@@ -94,13 +94,16 @@ where
     if !is_compressed {
         return Ok(body.collect().await?.to_bytes());
     }
-    let mut gunzip = Gunzip::new(ANSWER_BYTES_MAX);
+    let (mut gunzip, mut is_empty) = (Gunzip::new(ANSWER_BYTES_MAX), true);
+    let has_none = body.size_hint().exact() == Some(0);
     while let Some(frame) = body.frame().await {
         if let Some(part) = frame?.data_ref() {
+            is_empty &= part.is_empty();
             gunzip.add(part)?;
         }
     }
-    Ok(gunzip.finish()?.into())
+    // Nothing at all, as an answer without a body has it, is not compressed, whatever somebody on the way has called it.
+    Ok(if is_empty && has_none { Bytes::new() } else { gunzip.finish()?.into() })
 }
 
 impl Http {
@@ -120,7 +123,8 @@ impl Http {
                 Failure { error: unreachable("the system could not be reached, or cut the connection").because(error), sent }
             })?;
             let (parts, body) = answer.into_parts();
-            let is_compressed = parts.headers.get("content-encoding").is_some_and(|coding| coding == "gzip");
+            let coding = parts.headers.get("content-encoding").and_then(|coding| coding.to_str().ok());
+            let is_compressed = coding.is_some_and(|coding| coding.eq_ignore_ascii_case("gzip"));
             let body = whole(Limited::new(body, ANSWER_BYTES_MAX), is_compressed)
                 .await
                 .map_err(|error| Failure { error: unreachable("the answer broke off").because(error), sent: true })?;

@@ -148,11 +148,13 @@ async fn the_server_finds_true_what_the_engine_does_or_is_not_asked() {
 #[tokio::test]
 async fn texts_are_ordered_alike_in_a_database_of_another_encoding() {
     let server = crate::server::Server::shared();
-    server.psql("CREATE DATABASE of_windows ENCODING 'WIN1252' LOCALE 'C' TEMPLATE template0");
-    let left = crate::server::Database { server: std::sync::Arc::clone(&server), name: "of_windows".to_owned() };
+    let right = server.database();
+    let name = format!("{}_of_windows", right.name);
+    server.psql(&format!("CREATE DATABASE {name} ENCODING 'WIN1252' LOCALE 'C' TEMPLATE template0"));
+    let left = crate::server::Database { server: std::sync::Arc::clone(&server), name };
     let table = "CREATE TABLE t (id int PRIMARY KEY, name text)";
     let filled = r"INSERT INTO t VALUES (1, U&'\20AC'), (2, U&'\00E4'), (3, 'a'), (4, U&'\20ACuro')";
-    let mut world = World::between(left, server.database(), table, table, filled, &["id", "name"]).await;
+    let mut world = World::between(left, right, table, table, filled, &["id", "name"]).await;
     world = world.with(|rules| filtered(rules, "name > 'ä'"));
     world.start().await;
     let there = "SELECT string_agg(id::text, ',' ORDER BY id) FROM t";

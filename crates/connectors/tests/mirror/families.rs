@@ -149,7 +149,7 @@ async fn a_quiet_table_holds_nobody_back() {
         }
     }
     // A step of a feed that has nothing to tell lasts 200 ms.
-    assert!(begun.elapsed() < Duration::from_secs(2), "20 changes took {:?}", begun.elapsed());
+    assert!(begun.elapsed() < Duration::from_secs(4), "20 changes took {:?}", begun.elapsed());
 }
 
 #[tokio::test]

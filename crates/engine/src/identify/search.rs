@@ -165,6 +165,15 @@ impl Core {
         }
         let canonical = canonical_match(rules, member, cells);
         let value = match_bytes(rules, &canonical).filter(|_| !crate::mutants::active("lookup_skipped"));
+        // While calls are short what a first load has read is not searched for.
+        let now = self.now();
+        let held = others.iter().filter_map(|other| self.member(sync, *other)?.load.held_until(now)).max();
+        if let Some(until) = held.filter(|_| of_load && value.is_some()) {
+            if let Some(state) = self.syncs.get_mut(sync) {
+                state.unidentified.later.insert((until, address));
+            }
+            return None;
+        }
         let start = rows.first().map_or(0, Vec::len);
         if value.is_some() {
             for (rows, other) in rows.iter_mut().zip(others) {
@@ -255,14 +264,18 @@ impl Core {
     pub(super) fn search_failed(&mut self, find: Find, error: &Error) {
         let now = self.now();
         let (min, max) = (self.options.reconnect_min, self.options.reconnect_max);
+        if error.class() == Class::Throttled && find.is_of_a_load() {
+            // Said with the members, as whatever else a first load waits for.
+            find.others.iter().for_each(|member| self.hold_loads(find.sync, *member, error));
+            if let Some(state) = self.syncs.get_mut(find.sync) {
+                state.unidentified.leave_loads_until(now.plus(error.retry_after.unwrap_or(max)), find);
+            }
+            return;
+        }
         tracing::warn!(error = error.chain(), "matches cannot be looked for");
         let (_, size) = self.find_batch(find.sync);
         let Some(state) = self.syncs.get_mut(find.sync) else { return };
         let waiting = &mut state.unidentified;
-        if error.class() == Class::Throttled && find.is_of_a_load() {
-            waiting.leave_loads_until(now.plus(error.retry_after.unwrap_or(max)), find);
-            return;
-        }
         if error.may_be_one_records() && !crate::mutants::active("poison_stops_all") {
             // Asked again at once, in halves.
             let asked = if let FindKind::Strangers { items, .. } = &find.kind { items.len() } else { 1 };

@@ -29,6 +29,8 @@ const HELD_WAIT_MAX: Duration = Duration::from_secs(30);
 const LOOK_INTERVAL: Duration = Duration::from_millis(100);
 /// After so long the source is given something to tell, should it have kept to itself that there is nothing.
 const NUDGE_AFTER: Duration = Duration::from_millis(500);
+/// What is refused for so long waits for a person.
+const REFUSED_AFTER: Duration = Duration::from_secs(5);
 /// A shorter wait is not shown.
 const SHOWN_AFTER: Duration = Duration::from_secs(1);
 
@@ -140,8 +142,7 @@ impl Mirror {
             return;
         }
         match self.is_kept_by_source().await {
-            Ok(true) => {}
-            Ok(false) => self.relatives.lapsed.store(true, Ordering::SeqCst),
+            Ok(is_kept) => self.relatives.lapsed.store(!is_kept, Ordering::SeqCst),
             Err(error) => {
                 tracing::debug!(sync = self.rules.name.as_str(), error = error.chain(), "foreign keys are not looked at")
             }
@@ -203,6 +204,13 @@ impl Mirror {
         }
     }
 
+    /// The same before anything is held open there, however long it takes.
+    pub(super) async fn may_be_read(&self) -> Result<()> {
+        let (false, Some(feed)) = (self.relatives.behind.is_empty(), self.source.own_feed()) else { return Ok(()) };
+        let now = self.source.fence(&feed).await.map_err(self.of(SOURCE))?;
+        self.stay_behind(Some(&now), None).await.map(drop)
+    }
+
     /// Waits until those are loaded that are named.
     pub(super) async fn may_be_loaded(&self) -> Result<()> {
         self.stay_behind(None, None).await.map(drop)
@@ -234,6 +242,7 @@ impl Mirror {
         let begun = Instant::now();
         let mut nudge = begun + NUDGE_AFTER;
         let mut told = ahead.as_ref().map(|ahead| ahead.told.clone());
+        let mut refused_since: Option<Instant> = None;
         loop {
             self.require_kept()?;
             let mark = told.as_mut().and_then(|told| told.borrow_and_update().clone());
@@ -249,8 +258,11 @@ impl Mirror {
                 Some(_) if refused => "has records that wait for a person".to_owned(),
                 Some(ahead) => ahead.describe(),
             };
-            let is_in_vain =
-                self.options.once && (refused || ahead.as_ref().is_none_or(|ahead| ahead.is_over.load(Ordering::SeqCst)));
+            // Some of what is refused finds its place in the next quiet moment.
+            refused_since = refused.then(|| refused_since.unwrap_or_else(Instant::now));
+            let stays_refused = refused_since.is_some_and(|since| since.elapsed() >= REFUSED_AFTER);
+            let is_over = ahead.as_ref().is_none_or(|ahead| ahead.is_over.load(Ordering::SeqCst));
+            let is_in_vain = self.options.once && (stays_refused || is_over);
             self.relatives.in_vain.store(is_in_vain, Ordering::SeqCst);
             if is_in_vain || longest.is_some_and(|longest| begun.elapsed() >= longest) {
                 return Err(Error::new(Code::ReferenceWaits, format!("its records name records of `{name}`, which {why}")));
@@ -284,7 +296,7 @@ impl Mirror {
 
     /// Whether a record, by its key at the source, is one that others may name and that the target does not have.
     pub(super) async fn is_missed(&self, key: &Key) -> Result<bool> {
-        if self.rules.kin.at_target.of.is_empty() {
+        if self.rules.kin.at_target.of.is_empty() && !self.names_its_own() {
             return Ok(false);
         }
         let target = self.member(TARGET)?;

@@ -51,6 +51,7 @@ impl Mirror {
         self.shown.stage(Stage::Loading);
         // Before anything is held open at the source.
         self.may_be_loaded().await?;
+        self.may_be_read().await?;
         let source = self.source.bulk_source().ok_or_else(|| Error::new(Code::Unsupported, "the source is not read in bulk"))?;
         let frozen = source.freeze(&self.member(SOURCE)?.selection).await.map_err(self.of(SOURCE))?;
         self.view_may_be_seen(frozen.position()).await?;
@@ -198,6 +199,7 @@ impl Mirror {
         place: u32,
         range: &Range,
     ) -> Result<bool> {
+        self.view_may_be_seen(frozen.position()).await?;
         let passed = Arc::new(Passed::default());
         let (counted, shown) = (Arc::clone(&passed), self.shown.clone());
         let system = self.member(SOURCE)?.system.to_string();
@@ -227,6 +229,7 @@ impl Mirror {
 
     /// Loads a range record by record; what is refused goes to the desk.
     async fn load_decoded(&self, work: &Work, frozen: &Arc<dyn Frozen>, place: u32, range: &Range) -> Result<bool> {
+        self.view_may_be_seen(frozen.position()).await?;
         let records = frozen.records(range).await.map_err(self.of(SOURCE))?;
         let steps = self.steps(records, work.progress.into_empty);
         work.session.load(place, steps, self).await.map_err(self.of(TARGET))?;

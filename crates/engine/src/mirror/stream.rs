@@ -237,6 +237,7 @@ impl Mirror {
             if quiet_now && drain.is_none() && gathered.is_empty() && self.desk.has_met_others_values() {
                 // By now those that had the values may have let go of them.
                 self.place_if_that_can_be(work).await?;
+                self.tell(work);
                 // Those that have no place yet wait for another change, or for a person.
                 self.desk.has_met_others_values();
             }
@@ -248,6 +249,7 @@ impl Mirror {
                 if self.options.once {
                     if self.desk.has_met_others_values() {
                         self.place_if_that_can_be(work).await?;
+                        self.tell(work);
                     }
                     self.keep_position(work).await?;
                     self.shown.lock().level = true;
@@ -332,7 +334,9 @@ impl Mirror {
             let lanes = Some(lanes).filter(|_| work.ahead.is_empty() && drain.is_none() && !behind.has_more());
             let steps = ready.steps;
             let write = async {
-                self.may_be_seen(progress.applied.as_ref()).await?;
+                if !steps.is_empty() || behind.has_more() {
+                    self.may_be_seen(progress.applied.as_ref()).await?;
+                }
                 self.write(&*session, steps, &progress, lanes, &behind).await
             };
             tokio::pin!(write);

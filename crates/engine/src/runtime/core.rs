@@ -431,6 +431,9 @@ impl Core {
 
     /// Starts whatever jobs have become possible.
     pub async fn start_jobs(&mut self) -> Result<()> {
+        if self.stopping {
+            return Ok(());
+        }
         self.wake_the_waiting().await?;
         self.start_reads().await?;
         self.start_finds().await?;

@@ -1,7 +1,9 @@
 //! The format of the file: how a store is told from another SQLite file, and how an older format becomes the present
 //! one. A migration is never changed once released; a newer format is never touched.
 
+use super::body::decode;
 use crate::error::{Code, Error, Result};
+use crate::link::{Life, Link};
 use rusqlite::Connection;
 
 /// "CNRD" in the file's header.
@@ -43,6 +45,30 @@ pub(super) fn examine(connection: &Connection) -> Result<Standing> {
     }
 }
 
+/// The format that tells which links are of a record that is alive.
+const FORMAT_WITH_LIVE: usize = 3;
+
+/// Notes which links are alive, as their bodies say, and how many each sync has.
+fn count_the_living(connection: &Connection) -> Result<()> {
+    let mut dead: Vec<i64> = Vec::new();
+    {
+        let mut select = connection.prepare("SELECT id, body FROM links")?;
+        let mut rows = select.query([])?;
+        while let Some(row) = rows.next()? {
+            let link: Link = decode(row.get_ref(1)?.as_blob().map_err(rusqlite::Error::from)?)?;
+            dead.extend((link.life != Life::Live).then_some(row.get::<_, i64>(0)?));
+        }
+    }
+    let mut turn = connection.prepare("UPDATE links SET live = 0 WHERE id = ?1")?;
+    for id in dead {
+        turn.execute([id])?;
+    }
+    connection.execute_batch(
+        "INSERT INTO counters (name, sync, member, value) SELECT 'live', sync, 0, count(*) FROM links WHERE live = 1 GROUP BY sync",
+    )?;
+    Ok(())
+}
+
 /// Brings a file to the present format, each step a transaction.
 pub(super) fn migrate(connection: &mut Connection, standing: Standing, identity: Option<&str>) -> Result<()> {
     let from = match standing {
@@ -57,6 +83,9 @@ pub(super) fn migrate(connection: &mut Connection, standing: Standing, identity:
             let identity = identity.map_or_else(|| uuid::Uuid::new_v4().to_string(), str::to_owned);
             step.execute("INSERT INTO meta (name, value) VALUES ('store', ?1)", [identity])?;
             step.pragma_update(None, "application_id", APPLICATION_ID)?;
+        }
+        if place + 1 == FORMAT_WITH_LIVE {
+            count_the_living(&step)?;
         }
         step.pragma_update(None, "user_version", i64::try_from(place + 1).unwrap_or(i64::MAX))?;
         step.commit()?;

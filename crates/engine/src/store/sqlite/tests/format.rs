@@ -32,6 +32,9 @@ async fn write_fixture(folder: &Path, number: usize) {
     }
     submit(&store, sample()).await.unwrap();
     drop(store);
+    let format: i64 =
+        Connection::open(folder.join("concord.db")).unwrap().query_row("PRAGMA user_version", [], |row| row.get(0)).unwrap();
+    assert_eq!(format, i64::try_from(number).unwrap(), "only a store of the present format can be written");
     std::fs::copy(folder.join("concord.db"), fixtures().join(format!("format_{number}.sqlite"))).unwrap();
     std::fs::write(fixtures().join(format!("format_{number}.txt")), contents(folder).await).unwrap();
 }
@@ -59,6 +62,17 @@ async fn a_store_of_format_2_opens_and_shows_what_it_held() {
     let folder = tempfile::tempdir().unwrap();
     std::fs::copy(fixtures().join("format_2.sqlite"), folder.path().join("concord.db")).unwrap();
     let expected = std::fs::read_to_string(fixtures().join("format_2.txt")).unwrap();
+    assert_eq!(contents(folder.path()).await, expected);
+}
+
+#[tokio::test]
+async fn a_store_of_format_3_opens_and_shows_what_it_held() {
+    if std::env::var_os("CONCORD_WRITE_FIXTURE").is_some_and(|number| number == "3") {
+        write_fixture(tempfile::tempdir().unwrap().path(), 3).await;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::copy(fixtures().join("format_3.sqlite"), folder.path().join("concord.db")).unwrap();
+    let expected = std::fs::read_to_string(fixtures().join("format_3.txt")).unwrap();
     assert_eq!(contents(folder.path()).await, expected);
 }
 
