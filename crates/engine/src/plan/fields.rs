@@ -191,6 +191,9 @@ fn one(
         lossy: steps.lossy,
     };
     let Steps { forth, back, at_source, .. } = steps;
+    // A form that is brought back to where the value came from is that of both sides.
+    let is_brought_back = write_back && piece.part.is_none() && matches!((&forth, &back), (Way::Through(_), Way::AsItIs));
+    let at_source = at_source || is_brought_back;
     let (source_mapping, target_mapping) = if at_source {
         // Canonical terms are the target's: the source does the converting.
         (
