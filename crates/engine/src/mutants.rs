@@ -54,6 +54,10 @@ pub const SCRIPTED: &[(&str, &str)] = &[
     ("old_life_versions_kept", "versions of a system's life before an accepted gap are compared with those after it"),
     ("old_life_strangers_kept", "a record that nobody knew before an accepted gap is made elsewhere, though it went in the gap"),
     ("unmarked_create_is_a_stranger", "what a create in doubt made is met as a stranger, and its delete tells nothing"),
+    (
+        "refused_contends_unseen",
+        "a value that validation refuses contends unjudged once the member that showed it has lost the record",
+    ),
     ("held_of_the_gone_unsaid", "a value held for a person is given up without a word once its record is gone"),
     ("half_a_write_is_none", "a write in doubt of which a trigger made something else counts as one that never was"),
     ("given_up_unsaid", "what a person gives up that no member has any more is not in the ledger"),

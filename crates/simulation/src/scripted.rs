@@ -24,6 +24,7 @@ pub const FOUND_BY: &[(&str, Finder)] = &[
     ("old_life_versions_kept", Finder::Test("a_system_restored_from_an_older_copy_has_its_say_again")),
     ("old_life_strangers_kept", Finder::Test("a_stranger_that_went_in_a_gap_is_made_nowhere")),
     ("unmarked_create_is_a_stranger", Finder::Test("a_record_that_is_deleted_before_its_create_was_answered_stays_away")),
+    ("refused_contends_unseen", Finder::Seed(182_441)),
     ("held_of_the_gone_unsaid", Finder::Test("no_planted_bug_of_the_merge_passes_its_example")),
     ("half_a_write_is_none", Finder::Test("a_write_in_a_gap_of_which_a_trigger_made_something_else_is_no_edit")),
     ("given_up_unsaid", Finder::Test("two_links_of_one_record_become_one_and_what_is_given_up_is_in_the_ledger")),

@@ -11,9 +11,9 @@ use concord_simulation::scripted::{self, Finder};
 const FILES: std::ops::Range<u64> = 10_000..10_040;
 
 /// Worlds in which something once went wrong, beyond those that are always played.
-const ONCE_BROKEN: [u64; 23] = [
+const ONCE_BROKEN: [u64; 25] = [
     49_250, 64_921, 90_566, 92_344, 93_130, 120_376, 121_166, 127_558, 128_881, 130_757, 132_644, 133_501, 134_771, 136_736,
-    139_748, 141_400, 142_367, 143_216, 160_443, 164_533, 166_269, 172_240, 172_643,
+    139_748, 141_400, 142_367, 143_216, 160_443, 164_533, 166_269, 172_240, 172_643, 182_441, 184_127,
 ];
 
 fn seeds() -> u64 {

@@ -30,6 +30,12 @@ fn uncontested(agreed: &Agreed) -> Rule {
     if agreed.rule == Rule::LeftRefused { Rule::LeftRefused } else { Rule::NoLongerInConflict }
 }
 
+/// Whether an agreed value contends where no member shows it. One that validation refuses is judged as its member shows it, and
+/// goes with that member's record.
+fn stands_in(agreed: &Agreed) -> bool {
+    agreed.rule != Rule::LeftRefused || crate::mutants::active("refused_contends_unseen")
+}
+
 impl Work<'_> {
     pub fn decide_groups(&mut self, unique: &Uniqueness) -> Result<(), Need> {
         let unknown = self.unknown_records();
@@ -222,7 +228,7 @@ impl Work<'_> {
                 }
             }
         }
-        if let Some(agreed) = agreed {
+        if let Some(agreed) = agreed.filter(|agreed| stands_in(agreed)) {
             // A member whose record had gone and that shows one again has not seen what was agreed meanwhile either.
             let owed_and_changed = contenders.iter().any(|contender| {
                 let side = self.before.sides.get(contender.member);
@@ -300,10 +306,11 @@ impl Work<'_> {
         }
         if contenders.iter().any(|contender| self.is_shown(contender.member) && self.base_unknown(contender.member, group)) {
             // A record bound to the link after something was agreed has no base either: the same rules as at first sight.
+            let contends = stands_in(&agreed);
             let newcomers = contenders.clone();
             let agreed = Contender { member: agreed.from, values: agreed.values, time: agreed.time, hops: agreed.hops };
             let mut contenders: Vec<Contender> = newcomers;
-            if !contenders.iter().any(|contender| contender.member == agreed.member) {
+            if contends && !contenders.iter().any(|contender| contender.member == agreed.member) {
                 contenders.push(agreed);
                 contenders.sort_by_key(|contender| contender.member);
             }

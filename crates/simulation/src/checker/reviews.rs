@@ -102,6 +102,9 @@ impl Checker<'_> {
                 Subject::DeleteAgainstEdit { .. } => !deletes,
                 // What is left of a record whose delete was not followed, or is held back, may stand in the way of one made anew.
                 Subject::Rejected { .. } if duplicate == review.code && (left || marks || was_settled(review)) => false,
+                // So may what is left of the record before it, whose delete has yet to be decided, where a person put together what
+                // was made anew: they are asked no more than whether they meant that.
+                Subject::Rejected { .. } if duplicate == review.code && self.was_put_together(review) => false,
                 // So may several of them, of a record that has been marked.
                 Subject::Rejected { .. } if ambiguous == review.code && marks && self.was_marked(review) => false,
                 // A record that is only marked as deleted goes on holding its key.
@@ -126,11 +129,21 @@ impl Checker<'_> {
         }
     }
 
+    /// The tags that the records of a review's link have shown.
+    fn tags_about(&self, review: &Review) -> BTreeSet<String> {
+        let Some(link) = self.evidence.links.iter().find(|link| Some(link.id) == review.link) else { return BTreeSet::new() };
+        let keys = link.sides.iter().enumerate().flat_map(|(member, side)| side.key.iter().map(move |key| (member, key)));
+        keys.flat_map(|(member, key)| self.tags_of(member, key)).collect()
+    }
+
+    /// Whether a person said of the record that a review is about which records belong to it, and its users have deleted one of them.
+    fn was_put_together(&self, review: &Review) -> bool {
+        self.tags_about(review).iter().any(|tag| self.told_apart.contains(tag) && self.was_deleted(tag))
+    }
+
     /// Whether the record that a review is about has been deleted or marked as deleted anywhere.
     fn was_marked(&self, review: &Review) -> bool {
-        let Some(link) = self.evidence.links.iter().find(|link| Some(link.id) == review.link) else { return false };
-        let keys = link.sides.iter().enumerate().flat_map(|(member, side)| side.key.iter().map(move |key| (member, key)));
-        let mut tags = keys.flat_map(|(member, key)| self.tags_of(member, key));
+        let mut tags = self.tags_about(review).into_iter();
         let gone = |step: &Step| step.after.as_ref().is_none_or(|row| crate::users::is_marked_gone(&row.fields));
         tags.any(|tag| self.lives.get(&tag).is_some_and(|life| life.iter().flatten().any(gone)))
     }

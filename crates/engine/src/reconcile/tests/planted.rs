@@ -12,6 +12,7 @@ const CAUGHT_BY: &[(&str, fn())] = &[
     ("priority_reversed", conflicts::the_named_member_wins_if_it_contends),
     ("first_write_wins", conflicts::the_latest_edit_wins_and_the_loser_is_in_the_ledger),
     ("held_of_the_gone_unsaid", rejects::a_refused_value_of_a_member_whose_record_has_gone_is_in_the_ledger_when_another_wins),
+    ("refused_contends_unseen", rejects::a_refused_value_that_a_person_left_contends_no_more_once_its_record_is_gone),
     ("flow_ignored", flow::a_field_flows_only_from_its_owner),
     ("flow_ignored", flow::an_edit_against_the_flow_is_written_over_kept_or_asked_about),
 ];

@@ -283,3 +283,30 @@ fn a_refused_value_does_not_become_sound_by_its_record_being_gone() {
         no write",
     );
 }
+
+#[test]
+pub fn a_refused_value_that_a_person_left_contends_no_more_once_its_record_is_gone() {
+    let mut rules = pair();
+    rules.validation = vec![required("name")];
+    rules.deletes.on_delete = OnDelete::Ignore;
+    check(
+        rules,
+        "a edits name=null city=Rome
+        decide
+        rule name leave
+        rule city leave
+        a edits city=Oslo
+        decide
+        rule city take a
+        a deletes
+        decide
+        write",
+        "name held for a CON-3010; city held for a CON-3010; b owes life
+        name=null by a (LeftRefused); city held for a CON-3010; b owes life
+        city=Rome by a (LeftRefused); b owes life; closed 1: decided
+        name held for a CON-3010; city held for a CON-3010; b owes life
+        name held for a CON-3010; city=Oslo by a (Manual); b owes life
+        name=null by a (LeftRefused); skipped on_delete: ignore; a left alone; b owes life; closed 2: decided
+        no write",
+    );
+}
