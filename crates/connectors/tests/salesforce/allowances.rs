@@ -58,7 +58,7 @@ async fn what_was_used_before_a_restart_counts_as_used() {
     let shelf = Arc::new(Shelf::default());
     let secret = org.secret("client_secret", "simulated-secret");
     let mut connection = org.connection(json!({"client_secret": secret}), json!({}));
-    connection["rate_limit"] = json!({"daily_quota_share": 0.1});
+    connection["rate_limit"] = json!({"requests": 1_000, "daily_quota_share": 0.1});
     // Nobody says good-bye: each is killed where it stands, the third where its share is used.
     let mut refused = None;
     for life in 0..3 {
