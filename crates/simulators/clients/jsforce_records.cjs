@@ -140,9 +140,9 @@ run(async () => {
     of('Account', 'a2', { Name: 'Alone' }),
   ] });
   assert.deepEqual([tree.hasErrors, tree.results.map((r) => r.referenceId)], [false, own_ids]);
-  const [root, alone, child, sibling, deal] = tree.results.map((r) => r.id);
+  const [root, alone, leftLeaf, rightLeaf, deal] = tree.results.map((r) => r.id);
   const contacts = await records('Contact');
-  assert.deepEqual([child, sibling].map((key) => contacts.get(key).AccountId), [root, root]);
+  assert.deepEqual([leftLeaf, rightLeaf].map((key) => contacts.get(key).AccountId), [root, root]);
   assert.equal((await records('Opportunity')).get(deal).AccountId, root);
   assert.equal((await records('Account')).get(alone).Name, 'Alone');
   await assert.rejects(new jsforce.OAuth2(oauth2).refreshToken(first), /expired access\/refresh token/);
