@@ -11,7 +11,6 @@
 mod allowances;
 mod behind;
 mod capturing;
-mod deliveries;
 mod enduring;
 mod jobs;
 mod long_polling;
