@@ -3,7 +3,7 @@
 use crate::postgres::{Database, Server};
 use crate::world::{Home, Running, Sides};
 use concord_simulators::faults::Fault;
-use concord_simulators::salesforce::{Id, Options, Simulator};
+use concord_simulators::salesforce::{Id, Limit, Options, Simulator};
 use serde_json::{Map, Value as Json};
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -102,6 +102,11 @@ impl OrgWorld {
         let named = self.erp.psql("SELECT count(DISTINCT account_name), count(DISTINCT sf_id) FROM accounts");
         assert_eq!(named, format!("{count}|{count}"), "every record once");
         assert_eq!(self.home.json(&["review", "list"]), Json::Array(vec![]), "nothing waits for a person");
+    }
+
+    /// So many events are delivered in a day.
+    pub fn delivers(&self, events: u64) {
+        self.simulator.org.state().limits.set_max(Limit::DailyDeliveredPlatformEvents, events);
     }
 
     /// Time passes for the org.
