@@ -15,7 +15,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch};
-use tokio::time::{Instant, sleep_until};
+use tokio::time::{Instant, sleep, sleep_until};
 use tokio_util::task::{AbortOnDropHandle, TaskTracker};
 
 /// About the most bytes of steps that wait for the consumer; one larger step waits alone.
@@ -36,6 +36,15 @@ const SILENCE_ASK: Duration = Duration::from_secs(30);
 const SILENCE_MAX: Duration = Duration::from_secs(90);
 /// What a step costs beside its bytes.
 const STEP_OVERHEAD: usize = 64;
+/// How long a reader that steps crowd in upon lets them gather. A server hands out each step by itself, and waking somebody for each
+/// costs its sender more than the step does.
+const GATHER: Duration = Duration::from_millis(1);
+/// Steps crowd in where so many have come one after the other within [`CROWD_TIME`], each waited for: some ten thousand a second.
+const CROWD_WAKES: u32 = 64;
+/// The time in which so many wakes are a crowd.
+const CROWD_TIME: Duration = Duration::from_millis(6);
+/// They do so no longer where fewer than these have gathered.
+const CROWD_STEPS: usize = 10;
 
 /// One step of the feed, in the order of commits.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -124,7 +133,8 @@ pub async fn start(
     let (queue, parcels) = mpsc::channel(WAITING_PARCELS_MAX);
     let room = Arc::new(Semaphore::new(usize::try_from(WAITING_BYTES_MAX).unwrap_or(usize::MAX)));
     let durable = *acknowledged.borrow();
-    let reader = Reader { session, room, queue, acknowledged, durable, due: Instant::now(), heard: Instant::now() };
+    let (due, heard, crowd) = (Instant::now(), Instant::now(), Crowd::default());
+    let reader = Reader { session, room, queue, acknowledged, durable, due, heard, crowd };
     let reader = AbortOnDropHandle::new(tasks.spawn(reader.run()));
     Ok(Box::new(Stream { parcels, opened: VecDeque::new(), room: None, _reader: reader }))
 }
@@ -180,26 +190,31 @@ struct Reader {
     due: Instant,
     /// When it was last heard of.
     heard: Instant,
+    crowd: Crowd,
 }
 
 impl Reader {
     /// Until either side ends; the last step is the error.
     async fn run(mut self) {
         while let Some(first) = self.step().await.transpose() {
-            let steps = self.with_what_is_there(first).await;
+            let (steps, is_all) = self.with_what_is_there(first).await;
+            let count = steps.len();
             let ended = steps.last().is_some_and(Result::is_err);
             if !self.deliver(steps).await || ended {
                 return;
             }
+            if is_all && self.crowd.is_there(count, Instant::now()) {
+                sleep(GATHER).await;
+            }
         }
     }
 
-    /// A step and those that have arrived with it; an error is the last.
-    async fn with_what_is_there(&mut self, first: Result<Step>) -> Vec<Result<Step>> {
+    /// A step and those that have arrived with it, and whether these are all; an error is the last.
+    async fn with_what_is_there(&mut self, first: Result<Step>) -> (Vec<Result<Step>>, bool) {
         let mut bytes = weight(&first);
         let mut steps = vec![first];
         while steps.len() < PARCEL_STEPS_MAX && bytes < PARCEL_BYTES_MAX && steps.last().is_some_and(Result::is_ok) {
-            let Some(received) = self.session.receive().now_or_never() else { break };
+            let Some(received) = self.session.receive().now_or_never() else { return (steps, true) };
             let step = match received {
                 Ok(received) => self.hear(received).await.transpose(),
                 Err(error) => Some(Err(error)),
@@ -207,7 +222,7 @@ impl Reader {
             bytes += step.as_ref().map_or(0, weight);
             steps.extend(step);
         }
-        steps
+        (steps, false)
     }
 
     /// The next step; `None`: nobody acknowledges any more, so nobody reads.
@@ -298,6 +313,32 @@ impl Reader {
     }
 }
 
+/// Whether steps come faster than they are worth being woken for one by one.
+#[derive(Default)]
+struct Crowd {
+    is_there: bool,
+    /// How many wakes there were since when.
+    wakes: u32,
+    since: Option<Instant>,
+}
+
+impl Crowd {
+    /// Whether steps crowd in, after a wake that brought `count` of them, which were all.
+    fn is_there(&mut self, count: usize, now: Instant) -> bool {
+        if self.is_there {
+            self.is_there = count >= CROWD_STEPS;
+            return self.is_there;
+        }
+        let since = *self.since.get_or_insert(now);
+        self.wakes += 1;
+        if self.wakes >= CROWD_WAKES || now.saturating_duration_since(since) > CROWD_TIME {
+            self.is_there = self.wakes >= CROWD_WAKES && now.saturating_duration_since(since) <= CROWD_TIME;
+            (self.wakes, self.since) = (0, None);
+        }
+        self.is_there
+    }
+}
+
 fn weight(step: &Result<Step>) -> usize {
     STEP_OVERHEAD
         + match step {
@@ -315,4 +356,31 @@ fn step(data: Bytes) -> Result<Step> {
         Some(pgoutput::Frame::Message { transactional, prefix, content }) => Step::Message { transactional, prefix, content },
         None => Step::Change(data),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// So many wakes, each so long after the one before it; whether steps crowded in at the end.
+    fn wakes(crowd: &mut Crowd, count: u32, apart: Duration, steps: usize) -> bool {
+        let begun = Instant::now();
+        (0..count).map(|n| crowd.is_there(steps, begun + apart * n)).last().unwrap_or_default()
+    }
+
+    #[test]
+    fn steps_crowd_in_where_each_wakes_the_reader_at_once_and_no_longer_where_few_have_gathered() {
+        let mut crowd = Crowd::default();
+        assert!(wakes(&mut crowd, CROWD_WAKES, Duration::from_micros(50), 2));
+        assert!(crowd.is_there(200, Instant::now()), "they gather");
+        assert!(!crowd.is_there(CROWD_STEPS - 1, Instant::now()));
+        assert!(!wakes(&mut crowd, CROWD_WAKES - 1, Duration::from_micros(50), 2), "it is counted anew");
+    }
+
+    /// A thousand transactions a second are three thousand steps: nobody waits for company there.
+    #[test]
+    fn steps_that_come_as_people_make_them_are_handed_on_at_once() {
+        let mut crowd = Crowd::default();
+        assert!(!wakes(&mut crowd, 100_000, Duration::from_micros(300), 1));
+    }
 }
