@@ -4,7 +4,7 @@
 use crate::clock::Clock;
 use crate::connector::{ChunkCursor, Connector, Presence};
 use crate::error::{Code, Error, Result};
-use crate::link::{FieldIndex, Life, Link, LinkId, MemberIndex, Standing};
+use crate::link::{FieldIndex, Life, Link, LinkId, MemberIndex, ReviewId, Standing};
 use crate::map;
 use crate::record::{Key, Record};
 use crate::references::{Meaning, Reference, References};
@@ -17,7 +17,7 @@ use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-/// Links, or records, looked at in one step.
+/// Links, records, or review items, looked at in one step.
 const CHUNK: usize = 500;
 /// Differences listed one by one; more are only counted.
 const LISTED_MAX: usize = 1_000;
@@ -333,19 +333,16 @@ impl Run<'_> {
         if strangers.is_empty() {
             return Ok(strangers);
         }
-        let asked: HashSet<Vec<u8>> = self
-            .store
-            .reviews(Some(self.rules.id), true, usize::MAX)
-            .await?
-            .into_iter()
-            .filter_map(|review| match review.subject {
-                Subject::Ambiguous { member: of, key, .. } | Subject::Duplicate { member: of, key, .. } if of == member => {
-                    Some(key.encode())
-                }
-                Subject::Unreadable { member: of, key } if of == member => Some(key.encode()),
-                _ => None,
-            })
-            .collect();
+        let encoded: HashSet<Vec<u8>> = strangers.iter().map(Key::encode).collect();
+        let mut asked: HashSet<Vec<u8>> = HashSet::new();
+        let mut after = ReviewId(0);
+        loop {
+            let reviews = self.store.open_reviews(self.rules.id, after, CHUNK).await?;
+            let Some(last) = reviews.last() else { break };
+            after = last.id;
+            let keys = reviews.iter().filter_map(|review| stranger_asked_about(&review.subject, member)).map(Key::encode);
+            asked.extend(keys.filter(|key| encoded.contains(key)));
+        }
         let before = strangers.len();
         strangers.retain(|key| !asked.contains(&key.encode()));
         self.found.in_review += u64::try_from(before.saturating_sub(strangers.len())).unwrap_or(u64::MAX);
@@ -356,6 +353,15 @@ impl Run<'_> {
         let addresses = keys.iter().map(|key| Address { sync: self.rules.id, member, key: key.encode() }).collect();
         let known = self.store.lookup(addresses).await?;
         Ok(keys.into_iter().zip(known).filter(|(_, lookup)| lookup.link.is_none()).map(|(key, _)| key).collect())
+    }
+}
+
+/// The record without a link that an item is about, if it is this member's.
+fn stranger_asked_about(subject: &Subject, member: MemberIndex) -> Option<&Key> {
+    match subject {
+        Subject::Ambiguous { member: of, key, .. } | Subject::Duplicate { member: of, key, .. } if *of == member => Some(key),
+        Subject::Unreadable { member: of, key } if *of == member => Some(key),
+        _ => None,
     }
 }
 

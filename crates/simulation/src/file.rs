@@ -229,8 +229,16 @@ impl Store for FileStore {
         self.visible()?.settings(prefix).await
     }
 
+    async fn settings_after(&self, prefix: &str, after: Option<&str>, limit: usize) -> Result<Vec<(String, Vec<u8>)>> {
+        self.visible()?.settings_after(prefix, after, limit).await
+    }
+
     async fn reviews(&self, sync: Option<SyncId>, open_only: bool, limit: usize) -> Result<Vec<Review>> {
         self.visible()?.reviews(sync, open_only, limit).await
+    }
+
+    async fn open_reviews(&self, sync: SyncId, after: ReviewId, limit: usize) -> Result<Vec<Review>> {
+        self.visible()?.open_reviews(sync, after, limit).await
     }
 
     async fn review(&self, id: ReviewId) -> Result<Option<Review>> {

@@ -328,11 +328,25 @@ impl Store for MemoryStore {
         })
     }
 
+    async fn settings_after(&self, prefix: &str, after: Option<&str>, limit: usize) -> Result<Vec<(String, Vec<u8>)>> {
+        let mut found = self.settings(prefix).await?;
+        found.retain(|(name, _)| after.is_none_or(|after| name.as_str() > after));
+        found.truncate(limit);
+        Ok(found)
+    }
+
     async fn reviews(&self, sync: Option<SyncId>, open_only: bool, limit: usize) -> Result<Vec<Review>> {
         self.look(|tables| {
             let rows = tables.reviews.values().rev();
             let rows = rows.filter(|review| sync.is_none_or(|sync| review.sync == sync));
             rows.filter(|review| !open_only || review.closed.is_none()).take(limit).cloned().collect()
+        })
+    }
+
+    async fn open_reviews(&self, sync: SyncId, after: ReviewId, limit: usize) -> Result<Vec<Review>> {
+        self.look(|tables| {
+            let rows = tables.reviews.values().filter(|review| review.sync == sync && review.closed.is_none());
+            rows.filter(|review| review.id > after).take(limit).cloned().collect()
         })
     }
 

@@ -2,11 +2,17 @@
 //! asked like every other sync.
 
 use crate::postgres::Database;
+use crate::users::Chance;
 use crate::world::{Home, Sides, World, connection};
 use serde_json::{Value, json};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
+
+/// How often the process is killed at random moments.
+const KILLS: usize = 7;
+/// The longest that it runs after each of the transactions, in milliseconds.
+const RUN_MAX_MS: u64 = 450;
 
 const MADE: &str = "CREATE TABLE buyers (id int PRIMARY KEY, name text, boss int REFERENCES buyers); \
     CREATE TABLE orders (id int PRIMARY KEY, buyer int NOT NULL REFERENCES buyers ON DELETE CASCADE ON UPDATE CASCADE, note text); \
@@ -84,6 +90,7 @@ impl Drop for Until<'_> {
     }
 }
 
+/// Where the kills strike follows from a seed, which is printed.
 #[test]
 fn tables_bound_by_foreign_keys_killed_at_random_moments_show_no_record_before_the_one_that_it_names() {
     let kindred = Kindred::new();
@@ -91,6 +98,7 @@ fn tables_bound_by_foreign_keys_killed_at_random_moments_show_no_record_before_t
     let plan = world.json(&["plan", "FILE"]);
     let modes = plan["modes"].as_array().unwrap();
     assert!(modes.len() == 3 && modes.iter().all(|mode| mode["mode"] == "mirror"), "{modes:#?}");
+    let mut chance = Chance::new();
     let over = AtomicBool::new(false);
     let target = Database { server: Arc::clone(&world.erp.server), name: world.erp.name.clone() };
     std::thread::scope(|scope| {
@@ -100,12 +108,11 @@ fn tables_bound_by_foreign_keys_killed_at_random_moments_show_no_record_before_t
             }
         });
         let until = Until(&over);
-        for round in 0..7_usize {
+        for round in 0..KILLS {
             let running = Home::start(world, &kindred, &[], &[]);
             for step in 0..3 {
                 kindred.sell(10_000 + round * 1_000 + step * 100);
-                // A moment that differs from round to round, and from run to run with the machine's mood.
-                std::thread::sleep(Duration::from_millis(u64::try_from(round * round * 12).unwrap()));
+                std::thread::sleep(Duration::from_millis(chance.below(RUN_MAX_MS)));
             }
             running.kill();
         }

@@ -428,6 +428,13 @@ pub(super) fn objects_setting(system: &SystemName, feed: &FeedName) -> String {
     format!("feed/{system}/{feed}/objects")
 }
 
+impl FeedState {
+    /// The gap that it stands before, by the code of the error that ended it: what a text quotes decides nothing.
+    pub(super) fn gap(&self) -> Option<Code> {
+        self.lost.as_ref().map(|(_, error)| error.code).filter(|code| code.is_gap())
+    }
+}
+
 /// Stands for a system that was never prepared, so that its state can be shown and its retry timed.
 pub(super) fn unprepared() -> FeedState {
     FeedState {
@@ -453,5 +460,23 @@ pub(super) fn unprepared() -> FeedState {
         asking_health: false,
         fences_passed: 0,
         tells_whose: true,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_feed_stands_before_a_gap_by_its_code_and_not_by_what_its_state_quotes() {
+        let lost = |code: Code, message: &str| {
+            let error = Error::new(code, message);
+            FeedState { state: format!("unreachable: {error}"), lost: Some((Moment(1), error)), ..unprepared() }
+        };
+        let quoted = format!("no answer, and before that {}", Code::FeedGap);
+        assert_eq!(lost(Code::Unreachable, &quoted).gap(), None);
+        assert_eq!(lost(Code::FeedGap, "the slot is gone").gap(), Some(Code::FeedGap));
+        assert_eq!(lost(Code::FeedRewound, "restored").gap(), Some(Code::FeedRewound));
+        assert_eq!(unprepared().gap(), None);
     }
 }

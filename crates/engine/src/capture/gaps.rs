@@ -88,16 +88,13 @@ impl Core {
     pub(crate) async fn accept_gap(&mut self, sync: usize) -> Result<Vec<usize>> {
         let Some(rules) = self.rules(sync) else { return Ok(Vec::new()) };
         let of_sync: BTreeSet<SystemName> = rules.members.iter().map(|member| member.system.clone()).collect();
-        let gaps = [Code::FeedGap, Code::FeedRewound].map(|code| code.to_string());
-        let is_gap = |state: &str| gaps.iter().any(|gap| state.contains(gap.as_str()));
         let systems: Vec<SystemName> = of_sync
             .into_iter()
-            .filter(|system| self.feeds.iter().any(|((of, _), feed)| of == system && is_gap(&feed.state)))
+            .filter(|system| self.feeds.iter().any(|((of, _), feed)| of == system && feed.gap().is_some()))
             .collect();
         for system in &systems {
-            let rewound = Code::FeedRewound.to_string();
             let mut of_system = self.feeds.iter().filter(|((of, _), _)| of == system);
-            let evidence = of_system.find(|(_, feed)| feed.state.contains(&rewound)).map(|(_, feed)| feed.state.clone());
+            let evidence = of_system.find(|(_, feed)| feed.gap() == Some(Code::FeedRewound)).map(|(_, feed)| feed.state.clone());
             self.begin_life(system);
             if let Some(evidence) = evidence {
                 self.suspect(system, &evidence);
@@ -114,7 +111,7 @@ impl Core {
         let mut going_on = Vec::new();
         for other in sharing {
             self.forget_versions(other).await?;
-            let in_gap = |system: &SystemName| self.feeds.iter().any(|((of, _), feed)| of == system && is_gap(&feed.state));
+            let in_gap = |system: &SystemName| self.feeds.iter().any(|((of, _), feed)| of == system && feed.gap().is_some());
             let still = self.rules(other).is_some_and(|rules| rules.members.iter().any(|member| in_gap(&member.system)));
             if let Some(state) = self.syncs.get_mut(other)
                 && state.stopped.as_ref().is_some_and(|error| error.code.is_gap())

@@ -15,6 +15,8 @@ use crate::store::Address;
 
 /// Records in one read.
 const READ_BATCH: usize = 500;
+/// Records kept to be read that are taken out of the store in one step.
+const WISHES_STEP: usize = 1_000;
 
 /// Settings of this prefix name one record each that must be read, for what was seen of it was let go of.
 const UNREAD: &str = "unread/";
@@ -133,29 +135,38 @@ impl Core {
             return Ok(());
         }
         self.more_unread = false;
-        for (name, bytes) in self.store.settings(UNREAD).await? {
-            if self.unread.len() >= READING_MAX {
-                self.more_unread = true;
-                break;
+        let mut after: Option<String> = None;
+        loop {
+            let wishes = self.store.settings_after(UNREAD, after.as_deref(), WISHES_STEP).await?;
+            let Some((last, _)) = wishes.last() else { return Ok(()) };
+            after = Some(last.clone());
+            for (name, bytes) in wishes {
+                if self.unread.len() >= READING_MAX {
+                    self.more_unread = true;
+                    return Ok(());
+                }
+                self.restore_wish(&name, &bytes);
             }
-            let mut parts = name.strip_prefix(UNREAD).unwrap_or_default().split('/');
-            let numbers = (parts.next().and_then(|part| part.parse().ok()), parts.next().and_then(|part| part.parse().ok()));
-            let (Some(id), Some(member)) = numbers else { continue };
-            let Some(sync) = self.sync_of(SyncId(id)) else { continue };
-            let what = match postcard::from_bytes::<Kept>(&bytes) {
-                Ok((Some(link), _)) => {
-                    self.want_read(sync, member, link);
-                    Unread::Link(link)
-                }
-                Ok((None, Some(key))) => {
-                    self.want_stranger(sync, address(SyncId(id), member, &key), key.clone());
-                    Unread::Key(key.encode())
-                }
-                _ => continue,
-            };
-            self.unread.insert((SyncId(id), member, what));
         }
-        Ok(())
+    }
+
+    fn restore_wish(&mut self, name: &str, bytes: &[u8]) {
+        let mut parts = name.strip_prefix(UNREAD).unwrap_or_default().split('/');
+        let numbers = (parts.next().and_then(|part| part.parse().ok()), parts.next().and_then(|part| part.parse().ok()));
+        let (Some(id), Some(member)) = numbers else { return };
+        let Some(sync) = self.sync_of(SyncId(id)) else { return };
+        let what = match postcard::from_bytes::<Kept>(bytes) {
+            Ok((Some(link), _)) => {
+                self.want_read(sync, member, link);
+                Unread::Link(link)
+            }
+            Ok((None, Some(key))) => {
+                self.want_stranger(sync, address(SyncId(id), member, &key), key.clone());
+                Unread::Key(key.encode())
+            }
+            _ => return,
+        };
+        self.unread.insert((SyncId(id), member, what));
     }
 
     /// Has a stranger read.

@@ -240,8 +240,12 @@ pub trait Store: Send + Sync {
     async fn setting(&self, name: &str) -> Result<Option<Vec<u8>>>;
     /// Settings whose names begin so.
     async fn settings(&self, prefix: &str) -> Result<Vec<(String, Vec<u8>)>>;
+    /// Settings whose names begin so, in the order of their names, past this one.
+    async fn settings_after(&self, prefix: &str, after: Option<&str>, limit: usize) -> Result<Vec<(String, Vec<u8>)>>;
     /// Review items, open ones or all, newest first.
     async fn reviews(&self, sync: Option<SyncId>, open_only: bool, limit: usize) -> Result<Vec<Review>>;
+    /// Open review items of a sync in the order in which they were opened, past this one.
+    async fn open_reviews(&self, sync: SyncId, after: ReviewId, limit: usize) -> Result<Vec<Review>>;
     /// One review item.
     async fn review(&self, id: ReviewId) -> Result<Option<Review>>;
     /// Ledger rows, newest first.

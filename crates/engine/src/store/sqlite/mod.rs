@@ -256,8 +256,17 @@ impl Store for SqliteStore {
         self.read(move |database| reads::settings(database, &prefix)).await
     }
 
+    async fn settings_after(&self, prefix: &str, after: Option<&str>, limit: usize) -> Result<Vec<(String, Vec<u8>)>> {
+        let (prefix, after) = (prefix.to_owned(), after.map(str::to_owned));
+        self.read(move |database| reads::settings_after(database, &prefix, after.as_deref(), limit)).await
+    }
+
     async fn reviews(&self, sync: Option<SyncId>, open_only: bool, limit: usize) -> Result<Vec<Review>> {
         self.read(move |database| reads::reviews(database, sync, open_only, limit)).await
+    }
+
+    async fn open_reviews(&self, sync: SyncId, after: ReviewId, limit: usize) -> Result<Vec<Review>> {
+        self.read(move |database| reads::open_reviews(database, sync, after, limit)).await
     }
 
     async fn review(&self, id: ReviewId) -> Result<Option<Review>> {

@@ -207,8 +207,19 @@ pub(super) fn setting(database: &mut Database, name: &str) -> Result<Option<Vec<
 }
 
 pub(super) fn settings(database: &mut Database, prefix: &str) -> Result<Vec<(String, Vec<u8>)>> {
-    let mut select = database.connection.prepare_cached("SELECT name, value FROM settings WHERE name >= ?1 ORDER BY name")?;
-    let mut rows = select.query([prefix])?;
+    settings_after(database, prefix, None, usize::MAX)
+}
+
+pub(super) fn settings_after(
+    database: &mut Database,
+    prefix: &str,
+    after: Option<&str>,
+    most: usize,
+) -> Result<Vec<(String, Vec<u8>)>> {
+    let mut select = database
+        .connection
+        .prepare_cached("SELECT name, value FROM settings WHERE name >= ?1 AND name IS NOT ?2 ORDER BY name LIMIT ?3")?;
+    let mut rows = select.query(params![after.unwrap_or(prefix), after, limit(most)])?;
     let mut found = Vec::new();
     while let Some(row) = rows.next()? {
         let name: String = row.get(0)?;
@@ -232,6 +243,13 @@ pub(super) fn reviews(database: &mut Database, sync: Option<SyncId>, open_only: 
     query.push_str(" ORDER BY id DESC LIMIT ?2");
     let mut select = database.connection.prepare_cached(&query)?;
     bodies(&mut select, params![sync.map(|sync| sync.0), limit(rows)])
+}
+
+pub(super) fn open_reviews(database: &mut Database, sync: SyncId, after: ReviewId, rows: usize) -> Result<Vec<Review>> {
+    let mut select = database.connection.prepare_cached(
+        "SELECT body FROM reviews INDEXED BY reviews_open WHERE sync = ?1 AND closed IS NULL AND id > ?2 ORDER BY id LIMIT ?3",
+    )?;
+    bodies(&mut select, params![sync.0, to_sql(after.0)?, limit(rows)])
 }
 
 pub(super) fn review(database: &mut Database, id: ReviewId) -> Result<Option<Review>> {

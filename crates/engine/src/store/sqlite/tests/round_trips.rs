@@ -193,6 +193,28 @@ async fn a_review_changes_as_a_whole_and_stays_once_closed() {
 }
 
 #[tokio::test]
+async fn open_reviews_and_settings_are_read_in_portions_none_left_out_and_none_twice() {
+    let store = in_memory();
+    let reviews = vec![review(1, 1, None), review(2, 1, Some(5)), review(3, 2, None), review(4, 1, None), review(7, 1, None)];
+    let settings = ["a/9", "b/", "b/1", "b/2", "b/3", "c/0"].map(|name| (name.to_owned(), Some(vec![1])));
+    submit(&store, Transaction { reviews, settings: settings.to_vec(), ..Transaction::default() }).await.unwrap();
+    let open = async |after| {
+        let found = store.open_reviews(SyncId(1), ReviewId(after), 2).await.unwrap();
+        found.into_iter().map(|review| review.id.0).collect::<Vec<_>>()
+    };
+    assert_eq!(open(0).await, [1, 4]);
+    assert_eq!(open(4).await, [7]);
+    assert!(open(7).await.is_empty());
+    let named = async |after| {
+        let found = store.settings_after("b/", after, 2).await.unwrap();
+        found.into_iter().map(|(name, _)| name).collect::<Vec<_>>()
+    };
+    assert_eq!(named(None).await, ["b/", "b/1"]);
+    assert_eq!(named(Some("b/1")).await, ["b/2", "b/3"]);
+    assert!(named(Some("b/3")).await.is_empty());
+}
+
+#[tokio::test]
 async fn settings_are_found_by_the_beginning_of_their_names() {
     let store = in_memory();
     let names = ["plan", "plan/1", "plan/ü", "plao", "pause"];
