@@ -49,7 +49,7 @@ pub struct Statement {
     keys: Vec<Key>,
     /// What is made where a record to be moved is not there, one for each.
     instead: Vec<Step>,
-    /// How many records it writes, where triggers may throw some of them away, and their columns.
+    /// How many records it writes or removes, where triggers may throw some of that away, and the columns that it speaks of.
     wanted: Option<(usize, Vec<Column>)>,
 }
 
@@ -211,30 +211,51 @@ fn wanted(table: &Table, records: usize, columns: &[&Column]) -> Option<(usize, 
     table.storage.decides.then(|| (records, columns.iter().map(|column| (*column).clone()).collect()))
 }
 
-/// Where triggers may do anything with a row, the server says which were written.
+/// Where triggers may do anything with a row, the server says which were written, or removed.
 fn answering(table: &Table) -> &'static str {
     if table.storage.decides { " RETURNING 1" } else { "" }
 }
 
-/// Refuses where a trigger has thrown a record, or what is new about it, away. One whose change it held to be none shows all the same
-/// what it is to show.
+/// Refuses where a trigger has thrown a record, or what is new about it, away, or has kept one that was to go. One whose change
+/// it held to be none shows all the same what it is to show, and one that is not there need not go.
 async fn is_written(lease: &mut Lease<'_>, table: &Table, statement: &Statement, written: usize, doing: &str) -> Result<()> {
-    let Some((records, columns)) = statement.wanted.as_ref().filter(|(records, _)| *records != written) else { return Ok(()) };
-    if statement.kind == Kind::Put {
-        let same = |(place, column): (usize, &Column)| {
-            let value = format!("v.c{place}");
-            format!("({} OR t.{} IS NULL AND {value} IS NULL)", column.equals("t", &value), column.sql)
-        };
-        let same: Vec<String> = columns.iter().enumerate().map(same).collect();
-        let sql =
-            format!("SELECT count(*) FROM {} JOIN {} AS t ON {}", unnest(columns.len()), table.name.sql(), same.join(" AND "));
-        let parameters: Vec<&(dyn ToSql + Sync)> = statement.arrays.iter().map(|array| array as _).collect();
-        let row = lease.query_one(&sql, &parameters, doing).await?;
-        if usize::try_from(super::client::column::<i64>(&row, 0)?).is_ok_and(|there| there == *records) {
-            return Ok(());
-        }
+    if statement.kind == Kind::Empty && table.storage.decides {
+        let sql = format!("SELECT EXISTS (SELECT FROM {})", table.name.sql());
+        let is_there = super::client::column::<bool>(&lease.query_one(&sql, &[], doing).await?, 0)?;
+        return if is_there { Err(ignored(table, "delete")) } else { Ok(()) };
     }
-    Err(Error::new(Code::TargetRejected, format!("a trigger of {} ignored the write", table.schema.object)))
+    let Some((records, columns)) = statement.wanted.as_ref().filter(|(records, _)| *records != written) else { return Ok(()) };
+    let (there, what) = match statement.kind {
+        Kind::Put => (Some(*records), "write"),
+        Kind::Remove => (Some(0), "delete"),
+        _ => (None, "write"),
+    };
+    if there.is_some() && there == Some(shown(lease, table, statement, columns, doing).await?) {
+        return Ok(());
+    }
+    Err(ignored(table, what))
+}
+
+fn ignored(table: &Table, what: &str) -> Error {
+    Error::new(Code::TargetRejected, format!("a trigger of {} ignored the {what}", table.schema.object))
+}
+
+/// How many of the records that a statement speaks of are there, and show in these columns what it says.
+async fn shown(lease: &mut Lease<'_>, table: &Table, statement: &Statement, columns: &[Column], doing: &str) -> Result<usize> {
+    // Keys have values, and indexes, of which nothing must be in the way.
+    let may_be_null = statement.kind != Kind::Remove;
+    let same = |(place, column): (usize, &Column)| {
+        let value = format!("v.c{place}");
+        match (column.equals("t", &value), may_be_null) {
+            (equals, true) => format!("({equals} OR t.{} IS NULL AND {value} IS NULL)", column.sql),
+            (equals, false) => equals,
+        }
+    };
+    let same: Vec<String> = columns.iter().enumerate().map(same).collect();
+    let sql = format!("SELECT count(*) FROM {} JOIN {} AS t ON {}", unnest(columns.len()), table.name.sql(), same.join(" AND "));
+    let parameters: Vec<&(dyn ToSql + Sync)> = statement.arrays.iter().map(|array| array as _).collect();
+    let row = lease.query_one(&sql, &parameters, doing).await?;
+    usize::try_from(super::client::column::<i64>(&row, 0)?).map_err(|_| errors::unexpected("a count below zero"))
 }
 
 fn inserts(table: &Table, columns: &[&Column]) -> String {
@@ -296,8 +317,13 @@ fn remove(table: &Table, steps: &[&Step]) -> Result<Statement> {
     let key = table.key_columns()?;
     let rows: Vec<&[Value]> = steps.iter().filter_map(|step| step.key()).map(|key| key.0.as_slice()).collect();
     let same: Vec<String> = key.iter().enumerate().map(|(place, column)| column.equals("t", &format!("v.c{place}"))).collect();
-    let sql = format!("DELETE FROM {} AS t USING {} WHERE {}", table.name.sql(), unnest(key.len()), same.join(" AND "));
-    Ok(Statement { arrays: columns_of(&key, &rows)?, ..Statement::of(Kind::Remove, sql) })
+    let (from, keys, same) = (table.name.sql(), unnest(key.len()), same.join(" AND "));
+    let sql = format!("DELETE FROM {from} AS t USING {keys} WHERE {same}{}", answering(table));
+    Ok(Statement {
+        arrays: columns_of(&key, &rows)?,
+        wanted: wanted(table, rows.len(), &key),
+        ..Statement::of(Kind::Remove, sql)
+    })
 }
 
 fn empty(table: &Table) -> Statement {
@@ -455,6 +481,8 @@ pub async fn carefully(
             }
             Some(error) => match some {
                 [] => {}
+                // That is no one record's: what comes behind it would be carried out among what was to be gone.
+                [Step::Empty] => return Err(of_one(error)),
                 [step] => {
                     leave_the_old_key(lease, table, step, helper, doing).await?;
                     refused.push((part.start, error));

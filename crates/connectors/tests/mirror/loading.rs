@@ -6,6 +6,7 @@ use concord_engine::error::Code;
 use concord_engine::mirror::Mode;
 use concord_engine::mirror::bulk::{Range, RawField};
 use concord_engine::record::{FieldName, Key};
+use concord_engine::runtime::command::Resolution;
 use concord_engine::value::Value;
 use futures_util::StreamExt;
 
@@ -238,6 +239,36 @@ async fn a_record_that_a_trigger_of_the_target_throws_away_waits_for_a_person() 
     assert_eq!(world.reviews().await.len(), 2);
     let found = world.verify().await;
     assert!(found.is_equal() && found.in_review == 2, "{found:?}");
+}
+
+/// A trigger may keep what is to go: that is told, not believed. A record that is not there need not go.
+#[tokio::test]
+async fn a_delete_that_a_trigger_of_the_target_throws_away_waits_for_a_person() {
+    let table = "CREATE TABLE t (id int PRIMARY KEY, name text)";
+    let right = format!(
+        "{table}; CREATE FUNCTION keeps() RETURNS trigger LANGUAGE plpgsql AS \
+         $$ BEGIN IF OLD.name LIKE 'keep%' THEN RETURN NULL; END IF; RETURN OLD; END $$; \
+         CREATE TRIGGER keeps BEFORE DELETE ON t FOR EACH ROW EXECUTE FUNCTION keeps()"
+    );
+    let filled =
+        "INSERT INTO t SELECT n, CASE n WHEN 70 THEN 'keep' ELSE 'go' END || n FROM generate_series(1, 3000) n; ANALYZE t";
+    let mut world = World::of(table, &right, filled, &["id", "name"]).await;
+    world.start().await;
+    world.until("it is loaded", async || world.status().level).await;
+    // Only the target lacks this one.
+    world.right.psql("DELETE FROM t WHERE id = 65");
+    world.left.psql("DELETE FROM t WHERE id BETWEEN 61 AND 80");
+    let review = world.until_review().await;
+    assert!(review.code == "CON-3001" && review.message.contains("ignored the delete"), "{review:?}");
+    let there = "SELECT count(*), string_agg(name, ',') FILTER (WHERE id BETWEEN 61 AND 80) FROM t";
+    world.until("the others are gone", async || world.right.psql(there) == "2981|keep70").await;
+    assert_eq!(world.reviews().await.len(), 1);
+    // Tried again it is refused again, and what a person ends is ended.
+    assert_eq!(world.decide(&review, Resolution::Retry).await.unwrap_err().code, Code::TargetRejected);
+    world.right.psql("UPDATE t SET name = 'go' WHERE id = 70");
+    world.decide(&review, Resolution::Retry).await.unwrap();
+    world.until_equal().await;
+    world.until("nothing waits any more", async || world.reviews().await.is_empty()).await;
 }
 
 /// Types of one name are not one type: a copy in the source's form would be rounded by the target's, and nobody would know.
