@@ -194,7 +194,9 @@ impl Core {
                     state.flying = state.flying.saturating_add(1);
                     state.loads_flying = state.loads_flying.saturating_add(usize::from(is_load));
                 }
-                self.flights.insert(flight.id, Airborne { is_load, ..Airborne::new(flight, sync, false) });
+                let (id, mut airborne) = (flight.id, Airborne::new(flight, sync, false));
+                airborne.is_load = is_load;
+                self.flights.insert(id, airborne);
             }
         }
     }

@@ -221,7 +221,7 @@ impl SalesforceChanges {
     /// Hands out pieces within the limits.
     fn hand_out(&mut self, limits: Limits) -> Batch {
         let mut batch = Batch::default();
-        let mut bytes = 0_usize;
+        let (mut bytes, mut is_at_a_place) = (0_usize, false);
         while let Some(piece) = self.pieces.front() {
             let is_event = piece.event.is_some();
             let is_full = batch.events.len() >= limits.max_events.max(1) || bytes.saturating_add(piece.bytes) > limits.max_bytes;
@@ -234,13 +234,14 @@ impl SalesforceChanges {
                 self.shared.announce(&self.object, &self.feed, schema);
             }
             batch.events.extend(piece.event);
-            batch.position = None;
+            is_at_a_place = false;
             self.since_place.add(piece.shown);
             if let Some(place) = piece.place {
                 self.place = self.shared.hand_out(&self.feed, place, std::mem::take(&mut self.since_place));
-                batch.position = Some(self.place.encode());
+                is_at_a_place = true;
             }
         }
+        batch.position = is_at_a_place.then(|| self.place.encode());
         batch
     }
 

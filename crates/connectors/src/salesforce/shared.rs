@@ -272,7 +272,10 @@ impl Shared {
         progress.fences.clear();
         progress.moved = false;
         let step = progress.step;
-        for (id, second) in place.recent.iter().cloned().chain(known) {
+        for (id, second) in &place.recent {
+            progress.show(id, *second, step);
+        }
+        for (id, second) in known {
             progress.show(&id, second, step);
         }
         place

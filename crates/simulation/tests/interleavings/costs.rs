@@ -1,0 +1,63 @@
+//! What work costs: rows of the store and looks into it, counted. A first load into a system that gives keys of its own, which are
+//! written back, touches every record more than once, and nothing more often than it must.
+
+use super::{A, B};
+use concord_engine::value::Value;
+use concord_simulation::checker::Violation;
+use concord_simulation::script::{Script, play, wrong};
+use concord_simulation::store::Effort;
+use concord_simulation::world::{Decide, FieldKind, Flow, Purpose, Seeded, World, WorldField};
+
+/// So many records of B that A, which is read first, has never seen, and nothing to match them by. A gives keys, and B is told of
+/// them. Whatever a feed hands out at once, what follows from it can fly.
+fn to_be_loaded(records: usize) -> World {
+    let mut world = World::plain(2);
+    world.matched = false;
+    world.fields.push(WorldField {
+        name: "a_id",
+        kind: FieldKind::Number,
+        flow: Flow::From(A),
+        purpose: Purpose::KeyOf(A),
+        group: 3,
+        short_at: None,
+    });
+    world.groups.push(Decide::Latest);
+    world.contents = (0..records).map(|n| Seeded { tag: format!("r{n}"), at: vec![None, Some(String::new())] }).collect();
+    (world.batch_size, world.parallelism) = (records, 8);
+    world
+}
+
+fn unless(holds: bool, what: impl FnOnce() -> String) -> Vec<Violation> {
+    if holds { Vec::new() } else { vec![wrong(what())] }
+}
+
+/// Every record is there, and its key is written back.
+fn all_are_back(stage: &Script) -> Vec<Violation> {
+    let missing = |seeded: &&Seeded| {
+        !matches!(stage.shows(B, &seeded.tag, "a_id"), Some(Value::Int(_))) || stage.count(A, &seeded.tag) != 1
+    };
+    let missing: Vec<&Seeded> = stage.stage.world.contents.iter().filter(missing).collect();
+    unless(missing.is_empty(), || format!("not loaded, or without a key: {missing:?}"))
+}
+
+/// What loading so many costs.
+fn effort_of(world: World) -> Effort {
+    let mut effort = Effort::default();
+    let found = play(world, async |stage| {
+        let mut found = stage.while_it_lives(stage.stage.level()).await;
+        effort = stage.stage.store.effort();
+        found.extend(all_are_back(stage));
+        found.extend(stage.conclude().await);
+        found
+    });
+    assert!(found.is_empty(), "{found:#?}");
+    effort
+}
+
+#[test]
+fn a_load_looks_into_the_store_by_the_batch_and_writes_each_link_three_times() {
+    let (few, many) = (effort_of(to_be_loaded(20)), effort_of(to_be_loaded(120)));
+    assert!(many.looks < few.looks + 60, "{few:?}, {many:?}");
+    // Made and flying; settled, its key flying back; settled.
+    assert!(many.links <= 3 * 120, "{many:?}");
+}
