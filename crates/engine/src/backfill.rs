@@ -393,12 +393,14 @@ impl Core {
             false => Vec::new(),
         };
         let mut desk = self.desk();
+        let waiting = self.strangers_waiting();
         self.take_in_all(&mut desk, arrived).await?;
         for address in read.into_iter().filter(|address| desk.slot(address).is_some_and(|slot| slot.link.is_none())) {
             if let Some(state) = self.syncs.get_mut(sync) {
                 state.unidentified.was_read(address);
             }
         }
+        self.identify_at_once(&mut desk, &waiting).await?;
         self.decide_touched(&mut desk, false).await?;
         desk.flush(&mut self.transaction);
         self.orphans.end(generation);

@@ -60,6 +60,7 @@ impl Core {
         let Batch { events, position } = batch;
         let quiet = events.is_empty();
         let mut arrived: Vec<Incoming> = Vec::with_capacity(events.len());
+        let waiting = self.strangers_waiting();
         let (mut lag, mut tells_whose) = (None, None);
         for event in events {
             match event {
@@ -85,6 +86,7 @@ impl Core {
             }
         }
         self.take_in_all(&mut desk, arrived).await?;
+        self.identify_at_once(&mut desk, &waiting).await?;
         self.keep_before_beginning();
         let middle = position.is_none() && !quiet;
         let key = (system.clone(), feed.clone());

@@ -55,6 +55,13 @@ fn effort_of(world: World) -> Effort {
 }
 
 #[test]
+fn a_record_that_nothing_could_be_searched_by_is_made_by_the_event_that_brings_it() {
+    let effort = effort_of(to_be_loaded(60));
+    assert_eq!(effort.pending, 0, "what is decided about at once is not put down first: {effort:?}");
+    assert_eq!(effort.owed, 0, "{effort:?}");
+}
+
+#[test]
 fn a_load_looks_into_the_store_by_the_batch_and_writes_each_link_three_times() {
     let (few, many) = (effort_of(to_be_loaded(20)), effort_of(to_be_loaded(120)));
     assert!(many.looks < few.looks + 60, "{few:?}, {many:?}");
