@@ -58,18 +58,35 @@ impl Core {
             loads = loads.saturating_add(if *of_load { flights.len() } else { 0 });
         }
         let most = state.rules.parallelism.saturating_mul(2).max(1);
-        let most_loads = match self.load_batch(sync, member) {
-            Some(_) => LARGE_LOADS_MAX,
-            None => most.saturating_sub(1).max(1),
-        };
         state.active()
             && !self.stopping
             && self.is_told_of(sync, member)
             && target.retry_at.is_none_or(|at| at <= now)
             && ((is_load && !crate::mutants::active("loads_wait_with_edits")) || !self.gathers(sync, member, now))
             && all < most
-            && (!is_load || loads < most_loads)
+            && (!is_load || loads < self.loads_max(sync, member))
             && (self.flights.len() < UNTOLD_MAX || self.untold(sync, member) < UNTOLD_MAX)
+    }
+
+    /// How many flights a first load may have to a member: they leave room for what people do.
+    fn loads_max(&self, sync: usize, member: MemberIndex) -> usize {
+        let parallelism = self.syncs.get(sync).map_or(1, |state| state.rules.parallelism);
+        match self.load_batch(sync, member) {
+            Some(_) => LARGE_LOADS_MAX,
+            None => parallelism.saturating_mul(2).saturating_sub(1).max(1),
+        }
+    }
+
+    /// Whether every other member that is to get what is read of this one has all the flights under way that a first load may
+    /// have: more of it would only go to the list of debts, and come back from there.
+    pub(crate) fn loads_are_full(&self, sync: usize, member: MemberIndex) -> bool {
+        let Some(state) = self.syncs.get(sync) else { return false };
+        let mut others =
+            state.rules.members.iter().enumerate().filter(|(other, rules)| *other != member && rules.inward).peekable();
+        let is_full = |other: MemberIndex| {
+            state.members.get(other).is_some_and(|target| target.loads_flying >= self.loads_max(sync, other))
+        };
+        others.peek().is_some() && others.all(|(other, _)| is_full(other))
     }
 
     /// Whether what a member is owed is what a first load has read, and nothing that anybody has done since: it was decided

@@ -43,6 +43,9 @@ pub(crate) struct Load {
     /// Whether only the key of the next record is asked for: the record itself cannot be read, and is passed over.
     #[serde(skip)]
     pass_over: Option<Error>,
+    /// What has been read and waits until a first load may write again, with the generation of the read.
+    #[serde(skip)]
+    waiting: Option<(u64, Chunk)>,
     /// Until when calls of a first load wait, for the member's system has few left, and what it says of that.
     #[serde(skip)]
     held: Option<(Moment, String)>,
@@ -109,6 +112,7 @@ impl Load {
             epoch: 0,
             halvings: 0,
             pass_over: None,
+            waiting: None,
             held: None,
         }
     }
@@ -197,7 +201,9 @@ impl Core {
         for member in 0..members {
             if let Some(state) = self.member(sync, member) {
                 let epoch = state.load.epoch.saturating_add(1);
-                state.load = Load { epoch, ..Load::begin(true) };
+                let before = std::mem::replace(&mut state.load, Load { epoch, ..Load::begin(true) });
+                // What it had read and not taken in is read again.
+                before.waiting.into_iter().for_each(|(generation, _)| self.orphans.end(generation));
             }
             self.save_load(sync, member);
         }
@@ -254,6 +260,14 @@ impl Core {
 
     fn start_chunk(&mut self, sync: usize, member: MemberIndex) {
         let now = self.now();
+        if !self.loads_are_full(sync, member)
+            && let Some(state) = self.member(sync, member)
+            && let Some((generation, chunk)) = state.load.waiting.take()
+        {
+            let epoch = state.load.epoch;
+            self.jobs.spawn(async move { Event::Chunked { sync, member, epoch, generation, result: Ok(chunk) } });
+            return;
+        }
         if !self.changes_are_complete(sync, member) {
             return;
         }
@@ -355,8 +369,18 @@ impl Core {
             self.orphans.end(generation);
             return Ok(());
         };
-        state.load.running = false;
-        if self.member(sync, member).is_some_and(|state| matches!(state.load.phase, Phase::Sweeping { .. })) {
+        let sweeps = matches!(state.load.phase, Phase::Sweeping { .. });
+        let result = match result {
+            Ok(chunk) if !sweeps && self.had_better_wait(sync, member, &chunk) => {
+                self.keep_waiting(sync, member, generation, chunk);
+                return Ok(());
+            }
+            result => result,
+        };
+        if let Some(state) = self.member(sync, member) {
+            state.load.running = false;
+        }
+        if sweeps {
             return self.sweep(sync, member).await;
         }
         let stale = self.is_stale(sync, member, generation);
@@ -406,6 +430,21 @@ impl Core {
         self.orphans.end(generation);
         self.chunk_is_in(sync, member, count, chunk.next);
         Ok(())
+    }
+
+    /// Whether what was read would only go to the list of debts, and come back from there. What has to be searched for is taken in
+    /// all the same: the search goes on while others fly, and gathers what the next flights take.
+    fn had_better_wait(&self, sync: usize, member: MemberIndex, chunk: &Chunk) -> bool {
+        let Some(first) = chunk.records.first() else { return false };
+        self.loads_are_full(sync, member) && self.needs_no_search(sync, member, first)
+    }
+
+    /// A chunk waits in memory until what is read can be written: nothing is read meanwhile. Its read is not over before that, so
+    /// that what goes away in the meantime is remembered.
+    fn keep_waiting(&mut self, sync: usize, member: MemberIndex, generation: u64, chunk: Chunk) {
+        if let Some(state) = self.member(sync, member) {
+            state.load.waiting = Some((generation, chunk));
+        }
     }
 
     /// The reading goes on behind a chunk.

@@ -5,8 +5,9 @@
 use super::ours::Making;
 use super::search::Stranger;
 use super::values::shown_match_value;
+use crate::change::Observation;
 use crate::error::Result;
-use crate::link::Shown;
+use crate::link::{MemberIndex, Shown};
 use crate::rules::{FieldRules, SyncRules};
 use crate::runtime::bounds::PARKED_STRANGERS_MAX;
 use crate::runtime::core::Core;
@@ -51,6 +52,16 @@ impl Core {
             self.identify(desk, &rules, sync, member, &others, item, found, &mut reservations, &making).await?;
         }
         Ok(())
+    }
+
+    /// Whether nothing could be searched by what a member shows here.
+    pub(crate) fn needs_no_search(&self, sync: usize, member: MemberIndex, shows: &Observation) -> bool {
+        let Some(rules) = self.rules(sync) else { return false };
+        let one = crate::capture::incoming(&rules, sync, member, shows.clone(), self.now(), &self.store_id, true);
+        match &one.pending.shown {
+            Shown::Present { cells, .. } => shown_match_value(&rules, member, cells).is_none(),
+            Shown::Gone { .. } => false,
+        }
     }
 }
 

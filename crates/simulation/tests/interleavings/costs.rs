@@ -1,11 +1,12 @@
 //! What work costs: rows of the store and looks into it, counted. A first load into a system that gives keys of its own, which are
 //! written back, touches every record more than once, and nothing more often than it must.
 
-use super::{A, B};
+use super::{A, B, gate};
 use concord_engine::value::Value;
 use concord_simulation::checker::Violation;
 use concord_simulation::script::{Script, play, wrong};
 use concord_simulation::store::Effort;
+use concord_simulation::system::Gate;
 use concord_simulation::world::{Decide, FieldKind, Flow, Purpose, Seeded, World, WorldField};
 
 /// So many records of B that A, which is read first, has never seen, and nothing to match them by. A gives keys, and B is told of
@@ -67,4 +68,43 @@ fn a_load_looks_into_the_store_by_the_batch_and_writes_each_link_three_times() {
     assert!(many.looks < few.looks + 60, "{few:?}, {many:?}");
     // Made and flying; settled, its key flying back; settled.
     assert!(many.links <= 3 * 120, "{many:?}");
+}
+
+#[test]
+fn what_is_read_while_a_load_has_all_its_flights_waits_in_memory_and_makes_no_debts() {
+    let mut world = to_be_loaded(60);
+    (world.chunk, world.batch_size, world.parallelism) = (10, 10, 1);
+    let found = play(world, async |stage| {
+        gate(stage, A, Gate::Before);
+        let steps = async {
+            stage.pause(2_000).await;
+            let effort = stage.stage.store.effort();
+            if let Some(found) = unless(effort.owed == 0, || format!("debts while nothing can fly: {effort:?}")).pop() {
+                return Err(found);
+            }
+            gate(stage, A, Gate::Open);
+            stage.stage.level().await
+        };
+        let mut found = stage.while_it_lives(steps).await;
+        found.extend(all_are_back(stage));
+        found.extend(stage.conclude().await);
+        found
+    });
+    assert!(found.is_empty(), "{found:#?}");
+}
+
+#[test]
+fn a_load_that_is_killed_while_a_chunk_waits_reads_it_again() {
+    let mut world = to_be_loaded(40);
+    (world.chunk, world.batch_size, world.parallelism) = (10, 10, 1);
+    let found = play(world, async |stage| {
+        gate(stage, A, Gate::Before);
+        let mut found = stage.killed_after(1_500, async { Ok(()) }).await;
+        gate(stage, A, Gate::Open);
+        found.extend(stage.while_it_lives(stage.stage.level()).await);
+        found.extend(all_are_back(stage));
+        found.extend(stage.conclude().await);
+        found
+    });
+    assert!(found.is_empty(), "{found:#?}");
 }
