@@ -1,7 +1,7 @@
 //! Stage 6: writes in batches, each guarded, each durable as an intent before it is made. Which write is owed was decided
 //! before; what became of it is for `settle`. At most one plan per link is in flight.
 
-use crate::change::Mark;
+use crate::change::{EditTime, Mark};
 use crate::clock::Moment;
 use crate::connector::{Connector, Operation, Write};
 use crate::error::{Code, Error, Result};
@@ -92,9 +92,17 @@ impl Core {
     /// Whether what a member is owed is what a first load has read, and nothing that anybody has done since: it was decided
     /// once, and no feed has told of an edit after the sync had begun.
     pub(crate) fn is_of_a_load(&self, sync: usize, link: &Link) -> bool {
-        let begun = self.syncs.get(sync).and_then(|state| state.begun_at).unwrap_or_default();
+        let was_read = self.times_of_a_load(sync);
         let mut agreed = link.groups.iter().filter_map(|group| group.agreed.as_ref());
-        link.life == Life::Live && link.decision <= 1 && agreed.all(|agreed| agreed.time.estimated || agreed.time.at < begun)
+        link.life == Life::Live && link.decision <= 1 && agreed.all(|agreed| was_read(&agreed.time))
+    }
+
+    /// Which times are those of what a first load has read. A feed that only asks what is new knows no times for certain either:
+    /// what it tells of after everything had been read is news all the same.
+    pub(crate) fn times_of_a_load(&self, sync: usize) -> impl Fn(&EditTime) -> bool + use<> {
+        let begun = self.syncs.get(sync).and_then(|state| state.begun_at).unwrap_or_default();
+        let read = self.was_read_at(sync);
+        move |time| time.at < begun || (time.estimated && read.is_none_or(|read| time.at <= read))
     }
 
     /// How many writes of a first load a flight takes, where that is more than any batch of the sync.

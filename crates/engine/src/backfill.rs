@@ -10,7 +10,7 @@ use crate::link::{LinkId, MemberIndex, Side, Standing};
 use crate::rules::{InitialStrategy, SyncRules};
 use crate::runtime::bounds::CHUNK_MAX;
 use crate::runtime::core::{Core, Event};
-use crate::runtime::desk::address;
+use crate::runtime::desk::{Layouts, address};
 use crate::runtime::status::LoadStatus;
 use crate::schema::Selection;
 use serde::{Deserialize, Serialize};
@@ -132,6 +132,21 @@ impl Core {
                 state.load = load;
             }
         }
+        let read_at = self.store.setting(&read_setting(rules.id.0)).await?;
+        if let Some(state) = self.syncs.get_mut(sync) {
+            state.read_at = read_at.and_then(|bytes| Some(Moment(i64::from_be_bytes(bytes.try_into().ok()?))));
+        }
+        Ok(())
+    }
+
+    /// Every list of canonical fields that records of the store may stand in.
+    pub(crate) async fn restore_layouts(&mut self) -> Result<()> {
+        let mut layouts = Layouts::new();
+        for sync in &self.syncs {
+            let known = crate::plan::layouts(&*self.store, sync.rules.id).await?;
+            layouts.insert(sync.rules.id, (sync.rules.layout, known));
+        }
+        self.layouts = Arc::new(layouts);
         Ok(())
     }
 
@@ -213,11 +228,27 @@ impl Core {
         let Some(id) = self.rules(sync).map(|rules| rules.id.0) else { return };
         let Some(bytes) = self.member(sync, member).and_then(|state| postcard::to_stdvec(&state.load).ok()) else { return };
         self.transaction.settings.push((load_setting(id, member), Some(bytes)));
-        if let Some(state) = self.syncs.get_mut(sync).filter(|state| state.members.iter().all(|member| member.load.is_done())) {
+        let now = self.now();
+        let Some(state) = self.syncs.get_mut(sync) else { return };
+        let is_over = state.members.iter().all(|member| member.load.is_done());
+        if is_over != state.read_at.is_some() {
+            state.read_at = is_over.then_some(now);
+            let over = state.read_at.map(|at| at.micros().to_be_bytes().to_vec());
+            self.transaction.settings.push((read_setting(id), over));
+        }
+        if is_over {
             state.unidentified.loaded();
             // What everything was read for and did not bring is asked for by whoever waits for it.
             self.look_at_referrers(sync);
         }
+    }
+
+    /// When everything had been read, where that is known: what was seen before was read, and what is told of later is news. Where
+    /// nothing is read at first, that is when the sync began.
+    pub(crate) fn was_read_at(&self, sync: usize) -> Option<Moment> {
+        let state = self.syncs.get(sync)?;
+        let reads_nothing = (0..state.rules.members.len()).all(|member| is_left_alone(&state.rules, member));
+        state.read_at.or(state.begun_at.filter(|_| reads_nothing))
     }
 
     pub(crate) fn start_chunks(&mut self) {
@@ -554,6 +585,11 @@ fn is_left_alone(rules: &SyncRules, member: MemberIndex) -> bool {
         InitialStrategy::FromNow => true,
         InitialStrategy::Since(_) => !tells_time,
     }
+}
+
+/// Names the setting that says when everything of a sync had been read.
+fn read_setting(sync: u32) -> String {
+    format!("read/{sync}")
 }
 
 fn load_setting(sync: u32, member: MemberIndex) -> String {

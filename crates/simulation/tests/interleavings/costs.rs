@@ -1,7 +1,7 @@
 //! What work costs: rows of the store and looks into it, counted. A first load into a system that gives keys of its own, which are
-//! written back, touches every record more than once, and nothing more often than it must.
+//! written back, touches every record more than once, and nothing more often than it must; and it leaves room for what is news.
 
-use super::{A, B, gate};
+use super::{A, B, gate, text};
 use concord_engine::value::Value;
 use concord_simulation::checker::Violation;
 use concord_simulation::script::{Script, play, wrong};
@@ -102,6 +102,39 @@ fn a_load_that_is_killed_while_a_chunk_waits_reads_it_again() {
         let mut found = stage.killed_after(1_500, async { Ok(()) }).await;
         gate(stage, A, Gate::Open);
         found.extend(stage.while_it_lives(stage.stage.level()).await);
+        found.extend(all_are_back(stage));
+        found.extend(stage.conclude().await);
+        found
+    });
+    assert!(found.is_empty(), "{found:#?}");
+}
+
+#[test]
+fn what_a_feed_has_only_read_is_of_no_load_once_everything_had_been_read() {
+    let mut world = to_be_loaded(10);
+    world.parallelism = 1;
+    world.members[B].profile.looks_ahead = 100;
+    world.members[B].profile.feed_batch_max = 1;
+    let found = play(world, async |stage| {
+        gate(stage, A, Gate::Before);
+        let flying = || stage.stage.status().map(|status| status.syncs[0].members[A].in_flight);
+        let steps = async {
+            stage.pause(2_000).await;
+            if let Some(found) = unless(flying() == Some(10), || format!("{:?} fly of a load of 10", flying())).pop() {
+                return Err(found);
+            }
+            // Its feed says what it has read, and not when that was edited.
+            gate(stage, B, Gate::Middle);
+            stage.insert(B, "new", &[("name", text("made later"))]);
+            stage.pause(2_000).await;
+            if let Some(found) = unless(flying() == Some(11), || format!("{:?} fly, news among them", flying())).pop() {
+                return Err(found);
+            }
+            gate(stage, B, Gate::Open);
+            gate(stage, A, Gate::Open);
+            stage.stage.level().await
+        };
+        let mut found = stage.while_it_lives(steps).await;
         found.extend(all_are_back(stage));
         found.extend(stage.conclude().await);
         found
