@@ -448,6 +448,12 @@ impl Connector for SalesforceConnector {
         self.shared.client.usage().allowance()
     }
 
+    fn takes(&self, object: &ObjectName, field: &FieldName, value: &Value) -> bool {
+        let known = self.shared.known(object);
+        let is_off_list = known.and_then(|object| Some(types::is_off_list(object.field(field.as_str())?, value)));
+        is_off_list != Some(true)
+    }
+
     fn calls_for(&self, work: &Workload) -> u64 {
         apply::calls_for(work, self.shared.client.settings.bulk_above)
     }

@@ -198,11 +198,15 @@ impl Shared {
 
     /// What an object looks like, as it was last seen.
     pub async fn object(&self, name: &ObjectName) -> Result<Arc<Object>> {
-        let known = locked(&self.objects).get(name).cloned();
-        match known {
+        match self.known(name) {
             Some(object) => Ok(object),
             None => self.look_again(name).await,
         }
+    }
+
+    /// The same, where it has been seen.
+    pub fn known(&self, name: &ObjectName) -> Option<Arc<Object>> {
+        locked(&self.objects).get(name).cloned()
     }
 
     /// What an object looks like now.

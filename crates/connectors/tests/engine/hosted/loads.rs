@@ -162,3 +162,26 @@ async fn while_calls_are_short_no_match_is_looked_for_of_what_a_first_load_reads
     assert_eq!(stage.accounts().len(), ROWS + 2, "the one that was there was found");
     stage.stop().await;
 }
+
+#[tokio::test]
+async fn a_plan_counts_what_a_restricted_picklist_would_not_take_where_it_would_be_written() {
+    let stage = Stage::new(json!({})).await;
+    let field = json!({"name": "Industry", "type": "picklist", "length": 255, "restricted": true,
+        "values": ["Energy", "Banking"], "inactiveValues": ["Alchemy"]});
+    let schema = json!({"objects": [{"name": "Account", "fields": [field]}]});
+    stage.org.simulator.org.add_schema(&serde_json::from_value(schema).unwrap()).unwrap();
+    stage
+        .row("INSERT INTO accounts (account_name, industry_type) VALUES ('Good', 'Energy'), ('Also good', NULL), ('Bad', 'Shipping'), ('Old', 'Alchemy')")
+        .await;
+    let plan = stage.planned().await;
+    assert_eq!((plan.members[0].creates, plan.members[1].unfit, plan.review), (4, 2, 2), "{plan:#?}");
+    let samples = plan.samples.iter().filter(|sample| sample.kind == "unfit");
+    let values: Vec<&str> = samples.map(|sample| sample.fields[0].1.as_str()).collect();
+    assert_eq!(values, ["Shipping", "Alchemy"]);
+
+    // What the org holds already is not written.
+    let id = stage.org.create("Account", json!({"Name": "Known", "Industry": "Energy"}));
+    stage.row(&format!("INSERT INTO accounts (account_name, industry_type, sf_id) VALUES ('Known', 'Energy', '{id}')")).await;
+    let plan = stage.planned().await;
+    assert_eq!((plan.matched, plan.members[1].unfit), (1, 2), "{plan:#?}");
+}
