@@ -260,7 +260,7 @@ impl Core {
         // The list of debts is read from the store: it must know what this event has decided so far.
         self.commit();
         let Some(state) = self.syncs.get(sync) else { return Ok(()) };
-        let (id, batch) = (state.rules.id, state.rules.batch_size.max(1));
+        let (id, batch) = (state.rules.id, self.debts_at_once(sync, member));
         let owing = state.members.get(member).is_some_and(|member| member.maybe_owing);
         let (people_fly, loads_fly) = (self.can_fly(sync, member, false), self.can_fly(sync, member, true));
         if !owing || !(people_fly || loads_fly) {
@@ -299,6 +299,14 @@ impl Core {
         // The store must know of what was put off before it is read again.
         self.commit();
         self.look_again_at(&mut desk, free).await
+    }
+
+    /// How many debts to a member are taken up at once: no more than can fly, for the others would only be looked at in vain.
+    fn debts_at_once(&self, sync: usize, member: MemberIndex) -> usize {
+        let Some(state) = self.syncs.get(sync) else { return 1 };
+        let flying = state.members.get(member).map_or(0, |target| target.flying);
+        let free = state.rules.parallelism.saturating_mul(2).saturating_sub(flying).max(1);
+        state.rules.batch_size.min(self.batch_size(sync, member, false).saturating_mul(free)).max(1)
     }
 
     /// Debts that are due later than anything is ever put off were dated by a clock that ran ahead: they are due now.
