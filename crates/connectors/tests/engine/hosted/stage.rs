@@ -19,6 +19,7 @@ use concord_engine::runtime::status::Status;
 use concord_engine::runtime::{Approvals, Handle, Options, ReviewNumbers, Setup, engine};
 use concord_engine::store::Store;
 use concord_engine::store::sqlite::{SqliteStore, StoreOptions};
+use concord_simulators::salesforce::Limit;
 use serde_json::{Map, Value as Json, json};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -132,6 +133,13 @@ impl Stage {
     /// It is looked behind the events this often.
     pub fn looking(self, every: Duration) -> Stage {
         Stage { changes: AskedChanges { how: ChangeDetection::Auto, every: Some(every) }, ..self }
+    }
+
+    /// The org delivers so many events within a day, and no more.
+    pub fn delivered(self, events: u64) -> Stage {
+        self.org.simulator.org.state().limits.set_max(Limit::DailyDeliveredPlatformEvents, events);
+        self.org.simulator.org.wake_streams();
+        self
     }
 
     /// No change events come of accounts: they are asked for, this often.
