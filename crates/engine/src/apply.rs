@@ -1,7 +1,7 @@
 //! Stage 6: writes in batches, each guarded, each durable as an intent before it is made. Which write is owed was decided
 //! before; what became of it is for `settle`. At most one plan per link is in flight.
 
-use crate::change::Mark;
+use crate::change::{EditTime, Mark};
 use crate::clock::Moment;
 use crate::connector::{Connector, Operation, Write};
 use crate::error::{Code, Error, Result};
@@ -58,26 +58,51 @@ impl Core {
             loads = loads.saturating_add(if *of_load { flights.len() } else { 0 });
         }
         let most = state.rules.parallelism.saturating_mul(2).max(1);
-        let most_loads = match self.load_batch(sync, member) {
-            Some(_) => LARGE_LOADS_MAX,
-            None => most.saturating_sub(1).max(1),
-        };
         state.active()
             && !self.stopping
             && self.is_told_of(sync, member)
             && target.retry_at.is_none_or(|at| at <= now)
             && ((is_load && !crate::mutants::active("loads_wait_with_edits")) || !self.gathers(sync, member, now))
             && all < most
-            && (!is_load || loads < most_loads)
+            && (!is_load || loads < self.loads_max(sync, member))
             && (self.flights.len() < UNTOLD_MAX || self.untold(sync, member) < UNTOLD_MAX)
+    }
+
+    /// How many flights a first load may have to a member: they leave room for what people do.
+    fn loads_max(&self, sync: usize, member: MemberIndex) -> usize {
+        let parallelism = self.syncs.get(sync).map_or(1, |state| state.rules.parallelism);
+        match self.load_batch(sync, member) {
+            Some(_) => LARGE_LOADS_MAX,
+            None => parallelism.saturating_mul(2).saturating_sub(1).max(1),
+        }
+    }
+
+    /// Whether every other member that is to get what is read of this one has all the flights under way that a first load may
+    /// have: more of it would only go to the list of debts, and come back from there.
+    pub(crate) fn loads_are_full(&self, sync: usize, member: MemberIndex) -> bool {
+        let Some(state) = self.syncs.get(sync) else { return false };
+        let mut others =
+            state.rules.members.iter().enumerate().filter(|(other, rules)| *other != member && rules.inward).peekable();
+        let is_full = |other: MemberIndex| {
+            state.members.get(other).is_some_and(|target| target.loads_flying >= self.loads_max(sync, other))
+        };
+        others.peek().is_some() && others.all(|(other, _)| is_full(other))
     }
 
     /// Whether what a member is owed is what a first load has read, and nothing that anybody has done since: it was decided
     /// once, and no feed has told of an edit after the sync had begun.
     pub(crate) fn is_of_a_load(&self, sync: usize, link: &Link) -> bool {
-        let begun = self.syncs.get(sync).and_then(|state| state.begun_at).unwrap_or_default();
+        let was_read = self.times_of_a_load(sync);
         let mut agreed = link.groups.iter().filter_map(|group| group.agreed.as_ref());
-        link.life == Life::Live && link.decision <= 1 && agreed.all(|agreed| agreed.time.estimated || agreed.time.at < begun)
+        link.life == Life::Live && link.decision <= 1 && agreed.all(|agreed| was_read(&agreed.time))
+    }
+
+    /// Which times are those of what a first load has read. A feed that only asks what is new knows no times for certain either:
+    /// what it tells of after everything had been read is news all the same.
+    pub(crate) fn times_of_a_load(&self, sync: usize) -> impl Fn(&EditTime) -> bool + use<> {
+        let begun = self.syncs.get(sync).and_then(|state| state.begun_at).unwrap_or_default();
+        let read = self.was_read_at(sync);
+        move |time| time.at < begun || (time.estimated && read.is_none_or(|read| time.at <= read))
     }
 
     /// How many writes of a first load a flight takes, where that is more than any batch of the sync.
@@ -194,7 +219,9 @@ impl Core {
                     state.flying = state.flying.saturating_add(1);
                     state.loads_flying = state.loads_flying.saturating_add(usize::from(is_load));
                 }
-                self.flights.insert(flight.id, Airborne { is_load, ..Airborne::new(flight, sync, false) });
+                let (id, mut airborne) = (flight.id, Airborne::new(flight, sync, false));
+                airborne.is_load = is_load;
+                self.flights.insert(id, airborne);
             }
         }
     }
@@ -233,7 +260,7 @@ impl Core {
         // The list of debts is read from the store: it must know what this event has decided so far.
         self.commit();
         let Some(state) = self.syncs.get(sync) else { return Ok(()) };
-        let (id, batch) = (state.rules.id, state.rules.batch_size.max(1));
+        let (id, batch) = (state.rules.id, self.debts_at_once(sync, member));
         let owing = state.members.get(member).is_some_and(|member| member.maybe_owing);
         let (people_fly, loads_fly) = (self.can_fly(sync, member, false), self.can_fly(sync, member, true));
         if !owing || !(people_fly || loads_fly) {
@@ -272,6 +299,14 @@ impl Core {
         // The store must know of what was put off before it is read again.
         self.commit();
         self.look_again_at(&mut desk, free).await
+    }
+
+    /// How many debts to a member are taken up at once: no more than can fly, for the others would only be looked at in vain.
+    fn debts_at_once(&self, sync: usize, member: MemberIndex) -> usize {
+        let Some(state) = self.syncs.get(sync) else { return 1 };
+        let flying = state.members.get(member).map_or(0, |target| target.flying);
+        let free = state.rules.parallelism.saturating_mul(2).saturating_sub(flying).max(1);
+        state.rules.batch_size.min(self.batch_size(sync, member, false).saturating_mul(free)).max(1)
     }
 
     /// Debts that are due later than anything is ever put off were dated by a clock that ran ahead: they are due now.

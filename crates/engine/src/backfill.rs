@@ -10,7 +10,7 @@ use crate::link::{LinkId, MemberIndex, Side, Standing};
 use crate::rules::{InitialStrategy, SyncRules};
 use crate::runtime::bounds::CHUNK_MAX;
 use crate::runtime::core::{Core, Event};
-use crate::runtime::desk::address;
+use crate::runtime::desk::{Layouts, address};
 use crate::runtime::status::LoadStatus;
 use crate::schema::Selection;
 use serde::{Deserialize, Serialize};
@@ -43,6 +43,9 @@ pub(crate) struct Load {
     /// Whether only the key of the next record is asked for: the record itself cannot be read, and is passed over.
     #[serde(skip)]
     pass_over: Option<Error>,
+    /// What has been read and waits until a first load may write again, with the generation of the read.
+    #[serde(skip)]
+    waiting: Option<(u64, Chunk)>,
     /// Until when calls of a first load wait, for the member's system has few left, and what it says of that.
     #[serde(skip)]
     held: Option<(Moment, String)>,
@@ -109,6 +112,7 @@ impl Load {
             epoch: 0,
             halvings: 0,
             pass_over: None,
+            waiting: None,
             held: None,
         }
     }
@@ -128,6 +132,21 @@ impl Core {
                 state.load = load;
             }
         }
+        let read_at = self.store.setting(&read_setting(rules.id.0)).await?;
+        if let Some(state) = self.syncs.get_mut(sync) {
+            state.read_at = read_at.and_then(|bytes| Some(Moment(i64::from_be_bytes(bytes.try_into().ok()?))));
+        }
+        Ok(())
+    }
+
+    /// Every list of canonical fields that records of the store may stand in.
+    pub(crate) async fn restore_layouts(&mut self) -> Result<()> {
+        let mut layouts = Layouts::new();
+        for sync in &self.syncs {
+            let known = crate::plan::layouts(&*self.store, sync.rules.id).await?;
+            layouts.insert(sync.rules.id, (sync.rules.layout, known));
+        }
+        self.layouts = Arc::new(layouts);
         Ok(())
     }
 
@@ -197,7 +216,9 @@ impl Core {
         for member in 0..members {
             if let Some(state) = self.member(sync, member) {
                 let epoch = state.load.epoch.saturating_add(1);
-                state.load = Load { epoch, ..Load::begin(true) };
+                let before = std::mem::replace(&mut state.load, Load { epoch, ..Load::begin(true) });
+                // What it had read and not taken in is read again.
+                before.waiting.into_iter().for_each(|(generation, _)| self.orphans.end(generation));
             }
             self.save_load(sync, member);
         }
@@ -207,11 +228,27 @@ impl Core {
         let Some(id) = self.rules(sync).map(|rules| rules.id.0) else { return };
         let Some(bytes) = self.member(sync, member).and_then(|state| postcard::to_stdvec(&state.load).ok()) else { return };
         self.transaction.settings.push((load_setting(id, member), Some(bytes)));
-        if let Some(state) = self.syncs.get_mut(sync).filter(|state| state.members.iter().all(|member| member.load.is_done())) {
+        let now = self.now();
+        let Some(state) = self.syncs.get_mut(sync) else { return };
+        let is_over = state.members.iter().all(|member| member.load.is_done());
+        if is_over != state.read_at.is_some() {
+            state.read_at = is_over.then_some(now);
+            let over = state.read_at.map(|at| at.micros().to_be_bytes().to_vec());
+            self.transaction.settings.push((read_setting(id), over));
+        }
+        if is_over {
             state.unidentified.loaded();
             // What everything was read for and did not bring is asked for by whoever waits for it.
             self.look_at_referrers(sync);
         }
+    }
+
+    /// When everything had been read, where that is known: what was seen before was read, and what is told of later is news. Where
+    /// nothing is read at first, that is when the sync began.
+    pub(crate) fn was_read_at(&self, sync: usize) -> Option<Moment> {
+        let state = self.syncs.get(sync)?;
+        let reads_nothing = (0..state.rules.members.len()).all(|member| is_left_alone(&state.rules, member));
+        state.read_at.or(state.begun_at.filter(|_| reads_nothing))
     }
 
     pub(crate) fn start_chunks(&mut self) {
@@ -254,6 +291,14 @@ impl Core {
 
     fn start_chunk(&mut self, sync: usize, member: MemberIndex) {
         let now = self.now();
+        if !self.loads_are_full(sync, member)
+            && let Some(state) = self.member(sync, member)
+            && let Some((generation, chunk)) = state.load.waiting.take()
+        {
+            let epoch = state.load.epoch;
+            self.jobs.spawn(async move { Event::Chunked { sync, member, epoch, generation, result: Ok(chunk) } });
+            return;
+        }
         if !self.changes_are_complete(sync, member) {
             return;
         }
@@ -355,8 +400,18 @@ impl Core {
             self.orphans.end(generation);
             return Ok(());
         };
-        state.load.running = false;
-        if self.member(sync, member).is_some_and(|state| matches!(state.load.phase, Phase::Sweeping { .. })) {
+        let sweeps = matches!(state.load.phase, Phase::Sweeping { .. });
+        let result = match result {
+            Ok(chunk) if !sweeps && self.had_better_wait(sync, member, &chunk) => {
+                self.keep_waiting(sync, member, generation, chunk);
+                return Ok(());
+            }
+            result => result,
+        };
+        if let Some(state) = self.member(sync, member) {
+            state.load.running = false;
+        }
+        if sweeps {
             return self.sweep(sync, member).await;
         }
         let stale = self.is_stale(sync, member, generation);
@@ -393,17 +448,34 @@ impl Core {
             false => Vec::new(),
         };
         let mut desk = self.desk();
+        let waiting = self.strangers_waiting();
         self.take_in_all(&mut desk, arrived).await?;
         for address in read.into_iter().filter(|address| desk.slot(address).is_some_and(|slot| slot.link.is_none())) {
             if let Some(state) = self.syncs.get_mut(sync) {
                 state.unidentified.was_read(address);
             }
         }
+        self.identify_at_once(&mut desk, &waiting).await?;
         self.decide_touched(&mut desk, false).await?;
         desk.flush(&mut self.transaction);
         self.orphans.end(generation);
         self.chunk_is_in(sync, member, count, chunk.next);
         Ok(())
+    }
+
+    /// Whether what was read would only go to the list of debts, and come back from there. What has to be searched for is taken in
+    /// all the same: the search goes on while others fly, and gathers what the next flights take.
+    fn had_better_wait(&self, sync: usize, member: MemberIndex, chunk: &Chunk) -> bool {
+        let Some(first) = chunk.records.first() else { return false };
+        self.loads_are_full(sync, member) && self.needs_no_search(sync, member, first)
+    }
+
+    /// A chunk waits in memory until what is read can be written: nothing is read meanwhile. Its read is not over before that, so
+    /// that what goes away in the meantime is remembered.
+    fn keep_waiting(&mut self, sync: usize, member: MemberIndex, generation: u64, chunk: Chunk) {
+        if let Some(state) = self.member(sync, member) {
+            state.load.waiting = Some((generation, chunk));
+        }
     }
 
     /// The reading goes on behind a chunk.
@@ -513,6 +585,11 @@ fn is_left_alone(rules: &SyncRules, member: MemberIndex) -> bool {
         InitialStrategy::FromNow => true,
         InitialStrategy::Since(_) => !tells_time,
     }
+}
+
+/// Names the setting that says when everything of a sync had been read.
+fn read_setting(sync: u32) -> String {
+    format!("read/{sync}")
 }
 
 fn load_setting(sync: u32, member: MemberIndex) -> String {

@@ -533,6 +533,12 @@ pub trait Connector: Send + Sync {
             .saturating_add(work.creates.saturating_add(work.updates).div_ceil(work.batch.max(1)))
     }
 
+    /// Whether a field would take a value that its type can hold, as far as is known without asking: a system may keep a list of
+    /// those that it takes. A plan counts what would wait for a person; a write of such a value is refused.
+    fn takes(&self, _object: &ObjectName, _field: &FieldName, _value: &Value) -> bool {
+        true
+    }
+
     /// The statement that makes an index by which records are found by these fields as [`Connector::find`] asks for them;
     /// `None` where there is no such statement, or no index would serve.
     fn index_statement(&self, _schema: &Schema, _fields: &[FieldName]) -> Option<String> {

@@ -1,5 +1,6 @@
 //! Stage 7: what became of a flight, record by record, in one transaction: bases, ledger, review, and what follows.
 
+mod created;
 mod unseen;
 
 use crate::apply::PUT_OFF_MAX;
@@ -11,12 +12,11 @@ use crate::flight::{Flight, Intent};
 use crate::ledger::{Entry, LedgerRow};
 use crate::link::{FlightId, Life, Link, LinkId, MemberIndex, Pending, Shown, Standing};
 use crate::reconcile::{Folded, Written, cover_pending, fold, refine_times, settle};
-use crate::record::{FieldName, Record};
+use crate::record::Record;
 use crate::rules::{Fallback, SyncRules};
 use crate::runtime::airborne::Answer;
 use crate::runtime::core::Core;
 use crate::runtime::desk::{Desk, address};
-use crate::value::Value;
 use std::cmp::Ordering;
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -68,7 +68,10 @@ impl Core {
         let mut outcomes: BTreeMap<u64, Outcome> = results.into_iter().map(|result| (result.id, result.outcome)).collect();
         let mut desk = self.desk();
         desk.load_links(&self.store, intents.iter().map(|intent| intent.link).collect()).await?;
+        // Under the keys that were given nothing is known yet, mostly: one look for all of them.
+        desk.load(&self.store, outcomes.values().filter_map(|it| written_at(&flight, it)).collect()).await?;
         let (mut in_doubt, mut untold) = (false, false);
+        let mut settled = Vec::with_capacity(intents.len());
         for intent in intents {
             let open = desk.link(intent.link).and_then(|link| link.sides.get(member)).is_some_and(|side| side.flight == Some(id));
             if !open {
@@ -87,9 +90,14 @@ impl Core {
                 }
                 outcome => outcome,
             };
+            if matches!(outcome, Outcome::Written { .. }) {
+                settled.push(intent.link);
+            }
             in_doubt |= self.settle_intent(&mut desk, sync, &flight, intent, outcome).await?;
         }
         self.decide_touched(&mut desk, false).await?;
+        // Only now: what the system gave besides (an id, a stamp) has been taken into account, and its echo shows that too.
+        settled.into_iter().for_each(|link| self.expect_echo(&desk, link, member, id));
         desk.flush(&mut self.transaction);
         if in_doubt || untold {
             let until = self.now().plus(ECHO_PATIENCE);
@@ -135,7 +143,6 @@ impl Core {
                 let (operation, planned) = (&intent.write.operation, intent.decision);
                 let written = Written { operation, key, image, times: Vec::new(), version, hops: flight.hops, planned };
                 self.settle_written(desk, sync, member, intent, &written).await?;
-                self.expect_echo(desk, intent.link, member, flight.id);
             }
             Outcome::Unknown => {
                 if !crate::mutants::active("unknown_taken_for_failed") {
@@ -281,9 +288,10 @@ impl Core {
     /// transaction as the position. What the feed tells afterwards is news.
     pub(crate) async fn settle_echo(&mut self, desk: &mut Desk, id: LinkId, flight: FlightId, one: Incoming) -> Result<()> {
         let (sync, member) = (one.sync, one.pending.member);
-        let Some(airborne) = self.flights.get(&flight).map(|airborne| Arc::clone(&airborne.flight)) else { return Ok(()) };
+        let Some(airborne) = self.flights.get(&flight) else { return Ok(()) };
+        let (place, airborne) = (airborne.place_of(id), Arc::clone(&airborne.flight));
         let hops = airborne.hops;
-        let Some(intent) = airborne.intents.iter().find(|intent| intent.link == id) else { return Ok(()) };
+        let Some(intent) = place.and_then(|place| airborne.intents.get(place)) else { return Ok(()) };
         let gone = matches!(one.pending.shown, Shown::Gone { .. });
         let deletes = matches!(intent.write.operation, Operation::Delete { .. });
         if gone != deletes {
@@ -334,49 +342,6 @@ impl Core {
             self.land(id);
         }
         Ok(())
-    }
-
-    /// Which create of a flight made this record, if one did: the one whose image it shows best, else the only one left.
-    pub(crate) async fn created_by(&mut self, desk: &mut Desk, flight: FlightId, one: &Incoming) -> Result<Option<LinkId>> {
-        let Some(airborne) = self.flights.get(&flight) else { return Ok(None) };
-        let member = airborne.flight.member;
-        if member != one.pending.member || airborne.sync != one.sync {
-            return Ok(None);
-        }
-        let creates: Vec<(LinkId, Record)> = airborne
-            .flight
-            .intents
-            .iter()
-            .filter_map(|intent| match &intent.write.operation {
-                Operation::Create { image, .. } => Some((intent.link, image.clone())),
-                _ => None,
-            })
-            .collect();
-        desk.load_links(&self.store, creates.iter().map(|(id, _)| *id).collect()).await?;
-        let open: Vec<(LinkId, Record)> = creates
-            .into_iter()
-            .filter(|(id, _)| {
-                desk.link(*id).and_then(|link| link.sides.get(member)).is_some_and(|side| side.flight == Some(flight))
-            })
-            .collect();
-        let Some(image) = self.image_of(one.sync, &one.pending) else { return Ok(None) };
-        let full = matches!(one.pending.shown, Shown::Present { full: true, .. });
-        let full = full || crate::mutants::active("part_is_measured_by_the_whole");
-        // A trigger may have changed some of what was planned: the create of which the most is shown, the first of several.
-        let mut best: Option<(usize, LinkId)> = None;
-        for (id, planned) in &open {
-            // A feed that tells of a part leaves out what is empty.
-            let is_alike = |(field, value): &(&FieldName, &Value)| match image.get(field.as_str()) {
-                Some(shown) => shown.equivalent(value),
-                None => !full && value.is_null(),
-            };
-            let alike = planned.iter().filter(is_alike).count();
-            let enough = alike.saturating_mul(2) >= planned.len();
-            if enough && best.is_none_or(|(most, _)| alike > most) {
-                best = Some((alike, *id));
-            }
-        }
-        Ok(best.map(|(_, id)| id).or(if open.len() == 1 { open.first().map(|(id, _)| *id) } else { None }))
     }
 
     /// The member showed something else than we believed: read it, then plan again. Costs no attempt.
@@ -558,6 +523,14 @@ impl Core {
         if let Some(value) = crate::identify::link_match_value(rules, link) {
             self.transaction.reservations.push((link.sync, value, None));
         }
+    }
+}
+
+/// Where a record stands that was written; nobody has one yet where it was made.
+fn written_at(flight: &Flight, outcome: &Outcome) -> Option<crate::store::Address> {
+    match outcome {
+        Outcome::Written { key, .. } => Some(address(flight.sync, flight.member, key)),
+        _ => None,
     }
 }
 

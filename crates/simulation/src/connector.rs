@@ -16,6 +16,9 @@ use concord_engine::schema::{Schema, Selection};
 use concord_engine::value::Value;
 use std::cmp::Ordering;
 
+/// How long a first load is asked to wait while few calls are left.
+const SPARED: std::time::Duration = std::time::Duration::from_secs(60);
+
 /// The one feed of a system.
 pub(crate) const FEED: &str = "log";
 
@@ -138,6 +141,69 @@ impl System {
             return Fate::Cut(part);
         }
         Fate::Answered
+    }
+
+    /// While few calls are left those of a first load are refused.
+    fn admit_load(&self) -> Result<()> {
+        if !self.state().spares {
+            return Ok(());
+        }
+        let mut error = Error::new(Code::Throttled, "few calls are left").at(self.name.as_str());
+        error.retry_after = Some(SPARED);
+        Err(error)
+    }
+
+    /// Remembers the largest calls.
+    fn brings(&self, writes: usize, of_load: bool) {
+        let mut state = self.state();
+        let of_kind = if of_load { &mut state.largest.0 } else { &mut state.largest.1 };
+        *of_kind = writes.max(*of_kind);
+    }
+
+    /// Carries out a batch, or what its faults leave of it.
+    async fn write(&self, mark: &Mark, writes: &[Write]) -> Result<Vec<WriteResult>> {
+        for write in writes {
+            self.note(&format!("flight {}: {}", mark.intent, crate::describe::operation(&write.operation)));
+        }
+        self.enter("apply").await?;
+        // Without guards the records are looked at first, in a call of its own.
+        let mut unfit = Vec::new();
+        if !self.profile.guarded {
+            self.delay().await;
+            unfit = self.unfit(&self.state(), writes);
+            self.pass_gate(Gate::Between).await;
+        }
+        let asked = writes;
+        let fit: Vec<Write> = writes.iter().filter(|write| !unfit.contains(&write.id)).cloned().collect();
+        let writes = fit.as_slice();
+        let mut session = Session { system: self, mark, writes, open: true };
+        self.delay().await;
+        self.pass_gate(Gate::Before).await;
+        session.open = false;
+        let outcomes = {
+            let mut state = self.state();
+            let locked = self.locked(&mut state, writes);
+            match self.fate(&mut state, writes.len()) {
+                Fate::Answered => self.execute(&mut state, mark, writes, &locked),
+                Fate::Cut(part) => {
+                    let done: Vec<Write> = writes.iter().take(part).cloned().collect();
+                    self.execute(&mut state, mark, &done, &locked);
+                    vec![Outcome::Unknown; writes.len()]
+                }
+                Fate::Lingers => {
+                    self.linger(&mut state, mark, writes);
+                    vec![Outcome::Unknown; writes.len()]
+                }
+            }
+        };
+        self.pass_gate(Gate::After).await;
+        self.delay().await;
+        let answered: Vec<String> = outcomes.iter().map(crate::describe::outcome).collect();
+        self.note(&format!("flight {}: {}", mark.intent, answered.join(", ")));
+        let missed = asked.iter().filter(|write| unfit.contains(&write.id));
+        let missed = missed.map(|write| WriteResult { id: write.id, outcome: Outcome::Missed });
+        let results = writes.iter().zip(outcomes).map(|(write, outcome)| WriteResult { id: write.id, outcome });
+        Ok(results.chain(missed).collect())
     }
 
     fn locked(&self, state: &mut State, writes: &[Write]) -> Record {
@@ -334,49 +400,26 @@ impl Connector for System {
         self.leave("find", found).await
     }
 
+    async fn find_for_load(
+        &self,
+        selection: &Selection,
+        by: &[FieldName],
+        values: &[Vec<Value>],
+        limit: usize,
+    ) -> Result<Vec<Vec<Observation>>> {
+        self.admit_load()?;
+        self.find(selection, by, values, limit).await
+    }
+
+    async fn load(&self, _selection: &Selection, mark: &Mark, writes: &[Write]) -> Result<Vec<WriteResult>> {
+        self.admit_load()?;
+        self.brings(writes.len(), true);
+        self.write(mark, writes).await
+    }
+
     async fn apply(&self, _selection: &Selection, mark: &Mark, writes: &[Write]) -> Result<Vec<WriteResult>> {
-        for write in writes {
-            self.note(&format!("flight {}: {}", mark.intent, crate::describe::operation(&write.operation)));
-        }
-        self.enter("apply").await?;
-        // Without guards the records are looked at first, in a call of its own.
-        let mut unfit = Vec::new();
-        if !self.profile.guarded {
-            self.delay().await;
-            unfit = self.unfit(&self.state(), writes);
-            self.pass_gate(Gate::Between).await;
-        }
-        let asked = writes;
-        let fit: Vec<Write> = writes.iter().filter(|write| !unfit.contains(&write.id)).cloned().collect();
-        let writes = fit.as_slice();
-        let mut session = Session { system: self, mark, writes, open: true };
-        self.delay().await;
-        self.pass_gate(Gate::Before).await;
-        session.open = false;
-        let outcomes = {
-            let mut state = self.state();
-            let locked = self.locked(&mut state, writes);
-            match self.fate(&mut state, writes.len()) {
-                Fate::Answered => self.execute(&mut state, mark, writes, &locked),
-                Fate::Cut(part) => {
-                    let done: Vec<Write> = writes.iter().take(part).cloned().collect();
-                    self.execute(&mut state, mark, &done, &locked);
-                    vec![Outcome::Unknown; writes.len()]
-                }
-                Fate::Lingers => {
-                    self.linger(&mut state, mark, writes);
-                    vec![Outcome::Unknown; writes.len()]
-                }
-            }
-        };
-        self.pass_gate(Gate::After).await;
-        self.delay().await;
-        let answered: Vec<String> = outcomes.iter().map(crate::describe::outcome).collect();
-        self.note(&format!("flight {}: {}", mark.intent, answered.join(", ")));
-        let missed = asked.iter().filter(|write| unfit.contains(&write.id));
-        let missed = missed.map(|write| WriteResult { id: write.id, outcome: Outcome::Missed });
-        let results = writes.iter().zip(outcomes).map(|(write, outcome)| WriteResult { id: write.id, outcome });
-        Ok(results.chain(missed).collect())
+        self.brings(writes.len(), false);
+        self.write(mark, writes).await
     }
 
     fn allowance(&self) -> Option<Allowance> {

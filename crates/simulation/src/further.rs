@@ -1,6 +1,7 @@
 //! Dimensions of a world beyond the first ones, each drawn from a stream of its own: one more leaves every other world as
 //! it was. What a dimension does is said where it is done; here is only which worlds have it.
 
+use crate::database::KeyKind;
 use crate::random::Random;
 use crate::world::{AgainstFlow, Decide, DeleteRule, Flow, Purpose, World};
 
@@ -52,6 +53,9 @@ pub fn draw(world: &mut World) {
     let seed = world.seed;
     let stream = |name: &str| Random::fork(seed, name);
     let on = |name: &str, percent: u64| stream(name).percent(percent);
+    if on("large batches", 11) {
+        draw_large_batches(world);
+    }
     world.further.kills_at_writes = on("kills at writes", 20);
     if world.further.kills_at_writes {
         world.kills = stream("number of kills").between(2, 5);
@@ -118,5 +122,30 @@ pub fn draw(world: &mut World) {
     if on("early users", 15) {
         world.users_wait = false;
         world.span = world.span.min(std::time::Duration::from_secs(3));
+    }
+}
+
+/// Members that are best loaded by batches of their own, which are larger than those of the sync, and a reading in small chunks:
+/// what is read waits for what is written. Mostly of records that nothing tells to be the same: no match is looked for then.
+fn draw_large_batches(world: &mut World) {
+    let seed = world.seed;
+    world.chunk = Random::fork(seed, "size of chunks").pick(&[1, 2, 3]).copied().unwrap_or(1);
+    world.batch_size = world.batch_size.min(2);
+    for (place, member) in world.members.iter_mut().enumerate() {
+        let mut random = Random::fork(seed, &format!("load batch {place}"));
+        member.profile.load_batch = random.pick(&[None, Some(3), Some(5)]).copied().flatten();
+    }
+    let all_serial = world.members.iter().all(|member| member.keys == KeyKind::Serial);
+    if !all_serial || Random::fork(seed, "without a match").percent(30) {
+        return;
+    }
+    world.matched = false;
+    // Without marks and without a match field an echo that comes before its answer cannot be told from a stranger.
+    world.members.iter_mut().for_each(|member| member.profile.marks = true);
+    let only = Random::fork(seed, "where they are").place(world.members.len());
+    for one in &mut world.contents {
+        for (place, at) in one.at.iter_mut().enumerate() {
+            *at = (place == only).then(String::new);
+        }
     }
 }

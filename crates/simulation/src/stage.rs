@@ -191,6 +191,7 @@ impl Stage {
             options: Options {
                 jitter_seed: self.world.seed.wrapping_add(lives),
                 max_unidentified: self.world.max_unidentified,
+                chunk: self.world.chunk,
                 ..Options::default()
             },
             approvals: Approvals::All,

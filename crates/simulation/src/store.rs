@@ -96,9 +96,26 @@ fn set<K: Ord, V>(table: &mut BTreeMap<K, V>, key: K, value: Option<V>) {
     };
 }
 
+/// What has been asked of a store since it was made: rows put, looks taken.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Effort {
+    /// Looks for records and their links, of one or of many.
+    pub looks: usize,
+    /// Links written.
+    pub links: usize,
+    /// Pending observations written.
+    pub pending: usize,
+    /// Debts written.
+    pub owed: usize,
+}
+
 /// What the stage asks of a store beyond what the engine does.
 #[async_trait]
 pub trait Durable: Store {
+    /// What has been asked of it, where that is counted.
+    fn effort(&self) -> Effort {
+        Effort::default()
+    }
     /// Makes transactions durable, group by group. Never ends.
     async fn drive(&self);
     /// What a kill of the process leaves: what was durable.
@@ -120,6 +137,7 @@ struct State {
     /// Grows with every crash: an fsync under way then ends without effect.
     life: u64,
     random: Random,
+    effort: Effort,
 }
 
 /// The store in memory.
@@ -133,7 +151,7 @@ impl MemoryStore {
     /// An empty store whose fsync takes up to so many milliseconds.
     pub fn new(random: Random, fsync_ms_max: u64) -> MemoryStore {
         let (visible, durable) = (Tables::default(), Tables::default());
-        let state = State { visible, durable, waiting: Vec::new(), life: 0, random };
+        let state = State { visible, durable, waiting: Vec::new(), life: 0, random, effort: Effort::default() };
         MemoryStore { state: Mutex::new(state), wake: Notify::new(), fsync_ms_max }
     }
 
@@ -148,6 +166,10 @@ impl MemoryStore {
 
 #[async_trait]
 impl Durable for MemoryStore {
+    fn effort(&self) -> Effort {
+        self.state().effort
+    }
+
     async fn drive(&self) {
         loop {
             let notified = self.wake.notified();
@@ -195,6 +217,10 @@ impl Store for MemoryStore {
     fn submit(&self, transaction: Transaction) -> oneshot::Receiver<Result<()>> {
         let (answer, receiver) = oneshot::channel();
         let mut state = self.state();
+        let effort = &mut state.effort;
+        effort.links += transaction.links.len();
+        effort.pending += transaction.pending.iter().filter(|(_, pending)| pending.is_some()).count();
+        effort.owed += transaction.owed.iter().filter(|(.., due)| due.is_some()).count();
         state.visible.take_in(&transaction);
         state.waiting.push(Waiting { transaction, answer });
         self.wake.notify_waiters();
@@ -241,6 +267,7 @@ impl Store for MemoryStore {
     }
 
     async fn recall(&self, addresses: Vec<Address>, ids: Vec<LinkId>) -> Result<Recalled> {
+        self.state().effort.looks += 1;
         self.look(|tables| {
             let mut recalled = Recalled::default();
             let (mut addresses, mut ids) = (addresses, ids);

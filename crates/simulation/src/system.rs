@@ -56,6 +56,8 @@ pub struct Profile {
     pub vague_by: u64,
     /// What is left of the calls that it lets anybody make, where it counts them.
     pub allowance: Option<Allowance>,
+    /// How many writes of a first load are best made by one call, where it says so.
+    pub load_batch: Option<usize>,
 }
 
 impl Profile {
@@ -79,6 +81,7 @@ impl Profile {
             looks_ahead: 0,
             vague_by: 1,
             allowance: None,
+            load_batch: None,
         }
     }
 }
@@ -123,6 +126,10 @@ pub(crate) struct State {
     pub written: u64,
     /// Which calls are held: see [`System::hold`].
     pub gate: Gate,
+    /// Whether calls of a first load are refused: see [`System::spare`].
+    pub spares: bool,
+    /// The most writes that one call of a first load has brought, and any other call.
+    pub largest: (usize, usize),
 }
 
 /// A place at which a scripted test holds calls.
@@ -182,7 +189,7 @@ impl System {
             fences_prove: true,
             keys_can_be_given: database.keys == crate::database::KeyKind::Natural,
             max_batch: 50,
-            load_batch: None,
+            load_batch: profile.load_batch,
             writes_take: None,
             writes_settle: None,
             time_granularity_micros: profile.granularity_micros,
@@ -204,6 +211,8 @@ impl System {
             looks: true,
             written: 0,
             gate: Gate::Open,
+            spares: false,
+            largest: (0, 0),
         };
         Arc::new_cyclic(|me| {
             let me = Weak::clone(me);
@@ -245,6 +254,16 @@ impl System {
     pub fn hold(&self, gate: Gate) {
         self.state().gate = gate;
         self.wake.notify_waiters();
+    }
+
+    /// Few calls are left from here on, or no longer: those of a first load are refused.
+    pub fn spare(&self, spares: bool) {
+        self.state().spares = spares;
+    }
+
+    /// The most writes that one call of a first load has brought, and any other call.
+    pub fn largest_calls(&self) -> (usize, usize) {
+        self.state().largest
     }
 
     /// An administrator drops the slot: what is committed from here on is told by no feed until another one is made.

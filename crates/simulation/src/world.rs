@@ -183,6 +183,8 @@ pub struct World {
     pub max_deletes: u64,
     /// How many strangers wait in memory before a snapshot pauses; twice as many, and the others wait in the store.
     pub max_unidentified: usize,
+    /// How many records a snapshot reads at once, where a batch is no larger.
+    pub chunk: usize,
     /// Whether users delete.
     pub deletes: bool,
     /// Whether users insert.
@@ -249,6 +251,7 @@ impl World {
             key_changes: false,
             max_deletes: 1_000,
             max_unidentified: 20_000,
+            chunk: 1_000,
             deletes: true,
             inserts: true,
             attempts: 40,

@@ -9,6 +9,8 @@ use concord_simulation::script::{Script, natural, play, wrong};
 use concord_simulation::system::Gate;
 use concord_simulation::world::{EditRule, Seeded, World};
 
+#[path = "interleavings/costs.rs"]
+mod costs;
 #[path = "interleavings/crashes.rs"]
 mod crashes;
 #[path = "interleavings/deletes.rs"]

@@ -13,7 +13,6 @@ use super::schema::{FieldInfo, ID, Object, SYSTEM_MODSTAMP};
 use super::soql;
 use super::sweep::{self, OVERLAP_SECONDS};
 use concord_engine::change::Observation;
-use concord_engine::connector::Event;
 use concord_engine::error::{Class, Result};
 use std::collections::HashMap;
 use std::time::Duration;
@@ -202,28 +201,41 @@ impl Pass {
 }
 
 impl SalesforceChanges {
+    /// Whether a look stands in for the events, and has not come to its end.
+    pub(super) fn is_looking(&self) -> bool {
+        self.undelivered.lasts() && self.behind.pass.is_some() && self.undelivered.why().is_none()
+    }
+
     /// Looks at a page, and hands on what it shows. A look that fails is made again after a while, where it was: the
     /// feed goes on.
     pub(super) async fn look_behind(&mut self) {
-        let goal = self.shared.client.org_seconds().saturating_sub(TOLD_WITHIN_SECONDS);
+        // Where nothing is told nothing needs to be left time to be.
+        let told_within = if self.undelivered.lasts() { 0 } else { TOLD_WITHIN_SECONDS };
+        let goal = self.shared.client.org_seconds().saturating_sub(told_within);
         let goal = self.behind.pass.as_ref().map_or(goal, |pass| pass.goal);
         // Behind a pause events may be on their way still that tell.
-        let until = self.shared.may_tell_until(&self.feed).filter(|until| *until > Instant::now());
+        let until = self.shared.may_tell_until(&self.feed).filter(|until| *until > Instant::now() && told_within > 0);
         if let Some(until) = until.filter(|_| self.ahead.commit_ms.div_euclid(1_000) < goal) {
             self.behind.at = until;
             return;
         }
-        let wait = match self.look_on(goal).await {
-            Ok(true) => PAGE_PAUSE.min(self.behind.every),
-            Ok(false) => self.behind.every,
+        let every = match self.undelivered.lasts() {
+            true => self.behind.every.min(self.shared.client.settings.poll_every),
+            false => self.behind.every,
+        };
+        let looked = self.look_on(goal).await;
+        self.undelivered.looked(looked.as_ref().map(|_| ()).map_err(ToString::to_string));
+        let wait = match looked {
+            Ok(true) => PAGE_PAUSE.min(every),
+            Ok(false) => every,
             // While calls are short the look waits, and passes nothing over.
             Err(error) if error.class() == Class::Throttled => {
                 tracing::debug!(feed = %self.feed, error = error.chain(), "the look behind the events waits");
-                self.behind.every
+                every
             }
             Err(error) => {
                 tracing::warn!(feed = %self.feed, error = error.chain(), "what no event told of could not be looked for");
-                self.behind.every
+                every
             }
         };
         self.behind.at = Instant::now() + wait;
@@ -236,7 +248,9 @@ impl SalesforceChanges {
         let Some(mut pass) = pass.filter(|_| object.field(SYSTEM_MODSTAMP).is_some_and(|stamp| stamp.filterable)) else {
             return Ok(false);
         };
-        if self.behind.admitted == 0 {
+        // Where nothing else tells of people's edits a look is no less urgent than an event.
+        let events_tell = !self.undelivered.lasts();
+        if self.behind.admitted == 0 && events_tell {
             self.shared.client.usage().admit_look(&object.name)?;
             self.behind.admitted = PAGES_ADMITTED;
         }
@@ -249,7 +263,8 @@ impl SalesforceChanges {
             let told = self.shared.has_shown(&self.feed, &id, second);
             match told {
                 Some(true) => {}
-                Some(false) => untold = untold.saturating_add(1),
+                Some(false) if events_tell => untold = untold.saturating_add(1),
+                Some(false) => {}
                 None => forgotten = forgotten.saturating_add(1),
             }
             match shown {
@@ -268,12 +283,13 @@ impl SalesforceChanges {
             if self.behind.is_given(&id, stamped, settled) {
                 continue;
             }
-            self.push(Event::Read(observation), vec![(id, second)]);
+            let event = self.undelivered.told(observation);
+            self.push(event, vec![(id, second)]);
         }
         if untold > 0 {
             tracing::warn!(feed = %self.feed, records = untold, "records had changed and no event told of them: they were read");
         }
-        if forgotten > 0 {
+        if forgotten > 0 && events_tell {
             tracing::debug!(feed = %self.feed, records = forgotten, "records were read whose events may have come before");
         }
         pass.untold = pass.untold.saturating_add(untold);

@@ -14,6 +14,7 @@ use super::shared::{Shared, ShownSince, topic_of};
 use super::stream::{Alive, Arrived, Payload, Subscription};
 use super::sweep::{OVERLAP_SECONDS, Pause, Sweep, marked};
 use super::tells::{event_size, needs_sweep, time_of, told_of, version_of};
+use super::undelivered::Undelivered;
 use async_trait::async_trait;
 use concord_engine::change::{Image, Mark, Observation};
 use concord_engine::connector::{Batch, Changes, Event, Limits};
@@ -47,19 +48,21 @@ pub(super) struct SalesforceChanges {
     pub(super) feed: FeedName,
     /// How far it has been looked behind the events.
     pub(super) behind: Behind,
-    subscription: Subscription,
+    pub(super) subscription: Subscription,
+    /// Whether events are delivered.
+    pub(super) undelivered: Undelivered,
     pieces: VecDeque<Piece>,
     /// Behind everything that was handed out.
     place: Place,
     /// Behind everything that stands in `pieces`.
     pub(super) ahead: Place,
-    sweep: Option<(Sweep, Place)>,
+    pub(super) sweep: Option<(Sweep, Place)>,
     /// Before its next page, where the last one could not be had.
     pause: Pause,
     /// Whether the topic's end must be found first: then what was touched meanwhile is swept.
-    unplaced: bool,
+    pub(super) unplaced: bool,
     /// Whether the stream was last open by long polling.
-    was_polled: bool,
+    pub(super) was_polled: bool,
     schemas: HashMap<String, Arc<EventSchema>>,
     last_schema: Option<String>,
     /// Records of pieces that were handed out since the last place.
@@ -78,9 +81,10 @@ pub(super) async fn open(
 ) -> Result<SalesforceChanges> {
     let starts_nowhere = place.replay.is_empty() && warm.is_none();
     let mut subscription = warm.unwrap_or_else(|| Subscription::new(Arc::clone(&shared), topic_of(&feed)));
-    if !subscription.is_open() {
-        subscription.open(&place).await?;
-    }
+    let refused = match subscription.is_open() {
+        true => None,
+        false => subscription.open(&place).await.err(),
+    };
     shared.lives(&feed, true);
     shared.forget_announced(&object);
     // By long polling a stream has begun for certain when it is open.
@@ -97,6 +101,7 @@ pub(super) async fn open(
         feed,
         behind,
         subscription,
+        undelivered: Undelivered::default(),
         pieces: VecDeque::new(),
         place,
         unplaced,
@@ -106,15 +111,26 @@ pub(super) async fn open(
         since_place: ShownSince::default(),
         consents,
     };
+    if let Some(error) = refused {
+        changes.not_delivered(error).await?;
+    }
     changes.look_at_schema().await?;
     Ok(changes)
 }
 
 /// Everything since a feed began that has had no event yet.
-fn since_the_beginning(place: &Place) -> Sweep {
+pub(super) fn since_the_beginning(place: &Place) -> Sweep {
     let floor = place.floor_ms.div_euclid(1_000);
     let deletes = place.floor_ms.max(place.begun_ms).max(place.deletes_from_ms()).div_euclid(1_000);
     Sweep::since(Some(floor), Some(deletes.saturating_sub(OVERLAP_SECONDS)))
+}
+
+/// Waits for the next answer of a stream; for nothing where none is to be expected. Dropping the call loses nothing.
+async fn hear(subscription: &mut Subscription, place: &Place, comes: bool) -> Result<()> {
+    match comes {
+        true => subscription.receive(place).await,
+        false => std::future::pending().await,
+    }
 }
 
 impl Drop for SalesforceChanges {
@@ -129,6 +145,8 @@ impl Changes for SalesforceChanges {
         let now = Instant::now();
         let deadline = now.checked_add(limits.max_wait.min(WAIT_MAX)).unwrap_or(now);
         loop {
+            let shared = Arc::clone(&self.shared);
+            let fenced = shared.fenced.notified();
             self.fill(limits.max_events.max(1)).await?;
             if !self.pieces.is_empty() {
                 let batch = self.hand_out(limits);
@@ -149,10 +167,18 @@ impl Changes for SalesforceChanges {
                 self.is_alive(alive);
                 continue;
             }
-            if !self.subscription.is_open() {
+            // A look that is under way comes to its end: else one that takes long would begin anew again and again.
+            let again = self.undelivered.until().filter(|_| !self.is_looking());
+            if again.is_some_and(|again| again <= Instant::now()) {
+                self.deliver_again().await?;
+                continue;
+            }
+            if !self.subscription.is_open() && !self.undelivered.lasts() {
                 // Takes as long as a login and a handshake take: cut off at the deadline it would begin anew for ever.
-                self.subscription.receive(&self.ahead).await?;
-                self.shared.lives(&self.feed, true);
+                match self.subscription.receive(&self.ahead).await {
+                    Ok(()) => self.shared.lives(&self.feed, true),
+                    Err(error) => self.not_delivered(error).await?,
+                }
                 continue;
             }
             let overdue = self.shared.overdue(&self.feed);
@@ -162,29 +188,40 @@ impl Changes for SalesforceChanges {
             }
             let overdue_at = self.shared.overdue_at(&self.feed).filter(|at| *at > Instant::now());
             let until = overdue_at.map_or(deadline, |at| at.min(deadline)).min(self.behind.at);
+            let until = again.map_or(until, |again| again.min(until));
+            // While a look goes on its next page is waited for, however long ago the caller wanted an answer.
+            let until = if self.is_looking() { overdue_at.map_or(self.behind.at, |at| at.min(self.behind.at)) } else { until };
+            let comes = !self.undelivered.lasts();
             let received = tokio::select! {
-                received = tokio::time::timeout_at(until, self.subscription.receive(&self.ahead)) => received,
+                received = tokio::time::timeout_at(until, hear(&mut self.subscription, &self.ahead, comes)) => received,
+                // Whoever sets a fence while nothing is told waits for a read.
+                () = fenced, if !comes => continue,
                 taken_up = self.shared.client.auth.consented_anew(&mut self.consents) => {
                     taken_up?;
                     continue;
                 }
             };
             match received {
-                Ok(received) => {
-                    received?;
+                Ok(Ok(())) => {
+                    self.delivered();
                     self.follow_the_way();
                     self.shared.lives(&self.feed, true);
                 }
+                Ok(Err(error)) => self.not_delivered(error).await?,
                 // What has come while nobody asked was taken first: it may tell.
                 Err(_) if self.behind.at <= Instant::now() => self.look_behind().await,
-                Err(_) if Instant::now() < deadline => {}
+                Err(_) if Instant::now() < deadline || self.is_looking() => {}
                 Err(_) => return Ok(Batch { events: Vec::new(), position: Some(self.place.encode()) }),
             }
         }
     }
 
     fn waits_for(&self) -> Option<String> {
-        self.pause.why()
+        self.pause.why().or_else(|| self.undelivered.why())
+    }
+
+    fn tells_whose(&self) -> bool {
+        !self.undelivered.lasts()
     }
 }
 
@@ -221,7 +258,7 @@ impl SalesforceChanges {
     /// Hands out pieces within the limits.
     fn hand_out(&mut self, limits: Limits) -> Batch {
         let mut batch = Batch::default();
-        let mut bytes = 0_usize;
+        let (mut bytes, mut is_at_a_place) = (0_usize, false);
         while let Some(piece) = self.pieces.front() {
             let is_event = piece.event.is_some();
             let is_full = batch.events.len() >= limits.max_events.max(1) || bytes.saturating_add(piece.bytes) > limits.max_bytes;
@@ -234,13 +271,14 @@ impl SalesforceChanges {
                 self.shared.announce(&self.object, &self.feed, schema);
             }
             batch.events.extend(piece.event);
-            batch.position = None;
+            is_at_a_place = false;
             self.since_place.add(piece.shown);
             if let Some(place) = piece.place {
                 self.place = self.shared.hand_out(&self.feed, place, std::mem::take(&mut self.since_place));
-                batch.position = Some(self.place.encode());
+                is_at_a_place = true;
             }
         }
+        batch.position = is_at_a_place.then(|| self.place.encode());
         batch
     }
 
@@ -302,7 +340,10 @@ impl SalesforceChanges {
     pub(super) fn looked(&mut self, upto: Option<i64>) {
         let looked_ms = upto.map_or(0, |second| second.saturating_mul(1_000));
         self.ahead.looked_ms = self.ahead.looked_ms.max(looked_ms);
-        match self.pieces.is_empty() {
+        if let Some(second) = upto.filter(|_| self.undelivered.lasts()) {
+            self.pass_over(second);
+        }
+        match self.pieces.is_empty() && !self.undelivered.lasts() {
             true => self.place.looked_ms = self.ahead.looked_ms,
             false => self.close(Vec::new()),
         }
@@ -329,7 +370,8 @@ impl SalesforceChanges {
         for (observation, second) in observations {
             // What a read shows need not be told by an event any more.
             let shown = ids::of(&observation.key).map(|id| (id, second));
-            self.push(Event::Read(observation), shown.into_iter().collect());
+            let event = self.undelivered.told(observation);
+            self.push(event, shown.into_iter().collect());
         }
         self.sweep = next.map(|next| (next, behind.clone()));
         if self.sweep.is_none() {
@@ -438,8 +480,8 @@ impl SalesforceChanges {
 
     /// What has changed of the object while no stream was open is announced before anything else.
     async fn look_at_schema(&mut self) -> Result<()> {
-        // By long polling no topic tells its schema: the object itself is looked at.
-        let events = match self.subscription.is_polled() {
+        // By long polling no topic tells its schema, and neither does one that is not open: the object itself is looked at.
+        let events = match self.subscription.is_polled() || !self.subscription.is_open() {
             true => None,
             false => topic_schema(&self.shared, &topic_of(&self.feed)).await?,
         };

@@ -142,6 +142,17 @@ async fn captured(shared: &Shared, name: &ObjectName) -> Finding {
                 severity: Severity::Advice,
             }
         }
+        Err(error) if error.code == Code::HostedAllowanceUsed => Finding {
+            code: Some(error.code),
+            about: name.to_string(),
+            message: format!("no change events of {name} are delivered for now: {}", error.message),
+            remedy: format!(
+                "Until they are it is asked what was touched, every {} s. {}",
+                shared.client.settings.poll_every.as_secs(),
+                error.code.remedy()
+            ),
+            severity: Severity::Warning,
+        },
         Err(error) if error.code == Code::HostedEventsOff => {
             problem(name.as_str(), error.code, format!("no change events come for {name}"), events_remedy(name))
         }

@@ -3,6 +3,7 @@
 
 use super::behind::LOOK_EVERY;
 use super::stream::SILENT_MAX;
+use super::undelivered::TRY_AGAIN;
 use crate::keeping::Keep;
 use crate::settings::Asked;
 use concord_engine::config::{ChangeDetection, Secret, SecretText};
@@ -145,6 +146,8 @@ pub struct SalesforceSettings {
     pub look_every: Duration,
     /// How long a stream of change events may say nothing before it is opened again.
     pub silent_max: Duration,
+    /// How long to wait, where no change events are delivered any more, before it is tried again.
+    pub deliveries_again: Duration,
     /// How often an object is asked for changes of which no change events come.
     pub poll_every: Duration,
     /// How long the org may still be at a call whose answer was lost.
@@ -250,6 +253,7 @@ impl SalesforceSettings {
             change_detection: asked.changes.how,
             look_every: asked.changes.every.unwrap_or(LOOK_EVERY),
             silent_max: SILENT_MAX,
+            deliveries_again: TRY_AGAIN,
             poll_every: asked.changes.every.unwrap_or(POLL_EVERY_DEFAULT),
             settle: asked.milliseconds("settle_ms", 1..=3_600_000, SETTLE_DEFAULT)?,
             external_ids: names(asked, "external_ids")?,

@@ -42,6 +42,7 @@ mod sweep;
 mod tells;
 mod transport;
 mod types;
+mod undelivered;
 mod usage;
 
 pub use config::{Grant, SalesforceSettings};
@@ -126,14 +127,21 @@ impl SalesforceConnector {
         let feed = feed_of(&selection.object);
         let object = self.shared.object(&selection.object).await?;
         let mut subscription = Subscription::new(Arc::clone(&self.shared), topic_of(&feed));
-        subscription.open(&Place::default()).await?;
+        // Where no events are delivered today what was touched is asked for, until they are.
+        let opened = subscription.open(&Place::default()).await;
+        let is_open = match opened {
+            Err(error) if error.code != Code::HostedAllowanceUsed => return Err(error),
+            opened => opened.is_ok(),
+        };
         let newest = self.changes_since(&object, None, 1).await?;
         let second = newest.first().map_or(0, |(_, second)| *second);
         let of_that_second = self.changes_since(&object, Some(second), FENCE_MAX).await?;
         let begun_ms = self.shared.client.org_seconds().saturating_mul(1_000);
         let place = Place { floor_ms: second.saturating_mul(1_000), begun_ms, ..Place::default() };
         let place = self.shared.begin(&feed, place, of_that_second);
-        self.warm.lock().unwrap_or_else(PoisonError::into_inner).insert(feed, (place.clone(), subscription));
+        if is_open {
+            self.warm.lock().unwrap_or_else(PoisonError::into_inner).insert(feed, (place.clone(), subscription));
+        }
         Ok(place)
     }
 
@@ -168,12 +176,18 @@ impl SalesforceConnector {
                 tracing::info!(object = %object.name, every = ?self.shared.client.settings.poll_every, "no change events come: polled");
                 Ok(Mode::Polling)
             }
+            // By long polling a topic is known by subscribing to it, which is refused where no events are delivered today.
+            Err(error) if error.code == Code::HostedAllowanceUsed && pollable => Ok(Mode::Events),
             other => other.map(|()| Mode::Events),
         }
     }
 
     /// Where a feed of events stands, for people.
-    fn told_position(&self, place: &Place) -> String {
+    fn told_position(&self, feed: &FeedName, place: &Place) -> String {
+        if let Some(why) = self.shared.undelivered(feed) {
+            let (every, upto) = (self.shared.client.settings.poll_every.as_secs(), soql::moment(place.looked_upto()));
+            return format!("no change events are delivered ({why}): asked every {every} s, up to {upto}");
+        }
         let position = match place.replay.is_empty() {
             true => "at the end of the topic".to_owned(),
             false => format!("replay id {}", place.replay.iter().map(|byte| format!("{byte:02x}")).collect::<String>()),
@@ -377,7 +391,7 @@ impl Connector for SalesforceConnector {
         let place = self.shared.place(feed).unwrap_or_default();
         let position = match self.shared.mode(feed) {
             Some(Mode::Polling) => self.polled_position(feed, &place),
-            _ => self.told_position(&place),
+            _ => self.told_position(feed, &place),
         };
         let usage = self.shared.client.usage();
         let warning = usage
@@ -389,7 +403,11 @@ impl Connector for SalesforceConnector {
             let object = object_of(feed);
             format!("{records} records had changed and no event told of them: is Change Data Capture on for {object}?")
         });
-        let warning = untold.or(warning);
+        let undelivered = self
+            .shared
+            .undelivered(feed)
+            .map(|why| format!("no change events are delivered: what was touched is asked for instead, until they are ({why})"));
+        let warning = undelivered.or(untold).or(warning);
         Ok(FeedHealth { retained_bytes: None, retained_bytes_max: None, position, warning })
     }
 
@@ -446,6 +464,12 @@ impl Connector for SalesforceConnector {
 
     fn allowance(&self) -> Option<Allowance> {
         self.shared.client.usage().allowance()
+    }
+
+    fn takes(&self, object: &ObjectName, field: &FieldName, value: &Value) -> bool {
+        let known = self.shared.known(object);
+        let is_off_list = known.and_then(|object| Some(types::is_off_list(object.field(field.as_str())?, value)));
+        is_off_list != Some(true)
     }
 
     fn calls_for(&self, work: &Workload) -> u64 {

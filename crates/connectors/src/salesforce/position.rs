@@ -9,6 +9,7 @@ use concord_engine::change::{Mark, Position, Version};
 use concord_engine::error::{Code, Error, Result};
 use serde::{Deserialize, Serialize};
 use std::cmp::Ordering;
+use std::sync::Arc;
 
 /// How many of the last events' records a position remembers, so that a fence can tell that they were shown.
 pub(super) const RECENT_MAX: usize = 16;
@@ -36,8 +37,8 @@ pub(super) struct Place {
     pub commit_ms: i64,
     /// Events committed before this moment are from before the feed began.
     pub floor_ms: i64,
-    /// The records of the last events, with the second of their change.
-    pub recent: Vec<(String, i64)>,
+    /// The records of the last events, with the second of their change. A place is copied with every event.
+    pub recent: Vec<(Arc<str>, i64)>,
     /// The process that handed it out, and how many places it had handed out by then: what it shows was taken in by whoever
     /// stands here.
     pub run: u64,
@@ -60,7 +61,7 @@ struct PlaceUnlooked {
     commit: u64,
     commit_ms: i64,
     floor_ms: i64,
-    recent: Vec<(String, i64)>,
+    recent: Vec<(Arc<str>, i64)>,
     run: u64,
     step: u64,
     begun_ms: i64,
@@ -75,7 +76,7 @@ struct PlaceBefore {
     commit: u64,
     commit_ms: i64,
     floor_ms: i64,
-    recent: Vec<(String, i64)>,
+    recent: Vec<(Arc<str>, i64)>,
     run: u64,
     step: u64,
     begun_ms: i64,
@@ -89,7 +90,7 @@ struct EarlierPlace {
     commit: u64,
     commit_ms: i64,
     floor_ms: i64,
-    recent: Vec<(String, i64)>,
+    recent: Vec<(Arc<str>, i64)>,
 }
 
 /// What must have been shown for a fence to be passed.
@@ -204,8 +205,8 @@ impl Place {
         self.commit_ms = self.commit_ms.max(commit_ms);
         let second = commit_ms.div_euclid(1_000);
         for id in ids.iter().rev().take(RECENT_MAX) {
-            self.recent.retain(|(known, _)| known != id);
-            self.recent.push((id.clone(), second));
+            self.recent.retain(|(known, _)| **known != **id);
+            self.recent.push((Arc::from(id.as_str()), second));
         }
         let surplus = self.recent.len().saturating_sub(RECENT_MAX);
         self.recent.drain(..surplus);
@@ -215,7 +216,7 @@ impl Place {
     pub fn is_behind(&self, id: &str, second: i64) -> bool {
         let last_second = self.commit_ms.div_euclid(1_000);
         last_second > second.saturating_add(SURELY_LATER_SECONDS)
-            || self.recent.iter().any(|(known, shown)| known == id && *shown >= second)
+            || self.recent.iter().any(|(known, shown)| **known == *id && *shown >= second)
     }
 }
 

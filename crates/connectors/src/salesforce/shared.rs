@@ -24,8 +24,9 @@ use tokio::time::Instant;
 const SHOWN_MAX: usize = 56_000;
 /// What a fence waits for and a feed has not told for so long, though it is open, is read.
 const QUIET: Duration = Duration::from_secs(5);
-/// The same where the feed goes on telling of other things.
+/// The same where the feed goes on telling of other things, and where it tells of nothing.
 const OVERDUE: Duration = Duration::from_secs(60);
+const UNDELIVERED: Duration = Duration::from_millis(500);
 /// How often an object is described again for values that its picklists were not seen to take.
 const VALUES_EVERY: Duration = Duration::from_secs(60);
 /// The most batches of which it is remembered when they ended.
@@ -87,6 +88,8 @@ struct Progress {
     /// Whether any was since the stream was opened.
     moved: bool,
     fences: BTreeMap<u64, Waiting>,
+    /// Why no events are delivered; `None` while they are.
+    undelivered: Option<String>,
     /// How many records the last look behind the events found of which none had told.
     untold: usize,
 }
@@ -198,11 +201,13 @@ impl Shared {
 
     /// What an object looks like, as it was last seen.
     pub async fn object(&self, name: &ObjectName) -> Result<Arc<Object>> {
-        let known = locked(&self.objects).get(name).cloned();
-        match known {
-            Some(object) => Ok(object),
-            None => self.look_again(name).await,
-        }
+        let Some(known) = self.known(name) else { return self.look_again(name).await };
+        Ok(known)
+    }
+
+    /// The same, where it has been seen.
+    pub fn known(&self, name: &ObjectName) -> Option<Arc<Object>> {
+        locked(&self.objects).get(name).cloned()
     }
 
     /// What an object looks like now.
@@ -272,9 +277,8 @@ impl Shared {
         progress.fences.clear();
         progress.moved = false;
         let step = progress.step;
-        for (id, second) in place.recent.iter().cloned().chain(known) {
-            progress.show(&id, second, step);
-        }
+        place.recent.iter().for_each(|(id, second)| progress.show(id, *second, step));
+        known.into_iter().for_each(|(id, second)| progress.show(&id, second, step));
         place
     }
 
@@ -282,7 +286,18 @@ impl Shared {
     pub fn lives(&self, feed: &FeedName, open: bool) {
         if let Some(progress) = locked(&self.feeds).get_mut(feed) {
             progress.told = open.then(Instant::now);
+            progress.undelivered.take_if(|_| !open);
         }
+    }
+
+    /// Why no events are delivered to a feed that is open; `None` where they are.
+    pub fn delivers(&self, feed: &FeedName, undelivered: Option<String>) {
+        locked(&self.feeds).entry(feed.clone()).or_default().undelivered = undelivered;
+    }
+
+    /// What was said of that.
+    pub fn undelivered(&self, feed: &FeedName) -> Option<String> {
+        locked(&self.feeds).get(feed)?.undelivered.clone()
     }
 
     /// Records are handed out, and the feed stands here behind them: the place as it is to be handed out.
@@ -318,9 +333,7 @@ impl Shared {
 
     /// A look behind the events found so many records of which none had told.
     pub fn found_untold(&self, feed: &FeedName, records: usize) {
-        if let Some(progress) = locked(&self.feeds).get_mut(feed) {
-            progress.untold = records;
-        }
+        locked(&self.feeds).entry(feed.clone()).or_default().untold = records;
     }
 
     /// How many the last look found.
@@ -528,6 +541,9 @@ impl Progress {
     /// When what a fence waits for is overdue; `None` while no stream is open that could tell of it.
     fn due(&self, waiting: &Waiting) -> Option<Instant> {
         let told = self.told?;
+        if self.undelivered.is_some() {
+            return Some(waiting.since + UNDELIVERED);
+        }
         Some((waiting.since.max(told) + QUIET).min(waiting.since + OVERDUE))
     }
 

@@ -11,6 +11,7 @@
 mod allowances;
 mod behind;
 mod capturing;
+mod deliveries;
 mod enduring;
 mod jobs;
 mod long_polling;

@@ -11,7 +11,7 @@ use crate::runtime::desk::{Desk, address};
 use crate::store::Address;
 use foldhash::fast::RandomState;
 use std::collections::HashMap;
-use xxhash_rust::xxh3::{Xxh3Default, xxh3_128};
+use xxhash_rust::xxh3::Xxh3Default;
 
 /// What is expected of the feeds: by the print of a record and the flight that wrote it, the print of what it shows.
 /// The older half is let go when the younger one is full.
@@ -35,7 +35,9 @@ impl Echoes {
         let place = place(&one.address, flight);
         let expected = self.young.remove(&place).or_else(|| self.old.remove(&place));
         match &one.pending.shown {
-            Shown::Present { cells, .. } => expected.is_some() && one.old_address.is_none() && expected == shown(cells),
+            Shown::Present { cells, .. } => {
+                one.old_address.is_none() && expected.is_some_and(|expected| expected == shown(cells))
+            }
             Shown::Gone { .. } => false,
         }
     }
@@ -54,8 +56,8 @@ impl Core {
         let Some(key) = &side.key else { return };
         let address = address(link.sync, member, key);
         let settled = desk.slot(&address).is_some_and(|slot| slot.link == Some(link.id) && slot.pending.is_none());
-        if let Some(shown) = shown(&side.base).filter(|_| settled) {
-            self.echoes.expect(place(&address, flight), shown);
+        if settled {
+            self.echoes.expect(place(&address, flight), shown(&side.base));
         }
     }
 
@@ -75,8 +77,19 @@ fn place(address: &Address, flight: FlightId) -> u128 {
     print.digest128()
 }
 
-fn shown(cells: &Cells) -> Option<u128> {
-    postcard::to_stdvec(cells).ok().map(|bytes| xxh3_128(&bytes))
+/// Equal where the same cells are shown, with equivalent values: an answer and a feed may write one number in two ways.
+fn shown(cells: &Cells) -> u128 {
+    let mut print = Xxh3Default::new();
+    let mut value = Vec::with_capacity(64);
+    for cell in cells {
+        value.clear();
+        if let Some(cell) = cell {
+            cell.write_canonical(&mut value);
+        }
+        print.update(&value.len().to_ne_bytes());
+        print.update(&value);
+    }
+    print.digest128()
 }
 
 #[cfg(test)]
@@ -122,7 +135,7 @@ mod tests {
 
     fn expecting(number: i64, name: &str) -> Echoes {
         let mut echoes = Echoes::default();
-        echoes.expect(place(&echo(number, FLIGHT, name).address, FLIGHT), shown(&cells(name)).unwrap());
+        echoes.expect(place(&echo(number, FLIGHT, name).address, FLIGHT), shown(&cells(name)));
         echoes
     }
 
@@ -134,6 +147,15 @@ mod tests {
         assert!(!echoes.confirms(&Incoming { echo_of: None, ..echo(1, FLIGHT, "Ada") }), "a person's edit");
         assert!(echoes.confirms(&echo(1, FLIGHT, "Ada")));
         assert!(!echoes.confirms(&echo(1, FLIGHT, "Ada")));
+    }
+
+    #[test]
+    fn what_is_shown_counts_and_not_how_it_is_written() {
+        let of = |value: Value| shown(&vec![Some(value), None]);
+        assert_eq!(of(Value::Int(5)), of(Value::float(5.0)));
+        assert_ne!(of(Value::Int(5)), of(Value::Int(6)));
+        assert_ne!(of(Value::Null), shown(&vec![None, None]), "what is not shown is not null");
+        assert_ne!(of(Value::text("a")), shown(&vec![None, Some(Value::text("a"))]), "each in its place");
     }
 
     #[test]

@@ -29,7 +29,7 @@ use crate::clock::Moment;
 use crate::connector::{Batch, Event as FeedEvent};
 use crate::error::Result;
 use crate::identify::MadeUnseen;
-use crate::link::{Cells, FlightId, Link, LinkId, MemberIndex, Pending, Shown, Side, Standing};
+use crate::link::{Cells, FlightId, Group, Link, LinkId, MemberIndex, Pending, Shown, Side, Standing};
 use crate::reconcile::{Folded, fold, refine_agreed, refine_times};
 use crate::record::{FeedName, SystemName};
 use crate::rules::SyncRules;
@@ -60,6 +60,7 @@ impl Core {
         let Batch { events, position } = batch;
         let quiet = events.is_empty();
         let mut arrived: Vec<Incoming> = Vec::with_capacity(events.len());
+        let waiting = self.strangers_waiting();
         let (mut lag, mut tells_whose) = (None, None);
         for event in events {
             match event {
@@ -85,6 +86,7 @@ impl Core {
             }
         }
         self.take_in_all(&mut desk, arrived).await?;
+        self.identify_at_once(&mut desk, &waiting).await?;
         self.keep_before_beginning();
         let middle = position.is_none() && !quiet;
         let key = (system.clone(), feed.clone());
@@ -292,10 +294,14 @@ impl Core {
         }
         let order = self.version_order(&one, older.as_ref().map_or(&base_version, |older| &older.version));
         if !one.read && !matches!(self.version_order(&one, &base_version), Some(Ordering::Greater) | None) {
-            let mut refined = link.clone();
-            if refine_agreed(&rules, &mut refined, &one.pending) {
-                desk.save(refined);
-                desk.touch(id);
+            let is_estimated =
+                |group: &Group| group.agreed.as_ref().is_some_and(|agreed| agreed.from == member && agreed.time.estimated);
+            if link.groups.iter().any(is_estimated) {
+                let mut refined = link.clone();
+                if refine_agreed(&rules, &mut refined, &one.pending) {
+                    desk.save(refined);
+                    desk.touch(id);
+                }
             }
         }
         let newly_gone = matches!(one.pending.shown, Shown::Gone { .. })
@@ -382,11 +388,12 @@ impl Core {
             // It waits for its match, or for a person, as it is.
             return Ok(());
         }
-        let folded = match fold(&rules, older, one.pending.clone(), order) {
+        let key = older.as_ref().map(|_| one.pending.key.clone()).unwrap_or_default();
+        let folded = match fold(&rules, older, one.pending, order) {
             Folded::Into(folded) => *folded,
             Folded::Dropped => return Ok(()),
             Folded::Unordered => {
-                self.want_stranger_instead(one.sync, one.address, one.pending.key);
+                self.want_stranger_instead(one.sync, one.address, key);
                 return Ok(());
             }
         };

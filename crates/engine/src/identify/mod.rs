@@ -2,6 +2,7 @@
 //! the sync's match fields; one candidate binds, several are for a person, none makes a new link. Matching is serial per
 //! sync and also sees reservations, so that two records with one match value never become two pairs.
 
+mod at_once;
 mod bind;
 mod creates;
 mod made;

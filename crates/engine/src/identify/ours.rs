@@ -12,6 +12,11 @@ use std::collections::{BTreeMap, BTreeSet};
 pub(super) struct Making(BTreeMap<(MemberIndex, Vec<u8>), BTreeSet<FlightId>>);
 
 impl Making {
+    /// For whoever has no match value.
+    pub fn none() -> Making {
+        Making(BTreeMap::new())
+    }
+
     /// The flights that are making a record of this match value at a member.
     pub fn of(&self, member: MemberIndex, value: Option<&Vec<u8>>) -> Option<&BTreeSet<FlightId>> {
         self.0.get(&(member, value?.clone()))

@@ -148,8 +148,7 @@ impl Core {
         let member = address.member;
         let pending = desk.slot(&address).filter(|slot| slot.link.is_none()).and_then(|slot| slot.pending.as_ref())?;
         let Shown::Present { cells, times, .. } = &pending.shown else { return None };
-        let begun = self.syncs.get(sync).and_then(|state| state.begun_at).unwrap_or_default();
-        let of_load = times.iter().flatten().all(|time| time.estimated || time.at < begun);
+        let of_load = times.iter().flatten().all(self.times_of_a_load(sync));
         let complete = rules
             .fields
             .iter()

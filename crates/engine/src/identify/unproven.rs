@@ -1,7 +1,6 @@
 //! Creates of which nothing can tell whether they were made: no feed told of them, and no match field would find them. A
 //! stranger at that member that shows most of what such a create gave may be its record; only a person can say so.
 
-use crate::connector::Operation;
 use crate::error::Result;
 use crate::link::{Link, LinkId, MemberIndex, Pending, ReviewId, Shown, Standing};
 use crate::record::{Key, Record};
@@ -27,13 +26,11 @@ impl Core {
 
     /// Whether a create at this member is under way of which the feed will tell nothing: its outcome comes first.
     pub(super) fn may_come_of_doubt(&self, sync: usize, member: MemberIndex) -> bool {
-        let marks = self.tells_whose(sync, member);
-        self.flights.iter().any(|(id, airborne)| {
-            airborne.sync == sync
-                && airborne.flight.member == member
-                && !(marks && self.is_provable(sync, member, *id))
-                && airborne.flight.intents.iter().any(|intent| matches!(intent.write.operation, Operation::Create { .. }))
-        })
+        let mut creates = self
+            .flights
+            .iter()
+            .filter(|(_, airborne)| airborne.sync == sync && airborne.flight.member == member && airborne.creates());
+        creates.any(|(id, _)| !(self.tells_whose(sync, member) && self.is_provable(sync, member, *id)))
     }
 
     /// The record, at another member, whose create may have made this stranger.
@@ -47,6 +44,9 @@ impl Core {
         let of_member = self.unproven.of_member(rules.id, member);
         let creates: Vec<(LinkId, Record)> = of_member.map(|(link, image)| (link, image.clone())).collect();
         let Shown::Present { cells, .. } = &stranger.shown else { return Ok(None) };
+        if creates.is_empty() {
+            return Ok(None);
+        }
         let shown = crate::map::member_record(rules, member, cells);
         desk.load_links(&self.store, creates.iter().map(|(link, _)| *link).collect()).await?;
         for (id, image) in creates {

@@ -22,7 +22,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use tally::{Sampled, Tally};
 
-/// Records of the smaller side held as fingerprints at once: about 60 bytes and 5 for each field, each.
+/// Records of the smaller side held as fingerprints at once: about 80 bytes and 5 for each field, each.
 const RECORDS_HELD_MAX: u64 = 1_000_000;
 /// Records read at a time.
 const CHUNK: usize = 5_000;
@@ -158,7 +158,7 @@ pub async fn first_run(
     // The smaller side is held, the larger one streams past it.
     let held: MemberIndex = usize::from(count_right < count_left);
     let passes = count_left.min(count_right).div_ceil(RECORDS_HELD_MAX).max(1);
-    let mut tally = Tally::new(rules, held, config);
+    let mut tally = Tally::new(rules, held, config, connectors);
     for pass in 0..passes {
         tally.begin(pass, passes);
         for member in [held, 1 - held] {

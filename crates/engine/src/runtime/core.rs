@@ -91,6 +91,8 @@ pub(crate) struct SyncState {
     pub begun: bool,
     /// When it did, where that was kept.
     pub begun_at: Option<Moment>,
+    /// When everything had been read, since it last was to be.
+    pub read_at: Option<Moment>,
     pub members: Vec<MemberState>,
     /// Members that may have gone back in time: nothing is decided until that is cleared up.
     pub rewound: BTreeMap<MemberIndex, crate::rewound::Rewound>,
@@ -238,6 +240,7 @@ impl Core {
             approved: false,
             begun: false,
             begun_at: None,
+            read_at: None,
             rewound: BTreeMap::new(),
             unidentified: Unidentified::default(),
             proven_from: 0,
@@ -539,16 +542,6 @@ impl Core {
         }
         self.commit();
         self.start_jobs().await
-    }
-
-    async fn restore_layouts(&mut self) -> Result<()> {
-        let mut layouts = Layouts::new();
-        for sync in &self.syncs {
-            let known = crate::plan::layouts(&*self.store, sync.rules.id).await?;
-            layouts.insert(sync.rules.id, (sync.rules.layout, known));
-        }
-        self.layouts = Arc::new(layouts);
-        Ok(())
     }
 
     async fn restore_sync(&mut self, sync: usize) -> Result<()> {

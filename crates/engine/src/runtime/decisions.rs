@@ -255,7 +255,11 @@ impl Core {
             // What people did is first on the list, before all that a first load has put there.
             Patch::Write(_) => {
                 let is_last = is_load || crate::mutants::active("people_behind_loads");
-                self.owe_later(sync, link, member, if is_last { now } else { Moment::default() });
+                let due = if is_last { now } else { Moment::default() };
+                if is_on_the_list(link, member, due) {
+                    return false;
+                }
+                self.owe_later(sync, link, member, due);
             }
         }
         true
@@ -413,6 +417,12 @@ impl Core {
         let now = self.now();
         self.transaction.closed_reviews.push((id, now, how));
     }
+}
+
+/// Whether a side is on the list of debts already, no further behind than it belongs: to put it there again would be two rows for
+/// nothing.
+fn is_on_the_list(link: &Link, member: MemberIndex, due: Moment) -> bool {
+    link.sides.get(member).is_some_and(|side| side.queued && side.flight.is_none() && side.due <= due)
 }
 
 /// Whether something owed to a member is to be looked at now.

@@ -21,12 +21,11 @@ use std::sync::Arc;
 impl Core {
     /// Whether the feed is to say what a write went over, and so settles it.
     pub(super) fn is_settled_by_its_echo(&self, sync: usize, member: MemberIndex, intent: &Intent) -> bool {
-        let Some(connector) = self.connector(sync, member) else { return false };
         // Nobody can have worked on a record before it was made.
         let makes = matches!(intent.write.operation, Operation::Create { .. });
-        self.tells_whose(sync, member)
-            && !connector.capabilities().guarded_writes
-            && !makes
+        !makes
+            && self.connector(sync, member).is_some_and(|connector| !connector.capabilities().guarded_writes)
+            && self.tells_whose(sync, member)
             && !crate::mutants::active("unguarded_settled_by_answer")
     }
 
@@ -34,7 +33,7 @@ impl Core {
     /// what the feed has yet to tell from before it.
     pub(crate) fn is_to_be_settled_by_its_echo(&self, sync: usize, member: MemberIndex, link: &Link) -> bool {
         let flight = link.sides.get(member).and_then(|side| self.flights.get(&side.flight?));
-        let intent = flight.and_then(|airborne| airborne.flight.intents.iter().find(|intent| intent.link == link.id));
+        let intent = flight.and_then(|airborne| airborne.intent(link.id));
         intent.is_some_and(|intent| self.is_settled_by_its_echo(sync, member, intent))
     }
 
@@ -42,7 +41,7 @@ impl Core {
     /// answer tells whose delete it was, and that what was seen of the record before is not undone by it.
     pub(crate) fn is_gone_by_our_delete(&self, sync: usize, member: MemberIndex, link: &Link) -> bool {
         let flight = link.sides.get(member).and_then(|side| self.flights.get(&side.flight?));
-        let intent = flight.and_then(|airborne| airborne.flight.intents.iter().find(|intent| intent.link == link.id));
+        let intent = flight.and_then(|airborne| airborne.intent(link.id));
         let deletes = intent.is_some_and(|intent| matches!(intent.write.operation, Operation::Delete { .. }));
         let guards = self.connector(sync, member).is_none_or(|connector| connector.capabilities().guarded_writes);
         deletes && !guards && !self.tells_whose(sync, member)
@@ -68,6 +67,7 @@ impl Core {
         self.commit();
         let mut desk = self.desk();
         desk.load_links(&self.store, answers.keys().copied().collect()).await?;
+        desk.load(&self.store, answers.values().map(|answer| address(flight.sync, member, &answer.key)).collect()).await?;
         for intent in &flight.intents {
             let open = desk.link(intent.link).and_then(|link| link.sides.get(member)).is_some_and(|side| side.flight == Some(id));
             let Some(Answer { key, image, version, .. }) = answers.get(&intent.link).filter(|_| open).cloned() else { continue };

@@ -5,6 +5,7 @@ use super::stage::Stage;
 use concord_simulators::salesforce::Limit;
 use serde_json::{Value as Json, json};
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 /// An org of which more than a hundred records are read and written by jobs, and a table with so many rows.
 async fn with_rows(count: usize) -> Stage {
@@ -76,6 +77,28 @@ async fn a_kill_while_a_job_that_reads_works_or_its_result_is_read_leaves_nothin
     let stage = stage.crash().await.start().await;
     assert_eq!(jobs(&stage), begun, "the load went on with the job that it had begun");
     is_loaded_once(stage, 1_500).await;
+}
+
+#[tokio::test]
+async fn a_load_that_uses_up_the_days_deliveries_ends_and_edits_flow_on_both_ways() {
+    let stage = with_rows(300).await.looking(Duration::from_millis(100)).delivered(120);
+    let stage = stage.start().await;
+    stage.is_loaded("SELECT count(DISTINCT sf_id) FROM accounts", "300").await;
+    // Every echo counts, so that the last of them are not delivered: people's edits are found all the same.
+    let made = stage.org.create("Account", json!({"Name": "by the org"}));
+    stage.shows(&format!("SELECT account_name FROM accounts WHERE sf_id = '{made}'"), "by the org").await;
+    stage.row("UPDATE accounts SET annual_revenue = 7 WHERE account_name = 'row 9'").await;
+    let id = stage.value("SELECT sf_id FROM accounts WHERE account_name = 'row 9'").await;
+    stage.account_shows(&id, "AnnualRevenue", json!(7.0)).await;
+    stage.passes_a_beat().await;
+    let now_ms = stage.org.simulator.org.clock.now_ms();
+    assert_eq!(stage.org.simulator.org.state().limits.used(Limit::DailyDeliveredPlatformEvents, now_ms), 120);
+    let says = |told: &str| told.contains("no change events are delivered") && told.contains("CON-2301");
+    let is_said = || stage.status().feeds.iter().any(|feed| says(&feed.position) && feed.warning.as_deref().is_some_and(says));
+    stage.wait("it is said", is_said).await;
+    assert_eq!(stage.accounts().len(), 301);
+    assert!(stage.reviews().await.is_empty(), "{:#?}", stage.reviews().await);
+    stage.stop().await;
 }
 
 // Others use the org's calls up while a load is under way. What it still has to write waits; what a user does does not.
@@ -161,4 +184,27 @@ async fn while_calls_are_short_no_match_is_looked_for_of_what_a_first_load_reads
     assert_eq!(stage.value(&format!("SELECT account_name FROM accounts WHERE sf_id = '{twin}'")).await, "row 7");
     assert_eq!(stage.accounts().len(), ROWS + 2, "the one that was there was found");
     stage.stop().await;
+}
+
+#[tokio::test]
+async fn a_plan_counts_what_a_restricted_picklist_would_not_take_where_it_would_be_written() {
+    let stage = Stage::new(json!({})).await;
+    let field = json!({"name": "Industry", "type": "picklist", "length": 255, "restricted": true,
+        "values": ["Energy", "Banking"], "inactiveValues": ["Alchemy"]});
+    let schema = json!({"objects": [{"name": "Account", "fields": [field]}]});
+    stage.org.simulator.org.add_schema(&serde_json::from_value(schema).unwrap()).unwrap();
+    stage
+        .row("INSERT INTO accounts (account_name, industry_type) VALUES ('Good', 'Energy'), ('Also good', NULL), ('Bad', 'Shipping'), ('Old', 'Alchemy')")
+        .await;
+    let plan = stage.planned().await;
+    assert_eq!((plan.members[0].creates, plan.members[1].unfit, plan.review), (4, 2, 2), "{plan:#?}");
+    let samples = plan.samples.iter().filter(|sample| sample.kind == "unfit");
+    let values: Vec<&str> = samples.map(|sample| sample.fields[0].1.as_str()).collect();
+    assert_eq!(values, ["Shipping", "Alchemy"]);
+
+    // What the org holds already is not written.
+    let id = stage.org.create("Account", json!({"Name": "Known", "Industry": "Energy"}));
+    stage.row(&format!("INSERT INTO accounts (account_name, industry_type, sf_id) VALUES ('Known', 'Energy', '{id}')")).await;
+    let plan = stage.planned().await;
+    assert_eq!((plan.matched, plan.members[1].unfit), (1, 2), "{plan:#?}");
 }

@@ -6,10 +6,11 @@ use crate::support::{LOAD_DEADLINE, Server, Side, wait_until, wait_within};
 use concord_connectors::kinds::KINDS;
 use concord_connectors::settings::AskedChanges;
 use concord_engine::clock::{Clock, Moment, SystemClock};
-use concord_engine::config::{self, ChangeDetection, Config, SecretText};
+use concord_engine::config::{self, ChangeDetection, Config, ConfigHash, SecretText};
 use concord_engine::connector::Connector;
 use concord_engine::error::Result;
 use concord_engine::link::{Link, LinkId};
+use concord_engine::plan::first_run::{FirstRun, first_run};
 use concord_engine::plan::{self, MemberFacts, Referred, Subject};
 use concord_engine::record::SystemName;
 use concord_engine::review::Review;
@@ -18,6 +19,7 @@ use concord_engine::runtime::status::Status;
 use concord_engine::runtime::{Approvals, Handle, Options, ReviewNumbers, Setup, engine};
 use concord_engine::store::Store;
 use concord_engine::store::sqlite::{SqliteStore, StoreOptions};
+use concord_simulators::salesforce::Limit;
 use serde_json::{Map, Value as Json, json};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -133,6 +135,13 @@ impl Stage {
         Stage { changes: AskedChanges { how: ChangeDetection::Auto, every: Some(every) }, ..self }
     }
 
+    /// The org delivers so many events within a day, and no more.
+    pub fn delivered(self, events: u64) -> Stage {
+        self.org.simulator.org.state().limits.set_max(Limit::DailyDeliveredPlatformEvents, events);
+        self.org.simulator.org.wake_streams();
+        self
+    }
+
     /// No change events come of accounts: they are asked for, this often.
     pub fn without_events(self, every: Duration) -> Stage {
         let silent = json!({"objects": [{"name": "Account", "changeEvents": false}]});
@@ -152,11 +161,7 @@ impl Stage {
 
     /// Starts, and does not wait for the first load.
     pub async fn begin(mut self) -> Stage {
-        let secret = self.org.secret("client_secret", "simulated-secret");
-        let connection = self.org.connection(json!({"client_secret": secret}), self.options.clone());
-        let crm = open_asked(&connection, &|_: &str| Ok(None::<SecretText>), None, self.changes).unwrap();
-        let systems: Vec<(SystemName, Arc<dyn Connector>)> =
-            vec![("crm".into(), Arc::new(crm)), ("erp".into(), self.server.open())];
+        let systems = self.systems();
         let syncs = self.rules(&systems).await;
         let mut options = Options {
             tick: Duration::from_millis(20),
@@ -181,6 +186,21 @@ impl Stage {
         task.spawn(async move { engine.run(stopper).await });
         self.running = Some((handle, stop, task));
         self
+    }
+
+    fn systems(&self) -> Vec<(SystemName, Arc<dyn Connector>)> {
+        let secret = self.org.secret("client_secret", "simulated-secret");
+        let connection = self.org.connection(json!({"client_secret": secret}), self.options.clone());
+        let crm = open_asked(&connection, &|_: &str| Ok(None::<SecretText>), None, self.changes).unwrap();
+        vec![("crm".into(), Arc::new(crm)), ("erp".into(), self.server.open())]
+    }
+
+    /// What the first run would do, as `concord plan` says it.
+    pub async fn planned(&self) -> FirstRun {
+        let systems = self.systems();
+        let rules = self.rules(&systems).await.remove(0);
+        let connectors: Vec<Arc<dyn Connector>> = systems.into_iter().map(|(_, connector)| connector).collect();
+        first_run(&rules, &ConfigHash::from("a".to_owned()), &connectors, None).await.unwrap()
     }
 
     /// The example's rules, as `concord run` compiles them.

@@ -34,6 +34,8 @@ struct Held {
     fields: Box<[u32]>,
     /// How each field differs from the other side's; set by the first match.
     differs: Option<Box<[Differs]>>,
+    /// Fields whose values the side that they would be written to does not take, and whether they are this side's.
+    refused: Box<[(FieldIndex, bool)]>,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -61,6 +63,7 @@ pub(super) struct Tally<'a> {
     held: HashMap<u128, Held>,
     pass: u64,
     passes: u64,
+    connectors: &'a [Arc<dyn Connector>],
     report: FirstRun,
     pub sampled: Vec<Sampled>,
 }
@@ -72,10 +75,17 @@ struct Looked {
     canonical: Vec<Option<Value>>,
     match_values: Vec<Value>,
     is_unfit: bool,
+    /// Fields whose values the other side does not take, though their types can hold them.
+    refused: Vec<FieldIndex>,
 }
 
 impl<'a> Tally<'a> {
-    pub fn new(rules: &'a SyncRules, held_member: MemberIndex, config: &ConfigHash) -> Tally<'a> {
+    pub fn new(
+        rules: &'a SyncRules,
+        held_member: MemberIndex,
+        config: &ConfigHash,
+        connectors: &'a [Arc<dyn Connector>],
+    ) -> Tally<'a> {
         let members = rules
             .members
             .iter()
@@ -86,7 +96,7 @@ impl<'a> Tally<'a> {
             })
             .collect();
         let report = FirstRun { sync: rules.name.to_string(), config: config.to_string(), members, ..FirstRun::default() };
-        Tally { rules, held_member, held: HashMap::new(), pass: 0, passes: 1, report, sampled: Vec::new() }
+        Tally { rules, held_member, held: HashMap::new(), pass: 0, passes: 1, connectors, report, sampled: Vec::new() }
     }
 
     /// Begins a pass; only records whose fingerprints belong to it count.
@@ -98,10 +108,13 @@ impl<'a> Tally<'a> {
     /// Takes in one record; those of the held side come first.
     pub fn see(&mut self, member: MemberIndex, observation: &Observation) {
         let Some(record) = observation.image.record() else { return };
-        let looked = look(self.rules, member, self.held_member, record);
+        let mut looked = look(self.rules, member, self.held_member, record);
         let turn = looked.fingerprint.map_or(0, |fingerprint| fingerprint % u128::from(self.passes));
         if turn != u128::from(self.pass) {
             return;
+        }
+        if !looked.is_unfit {
+            looked.refused = self.refused(member, &looked.canonical);
         }
         let key = observation.key.to_string();
         let recent = self.is_read(member, observation);
@@ -120,10 +133,12 @@ impl<'a> Tally<'a> {
             });
             self.count_referring(member, &looked.fields, 1);
             self.sample("only_here", member, &key, &looked, &[]);
+            self.count_refused(member, &key, &looked);
             return;
         };
         if member == self.held_member {
-            let fresh = Held { here: 0, there: 0, recent: false, fields: looked.fields, differs: None };
+            let refused = looked.refused.iter().map(|field| (*field, true)).collect();
+            let fresh = Held { here: 0, there: 0, recent: false, fields: looked.fields, differs: None, refused };
             let held = self.held.entry(fingerprint).or_insert(fresh);
             held.here = held.here.saturating_add(1).min(2);
             held.recent |= recent;
@@ -153,6 +168,7 @@ impl<'a> Tally<'a> {
             self.count(member, |plan| plan.only_here += 1);
             self.count_referring(member, &looked.fields, 1);
             self.sample("only_here", member, key, looked, &[]);
+            self.count_refused(member, key, looked);
             return;
         };
         held.there = held.there.saturating_add(1).min(2);
@@ -173,6 +189,8 @@ impl<'a> Tally<'a> {
         let fields: Vec<FieldIndex> =
             differs.iter().enumerate().filter(|(_, differs)| **differs != Differs::No).map(|(field, _)| field).collect();
         held.differs = Some(differs);
+        let theirs = looked.refused.iter().map(|field| (*field, false));
+        held.refused = held.refused.iter().copied().chain(theirs).filter(|(field, _)| fields.contains(field)).collect();
         if !fields.is_empty() && recent {
             self.sample("differs", member, key, looked, &fields);
         }
@@ -188,9 +206,13 @@ impl<'a> Tally<'a> {
                     self.count(here, |plan| plan.left_alone += u64::from(ours));
                     self.count(1 - here, |plan| plan.left_alone += u64::from(theirs));
                 }
-                (1, 1) => self.matched(record.differs.as_deref().unwrap_or(&[])),
+                (1, 1) => self.matched(record.differs.as_deref().unwrap_or(&[]), &record.refused),
                 (_, 0) => {
-                    self.count(here, |plan| plan.only_here += u64::from(record.here));
+                    let unfit = if record.refused.is_empty() || !self.makes(1 - here) { 0 } else { record.here };
+                    self.count(here, |plan| {
+                        plan.only_here += u64::from(record.here);
+                        plan.unfit += u64::from(unfit);
+                    });
                     self.count_referring(here, &record.fields, u64::from(record.here));
                 }
                 _ => {
@@ -201,14 +223,14 @@ impl<'a> Tally<'a> {
         }
     }
 
-    fn matched(&mut self, differs: &[Differs]) {
+    fn matched(&mut self, differs: &[Differs], refused: &[(FieldIndex, bool)]) {
         self.report.matched += 1;
         if differs.iter().all(|differs| *differs == Differs::No) {
             self.report.equal += 1;
             return;
         }
         let (held, other) = (self.held_member, 1 - self.held_member);
-        let mut updated = [false, false];
+        let (mut updated, mut unfit) = ([false, false], [false, false]);
         let (mut by_policy, mut review) = (false, false);
         for (field, differs) in differs.iter().enumerate().filter(|(_, differs)| **differs != Differs::No) {
             let Some(rules) = self.rules.fields.get(field) else { continue };
@@ -234,12 +256,52 @@ impl<'a> Tally<'a> {
             if let Some(place) = loser.and_then(|loser| updated.get_mut(loser)) {
                 *place = true;
             }
+            let is_refused = |winner: &MemberIndex| refused.contains(&(field, *winner == held));
+            if let Some(place) = winner.filter(is_refused).and_then(|winner| unfit.get_mut(winner)) {
+                *place = true;
+            }
         }
         self.report.by_policy += u64::from(by_policy);
         self.report.review += u64::from(review);
         for (member, updated) in updated.into_iter().enumerate() {
             let is_inward = self.rules.members.get(member).is_some_and(|member| member.inward);
             self.count(member, |plan| plan.updates += u64::from(updated && is_inward));
+        }
+        for (member, unfit) in unfit.into_iter().enumerate() {
+            self.count(member, |plan| plan.unfit += u64::from(unfit));
+        }
+    }
+
+    /// Whether records that are only on the other side are made here.
+    fn makes(&self, member: MemberIndex) -> bool {
+        let rules = self.rules;
+        let makes = matches!(rules.initial.strategy, InitialStrategy::FullLoad | InitialStrategy::Since(_));
+        let outward = rules.members.get(1 - member).is_some_and(|other| other.outward);
+        makes && outward && rules.members.get(member).is_some_and(|member| member.inward)
+    }
+
+    /// Fields of which the other side does not take what a record shows.
+    fn refused(&self, member: MemberIndex, canonical: &[Option<Value>]) -> Vec<FieldIndex> {
+        let (rules, other) = (self.rules, 1 - member);
+        let (Some(connector), Some(object)) = (self.connectors.get(other), rules.members.get(other).map(|it| &it.object)) else {
+            return Vec::new();
+        };
+        let is_refused = |field: &FieldIndex| {
+            let (Some(at), Some(Some(value))) = (rules.at(other, *field), canonical.get(*field)) else { return false };
+            if !at.inward || value.is_null() || !rules.flows_from(member, *field) || refers(rules, *field) {
+                return false;
+            }
+            let wanted = map::wanted(at, value, || map::canonical_record(rules, canonical));
+            matches!(wanted, Ok(Some(wanted)) if !connector.takes(object, &at.name, &wanted))
+        };
+        (0..rules.fields.len()).filter(is_refused).collect()
+    }
+
+    /// Counts a record that would be made on the other side, and cannot be as it is.
+    fn count_refused(&mut self, member: MemberIndex, key: &str, looked: &Looked) {
+        if !looked.refused.is_empty() && self.makes(1 - member) {
+            self.count(member, |plan| plan.unfit += 1);
+            self.sample("unfit", member, key, looked, &looked.refused);
         }
     }
 
@@ -275,18 +337,14 @@ impl<'a> Tally<'a> {
 
     /// The report, with what becomes of the records that are known from before, and with what follows from the counts.
     pub fn report(self, connectors: &[Arc<dyn Connector>], linked: Option<&Linked>) -> FirstRun {
+        let makes = [self.makes(0), self.makes(1)];
         let mut report = self.report;
         let only: Vec<u64> = report.members.iter().map(|plan| plan.only_here).collect();
         let all: Vec<u64> = report.members.iter().map(|plan| plan.records).collect();
         report.review += report.members.iter().map(|plan| plan.unfit).sum::<u64>();
         for (place, plan) in report.members.iter_mut().enumerate() {
             let other = only.get(1 - place).copied().unwrap_or(0);
-            let flows = |member: MemberIndex, outward: bool| {
-                self.rules.members.get(member).is_some_and(|member| if outward { member.outward } else { member.inward })
-            };
-            let makes = matches!(self.rules.initial.strategy, InitialStrategy::FullLoad | InitialStrategy::Since(_));
-            let makes = makes && flows(1 - place, true) && flows(place, false);
-            plan.creates = if makes { other } else { 0 };
+            plan.creates = if makes.get(place) == Some(&true) { other } else { 0 };
             if let Some(known) = linked.and_then(|linked| linked.members.get(place)) {
                 known.add_to(plan);
             }
@@ -376,7 +434,7 @@ fn look(rules: &SyncRules, member: MemberIndex, held: MemberIndex, record: &Reco
         });
     }
     let (fingerprint, match_values) = match_fingerprint(rules, &canonical);
-    Looked { fingerprint, fields: fields.into_boxed_slice(), canonical, match_values, is_unfit }
+    Looked { fingerprint, fields: fields.into_boxed_slice(), canonical, match_values, is_unfit, refused: Vec::new() }
 }
 
 /// Whether a field names a record of another sync.
