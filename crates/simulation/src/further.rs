@@ -1,6 +1,7 @@
 //! Dimensions of a world beyond the first ones, each drawn from a stream of its own: one more leaves every other world as
 //! it was. What a dimension does is said where it is done; here is only which worlds have it.
 
+use crate::drift::Drifts;
 use crate::random::Random;
 use crate::world::{AgainstFlow, Decide, DeleteRule, Flow, Purpose, World};
 
@@ -32,11 +33,18 @@ pub struct Further {
     pub one_way: Option<AgainstFlow>,
     /// How conflicts are decided from the engine's second start on.
     pub new_policies: Option<Vec<Decide>>,
+    /// What becomes of a member's columns.
+    pub drifts: Option<Drifts>,
     /// The field that a sync of its own keeps equal, on the same records: for tests written by hand.
     pub apart: Option<&'static str>,
 }
 
 impl Further {
+    /// Whether a person answers what waits for one while users work.
+    pub fn answers(&self) -> bool {
+        self.person || self.pauses || self.gaps
+    }
+
     /// Whether users do nothing but what they do in every world.
     pub fn is_plain_for_users(&self) -> bool {
         let special = [self.kills_at_writes, self.twins, self.doubles, self.wipes, self.rejects, self.poisoned];
@@ -119,4 +127,5 @@ pub fn draw(world: &mut World) {
         world.users_wait = false;
         world.span = world.span.min(std::time::Duration::from_secs(3));
     }
+    world.further.drifts = crate::drift::draw(world);
 }

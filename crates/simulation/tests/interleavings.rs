@@ -13,6 +13,8 @@ use concord_simulation::world::{EditRule, Seeded, World};
 mod crashes;
 #[path = "interleavings/deletes.rs"]
 mod deletes;
+#[path = "interleavings/drifting.rs"]
+mod drifting;
 #[path = "interleavings/failing.rs"]
 mod failing;
 #[path = "interleavings/gaps.rs"]
