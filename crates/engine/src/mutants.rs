@@ -39,6 +39,10 @@ pub const ALL: &[(&str, &str)] = &[
     ("first_write_wins", "the earliest edit wins"),
     ("owed_value_no_contender", "an agreed value that is still owed is written over without contending"),
     ("flow_ignored", "edits flow from members and fields from which they should not"),
+    (
+        "emptiness_is_an_edit",
+        "what a column shows that was dropped and made anew is taken for an edit of what the first one held",
+    ),
 ];
 
 /// Bugs that only an interleaving written by hand brings to light, each found by the test that plants it.

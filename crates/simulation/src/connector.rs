@@ -345,6 +345,7 @@ impl Connector for System {
         self.pass_gate(Gate::Looks).await;
         let chunk = {
             let state = self.state();
+            crate::drift::require_told(&state)?;
             let rows: Vec<_> = state.database.rows_at(state.database.head(), &from.0).take(limit + 1).collect();
             self.printable(selection, &state, rows.iter().take(limit).flat_map(|row| row.fields.iter().map(|(_, value)| value)))?;
             let shown = rows.iter().take(limit);
@@ -361,6 +362,7 @@ impl Connector for System {
         self.pass_gate(Gate::Reads).await;
         let answers: Vec<Presence> = {
             let state = self.state();
+            crate::drift::require_told(&state)?;
             let version = encode_version(state.database.head(), u32::MAX, true);
             let rows = keys.iter().filter_map(|key| state.database.row(key));
             self.printable(selection, &state, rows.flat_map(|row| row.fields.iter().map(|(_, value)| value)))?;
@@ -386,6 +388,7 @@ impl Connector for System {
         self.pass_gate(Gate::Looks).await;
         let found: Vec<Vec<Observation>> = {
             let state = self.state();
+            crate::drift::require_told(&state)?;
             self.printable(selection, &state, values.iter().flatten())?;
             let equal = |record: &Record, wanted: &[Value]| {
                 by.iter().zip(wanted).all(|(field, value)| *value != Value::Null && record.get(field.as_str()) == Some(value))

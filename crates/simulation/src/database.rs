@@ -5,7 +5,7 @@
 use concord_engine::change::Mark;
 use concord_engine::clock::Moment;
 use concord_engine::record::{FieldName, Key, Record};
-use concord_engine::schema::Schema;
+use concord_engine::schema::{Field, Schema, Type};
 use concord_engine::value::Value;
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -29,6 +29,21 @@ pub enum Author {
     Engine(Mark),
     /// A workflow of the system's own, in a transaction of its own.
     Workflow,
+    /// An administrator, who changes the schema.
+    Administrator,
+}
+
+/// What an administrator does to the object's columns.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Alteration {
+    /// A column goes, with all that it holds.
+    Drop(FieldName),
+    /// A column comes, and is empty in every row.
+    Add(Field),
+    /// A column has another name, and holds what it held.
+    Rename(FieldName, FieldName),
+    /// A column is of another type, which holds what it held.
+    Retype(FieldName, Type),
 }
 
 /// What a trigger does to a row as it is written.
@@ -100,6 +115,8 @@ pub struct Commit {
     pub author: Author,
     /// What, in order.
     pub changes: Vec<Change>,
+    /// The schema from here on, where this changed it.
+    pub altered: Option<Schema>,
 }
 
 /// Why a statement was refused.
@@ -139,6 +156,12 @@ pub struct Database {
     next_serial: i64,
     rewritten: BTreeSet<Vec<u8>>,
     reactions: Vec<Reaction>,
+    /// Columns that the object had at first and lacks now.
+    absent: BTreeSet<FieldName>,
+    /// Where a name last went, or came to stand for another column.
+    torn_at: u64,
+    /// Columns that were dropped, with what they held, and in which commits.
+    drops: Vec<(FieldName, u64)>,
 }
 
 /// Changes that have taken place in the rows and are not yet committed.
@@ -162,6 +185,9 @@ impl Database {
             next_serial: 1,
             rewritten: BTreeSet::new(),
             reactions: Vec::new(),
+            absent: BTreeSet::new(),
+            torn_at: 0,
+            drops: Vec::new(),
         }
     }
 
@@ -209,6 +235,78 @@ impl Database {
         self.history.get(&key.encode()).and_then(|versions| versions.last()).map_or(0, |(number, _)| *number)
     }
 
+    /// A column that the object had at first and lacks now.
+    pub fn absent(&self) -> Option<&FieldName> {
+        self.absent.first()
+    }
+
+    /// The commit in which a name last went, or came to stand for another column; 0 when none did.
+    pub fn torn_at(&self) -> u64 {
+        self.torn_at
+    }
+
+    /// Columns that were dropped, and in which commits.
+    pub fn drops(&self) -> &[(FieldName, u64)] {
+        &self.drops
+    }
+
+    /// Changes the schema, in a commit of its own, whose number it gives back. Who writes by a column that is not there does
+    /// without it.
+    pub fn alter(&mut self, alteration: Alteration, at: Moment) -> u64 {
+        let number = self.head() + 1;
+        match alteration {
+            Alteration::Drop(name) => {
+                self.torn_at = number;
+                self.schema.fields.retain(|field| field.name != name);
+                self.change_rows(number, |fields| {
+                    fields.remove(name.as_str());
+                });
+                self.drops.push((name.clone(), number));
+                self.absent.insert(name);
+            }
+            Alteration::Add(field) => {
+                self.torn_at = if self.absent.remove(&field.name) { number } else { self.torn_at };
+                self.change_rows(number, |fields| {
+                    fields.set(field.name.clone(), Value::Null);
+                });
+                self.schema.fields.push(field);
+            }
+            Alteration::Rename(from, to) => {
+                self.torn_at = number;
+                let there = self.schema.fields.iter_mut().filter(|field| field.name == from);
+                there.for_each(|field| field.name = to.clone());
+                self.change_rows(number, |fields| {
+                    let held = fields.remove(from.as_str()).unwrap_or(Value::Null);
+                    fields.set(to.clone(), held);
+                });
+                if !self.absent.remove(&to) {
+                    self.absent.insert(from);
+                }
+            }
+            Alteration::Retype(name, ty) => {
+                let there = self.schema.fields.iter_mut().filter(|field| field.name == name);
+                there.for_each(|field| field.ty = ty.clone());
+            }
+        }
+        let (author, altered) = (Author::Administrator, Some(self.schema.clone()));
+        self.log.push(Commit { number, at, author, changes: Vec::new(), altered });
+        number
+    }
+
+    /// Changes every row without anybody's having written it: no log tells of that.
+    fn change_rows(&mut self, number: u64, change: impl Fn(&mut Record)) {
+        for (key, row) in &mut self.rows {
+            change(&mut row.fields);
+            self.history.entry(key.clone()).or_default().push((number, Some(row.clone())));
+        }
+    }
+
+    fn strip(&self, fields: &mut Record) {
+        for name in &self.absent {
+            fields.remove(name.as_str());
+        }
+    }
+
     /// Takes back every commit after this one, as if none of them had been.
     pub fn restore(&mut self, commit: u64) {
         self.log.retain(|other| other.number <= commit);
@@ -239,6 +337,7 @@ impl Database {
                 Key(vec![serial])
             }
         };
+        self.strip(&mut fields);
         for field in &self.schema.fields {
             if !fields.has(field.name.as_str()) {
                 fields.set(field.name.clone(), Value::Null);
@@ -259,6 +358,7 @@ impl Database {
         let before = self.rows.get(&key.encode()).cloned().ok_or(Refusal::Missing)?;
         let mut fields = before.fields.clone();
         fields.overlay(set);
+        self.strip(&mut fields);
         let fields = self.fire(author, Some(&before), fields);
         let key = fields.get(self.key_field.as_str()).cloned().map_or_else(|| key.clone(), |value| Key(vec![value]));
         let row = Row { key, fields };
@@ -341,7 +441,7 @@ impl Database {
                 self.set_off(change);
             }
         }
-        self.log.push(Commit { number, at, author, changes: draft.changes });
+        self.log.push(Commit { number, at, author, changes: draft.changes, altered: None });
         Some(number)
     }
 

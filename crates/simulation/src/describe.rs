@@ -4,6 +4,7 @@ use crate::database::{Author, Change, Commit};
 use crate::world::World;
 use concord_engine::connector::{Operation, Outcome};
 use concord_engine::record::{Key, Record};
+use concord_engine::schema::Field;
 use concord_engine::value::Value;
 
 /// A value.
@@ -35,6 +36,7 @@ pub fn author(author: &Author) -> String {
         Author::User(number) => format!("user #{number}"),
         Author::Engine(mark) => format!("ENGINE flight {}", mark.intent),
         Author::Workflow => "workflow".to_owned(),
+        Author::Administrator => "administrator".to_owned(),
     }
 }
 
@@ -58,7 +60,9 @@ fn change(change: &Change) -> String {
 
 /// A commit.
 pub fn commit(commit: &Commit) -> String {
-    let changes: Vec<String> = commit.changes.iter().map(change).collect();
+    let column = |field: &Field| format!("{} {:?} ({:?})", field.name, field.ty, field.origin);
+    let columns = commit.altered.iter().flat_map(|schema| schema.fields.iter().map(column));
+    let changes: Vec<String> = commit.changes.iter().map(change).chain(columns).collect();
     format!("commit {} by {}: {}", commit.number, author(&commit.author), changes.join("; "))
 }
 

@@ -110,6 +110,9 @@ impl Stream {
             granularity_micros: system.profile.granularity_micros,
             estimated: false,
         };
+        if let Some(schema) = &commit.altered {
+            return vec![Event::SchemaChanged(schema.clone())];
+        }
         let object = state.database.schema.object.clone();
         if commit.changes.first().is_some_and(|change| change.truncated) {
             return vec![Event::Truncated { object, version: encode_version(commit.number, 1, false), time }];
@@ -135,7 +138,9 @@ impl Stream {
     /// What the feed has read of a record before it tells of its change, as one does that doubts whether it was told of all.
     fn look(&self, system: &System, state: &State, number: u64, ordinal: u32, change: &Change) -> Option<Event> {
         let mut random = Random::fork(number.wrapping_mul(37).wrapping_add(u64::from(ordinal)), system.name.as_str());
-        if !state.looks || system.profile.looks_ahead == 0 || !random.percent(system.profile.looks_ahead) {
+        // A look that shows the columns of now would come before the word of them.
+        let is_torn = state.database.torn_at() > number;
+        if is_torn || !state.looks || system.profile.looks_ahead == 0 || !random.percent(system.profile.looks_ahead) {
             return None;
         }
         let key = &change.after.as_ref().or(change.before.as_ref())?.key;

@@ -2,6 +2,7 @@
 //! it was. What a dimension does is said where it is done; here is only which worlds have it.
 
 use crate::database::KeyKind;
+use crate::drift::Drifts;
 use crate::random::Random;
 use crate::world::{AgainstFlow, Decide, DeleteRule, Flow, Purpose, World};
 
@@ -33,11 +34,18 @@ pub struct Further {
     pub one_way: Option<AgainstFlow>,
     /// How conflicts are decided from the engine's second start on.
     pub new_policies: Option<Vec<Decide>>,
+    /// What becomes of a member's columns.
+    pub drifts: Option<Drifts>,
     /// The field that a sync of its own keeps equal, on the same records: for tests written by hand.
     pub apart: Option<&'static str>,
 }
 
 impl Further {
+    /// Whether a person answers what waits for one while users work.
+    pub fn answers(&self) -> bool {
+        self.person || self.pauses || self.gaps
+    }
+
     /// Whether users do nothing but what they do in every world.
     pub fn is_plain_for_users(&self) -> bool {
         let special = [self.kills_at_writes, self.twins, self.doubles, self.wipes, self.rejects, self.poisoned];
@@ -123,6 +131,7 @@ pub fn draw(world: &mut World) {
         world.users_wait = false;
         world.span = world.span.min(std::time::Duration::from_secs(3));
     }
+    world.further.drifts = crate::drift::draw(world);
 }
 
 /// Members that are best loaded by batches of their own, which are larger than those of the sync, and a reading in small chunks:

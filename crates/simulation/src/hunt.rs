@@ -1,5 +1,6 @@
 //! Many seeds: over several threads, each with a runtime of its own; a run itself never leaves its thread.
 
+use crate::drift::DRIFTS_FROM;
 use crate::further::FURTHER_FROM;
 use crate::run::{Report, run};
 use concord_engine::mutants;
@@ -67,10 +68,10 @@ pub fn hunt(mutant: &'static str, from: u64, most: u64, jobs: u64) -> Option<(u6
     None
 }
 
-/// The same from `from` on and from where the worlds have all dimensions, a part of the seeds at a time: what one kind of
-/// world shows soon, the other may never show.
+/// The same from `from` on, from where the worlds have further dimensions, and from where their schemas change, a part of the
+/// seeds at a time: what one kind of world shows soon, another may never show.
 pub fn hunt_everywhere(mutant: &'static str, from: u64, most: u64, jobs: u64) -> Option<(u64, Report)> {
-    let mut starts = vec![from, FURTHER_FROM];
+    let mut starts = vec![from, FURTHER_FROM, DRIFTS_FROM];
     starts.dedup();
     let mut played = 0;
     let mut place = 0;

@@ -2,7 +2,8 @@
 //!
 //! A [`world`] says which systems there are and by which rules they are kept equal; a [`stage`] is a world set up, with
 //! its [`system`]s (a [`database`] each, with [`faults`]), a [`store`] that forgets what was not durable, and the engine;
-//! [`users`] edit; [`run`] plays a seed to its end; the [`checker`] judges what is left, from the systems' own logs alone.
+//! [`users`] edit; schemas [`drift`]; [`run`] plays a seed to its end; the [`checker`] judges what is left, from the systems'
+//! own logs alone.
 //! A seed tells the whole story: the same seed is the same [`trace`], line by line.
 
 pub mod checker;
@@ -11,6 +12,7 @@ mod connector;
 pub mod database;
 pub mod describe;
 mod draw;
+pub mod drift;
 pub mod faults;
 mod feed;
 pub mod file;

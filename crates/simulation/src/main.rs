@@ -2,6 +2,7 @@
 
 use clap::Parser;
 use concord_engine::mutants;
+use concord_simulation::drift::DRIFTS_FROM;
 use concord_simulation::further::FURTHER_FROM;
 use concord_simulation::hunt;
 use concord_simulation::run::{Report, run};
@@ -27,8 +28,8 @@ struct Arguments {
     /// Plants this bug. One that takes a script: plays the seed that shows it, or names the test that does.
     #[arg(long)]
     mutant: Option<String>,
-    /// Hunts every planted bug (or the one named by --mutant), in worlds of the first dimensions and of all of them, and
-    /// tells how many seeds each took; of those that take a script, which test shows each.
+    /// Hunts every planted bug (or the one named by --mutant), in worlds of the first dimensions, of further ones, and of
+    /// schemas that change, and tells how many seeds each took; of those that take a script, which test shows each.
     #[arg(long)]
     mutants: bool,
     /// Threads.
@@ -126,7 +127,8 @@ fn hunt_all(arguments: &Arguments) -> ExitCode {
             }
             None => {
                 missed += 1;
-                println!("{mutant:<28} NOT FOUND in {} seeds from {} and from {FURTHER_FROM}", arguments.count, arguments.from);
+                let starts = [arguments.from, FURTHER_FROM, DRIFTS_FROM];
+                println!("{mutant:<28} NOT FOUND in {} seeds from each of {starts:?}", arguments.count);
             }
         }
     }

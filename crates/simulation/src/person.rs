@@ -53,12 +53,13 @@ impl<'a> Person<'a> {
             let wait = self.random.millis(0, span / 4 + 50);
             tokio::time::sleep(wait).await;
             self.accept_gap().await;
+            crate::drift::let_go_on(self.stage).await;
             if self.stage.world.further.pauses && self.random.percent(30) {
                 paused = !paused;
                 let request = if paused { Request::Pause } else { Request::Resume };
                 self.ask(request(sync())).await.ok();
             }
-            let open = self.open().await;
+            let open = if self.stage.world.further.answers() { self.open().await } else { Vec::new() };
             if let Some(review) = self.random.pick(&open).cloned()
                 && let Some(resolution) = self.choose(&review, false)
             {
@@ -107,10 +108,12 @@ impl<'a> Person<'a> {
 
     /// Level, with gaps accepted as they come to light.
     async fn level(&self) -> Result<(), crate::checker::Violation> {
-        if !self.stage.world.further.gaps {
-            return self.stage.level().await;
+        tokio::select! {
+            biased;
+            level = self.stage.level() => level,
+            () = self.accept_gaps(), if self.stage.world.further.gaps => Ok(()),
+            () = crate::drift::keep_going(self.stage), if self.stage.world.further.drifts.is_some() => Ok(()),
         }
-        tokio::select! { biased; level = self.stage.level() => level, () = self.accept_gaps() => Ok(()) }
     }
 
     /// Accepts gaps as they come to light. Never ends.

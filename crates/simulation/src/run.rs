@@ -2,6 +2,7 @@
 //! the same run, step for step: no real time, no threads, no order that a hash map decides.
 
 use crate::checker::Violation;
+use crate::drift::Drifts;
 use crate::file::FileStore;
 use crate::person::Person;
 use crate::random::Random;
@@ -86,8 +87,10 @@ async fn play(stage: &Stage) -> Vec<Violation> {
     if let Err(violation) = level {
         return vec![violation];
     }
-    let mut violations = stage.judge().await;
-    if violations.is_empty() {
+    let mut violations = stage.wrong.take();
+    violations.extend(stage.judge().await);
+    let stands_still = stage.world.further.drifts.as_ref().is_some_and(Drifts::leave_it_dropped);
+    if violations.is_empty() && !stands_still {
         violations = stage.replay().await;
     }
     violations
@@ -135,10 +138,13 @@ async fn peace(stage: &Stage, loaded: &Cell<bool>) -> Result<(), Violation> {
     }
     let mut person = Person::new(stage, &numbers);
     {
-        let work = async { tokio::join!(join_all(users), lose_feeds(stage)) };
+        let work = async { tokio::join!(join_all(users), lose_feeds(stage), crate::drift::alter(stage)) };
         let further = &stage.world.further;
         let person = async {
-            if further.person || further.pauses || further.gaps { person.work().await } else { std::future::pending().await }
+            match further.answers() || further.drifts.is_some() {
+                true => person.work().await,
+                false => std::future::pending().await,
+            }
         };
         tokio::select! { biased; _ = work => {}, () = person => {} }
     }
@@ -146,7 +152,10 @@ async fn peace(stage: &Stage, loaded: &Cell<bool>) -> Result<(), Violation> {
         system.heal();
     }
     stage.trace.note("stage", "users are done; nothing goes wrong any more");
-    person.close().await
+    match stage.world.further.drifts.as_ref().is_some_and(Drifts::leave_it_dropped) {
+        true => crate::drift::end_stopped(stage).await,
+        false => person.close().await,
+    }
 }
 
 /// Administrators drop slots while users work.

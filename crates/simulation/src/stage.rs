@@ -59,6 +59,8 @@ pub struct Stage {
     pub store: Arc<dyn Durable>,
     /// What a person has said about review items.
     pub answers: RefCell<Vec<Answer>>,
+    /// What was found wrong on the way.
+    pub(crate) wrong: RefCell<Vec<Violation>>,
     handle: RefCell<Option<Handle>>,
     lives: Cell<u64>,
 }
@@ -104,6 +106,7 @@ impl Stage {
             systems,
             store,
             answers: RefCell::default(),
+            wrong: RefCell::default(),
             handle: RefCell::new(None),
             lives: Cell::new(0),
         }
@@ -122,6 +125,10 @@ impl Stage {
 
     /// One life of the engine: until it returns, or is killed between two of its steps.
     pub async fn live(&self, kill: Option<Kill>) -> End {
+        // Rules that name a column which is gone cannot be proven: until it is there again nothing runs.
+        while crate::drift::lacks_a_column(self) {
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
         let shutdown = CancellationToken::new();
         let setup = match self.setup().await {
             Ok(setup) => setup,
@@ -179,10 +186,13 @@ impl Stage {
         });
         let store: Arc<dyn Durable> = Arc::clone(&self.store);
         let world = self.world_in_life(lives);
-        let syncs = match world.further.apart {
+        let mut syncs = match world.further.apart {
             Some(field) => crate::rules::apart(&world, field, (id, self.store.sync_id(field).await?)),
             None => vec![crate::rules::sync_rules(&world, id)],
         };
+        if world.further.drifts.is_some() {
+            crate::drift::prove(&self.systems, &mut syncs);
+        }
         Ok(Setup {
             syncs,
             systems: systems.collect(),
@@ -227,7 +237,8 @@ impl Stage {
         answered.await.map_err(|_| Error::new(Code::OutcomeUnknown, "the engine died before it answered"))?
     }
 
-    fn written(&self) -> u64 {
+    /// How many times the engine has committed something anywhere.
+    pub(crate) fn written(&self) -> u64 {
         self.systems.iter().map(|system| system.written()).sum()
     }
 
@@ -346,6 +357,7 @@ impl Stage {
             biased;
             end = self.live(None) => Err(returned(&end)),
             levelled = self.level() => levelled,
+            () = crate::drift::keep_going(self), if self.world.further.drifts.is_some() => Ok(()),
         };
         *self.handle.borrow_mut() = None;
         let mut found: Vec<Violation> = levelled.err().into_iter().collect();
@@ -392,6 +404,9 @@ fn system(world: &World, member: usize, clock: VirtualClock, trace: &Trace) -> A
     let mut random = Random::fork(world.seed, rules.name);
     let mut database = Database::new(crate::rules::schema(world, member), world.key_field(member), rules.keys);
     fill(world, member, &mut database, clock);
+    if world.further.drifts.is_some() {
+        crate::drift::number_columns(&mut database);
+    }
     database.triggers.clone_from(&rules.triggers);
     let tag = world.fields.iter().position(|field| field.purpose == Purpose::Tag);
     database.unique = tag.filter(|_| rules.unique).map(|field| world.native(member, field));

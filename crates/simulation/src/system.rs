@@ -2,7 +2,7 @@
 //! users and workflows of its own. What the engine sees of it is in `connector` and `feed`.
 
 use crate::clock::VirtualClock;
-use crate::database::{Author, Database, Draft, Reaction, Refusal, Row};
+use crate::database::{Alteration, Author, Database, Draft, Reaction, Refusal, Row};
 use crate::faults::Faults;
 use crate::random::Random;
 use crate::trace::Trace;
@@ -250,6 +250,13 @@ impl System {
         Ok(self.commit(&mut state, draft, author))
     }
 
+    /// An administrator changes the schema; the feed tells of it in its place.
+    pub fn alter(&self, alteration: Alteration) {
+        let mut state = self.state();
+        let number = state.database.alter(alteration, self.clock.now());
+        self.show(&mut state, number);
+    }
+
     /// Holds calls at a gate until it is opened; what waits goes on then.
     pub fn hold(&self, gate: Gate) {
         self.state().gate = gate;
@@ -392,6 +399,13 @@ impl System {
         let ours = matches!(author, Author::Engine(_));
         let number = state.database.commit_draft(draft, now, author)?;
         state.written += u64::from(ours);
+        self.show(state, number);
+        Some(number)
+    }
+
+    /// A commit shows in the feed before long.
+    fn show(&self, state: &mut State, number: u64) {
+        let now = self.clock.now();
         let delay = state.random.millis(0, self.profile.feed_delay_ms_max);
         // Commits show in the feed in their order, however long each one takes.
         let shown = state.shown_at.last().copied().unwrap_or(now).max(now.plus(delay));
@@ -404,11 +418,13 @@ impl System {
             self.note(&crate::describe::commit(commit));
         }
         self.wake.notify_waiters();
-        Some(number)
     }
 
     /// Carries out a batch of the engine's and gives back one outcome per write.
     pub(crate) fn execute(&self, state: &mut State, mark: &Mark, writes: &[Write], locked: &Record) -> Vec<Outcome> {
+        if let Err(error) = crate::drift::require_there(&state.database) {
+            return vec![Outcome::Failed(error.at(self.name.as_str())); writes.len()];
+        }
         let author = Author::Engine(mark.clone());
         let mut outcomes = Vec::new();
         let mut draft = Draft::default();

@@ -15,6 +15,8 @@ mod costs;
 mod crashes;
 #[path = "interleavings/deletes.rs"]
 mod deletes;
+#[path = "interleavings/drifting.rs"]
+mod drifting;
 #[path = "interleavings/failing.rs"]
 mod failing;
 #[path = "interleavings/gaps.rs"]

@@ -2,10 +2,12 @@
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test may fail where it stands")]
 
 use concord_engine::mutants;
+use concord_simulation::drift::{DRIFTS_FROM, Drift};
 use concord_simulation::further::FURTHER_FROM;
 use concord_simulation::hunt::sweep;
 use concord_simulation::run::{run, run_on_files};
 use concord_simulation::scripted::{self, Finder};
+use concord_simulation::world::World;
 
 /// Worlds that are played on the real store, in files.
 const FILES: std::ops::Range<u64> = 10_000..10_040;
@@ -101,6 +103,22 @@ fn the_same_seed_is_the_same_run_line_by_line() {
         assert_eq!(first.hash, again.hash, "seed {seed}");
         assert_ne!(first.hash, run(seed + 1).hash);
     }
+}
+
+#[test]
+fn every_kind_of_change_of_a_schema_occurs_in_the_worlds_that_have_them() {
+    let worlds = || (DRIFTS_FROM..DRIFTS_FROM + 400).map(World::from_seed);
+    let kinds: Vec<Drift> = worlds().filter_map(|world| world.further.drifts).flat_map(|drifts| drifts.kinds).collect();
+    for kind in [Drift::Anew, Drift::Renamed, Drift::Narrowed, Drift::Added, Drift::Dropped] {
+        assert!(kinds.contains(&kind), "{kind:?} never occurs");
+    }
+    assert!((FURTHER_FROM..FURTHER_FROM + 400).all(|seed| World::from_seed(seed).further.drifts.is_none()));
+}
+
+#[test]
+fn the_emptiness_of_a_column_made_anew_taken_for_an_edit_is_found() {
+    let planted = mutants::ALL.iter().map(|(name, _)| *name).find(|name| *name == "emptiness_is_an_edit").unwrap();
+    assert!(!sweep(DRIFTS_FROM, DRIFTS_FROM + 2_000, jobs(), Some(planted), false).is_empty());
 }
 
 #[test]

@@ -45,6 +45,10 @@ impl Checker<'_> {
             if !matches!(next.author, Author::Engine(_)) || next.reaction || next.before.is_none() {
                 continue;
             }
+            // It went with its column; whoever filled the one that has its name wrote nothing over.
+            if self.went_with_its_column(member, field, step.commit, next.commit) {
+                continue;
+            }
             // What a trigger made of a write of ours that asked for something else is the trigger's doing.
             if next.after.is_some() && next.asked.get(name.as_str()) != value_of(&next.after).as_ref() {
                 continue;

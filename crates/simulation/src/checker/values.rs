@@ -72,7 +72,9 @@ impl Checker<'_> {
             return;
         }
         for field in 0..self.world().fields.len() {
-            if let Some(wanted) = self.winner(life, field)
+            // A column met as at first sight is decided by the rules of a first run.
+            if !self.drifts(field)
+                && let Some(wanted) = self.winner(life, field)
                 && !self.is_excused_field(tag, field)
                 && !self.went_unseen(life, field, &wanted)
             {

@@ -59,6 +59,8 @@ impl Checker<'_> {
         if self.world().further.gaps && self.is_rekeyed(life) {
             causes += 1;
         }
+        // A column made anew is filled from the other side.
+        causes += self.evidence.databases.iter().map(|database| database.drops().len()).sum::<usize>();
         // What a person gives is shown nowhere yet, so every member is written.
         let most = causes * others.max(1) + self.given.get(tag).copied().unwrap_or(0);
         if writes > most {
