@@ -211,7 +211,9 @@ fn schema_as_of(object: &ObjectName, relation: &Relation, types: &TypeMap, catal
                 Some(field) if field.ty == ty => field.clone(),
                 _ => Field {
                     name: FieldName::from(column.name.as_str()),
-                    native_type: types.get(&column.type_oid).map_or_else(|| quote("unknown"), |info| info.cast.clone()),
+                    native_type: types
+                        .get(&column.type_oid)
+                        .map_or_else(|| quote("unknown"), |info| types::named(&info.cast, column.type_oid, column.type_modifier)),
                     ty,
                     nullable: !column.in_identity,
                     creatable: true,

@@ -54,6 +54,16 @@ fn resolve_nested(types: &TypeMap, oid: u32, modifier: i32, depth: usize) -> Typ
     }
 }
 
+/// A column's type as a statement writes it: the name that a cast has, with what the modifier of a built-in type says.
+pub fn named(cast: &str, oid: u32, modifier: i32) -> String {
+    let said = match base(oid, modifier) {
+        Some(Type::Text { max_chars: Some(most), .. }) => most.to_string(),
+        Some(Type::Decimal { precision: Some(precision), scale: Some(scale), .. }) => format!("{precision},{scale}"),
+        _ => return cast.to_owned(),
+    };
+    format!("{cast}({said})")
+}
+
 /// Types that are built in, by OID (`pg_type.dat`); `None` for one that is only carried as text.
 fn base(oid: u32, modifier: i32) -> Option<Type> {
     Some(match oid {
@@ -310,6 +320,18 @@ fn array_text(element: &Type, items: &[Value]) -> Result<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_type_is_written_with_what_its_modifier_says() {
+        assert_eq!(named("character varying", 1043, 24), "character varying(20)");
+        assert_eq!(named("character", 1042, 6), "character(2)");
+        assert_eq!(named("numeric", 1700, ((12 << 16) | 2) + 4), "numeric(12,2)");
+        for (name, oid, modifier) in
+            [("character varying", 1043, -1), ("numeric", 1700, -1), ("text", 25, -1), ("integer", 23, -1)]
+        {
+            assert_eq!(named(name, oid, modifier), name);
+        }
+    }
 
     fn types() -> TypeMap {
         let info = |cast: &str, kind| TypeInfo { cast: cast.into(), kind };
