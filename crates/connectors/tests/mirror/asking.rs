@@ -298,6 +298,38 @@ async fn records_that_went_while_nobody_read_are_removed_only_when_a_person_says
 }
 
 #[tokio::test]
+async fn no_more_records_are_removed_than_the_person_was_asked_about() {
+    let mut world = World::new(TABLE, FILLED, FIELDS).await.started().await;
+    let feed = world.statuses().feeds[0].feed.clone();
+    world.stop().await;
+    world.lose_slot(&feed).await;
+    world.left.psql("DELETE FROM t WHERE id <= 7");
+    world.start().await;
+    world.until_stage("stopped: CON-2008").await;
+    world.ask(Request::Reread(world.rules.id)).await.unwrap();
+    let seven = world.until_review().await;
+    world.until_stage("live").await;
+    world.left.psql("TRUNCATE t");
+    world.until_stage("stopped: CON-3017").await;
+    let refused = world.decide(&seven, Resolution::Retry).await.unwrap_err();
+    assert_eq!(refused.code, Code::BadResolution, "what the source lost since is in question itself");
+    assert_eq!(world.right.psql("SELECT count(*) FROM t"), "200");
+    let open = world.reviews().await;
+    let emptied = open.iter().find(|review| review.id != seven.id).unwrap();
+    world.decide(emptied, Resolution::Ignore).await.unwrap();
+    world.until_stage("live").await;
+    let refused = world.decide(&seven, Resolution::Retry).await.unwrap_err();
+    assert_eq!(refused.code, Code::MassDelete);
+    assert_eq!(world.right.psql("SELECT count(*) FROM t"), "200");
+    let all = world.reviews().await.remove(0);
+    assert!(all.id != seven.id && all.message.starts_with("200 records"), "{all:?}");
+    assert!(matches!(all.subject, Subject::MassChange { member: 1, deletes: 200 }), "{all:?}");
+    world.decide(&all, Resolution::Retry).await.unwrap();
+    assert_eq!(world.right.psql("SELECT count(*) FROM t"), "0");
+    assert!(world.reviews().await.is_empty());
+}
+
+#[tokio::test]
 async fn a_mirrored_and_a_reconciled_sync_run_side_by_side_and_are_asked_apart() {
     let right = "CREATE TABLE t (id int PRIMARY KEY, name text, amount int CHECK (amount < 1000))";
     let world = World::of(TABLE, right, FILLED, FIELDS).await;

@@ -262,16 +262,17 @@ impl Desk {
         self.carried(keys.iter().filter(|key| !lately.contains(&entry(key, finds))), "carried over since").await
     }
 
-    /// Asks about a mass delete, once.
-    pub async fn ask_about_deletes(&self, member: MemberIndex, deletes: u64, what: &str) -> Result<ReviewId> {
+    /// The open question about deletes at a member.
+    pub async fn question_about(&self, member: MemberIndex) -> Result<Option<Review>> {
         let open = self.store.reviews(Some(self.rules.id), true, REFUSED_MAX).await?;
-        let is_same = |review: &Review| matches!(review.subject, Subject::MassChange { member: of, .. } if of == member);
-        if let Some(open) = open.into_iter().find(is_same) {
-            return Ok(open.id);
-        }
-        let id = self.numbers.next();
-        let review = Review {
-            id,
+        let is_about = |review: &Review| matches!(review.subject, Subject::MassChange { member: of, .. } if of == member);
+        Ok(open.into_iter().find(is_about))
+    }
+
+    /// Another question about deletes.
+    fn question(&self, member: MemberIndex, deletes: u64, what: &str) -> Review {
+        Review {
+            id: self.numbers.next(),
             sync: self.rules.id,
             link: None,
             opened: self.clock.now(),
@@ -279,8 +280,26 @@ impl Desk {
             code: Code::MassDelete.to_string(),
             message: what.to_owned(),
             subject: Subject::MassChange { member, deletes },
-        };
+        }
+    }
+
+    /// Asks about a mass delete, once.
+    pub async fn ask_about_deletes(&self, member: MemberIndex, deletes: u64, what: &str) -> Result<ReviewId> {
+        if let Some(open) = self.question_about(member).await? {
+            return Ok(open.id);
+        }
+        let review = self.question(member, deletes, what);
+        let id = review.id;
         self.commit(Transaction { reviews: vec![review], ..Transaction::default() }).await?;
+        Ok(id)
+    }
+
+    /// Asks under another number, for what was asked is not so any more: an answer to the old one is not one to the new one.
+    pub async fn ask_anew(&self, old: ReviewId, member: MemberIndex, deletes: u64, what: &str) -> Result<ReviewId> {
+        let review = self.question(member, deletes, what);
+        let id = review.id;
+        let closed_reviews = vec![(old, self.clock.now(), format!("asked anew as review item {}", id.0))];
+        self.commit(Transaction { reviews: vec![review], closed_reviews, ..Transaction::default() }).await?;
         Ok(id)
     }
 
