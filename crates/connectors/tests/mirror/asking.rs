@@ -218,6 +218,34 @@ async fn a_truncation_waits_for_a_person() {
 }
 
 #[tokio::test]
+async fn an_answer_about_deletes_says_nothing_of_what_came_behind_the_question() {
+    let stories = [
+        ("TRUNCATE t", "(TRUNCATE)", Resolution::Retry, "179"),
+        ("DELETE FROM t WHERE id BETWEEN 101 AND 140", "went away within", Resolution::Retry, "179"),
+        ("DELETE FROM t WHERE id BETWEEN 101 AND 140", "went away within", Resolution::Ignore, "200"),
+    ];
+    for (behind, named, resolution, left) in stories {
+        let world = World::new(TABLE, FILLED, FIELDS).await.with(|rules| rules.guard.max_deletes = 20).started().await;
+        world.left.psql("DELETE FROM t WHERE id <= 21");
+        let first = world.until_review().await;
+        world.until_stage("stopped: CON-3017").await;
+        world.left.psql(behind);
+        world.decide(&first, resolution).await.unwrap();
+        world.until("it is asked about by itself", async || !world.reviews().await.is_empty()).await;
+        let second = world.reviews().await.remove(0);
+        assert!(second.id != first.id && second.message.contains(named), "{second:?}");
+        assert_eq!(world.right.psql("SELECT count(*) FROM t"), left, "{behind}");
+        world.until_stage("stopped: CON-3017").await;
+        world.decide(&second, Resolution::Ignore).await.unwrap();
+        world.left.psql("INSERT INTO t VALUES (300, 'behind it all', 0)");
+        let is_there = async || world.right.psql("SELECT count(*) FROM t WHERE id = 300") == "1";
+        world.until("what came behind it all is there", is_there).await;
+        assert_eq!(world.right.psql("SELECT count(*) FROM t WHERE id < 300"), left, "{behind}");
+        assert!(world.reviews().await.is_empty());
+    }
+}
+
+#[tokio::test]
 async fn a_lost_slot_is_a_gap_that_a_person_accepts_by_reading_again() {
     let mut world = World::new(TABLE, FILLED, FIELDS).await.started().await;
     let feed = world.statuses().feeds[0].feed.clone();

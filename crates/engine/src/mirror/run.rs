@@ -428,10 +428,7 @@ impl Mirror {
                 Ok(format!("review item {} is closed: the records stay", id.0))
             }
             (Subject::MassChange { .. }, Resolution::Retry | Resolution::Ignore) => {
-                let feed = self.source.own_feed().ok_or_else(|| Error::new(Code::Internal, "a source without a feed"))?;
-                let upto = self.source.fence(&feed).await.map_err(self.of(SOURCE))?;
-                self.desk.decide(id, &Verdict { let_through: *resolution == Resolution::Retry, upto }).await?;
-                Ok(format!("review item {} is decided", id.0))
+                self.decide(id, *resolution == Resolution::Retry).await
             }
             (Subject::Refused { .. }, Resolution::Retry) if self.carrier.is_keyless() => Err(Error::new(
                 Code::BadResolution,
