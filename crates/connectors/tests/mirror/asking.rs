@@ -209,10 +209,14 @@ async fn a_truncation_that_a_trigger_of_the_target_throws_away_is_tried_until_it
 #[tokio::test]
 async fn a_truncation_waits_for_a_person() {
     let world = World::new(TABLE, FILLED, FIELDS).await.started().await;
+    world.right.psql("INSERT INTO t VALUES (999, 'own', 1)");
     world.left.psql("TRUNCATE t; INSERT INTO t VALUES (1, 'anew', 1)");
     let review = world.until_review().await;
+    // What goes is not only what came from the source.
+    assert!(review.message.contains("all 201 records of right "), "{review:?}");
+    assert!(matches!(review.subject, Subject::MassChange { member: 0, deletes: 201 }), "{review:?}");
     world.until_stage("stopped: CON-3017").await;
-    assert_eq!(world.right.psql("SELECT count(*) FROM t"), "200");
+    assert_eq!(world.right.psql("SELECT count(*) FROM t"), "201");
     world.decide(&review, Resolution::Retry).await.unwrap();
     world.until_equal().await;
 }

@@ -1,6 +1,6 @@
 //! Deletes that the feed tells of, counted: of too many a person is asked before any of them is carried out. Carries none out itself.
 
-use super::carry::SOURCE;
+use super::carry::{SOURCE, TARGET};
 use super::people::{Asked, Verdict};
 use super::run::{Mirror, Work};
 use super::stream::End;
@@ -38,7 +38,15 @@ impl Mirror {
 
     /// Asks a person about deletes that the feed tells of; gives back what ends this life.
     pub(super) async fn ask_about(&self, work: &Work, many: Many) -> Result<Error> {
-        let Many { deletes, what, empties } = many;
+        let Many { mut deletes, mut what, empties } = many;
+        if empties {
+            // What goes is not what the source had, but what the target has.
+            let target = self.member(TARGET)?;
+            deletes = self.target.count(&target.object).await.map_err(self.of(TARGET))?;
+            let goes =
+                format!("then all {deletes} records of {} {} go, those that only it has included", target.system, target.object);
+            what = format!("{what}; {goes}");
+        }
         let upto = self.source.fence(&work.feed.name).await.map_err(self.of(SOURCE))?;
         let asked = if empties { Asked::Emptied(upto) } else { Asked::Deletes(upto) };
         self.desk.ask_about_source(deletes, &what, &asked).await?;
