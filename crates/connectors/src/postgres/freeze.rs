@@ -5,7 +5,7 @@ use super::client::{Lease, column};
 use super::condition;
 use super::names::literal;
 use super::read::{placed, record};
-use super::schema::{Column, Table};
+use super::schema::{Column, Table, is_own};
 use super::session::Session;
 use super::version::{RowVersion, Snapshot, parse_lsn};
 use super::{Shared, errors, slot, types};
@@ -17,7 +17,7 @@ use concord_engine::error::{Code, Error, Result};
 use concord_engine::filter::Condition;
 use concord_engine::mirror::bulk::{Frozen, Piece, Range, RawField};
 use concord_engine::record::{Key, ObjectName, Record};
-use concord_engine::schema::{Selection, Type};
+use concord_engine::schema::{Field, Selection, Type};
 use concord_engine::value::Value;
 use futures_util::StreamExt;
 use futures_util::stream::{BoxStream, poll_fn};
@@ -400,10 +400,14 @@ fn records(
     })
 }
 
-/// Whether a type's binary form means the same in every database: nothing in it names types by number.
-pub fn is_binary_portable(ty: &Type) -> bool {
-    match ty {
-        Type::Array(element) => !matches!(**element, Type::Enum { .. } | Type::Opaque { .. } | Type::Array(_)),
+/// Whether the binary form of a column's values means the same in every database: nothing in it names types by number. A list names
+/// the type of what it holds, and only the server's own types have the same number everywhere; a domain has another one in each database,
+/// whatever it is made of.
+pub fn is_binary_portable(field: &Field) -> bool {
+    match &field.ty {
+        Type::Array(element) => {
+            is_own(&field.native_type) && !matches!(**element, Type::Enum { .. } | Type::Opaque { .. } | Type::Array(_))
+        }
         Type::Opaque { .. } | Type::Reference { .. } => false,
         _ => true,
     }

@@ -442,7 +442,7 @@ impl MirrorSession for Session {
             return Ok(None);
         }
         let given = |(name, native): &(FieldName, String)| {
-            let column = self.table.column(name.as_str()).filter(|column| is_binary_portable(&column.field.ty))?;
+            let column = self.table.column(name.as_str()).filter(|column| is_binary_portable(&column.field))?;
             Some(match widen::given(native, &column.field.native_type)? {
                 Given::AsTheyAre => None,
                 Given::As(ty) => Some(ty.to_owned()),

@@ -342,7 +342,7 @@ fn column_type(field: &Field, ours: bool) -> String {
 }
 
 /// Whether a type's name is one of the server's own, a list of them included.
-fn is_own(name: &str) -> bool {
+pub fn is_own(name: &str) -> bool {
     const NAMES: &[&str] = &[
         "bigint",
         "bit",

@@ -209,12 +209,44 @@ async fn a_truncation_that_a_trigger_of_the_target_throws_away_is_tried_until_it
 #[tokio::test]
 async fn a_truncation_waits_for_a_person() {
     let world = World::new(TABLE, FILLED, FIELDS).await.started().await;
+    world.right.psql("INSERT INTO t VALUES (999, 'own', 1)");
     world.left.psql("TRUNCATE t; INSERT INTO t VALUES (1, 'anew', 1)");
     let review = world.until_review().await;
+    // What goes is not only what came from the source.
+    assert!(review.message.contains("all 201 records of right "), "{review:?}");
+    assert!(matches!(review.subject, Subject::MassChange { member: 0, deletes: 201 }), "{review:?}");
     world.until_stage("stopped: CON-3017").await;
-    assert_eq!(world.right.psql("SELECT count(*) FROM t"), "200");
+    assert_eq!(world.right.psql("SELECT count(*) FROM t"), "201");
     world.decide(&review, Resolution::Retry).await.unwrap();
     world.until_equal().await;
+}
+
+#[tokio::test]
+async fn an_answer_about_deletes_says_nothing_of_what_came_behind_the_question() {
+    let stories = [
+        ("TRUNCATE t", "(TRUNCATE)", Resolution::Retry, "179"),
+        ("DELETE FROM t WHERE id BETWEEN 101 AND 140", "went away within", Resolution::Retry, "179"),
+        ("DELETE FROM t WHERE id BETWEEN 101 AND 140", "went away within", Resolution::Ignore, "200"),
+    ];
+    for (behind, named, resolution, left) in stories {
+        let world = World::new(TABLE, FILLED, FIELDS).await.with(|rules| rules.guard.max_deletes = 20).started().await;
+        world.left.psql("DELETE FROM t WHERE id <= 21");
+        let first = world.until_review().await;
+        world.until_stage("stopped: CON-3017").await;
+        world.left.psql(behind);
+        world.decide(&first, resolution).await.unwrap();
+        world.until("it is asked about by itself", async || !world.reviews().await.is_empty()).await;
+        let second = world.reviews().await.remove(0);
+        assert!(second.id != first.id && second.message.contains(named), "{second:?}");
+        assert_eq!(world.right.psql("SELECT count(*) FROM t"), left, "{behind}");
+        world.until_stage("stopped: CON-3017").await;
+        world.decide(&second, Resolution::Ignore).await.unwrap();
+        world.left.psql("INSERT INTO t VALUES (300, 'behind it all', 0)");
+        let is_there = async || world.right.psql("SELECT count(*) FROM t WHERE id = 300") == "1";
+        world.until("what came behind it all is there", is_there).await;
+        assert_eq!(world.right.psql("SELECT count(*) FROM t WHERE id < 300"), left, "{behind}");
+        assert!(world.reviews().await.is_empty());
+    }
 }
 
 #[tokio::test]
@@ -294,6 +326,38 @@ async fn records_that_went_while_nobody_read_are_removed_only_when_a_person_says
     assert_eq!(world.right.psql("SELECT count(*) FROM t WHERE id <= 7"), "7");
     world.decide(&review, Resolution::Retry).await.unwrap();
     world.until_equal().await;
+    assert!(world.reviews().await.is_empty());
+}
+
+#[tokio::test]
+async fn no_more_records_are_removed_than_the_person_was_asked_about() {
+    let mut world = World::new(TABLE, FILLED, FIELDS).await.started().await;
+    let feed = world.statuses().feeds[0].feed.clone();
+    world.stop().await;
+    world.lose_slot(&feed).await;
+    world.left.psql("DELETE FROM t WHERE id <= 7");
+    world.start().await;
+    world.until_stage("stopped: CON-2008").await;
+    world.ask(Request::Reread(world.rules.id)).await.unwrap();
+    let seven = world.until_review().await;
+    world.until_stage("live").await;
+    world.left.psql("TRUNCATE t");
+    world.until_stage("stopped: CON-3017").await;
+    let refused = world.decide(&seven, Resolution::Retry).await.unwrap_err();
+    assert_eq!(refused.code, Code::BadResolution, "what the source lost since is in question itself");
+    assert_eq!(world.right.psql("SELECT count(*) FROM t"), "200");
+    let open = world.reviews().await;
+    let emptied = open.iter().find(|review| review.id != seven.id).unwrap();
+    world.decide(emptied, Resolution::Ignore).await.unwrap();
+    world.until_stage("live").await;
+    let refused = world.decide(&seven, Resolution::Retry).await.unwrap_err();
+    assert_eq!(refused.code, Code::MassDelete);
+    assert_eq!(world.right.psql("SELECT count(*) FROM t"), "200");
+    let all = world.reviews().await.remove(0);
+    assert!(all.id != seven.id && all.message.starts_with("200 records"), "{all:?}");
+    assert!(matches!(all.subject, Subject::MassChange { member: 1, deletes: 200 }), "{all:?}");
+    world.decide(&all, Resolution::Retry).await.unwrap();
+    assert_eq!(world.right.psql("SELECT count(*) FROM t"), "0");
     assert!(world.reviews().await.is_empty());
 }
 

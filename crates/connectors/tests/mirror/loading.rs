@@ -70,6 +70,26 @@ async fn wider_types_take_the_values_in_binary_form_as_they_are() {
     assert!(world.verify().await.is_equal());
 }
 
+/// A list names the type of what it holds by a number, which is another one in each database for a type that somebody has made.
+#[tokio::test]
+async fn lists_of_a_domain_are_decoded_and_lists_of_the_servers_own_types_are_not() {
+    for (element, is_binary) in [("d", false), ("int", true), ("varchar(20)", true)] {
+        let left = format!("CREATE DOMAIN d AS int; CREATE TABLE t (id int PRIMARY KEY, tags {element}[])");
+        let right = format!("CREATE TYPE another AS ENUM ('one'); {left}; {HOW}; ALTER TABLE t ADD CHECK (noted())");
+        let filled = "INSERT INTO t VALUES (1, '{1,2,NULL}'), (2, '{}'), (3, NULL)";
+        let world = World::of(&left, &right, filled, &["id", "tags"]).await;
+        let number = "SELECT 'd'::regtype::oid::text";
+        assert_ne!(world.left.psql(number), world.right.psql(number));
+        let world = world.started().await;
+        let how = how(&world);
+        assert_eq!(how == "COPY binary 3", is_binary, "{element}: {how}");
+        let tags = "SELECT string_agg(coalesce(tags::text, 'none'), ' ' ORDER BY id) FROM t";
+        assert_eq!(world.right.psql(tags), "{1,2,NULL} {} none");
+        world.left.psql("UPDATE t SET tags = '{7}' WHERE id = 3");
+        world.until_equal().await;
+    }
+}
+
 #[tokio::test]
 async fn what_may_not_fit_is_looked_at_one_by_one() {
     let left = "CREATE TABLE t (id int PRIMARY KEY, amount bigint)";

@@ -81,8 +81,8 @@ pub async fn spare_indexes(rules: &Arc<SyncRules>, target: &dyn Connector) -> Re
 
 /// What the store keeps of a mirrored sync, to be forgotten with it.
 pub fn settings(sync: SyncId) -> Vec<String> {
-    let fields = crate::offer::setting(sync);
-    [begun_setting(sync), super::people::setting(sync, "verdict"), super::people::setting(sync, "anew"), fields].into()
+    let of_people = ["verdict", "verdict_empties", "asked", "anew"].map(|name| super::people::setting(sync, name));
+    [begun_setting(sync), crate::offer::setting(sync)].into_iter().chain(of_people).collect()
 }
 
 /// A sync of the configuration, as far as it bears on how another one runs: as it is written, for what its systems say of it

@@ -6,6 +6,7 @@ use super::batch::Step;
 use super::bulk::{Frozen, MirrorSession, Range};
 use super::carry::{SOURCE, TARGET};
 use super::deletes::PERCENT_FROM;
+use super::people::Asked;
 use super::run::{Mirror, Work};
 use super::view::Stage;
 use crate::error::{Code, Error, Result};
@@ -97,7 +98,7 @@ impl Mirror {
         }
         let (source, target) = (self.source_object(), format!("{} {}", target.system, target.object));
         let what = format!("{source} holds {records} records and is to replace the {there} of {target}");
-        self.desk.ask_about_deletes(SOURCE, fewer, &what).await?;
+        self.desk.ask_about_source(fewer, &what, &Asked::Replaced).await?;
         Err(Error::new(Code::MassDelete, what))
     }
 

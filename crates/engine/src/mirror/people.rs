@@ -28,6 +28,28 @@ pub(super) struct Verdict {
     pub let_through: bool,
     /// How far it holds.
     pub upto: Position,
+    /// Whether it holds for a table that was emptied at once, too. Kept beside the rest, for a verdict of an earlier version of
+    /// Concord is read as well: that one does not.
+    #[serde(skip)]
+    pub empties: bool,
+}
+
+/// What a person was asked about deletes at the source, with the place that the source was at by then: of what comes behind it
+/// nobody was asked.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(super) enum Asked {
+    /// Many deletes that the feed tells of.
+    Deletes(Position),
+    /// A table that was emptied at once.
+    Emptied(Position),
+    /// Records without a key that fewer are to replace, which no feed tells of.
+    Replaced,
+}
+
+impl Asked {
+    fn is_like(&self, other: &Asked) -> bool {
+        std::mem::discriminant(self) == std::mem::discriminant(other)
+    }
 }
 
 /// A setting of one sync.
@@ -122,7 +144,7 @@ impl Desk {
         let open = self.store.reviews(Some(self.rules.id), true, REFUSED_MAX).await?;
         let asked = open.into_iter().filter(|review| matches!(review.subject, Subject::MassChange { .. }));
         let closed_reviews = asked.map(|review| (review.id, now, "everything is read again".to_owned())).collect();
-        settings.push((self.setting("verdict"), None));
+        settings.extend(["verdict", "verdict_empties", "asked"].map(|name| (self.setting(name), None)));
         self.commit(Transaction { settings, closed_reviews, ..Transaction::default() }).await
     }
 
@@ -262,16 +284,17 @@ impl Desk {
         self.carried(keys.iter().filter(|key| !lately.contains(&entry(key, finds))), "carried over since").await
     }
 
-    /// Asks about a mass delete, once.
-    pub async fn ask_about_deletes(&self, member: MemberIndex, deletes: u64, what: &str) -> Result<ReviewId> {
+    /// The open question about deletes at a member.
+    pub async fn question_about(&self, member: MemberIndex) -> Result<Option<Review>> {
         let open = self.store.reviews(Some(self.rules.id), true, REFUSED_MAX).await?;
-        let is_same = |review: &Review| matches!(review.subject, Subject::MassChange { member: of, .. } if of == member);
-        if let Some(open) = open.into_iter().find(is_same) {
-            return Ok(open.id);
-        }
-        let id = self.numbers.next();
-        let review = Review {
-            id,
+        let is_about = |review: &Review| matches!(review.subject, Subject::MassChange { member: of, .. } if of == member);
+        Ok(open.into_iter().find(is_about))
+    }
+
+    /// Another question about deletes.
+    fn question(&self, member: MemberIndex, deletes: u64, what: &str) -> Review {
+        Review {
+            id: self.numbers.next(),
             sync: self.rules.id,
             link: None,
             opened: self.clock.now(),
@@ -279,8 +302,55 @@ impl Desk {
             code: Code::MassDelete.to_string(),
             message: what.to_owned(),
             subject: Subject::MassChange { member, deletes },
-        };
+        }
+    }
+
+    /// Asks about a mass delete, once.
+    pub async fn ask_about_deletes(&self, member: MemberIndex, deletes: u64, what: &str) -> Result<ReviewId> {
+        if let Some(open) = self.question_about(member).await? {
+            return Ok(open.id);
+        }
+        let review = self.question(member, deletes, what);
+        let id = review.id;
         self.commit(Transaction { reviews: vec![review], ..Transaction::default() }).await?;
+        Ok(id)
+    }
+
+    /// Asks about deletes at the source, once. A question of another kind that is still open is not that one, nor one of which
+    /// nothing tells what it covers.
+    pub async fn ask_about_source(&self, deletes: u64, what: &str, asked: &Asked) -> Result<()> {
+        let open = self.question_about(SOURCE).await?;
+        if let Some(open) = &open
+            && self.asked(open.id).await?.is_some_and(|before| before.is_like(asked))
+        {
+            return Ok(());
+        }
+        let review = self.question(SOURCE, deletes, what);
+        let (id, now) = (review.id, self.clock.now());
+        let kept = postcard::to_stdvec(&(id, asked)).ok();
+        let closed = open.map(|open| (open.id, now, format!("asked anew as review item {}", id.0)));
+        self.commit(Transaction {
+            settings: vec![(self.setting("asked"), kept)],
+            reviews: vec![review],
+            closed_reviews: closed.into_iter().collect(),
+            ..Transaction::default()
+        })
+        .await
+    }
+
+    /// What an item asks about deletes at the source; `None`: it was asked by a version of Concord that did not keep that.
+    pub async fn asked(&self, id: ReviewId) -> Result<Option<Asked>> {
+        let kept = self.store.setting(&self.setting("asked")).await?;
+        let kept = kept.and_then(|bytes| postcard::from_bytes::<(ReviewId, Asked)>(&bytes).ok());
+        Ok(kept.filter(|(of, _)| *of == id).map(|(_, asked)| asked))
+    }
+
+    /// Asks under another number, for what was asked is not so any more: an answer to the old one is not one to the new one.
+    pub async fn ask_anew(&self, old: ReviewId, member: MemberIndex, deletes: u64, what: &str) -> Result<ReviewId> {
+        let review = self.question(member, deletes, what);
+        let id = review.id;
+        let closed_reviews = vec![(old, self.clock.now(), format!("asked anew as review item {}", id.0))];
+        self.commit(Transaction { reviews: vec![review], closed_reviews, ..Transaction::default() }).await?;
         Ok(id)
     }
 
@@ -293,14 +363,20 @@ impl Desk {
     /// What was said about deletes.
     pub async fn verdict(&self) -> Result<Option<Verdict>> {
         let kept = self.store.setting(&self.setting("verdict")).await?;
-        Ok(kept.and_then(|bytes| postcard::from_bytes(&bytes).ok()))
+        let empties = self.store.setting(&self.setting("verdict_empties")).await?.is_some();
+        let verdict = kept.and_then(|bytes| postcard::from_bytes::<Verdict>(&bytes).ok());
+        Ok(verdict.map(|verdict| Verdict { empties, ..verdict }))
     }
 
     /// Keeps what was said about deletes, and closes the question.
     pub async fn decide(&self, review: ReviewId, verdict: &Verdict) -> Result<()> {
         let how = if verdict.let_through { "the deletes are let through" } else { "the deletes are dropped" };
         self.commit(Transaction {
-            settings: vec![(self.setting("verdict"), postcard::to_stdvec(verdict).ok())],
+            settings: vec![
+                (self.setting("verdict"), postcard::to_stdvec(verdict).ok()),
+                (self.setting("verdict_empties"), verdict.empties.then(|| b"1".to_vec())),
+                (self.setting("asked"), None),
+            ],
             closed_reviews: vec![(review, self.clock.now(), how.to_owned())],
             ..Transaction::default()
         })

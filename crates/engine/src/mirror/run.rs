@@ -422,22 +422,13 @@ impl Mirror {
     async fn resolve(&self, id: crate::link::ReviewId, resolution: &Resolution) -> Result<String> {
         let review = self.desk.review(id).await?;
         match (&review.subject, resolution) {
-            (Subject::MassChange { member: TARGET, .. }, Resolution::Retry) => {
-                let work = self.begin_to_ask().await?;
-                let removed = self.strangers(&work, true).await?;
-                self.desk.close(id, "removed").await?;
-                self.place_if_that_can_be(&work).await?;
-                Ok(format!("review item {}: {removed} records that only the target had are removed", id.0))
-            }
+            (Subject::MassChange { member: TARGET, deletes }, Resolution::Retry) => self.remove_strangers(id, *deletes).await,
             (Subject::MassChange { member: TARGET, .. }, Resolution::Ignore) => {
                 self.desk.close(id, "left as they are").await?;
                 Ok(format!("review item {} is closed: the records stay", id.0))
             }
             (Subject::MassChange { .. }, Resolution::Retry | Resolution::Ignore) => {
-                let feed = self.source.own_feed().ok_or_else(|| Error::new(Code::Internal, "a source without a feed"))?;
-                let upto = self.source.fence(&feed).await.map_err(self.of(SOURCE))?;
-                self.desk.decide(id, &Verdict { let_through: *resolution == Resolution::Retry, upto }).await?;
-                Ok(format!("review item {} is decided", id.0))
+                self.decide(id, *resolution == Resolution::Retry).await
             }
             (Subject::Refused { .. }, Resolution::Retry) if self.carrier.is_keyless() => Err(Error::new(
                 Code::BadResolution,
@@ -462,7 +453,7 @@ impl Mirror {
     }
 
     /// Takes the sync over for what a person asked, without being seen to begin it.
-    async fn begin_to_ask(&self) -> Result<Work> {
+    pub(super) async fn begin_to_ask(&self) -> Result<Work> {
         let stage = self.shown.lock().stage.clone();
         let begun = self.begin().await;
         self.shown.stage(stage);

@@ -5,6 +5,7 @@
 use super::batch::Step;
 use super::bulk::{Frozen, Helper, Range};
 use super::carry::{Carried, SOURCE, TARGET};
+use super::deletes::Many;
 use super::lanes::Lanes;
 use super::portions::Behind;
 use super::run::{Mirror, Work};
@@ -71,7 +72,7 @@ pub(super) enum End {
     /// The feed has passed the view.
     Drained,
     /// So many deletes that a person is asked.
-    TooManyDeletes(u64, String),
+    TooManyDeletes(Many),
     /// What the feed tells does not say all that has happened: everything is carried again.
     Again,
     /// Something that a person must put right.
@@ -214,10 +215,7 @@ impl Mirror {
                     Some(End::Drained) => return Ok(()),
                     Some(End::Again) => return Err(self.carry_again_from_here(work).await?),
                     Some(End::Stop(error)) => return Err(error),
-                    Some(End::TooManyDeletes(deletes, what)) => {
-                        self.desk.ask_about_deletes(SOURCE, deletes, &what).await?;
-                        return Err(Error::new(Code::MassDelete, what));
-                    }
+                    Some(End::TooManyDeletes(many)) => return Err(self.ask_about(work, many).await?),
                 }
             } else if let Some(position) = passed {
                 work.progress.position = position;
@@ -424,11 +422,11 @@ impl Mirror {
             }
             let taken = match event {
                 Event::Observed(observation) | Event::Read(observation) => self.observe(work, observation, gathered, drain),
-                Event::Truncated { time, .. } => self.emptied(work, time, gathered),
+                Event::Truncated { time, .. } => self.emptied(work, (&version, time), gathered),
                 Event::SchemaChanged(_) => Ok(()),
             };
             if let Err(mut end) = taken {
-                if let End::TooManyDeletes(_, what) = &mut end {
+                if let End::TooManyDeletes(Many { what, .. }) = &mut end {
                     what.push_str(&match gathered.withhold(work) {
                         0 => "; none is deleted in the target before you say so".to_owned(),
                         gone => format!("; {gone} are deleted in the target, and no more before you say so"),
@@ -469,6 +467,7 @@ impl Mirror {
             return Err(End::Stop(self.untold()));
         }
         let (time, is_delete) = (observation.time, matches!(observation.image, Image::Deleted));
+        let verdict = is_delete.then(|| self.verdict_on(work, &observation.version).map(|verdict| verdict.let_through)).flatten();
         let is_ahead = self.is_ahead(&work.ahead, &observation);
         // Copied only where somebody looks at them.
         let looked_at = drain.is_some() || is_ahead || !gathered.refused.is_empty() || self.carrier.may_warn();
@@ -532,9 +531,9 @@ impl Mirror {
         }
         // In a drain a record that takes a key in what is not loaded goes too: it is brought again, and nobody deleted it.
         if is_delete && matches!(step, Step::Remove { .. }) {
-            match self.verdict(work) {
-                Some(verdict) if verdict.let_through => {}
-                Some(_) => return Ok(()),
+            match verdict {
+                Some(true) => {}
+                Some(false) => return Ok(()),
                 None => {
                     gathered.may_be_too_many(work);
                     self.count_delete(work)?;
@@ -559,8 +558,14 @@ impl Mirror {
         drain.is_none_or(|(_, done)| done.iter().any(|range| range.contains(key)))
     }
 
-    fn emptied(&self, work: &mut Work, time: EditTime, gathered: &mut Gathered) -> std::result::Result<(), End> {
-        match self.verdict(work) {
+    fn emptied(
+        &self,
+        work: &mut Work,
+        (version, time): (&Version, EditTime),
+        gathered: &mut Gathered,
+    ) -> std::result::Result<(), End> {
+        // Whoever let some deletes through was not asked about all records.
+        match self.verdict_on(work, version).filter(|verdict| verdict.empties) {
             Some(verdict) if verdict.let_through => {
                 gathered.push(work, Step::Empty, time);
                 Ok(())
@@ -568,7 +573,7 @@ impl Mirror {
             Some(_) => Ok(()),
             None => {
                 let what = format!("{} was emptied at once (TRUNCATE)", self.source_object());
-                Err(End::TooManyDeletes(work.progress.records, what))
+                Err(End::TooManyDeletes(Many { deletes: work.progress.records, what, empties: true }))
             }
         }
     }

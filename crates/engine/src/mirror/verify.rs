@@ -219,8 +219,10 @@ impl<'a> Run<'a> {
             }
             let presences = source.read(&here, &keys).await?;
             let absent = keys.into_iter().zip(presences).filter(|(_, presence)| matches!(presence, Presence::Absent { .. }));
-            let room = SUSPECTS_MAX.saturating_sub(strangers.len());
-            strangers.extend(absent.map(|(key, _)| key).take(room));
+            strangers.extend(absent.map(|(key, _)| key));
+            for key in beyond(SUSPECTS_MAX, &mut strangers) {
+                self.differ(self.difference("unlinked", to, &key, Vec::new()));
+            }
             match chunk.next {
                 Some(next) => cursor = next,
                 None => break,
@@ -244,6 +246,11 @@ impl<'a> Run<'a> {
     }
 }
 
+/// Takes those away for which there is no room among what is looked at again: they stand as they are.
+fn beyond(room: usize, suspects: &mut Vec<Key>) -> Vec<Key> {
+    suspects.split_off(room.min(suspects.len()))
+}
+
 /// The fields in which a record is not as it should be.
 fn differing(wanted: &Record, shown: &Record) -> Vec<(String, Option<String>, Option<String>)> {
     let differs = |(name, wanted): (&crate::record::FieldName, &crate::value::Value)| {
@@ -252,4 +259,19 @@ fn differing(wanted: &Record, shown: &Record) -> Vec<(String, Option<String>, Op
         (!is_equal).then(|| (name.to_string(), Some(wanted.to_string()), shown.map(ToString::to_string)))
     };
     wanted.iter().filter_map(differs).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::value::Value;
+
+    #[test]
+    fn suspects_for_which_there_is_no_room_are_not_forgotten() {
+        let keys = |from: i64, to: i64| (from..to).map(|id| Key(vec![Value::Int(id)])).collect::<Vec<Key>>();
+        let mut suspects = keys(0, 5);
+        assert_eq!(beyond(5, &mut suspects), keys(0, 0));
+        assert_eq!(beyond(3, &mut suspects), keys(3, 5));
+        assert_eq!(suspects, keys(0, 3));
+    }
 }
