@@ -132,7 +132,7 @@ impl Changes for GatedChanges {
         Ok(batch)
     }
 
-    fn waits_for(&self) -> Option<String> {
+    fn waits_for(&self) -> Option<Error> {
         self.inner.waits_for()
     }
 
