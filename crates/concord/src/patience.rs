@@ -52,12 +52,12 @@ pub async fn exhausted(mut status: watch::Receiver<Status>, longest: Duration) -
 fn hindered(status: &Status) -> Vec<(String, String)> {
     let mut hindered = Vec::new();
     for sync in &status.syncs {
-        if let Some(why) = sync.stage.strip_prefix("waiting: ").filter(|why| !is_throttled(why)) {
+        if let Some(why) = sync.stage.strip_prefix("waiting: ").filter(|_| !is_throttled(sync.code)) {
             hindered.push((sync.name.clone(), format!("the systems of {}: {why}", sync.name)));
         }
         for member in &sync.members {
             let is_lost = member.reach.starts_with("down") || member.reach.starts_with("unreachable");
-            if is_lost && !is_throttled(&member.reach) && !is_over(sync) {
+            if is_lost && !is_throttled(member.code) && !is_over(sync) {
                 hindered.push((sync.name.clone(), format!("{}, {}", member.system, member.reach)));
             }
         }
@@ -75,8 +75,8 @@ fn waits_for_others(sync: &SyncStatus) -> bool {
     sync.mode == "mirror" && !sync.waits_for.is_empty()
 }
 
-fn is_throttled(reach: &str) -> bool {
-    Code::ALL.iter().any(|code| code.class() == Class::Throttled && reach.contains(&code.to_string()))
+fn is_throttled(code: Option<Code>) -> bool {
+    code.is_some_and(|code| code.class() == Class::Throttled)
 }
 
 #[cfg(test)]
@@ -84,32 +84,38 @@ mod tests {
     use super::*;
     use concord_engine::runtime::status::MemberStatus;
 
-    fn status(stage: &str, reach: &str, written: u64) -> Status {
-        let member = MemberStatus { system: "erp".into(), reach: reach.into(), ..MemberStatus::default() };
-        let sync =
-            SyncStatus { name: "accounts".into(), stage: stage.into(), written, members: vec![member], ..SyncStatus::default() };
+    const LOST: Option<Code> = Some(Code::Unreachable);
+    const USED_UP: Option<Code> = Some(Code::HostedAllowanceUsed);
+
+    /// `code`: why the sync waits, and why its member cannot be reached.
+    fn status(stage: &str, reach: &str, code: Option<Code>, written: u64) -> Status {
+        let member = MemberStatus { system: "erp".into(), reach: reach.into(), code, ..MemberStatus::default() };
+        let (name, stage, members) = ("accounts".into(), stage.into(), vec![member]);
+        let sync = SyncStatus { name, stage, code, written, members, ..SyncStatus::default() };
         Status { syncs: vec![sync], ..Status::default() }
     }
 
     #[test]
     fn only_what_is_out_of_reach_is_waited_for() {
-        let of = |stage, reach| hindered(&status(stage, reach, 0)).into_iter().map(|(_, what)| what).collect::<Vec<_>>();
-        assert!(of("waiting: CON-2301 the calls of the day are used up", "up").is_empty());
-        assert!(of("live", "up").is_empty());
-        assert!(of("stopped: CON-2008 gone", "stopped: CON-2008 gone").is_empty());
-        assert!(of("live", "down since 9:00: CON-2301 the calls of the day are used up").is_empty());
-        assert_eq!(of("live", "down since 9:00: CON-2001 no answer"), ["erp, down since 9:00: CON-2001 no answer"]);
-        assert_eq!(of("waiting: CON-2001 no answer", "up"), ["the systems of accounts: CON-2001 no answer"]);
+        let of =
+            |stage, reach, code| hindered(&status(stage, reach, code, 0)).into_iter().map(|(_, what)| what).collect::<Vec<_>>();
+        assert!(of("waiting: the calls of the day are used up", "up", USED_UP).is_empty());
+        assert!(of("live", "up", None).is_empty());
+        assert!(of("stopped: gone", "stopped: gone", Some(Code::FeedGap)).is_empty());
+        assert!(of("live", "down since 9:00: the calls of the day are used up", USED_UP).is_empty());
+        // What a message quotes decides nothing.
+        assert_eq!(of("live", "down since 9:00: no CON-2301", LOST), ["erp, down since 9:00: no CON-2301"]);
+        assert_eq!(of("waiting: no CON-2301", "up", LOST), ["the systems of accounts: no CON-2301"]);
     }
 
     #[tokio::test(start_paused = true)]
     async fn patience_ends_when_nothing_comes_forward_for_long() {
         let longest = Duration::from_secs(600);
-        let (told, told_to) = watch::channel(status("live", "unreachable since 9:00: CON-2001 no answer", 0));
+        let (told, told_to) = watch::channel(status("live", "unreachable since 9:00: CON-2001 no answer", LOST, 0));
         let begun = Instant::now();
         let telling = async {
             tokio::time::sleep(Duration::from_secs(300)).await;
-            told.send_replace(status("live", "unreachable since 9:00: CON-2001 no answer", 7));
+            told.send_replace(status("live", "unreachable since 9:00: CON-2001 no answer", LOST, 7));
             std::future::pending::<()>().await;
         };
         let error = tokio::select! {
@@ -125,7 +131,7 @@ mod tests {
     async fn what_goes_on_elsewhere_is_waited_for_until_it_has_been_level_and_no_longer() {
         let lost = "unreachable since 9:00: CON-2001 no answer";
         let with = |observed: u64, level: bool| {
-            let mut told = status("live", lost, 0);
+            let mut told = status("live", lost, LOST, 0);
             told.syncs[0].observed = observed;
             let other = SyncStatus { name: "orders".into(), stage: "live".into(), level, observed, ..SyncStatus::default() };
             told.syncs.push(other);

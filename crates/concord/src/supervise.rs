@@ -382,11 +382,12 @@ impl Beside<'_> {
             }
         }
         let idle = self.idle.borrow();
-        let waiting = idle.waiting.iter().map(|(name, error)| (name, format!("waiting: {error}")));
-        let held = idle.held.iter().map(|(name, error)| (name, format!("stopped: {error}")));
-        status.syncs.extend(waiting.chain(held).map(|(name, stage)| SyncStatus {
+        let waiting = idle.waiting.iter().map(|(name, error)| (name, error, format!("waiting: {error}")));
+        let held = idle.held.iter().map(|(name, error)| (name, error, format!("stopped: {error}")));
+        status.syncs.extend(waiting.chain(held).map(|(name, error, stage)| SyncStatus {
             name: name.clone(),
             stage,
+            code: Some(error.code),
             ..SyncStatus::default()
         }));
         for unread in self.unread.borrow().iter() {

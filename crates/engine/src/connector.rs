@@ -227,7 +227,7 @@ pub trait Changes: Send {
 
     /// Why nothing can be read for a while, where the feed goes on by itself later: an empty batch does not say then that there
     /// is nothing new.
-    fn waits_for(&self) -> Option<String> {
+    fn waits_for(&self) -> Option<Error> {
         None
     }
 

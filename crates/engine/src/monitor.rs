@@ -1,7 +1,7 @@
 //! What is counted while a sync runs, and the status that is made of it.
 
 use crate::clock::Moment;
-use crate::error::Result;
+use crate::error::{Code, Error, Result};
 use crate::runtime::core::{Core, Event};
 use crate::runtime::status::{
     AllowanceStatus, FeedStatus, LATENCY_BOUNDS_MS, LatencyHistogram, MemberStatus, Percentiles, Status, SyncStatus,
@@ -193,7 +193,7 @@ impl Core {
         let in_flight: Vec<usize> = (0..rules.members.len()).map(flying).collect();
         let of =
             |list: &[(usize, u64)], member: usize| list.iter().find(|(other, _)| *other == member).map_or(0, |(_, count)| *count);
-        let unreachable: Vec<Option<String>> = rules.members.iter().map(|member| self.feed_trouble(&member.system)).collect();
+        let unreachable: Vec<Option<Reach>> = rules.members.iter().map(|member| self.feed_trouble(&member.system)).collect();
         let Some(state) = self.syncs.get_mut(sync) else { return Ok(SyncStatus::default()) };
         let members = rules
             .members
@@ -203,17 +203,15 @@ impl Core {
             .enumerate()
             .map(|(index, ((member, state), (in_flight, trouble)))| {
                 state.guard.know(counts.live, now, rules.guard.window);
+                let (reach, code) = reach(state.down.as_ref(), trouble);
                 MemberStatus {
                     system: member.system.to_string(),
                     object: member.object.to_string(),
                     pending: of(&counts.pending, index),
                     owed: of(&counts.owed, index),
                     in_flight: u64::try_from(*in_flight).unwrap_or(u64::MAX),
-                    reach: match (&state.down, trouble) {
-                        (Some((since, error)), _) => format!("down since {since}: {error}"),
-                        (None, Some(trouble)) => trouble,
-                        (None, None) => "up".to_owned(),
-                    },
+                    reach,
+                    code,
                     load: state.load.describe(now),
                     progress: state.load.progress(),
                 }
@@ -222,6 +220,7 @@ impl Core {
         Ok(SyncStatus {
             name: rules.name.to_string(),
             stage: stage(state),
+            code: state.why_stopped().map(|error| error.code),
             level,
             links: counts.live,
             waiting: counts.waiting,
@@ -250,9 +249,10 @@ impl Core {
         hindered
     }
 
-    fn feed_trouble(&self, system: &crate::record::SystemName) -> Option<String> {
+    fn feed_trouble(&self, system: &crate::record::SystemName) -> Option<Reach> {
         self.feeds.iter().filter(|((of, _), _)| of == system).find_map(|(_, state)| {
-            (state.state.starts_with("unreachable") || state.state.starts_with("stopped")).then(|| state.state.clone())
+            let is_lost = state.state.starts_with("unreachable") || state.state.starts_with("stopped");
+            is_lost.then(|| (state.state.clone(), state.lost.as_ref().map(|(_, error)| error.code).or(state.waits)))
         })
     }
 
@@ -352,6 +352,18 @@ impl Core {
     }
 }
 
+/// Whether a member can be reached, in words, and the code of why not.
+type Reach = (String, Option<Code>);
+
+/// What its own calls show counts before what its feed does.
+fn reach(down: Option<&(Moment, Error)>, trouble: Option<Reach>) -> Reach {
+    match (down, trouble) {
+        (Some((since, error)), _) => (format!("down since {since}: {error}"), Some(error.code)),
+        (None, Some(trouble)) => trouble,
+        (None, None) => ("up".to_owned(), None),
+    }
+}
+
 fn stage(state: &crate::runtime::core::SyncState) -> String {
     if let Some(error) = state.why_stopped() {
         return format!("stopped: {error}");
@@ -380,6 +392,16 @@ mod tests {
 
     fn at(seconds: i64) -> Moment {
         Moment(seconds * 1_000_000)
+    }
+
+    #[test]
+    fn a_member_that_cannot_be_reached_has_the_code_of_why() {
+        let down = (at(1), Error::new(Code::Unreachable, "no answer"));
+        let trouble = ("stopped: gone".to_owned(), Some(Code::FeedGap));
+        let code = |down, trouble| reach(down, trouble).1;
+        assert_eq!(code(Some(&down), Some(trouble.clone())), Some(Code::Unreachable));
+        assert_eq!(code(None, Some(trouble)), Some(Code::FeedGap));
+        assert_eq!(reach(None, None), ("up".to_owned(), None));
     }
 
     #[test]

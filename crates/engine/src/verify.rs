@@ -1,6 +1,8 @@
 //! Whether the members of a sync are equal: every link's records read and compared, every record without a link found.
 //! Reads only. What differs while a change is under way is looked at again before it counts.
 
+mod reading;
+
 use crate::clock::Clock;
 use crate::connector::{ChunkCursor, Connector, Presence};
 use crate::error::{Code, Error, Result};
@@ -112,6 +114,15 @@ struct Run<'a> {
     found: SyncVerification,
 }
 
+/// Records that no link knows.
+#[derive(Default)]
+struct Strangers {
+    /// Those that can be read.
+    there: Vec<Key>,
+    /// Those that are listed, and cannot be read.
+    unreadable: Vec<Key>,
+}
+
 /// What one link looks like.
 enum Verdict {
     Equal,
@@ -192,7 +203,7 @@ impl Run<'_> {
             if keys.is_empty() {
                 continue;
             }
-            for ((id, _), presence) in keyed.into_iter().zip(connector.read(&rules.selection, &keys).await?) {
+            for ((id, _), presence) in keyed.into_iter().zip(reading::read(connector.as_ref(), &rules.selection, &keys).await?) {
                 shown.insert((member, id), presence);
             }
         }
@@ -277,36 +288,46 @@ impl Run<'_> {
             let mut cursor = ChunkCursor::default();
             let mut strangers: Vec<Key> = Vec::new();
             loop {
-                let chunk = connector.snapshot(&rules.selection, &cursor, CHUNK).await?;
-                let keys: Vec<Key> = chunk.records.into_iter().map(|observation| observation.key).collect();
+                let (keys, next) = reading::keys(connector.as_ref(), rules, &cursor, CHUNK).await?;
                 let room = SUSPECTS_MAX.saturating_sub(strangers.len());
                 strangers.extend(self.without_link(member, keys).await?.into_iter().take(room));
-                match chunk.next {
+                match next {
                     Some(next) => cursor = next,
                     None => break,
                 }
             }
-            let strangers = self.still_strangers(member, strangers, connector.as_ref()).await?;
-            let strangers = self.without_those_in_review(member, strangers).await?;
+            let Strangers { there, unreadable } = self.still_strangers(member, strangers, connector.as_ref()).await?;
+            let there = self.without_those_in_review(member, there).await?;
+            let unreadable = self.without_those_in_review(member, unreadable).await?;
             if let Some(count) = self.found.unlinked.get_mut(member) {
-                *count = u64::try_from(strangers.len()).unwrap_or(u64::MAX);
+                *count = u64::try_from(there.len().saturating_add(unreadable.len())).unwrap_or(u64::MAX);
             }
             // Of a sync that begins with what both sides have in common the others are meant to be alone.
             if self.rules.initial.strategy.makes_nothing() {
                 continue;
             }
-            let system = self.system(member);
-            for key in strangers {
-                if self.found.differences.len() < LISTED_MAX {
-                    self.found.differences.push(Difference::new("unlinked", system.clone(), key.to_string(), Vec::new()));
-                }
-            }
+            self.list_strangers("unlinked", member, there);
+            // Whether it is at the other side nobody can tell, and so not that both are equal.
+            self.list_strangers("unreadable", member, unreadable);
         }
         Ok(())
     }
 
+    fn list_strangers(&mut self, kind: &str, member: MemberIndex, strangers: Vec<Key>) {
+        let system = self.system(member);
+        let room = LISTED_MAX.saturating_sub(self.found.differences.len());
+        let listed = strangers.into_iter().take(room);
+        let listed = listed.map(|key| Difference::new(kind, system.clone(), key.to_string(), Vec::new()));
+        self.found.differences.extend(listed);
+    }
+
     /// A record that has just come gets its link in a moment; one that went meanwhile needs none.
-    async fn still_strangers(&self, member: MemberIndex, mut strangers: Vec<Key>, connector: &dyn Connector) -> Result<Vec<Key>> {
+    async fn still_strangers(
+        &self,
+        member: MemberIndex,
+        mut strangers: Vec<Key>,
+        connector: &dyn Connector,
+    ) -> Result<Strangers> {
         for _ in 0..LOOKS_MAX {
             if strangers.is_empty() {
                 break;
@@ -314,18 +335,18 @@ impl Run<'_> {
             tokio::time::sleep(LOOK_PAUSE).await;
             strangers = self.without_link(member, strangers).await?;
         }
-        let Some(rules) = self.rules.members.get(member) else { return Ok(strangers) };
-        let mut there = Vec::new();
+        let mut found = Strangers::default();
+        let Some(rules) = self.rules.members.get(member) else { return Ok(found) };
         for keys in strangers.chunks(CHUNK) {
-            let presences = connector.read(&rules.selection, keys).await?;
-            there.extend(
-                keys.iter()
-                    .zip(presences)
-                    .filter(|(_, presence)| matches!(presence, Presence::Present(_)))
-                    .map(|(key, _)| key.clone()),
-            );
+            for (key, presence) in keys.iter().zip(reading::read(connector, &rules.selection, keys).await?) {
+                match presence {
+                    Presence::Present(_) => found.there.push(key.clone()),
+                    Presence::Forbidden(_) => found.unreadable.push(key.clone()),
+                    Presence::Absent { .. } => {}
+                }
+            }
         }
-        Ok(there)
+        Ok(found)
     }
 
     /// A person is asked about some of them, as about a link.

@@ -7,7 +7,7 @@ use crate::setup::{LeftOut, Prepared, PreparedSync};
 use concord_engine::clock::Clock;
 use concord_engine::error::{Code, Error, Result};
 use concord_engine::mirror::{self, Mode};
-use concord_engine::runtime::status::{LastVerified, Status};
+use concord_engine::runtime::status::{LastVerified, Status, SyncStatus};
 use concord_engine::store::{Store, Transaction};
 use concord_engine::verify::{self, SyncVerification};
 use serde::{Deserialize, Serialize};
@@ -127,9 +127,7 @@ pub(super) async fn while_running(answerer: &Answerer, names: &[String], repair:
     status.mark_unchanged();
     let levelled = async {
         while status.changed().await.is_ok() {
-            let is_done = |sync: &concord_engine::runtime::status::SyncStatus| {
-                sync.level || sync.stage.starts_with("stopped") || !differing.contains(&sync.name)
-            };
+            let is_done = |sync: &SyncStatus| sync.level || sync.stage.starts_with("stopped") || !differing.contains(&sync.name);
             if status.borrow_and_update().syncs.iter().all(is_done) {
                 return;
             }
@@ -146,7 +144,7 @@ pub(super) async fn while_running(answerer: &Answerer, names: &[String], repair:
 fn why_not(answerer: &Answerer, running: &Running, name: &str) -> Option<Error> {
     let waits = running.status.borrow().syncs.iter().find(|sync| sync.name == name).and_then(|sync| {
         let why = sync.stage.strip_prefix("waiting: ").or(sync.stage.strip_prefix("stopped: "))?;
-        let code = sync.code()?;
+        let code = sync.code?;
         let why = why.strip_prefix(&code.to_string()).map_or(why, str::trim_start);
         Some(Error::new(code, why))
     });
@@ -169,8 +167,8 @@ fn is_idle(status: &Status, name: &str) -> Option<String> {
 
 /// Whether a sync stopped because changes may be missing from one of its feeds.
 pub fn is_at_a_gap(status: &Status, name: &str) -> bool {
-    let gaps = [Code::FeedGap, Code::FeedRewound].map(|code| format!("stopped: {code}"));
-    status.syncs.iter().any(|sync| sync.name == name && gaps.iter().any(|gap| sync.stage.starts_with(gap.as_str())))
+    let is_at_one = |sync: &SyncStatus| sync.stage.starts_with("stopped") && sync.code.is_some_and(Code::is_gap);
+    status.syncs.iter().any(|sync| sync.name == name && is_at_one(sync))
 }
 
 async fn remember(store: &dyn Store, report: &Verified) -> Result<()> {
@@ -204,7 +202,6 @@ pub async fn add_to(status: &mut Status, store: &dyn Store) -> Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use concord_engine::runtime::status::SyncStatus;
 
     fn status(stage: &str) -> Status {
         let sync = SyncStatus { name: "accounts".into(), stage: stage.into(), ..SyncStatus::default() };

@@ -118,7 +118,7 @@ pub async fn run(run: &Run, context: &Context) -> Result<Exit> {
 /// How a run until everything is level ended: fine where it is, else as the reasons why it is not.
 fn exit_of(status: &Status) -> Exit {
     let unfinished = status.syncs.iter().filter(|sync| !sync.level);
-    Exit::worst(unfinished.map(|sync| sync.code().map_or(Exit::Failure, Exit::of_code)))
+    Exit::worst(unfinished.map(|sync| sync.reason().map_or(Exit::Failure, Exit::of_code)))
 }
 
 /// Logging as the command line says, else as the configuration does.
@@ -215,14 +215,21 @@ mod tests {
 
     #[test]
     fn a_run_for_once_ends_as_the_reasons_say_why_a_sync_is_not_level() {
-        let of = |stages: &[&str]| {
-            let sync = |stage: &&str| SyncStatus { stage: (*stage).into(), level: *stage == "live", ..SyncStatus::default() };
+        let of = |stages: &[(&str, Option<Code>)]| {
+            let sync = |(stage, code): &(&str, Option<Code>)| SyncStatus {
+                stage: (*stage).into(),
+                code: *code,
+                level: *stage == "live",
+                ..SyncStatus::default()
+            };
             exit_of(&Status { syncs: stages.iter().map(sync).collect(), ..Status::default() })
         };
-        assert_eq!(of(&["live", "live"]), Exit::Fine);
-        assert_eq!(of(&["live", "paused"]), Exit::Failure);
-        assert_eq!(of(&["paused", "stopped: CON-2004 wal_level is replica", "live"]), Exit::Environment);
-        assert_eq!(of(&["stopped: CON-2004 wal_level is replica", "stopped: CON-5002 nobody has approved it"]), Exit::BadInput);
-        assert_eq!(of(&["stopped: CON-3017 many went"]), Exit::Failure);
+        let (live, paused) = (("live", None), ("paused", None));
+        let stopped = |code| ("stopped: why", Some(code));
+        assert_eq!(of(&[live, live]), Exit::Fine);
+        assert_eq!(of(&[live, paused]), Exit::Failure);
+        assert_eq!(of(&[paused, stopped(Code::SettingWrong), live]), Exit::Environment);
+        assert_eq!(of(&[stopped(Code::SettingWrong), stopped(Code::PlanNotApproved)]), Exit::BadInput);
+        assert_eq!(of(&[stopped(Code::MassDelete)]), Exit::Failure);
     }
 }

@@ -224,7 +224,7 @@ impl SalesforceChanges {
             false => self.behind.every,
         };
         let looked = self.look_on(goal).await;
-        self.undelivered.looked(looked.as_ref().map(|_| ()).map_err(ToString::to_string));
+        self.undelivered.looked(looked.as_ref().map(|_| ()).map_err(Clone::clone));
         let wait = match looked {
             Ok(true) => PAGE_PAUSE.min(every),
             Ok(false) => every,

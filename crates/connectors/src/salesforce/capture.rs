@@ -216,7 +216,7 @@ impl Changes for SalesforceChanges {
         }
     }
 
-    fn waits_for(&self) -> Option<String> {
+    fn waits_for(&self) -> Option<Error> {
         self.pause.why().or_else(|| self.undelivered.why())
     }
 

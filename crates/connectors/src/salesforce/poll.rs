@@ -9,7 +9,7 @@ use super::shared::{Shared, ShownSince};
 use super::sweep::{OVERLAP_SECONDS, Pause, Sweep};
 use async_trait::async_trait;
 use concord_engine::connector::{Batch, Changes, Event, Limits};
-use concord_engine::error::Result;
+use concord_engine::error::{Error, Result};
 use concord_engine::record::{FeedName, ObjectName};
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
@@ -113,7 +113,7 @@ impl Changes for PolledChanges {
         }
     }
 
-    fn waits_for(&self) -> Option<String> {
+    fn waits_for(&self) -> Option<Error> {
         self.pause.why()
     }
 

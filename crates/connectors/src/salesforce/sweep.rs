@@ -104,7 +104,7 @@ pub(super) struct Pause {
     until: Option<Instant>,
     failures: u32,
     /// What is waited for, where that takes longer than a moment.
-    why: Option<String>,
+    why: Option<Error>,
 }
 
 impl Pause {
@@ -117,7 +117,7 @@ impl Pause {
         let wait = PAUSE_FIRST.saturating_mul(1 << self.failures.min(16)).min(PAUSE_MAX);
         // While calls are short nothing is lost by waiting, however long.
         self.failures = if is_throttled { self.failures } else { self.failures.saturating_add(1) };
-        self.why = (is_throttled || self.failures > FAILURES_UNSAID).then(|| error.to_string());
+        self.why = (is_throttled || self.failures > FAILURES_UNSAID).then(|| error.clone());
         self.until = Some(Instant::now() + error.retry_after.unwrap_or(wait));
         Ok(())
     }
@@ -128,7 +128,7 @@ impl Pause {
     }
 
     /// What is waited for, where that takes longer than a moment.
-    pub fn why(&self) -> Option<String> {
+    pub fn why(&self) -> Option<Error> {
         self.until().and(self.why.clone())
     }
 

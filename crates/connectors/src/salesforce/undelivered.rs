@@ -23,7 +23,7 @@ pub(super) struct Undelivered {
     /// Whether it was said, and nothing has come since.
     said: bool,
     /// Why the last look failed.
-    failed: Option<String>,
+    failed: Option<Error>,
 }
 
 impl Undelivered {
@@ -38,7 +38,7 @@ impl Undelivered {
     }
 
     /// Why nothing can be read at all.
-    pub fn why(&self) -> Option<String> {
+    pub fn why(&self) -> Option<Error> {
         self.until.and(self.failed.clone())
     }
 
@@ -48,7 +48,7 @@ impl Undelivered {
     }
 
     /// What came of a look.
-    pub fn looked(&mut self, result: std::result::Result<(), String>) {
+    pub fn looked(&mut self, result: Result<()>) {
         self.failed = result.err();
     }
 }

@@ -6,6 +6,7 @@ mod contacts;
 mod loads;
 mod polled;
 mod stage;
+mod times;
 
 use serde_json::json;
 use stage::Stage;

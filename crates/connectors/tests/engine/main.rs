@@ -31,3 +31,4 @@ mod rights;
 mod schemas;
 mod unique;
 mod values;
+mod verified;

@@ -28,6 +28,7 @@ async fn is_down(story: &Story, statement: &str) {
     };
     wait_until(&format!("{statement} in the status"), || async { reach().contains(statement) }).await;
     assert!(reach().contains("CON-2003"), "{}", reach());
+    assert_eq!(story.status().syncs[0].members[1].code, Some(concord_engine::error::Code::PrivilegeMissing));
     for _ in 0..2 {
         story.fence().await;
     }

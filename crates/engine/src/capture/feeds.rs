@@ -45,6 +45,8 @@ pub(crate) struct FeedState {
     pub is_made_up_for: bool,
     /// Since when it is not read, and why.
     pub lost: Option<(Moment, Error)>,
+    /// The code of what it waits for, where nothing can be read for a while though it is open.
+    pub waits: Option<Code>,
     pub retry_at: Option<Moment>,
     pub health: crate::connector::FeedHealth,
     pub lag: Option<Duration>,
@@ -445,6 +447,7 @@ pub(super) fn unprepared() -> FeedState {
         idle: false,
         failures: 0,
         lost: None,
+        waits: None,
         gap_accepted: false,
         is_made_up_for: false,
         retry_at: None,

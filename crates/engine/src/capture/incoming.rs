@@ -78,8 +78,10 @@ pub(crate) fn incoming(
 /// The time of an edit: the configured field where the record shows it, the feed's otherwise; never later than now.
 ///
 /// The feed's also where it is exact and the field tells nothing more: as a copy of another member's stamps, which an edit
-/// here leaves as it is, or as a coarser stamp of the same moment. Such a copy that a read shows is an estimate: the feed may yet
-/// tell of a later edit.
+/// here leaves as it is, or as a coarser stamp of the same moment.
+///
+/// A stamp that a read shows is an estimate: it is of the record's last edit, and the field may have been edited before that (of a
+/// copy, also behind it). The feed may yet tell.
 fn edit_time(rules: &SyncRules, member: MemberIndex, record: &Record, feed: EditTime, now: Moment) -> EditTime {
     let side = rules.members.get(member);
     let field = side.and_then(|side| side.edit_time_field.as_ref());
@@ -87,7 +89,7 @@ fn edit_time(rules: &SyncRules, member: MemberIndex, record: &Record, feed: Edit
         let value = record.get(field.as_str())?;
         let (at, granularity_micros) = stamp(value, side?.schema.field(field.as_str()).map(|field| &field.ty))?;
         let is_a_copy = is_a_copy(rules, member, field);
-        let stamped = EditTime { at, granularity_micros, estimated: is_a_copy && feed.estimated };
+        let stamped = EditTime { at, granularity_micros, estimated: feed.estimated };
         let tells_less = is_a_copy || is_coarser(stamped, feed);
         Some(if tells_less && !feed.estimated { feed } else { stamped })
     });
@@ -111,7 +113,10 @@ fn is_coarser(stamped: EditTime, feed: EditTime) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::change::Version;
+    use crate::reconcile::refine_times;
     use crate::reconcile::tests::support::rules;
+    use crate::record::Key;
     use crate::schema::Type;
     use crate::value::{TimestampTz, Value};
 
@@ -169,5 +174,40 @@ mod tests {
         let shown = time(&rules, 500_000_000, read);
         assert_eq!(shown.at, Moment(500_000_000), "it is better than the time of a read");
         assert!(shown.estimated, "and may be older than an edit that the feed has yet to tell of");
+    }
+
+    /// A record of this name as a read or an event shows it.
+    fn seen(rules: &SyncRules, stamped_micros: i64, told: EditTime) -> Pending {
+        let mut record = Record::new();
+        record.set("name".into(), Value::text("Ada"));
+        record.set("at".into(), Value::TimestampTz(TimestampTz::from_micros(stamped_micros)));
+        let observation = Observation {
+            object: rules.members[0].object.clone(),
+            key: Key(vec![Value::text("1")]),
+            old_key: None,
+            image: Image::Full(record),
+            made: false,
+            version: Version::default(),
+            time: told,
+            mark: None,
+        };
+        incoming(rules, 0, 0, observation, NOW, "store", told.estimated).pending
+    }
+
+    fn time_of_the_name(pending: &Pending) -> Option<EditTime> {
+        let Shown::Present { times, .. } = &pending.shown else { panic!("the record is there") };
+        times[0]
+    }
+
+    #[test]
+    fn the_stamp_of_a_record_that_a_read_shows_is_an_estimate_of_each_field_until_the_feed_tells_more() {
+        let rules = stamping();
+        let mut read = seen(&rules, 900_000_000, EditTime { estimated: true, ..exact(901_000_000) });
+        let stamped = EditTime { at: Moment(900_000_000), granularity_micros: SECOND, estimated: true };
+        assert_eq!(time_of_the_name(&read), Some(stamped), "another field may have been edited last");
+        // The name was edited earlier, as its event tells.
+        let event = seen(&rules, 400_000_000, exact(400_300_000));
+        assert!(refine_times(&rules, &mut read, &event));
+        assert_eq!(time_of_the_name(&read), Some(exact(400_300_000)));
     }
 }

@@ -27,7 +27,7 @@ pub(crate) use told::Told;
 use crate::change::{Observation, Position};
 use crate::clock::Moment;
 use crate::connector::{Batch, Event as FeedEvent};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::identify::MadeUnseen;
 use crate::link::{Cells, FlightId, Group, Link, LinkId, MemberIndex, Pending, Shown, Side, Standing};
 use crate::reconcile::{Folded, fold, refine_agreed, refine_times};
@@ -47,7 +47,7 @@ impl Core {
         system: SystemName,
         feed: FeedName,
         batch: Batch,
-        waits: Option<String>,
+        waits: Option<Error>,
         permit: OwnedSemaphorePermit,
     ) -> Result<()> {
         crate::failpoint::pass("captured_before_durable");
@@ -97,6 +97,7 @@ impl Core {
                 // It goes on behind its position: what was accepted beforehand is not a gap of later.
                 state.gap_accepted = false;
                 state.tells_whose = tells_whose.unwrap_or(state.tells_whose);
+                state.waits = waits.as_ref().map(|why| why.code);
                 state.state = match waits {
                     Some(why) => format!("unreachable for now: {why}"),
                     None if quiet => "idle".to_owned(),

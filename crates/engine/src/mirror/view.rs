@@ -4,7 +4,7 @@ use super::carry::{SOURCE, TARGET};
 use crate::change::EditTime;
 use crate::clock::Moment;
 use crate::connector::FeedHealth;
-use crate::error::{Class, Error};
+use crate::error::{Class, Code, Error};
 use crate::monitor::Meters;
 use crate::offer::Offers;
 use crate::record::FeedName;
@@ -123,13 +123,15 @@ impl Shown {
         let view = self.lock();
         let member = |place: usize| {
             let rules = rules.members.get(place);
+            let down = match &view.stage {
+                Stage::Down(since, down, error) if *down == place => Some((since, error)),
+                _ => None,
+            };
             MemberStatus {
                 system: rules.map(|rules| rules.system.to_string()).unwrap_or_default(),
                 object: rules.map(|rules| rules.object.to_string()).unwrap_or_default(),
-                reach: match &view.stage {
-                    Stage::Down(since, down, error) if *down == place => format!("down since {since}: {error}"),
-                    _ => "up".to_owned(),
-                },
+                reach: down.map_or("up".to_owned(), |(since, error)| format!("down since {since}: {error}")),
+                code: down.map(|(_, error)| error.code),
                 load: if place == SOURCE { view.describe_load(now) } else { String::new() },
                 progress: if place == SOURCE { view.progress(now) } else { None },
                 ..MemberStatus::default()
@@ -139,6 +141,7 @@ impl Shown {
             name: rules.name.to_string(),
             mode: "mirror".to_owned(),
             stage: view.describe_stage(),
+            code: view.why_stopped(),
             level: view.level,
             links: view.records,
             waits_for: view.waits_for.iter().cloned().collect(),
@@ -168,6 +171,13 @@ impl Shown {
 }
 
 impl View {
+    fn why_stopped(&self) -> Option<Code> {
+        match &self.stage {
+            Stage::Stopped(error) => Some(error.code),
+            _ => None,
+        }
+    }
+
     /// In words.
     pub fn describe_stage(&self) -> String {
         match &self.stage {

@@ -38,7 +38,7 @@ pub(crate) enum Event {
     /// A feed was prepared, opened or lost.
     Feed { system: SystemName, report: FeedReport },
     /// A feed brought events.
-    Captured { system: SystemName, feed: FeedName, batch: Batch, waits: Option<String>, permit: OwnedSemaphorePermit },
+    Captured { system: SystemName, feed: FeedName, batch: Batch, waits: Option<Error>, permit: OwnedSemaphorePermit },
     /// A flight came back.
     Applied { flight: FlightId, result: Result<Vec<WriteResult>> },
     /// Records were read.

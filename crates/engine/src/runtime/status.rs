@@ -38,6 +38,9 @@ pub struct SyncStatus {
     pub mode: String,
     /// `preparing`, `loading`, `live`, `paused`, `stopped: …`.
     pub stage: String,
+    /// The code of why it is stopped or waits, where that has one: what is said in `stage` is for people.
+    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "known_code")]
+    pub code: Option<Code>,
     /// Whether nothing is left to do: every feed has been read to its end as of the last look, nothing is pending,
     /// owed, in flight or being looked up. What waits in review does not count.
     pub level: bool,
@@ -75,15 +78,16 @@ pub struct SyncStatus {
 }
 
 impl SyncStatus {
-    /// The code of why it is stopped or waits, or why a member cannot be reached, where that has one: an error begins with its
-    /// code.
-    pub fn code(&self) -> Option<Code> {
-        let code = |text: &str| {
-            let (_, why) = text.split_once(": ")?;
-            Code::ALL.iter().copied().find(|code| why.starts_with(&code.to_string()))
-        };
-        code(&self.stage).or_else(|| self.members.iter().find_map(|member| code(&member.reach)))
+    /// The code of why it is stopped or waits, or else why a member cannot be reached, where that has one.
+    pub fn reason(&self) -> Option<Code> {
+        self.code.or_else(|| self.members.iter().find_map(|member| member.code))
     }
+}
+
+/// A code as it is written; none where another version writes one that is not known here.
+fn known_code<'de, D: serde::Deserializer<'de>>(deserializer: D) -> std::result::Result<Option<Code>, D::Error> {
+    let written = Option::<String>::deserialize(deserializer)?;
+    Ok(written.and_then(|written| Code::ALL.iter().copied().find(|code| code.to_string() == written)))
 }
 
 /// How a member does.
@@ -101,6 +105,9 @@ pub struct MemberStatus {
     pub in_flight: u64,
     /// `up`, or since when and why it cannot be reached.
     pub reach: String,
+    /// The code of why it cannot be reached.
+    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "known_code")]
+    pub code: Option<Code>,
     /// How far its first read has got: `none`, `reading: …`, `building indexes …`, `done`.
     pub load: String,
     /// The same in numbers, while it is under way.
@@ -221,17 +228,25 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_stage_tells_the_code_of_its_reason() {
-        let of = |stage: &str| SyncStatus { stage: stage.into(), ..SyncStatus::default() }.code();
-        assert_eq!(of("stopped: CON-2006 the table has no key (crm, accounts)"), Some(Code::KeyMissing));
-        assert_eq!(of("waiting: CON-2001 no answer: CON-2002"), Some(Code::Unreachable));
-        assert_eq!(["live", "paused", "waiting until 9:00", "stopped: of itself"].map(of), [None; 4]);
-        let members = [("crm", "up"), ("erp", "stopped: CON-2004 wal_level is replica")].map(|(system, reach)| MemberStatus {
-            system: system.into(),
-            reach: reach.into(),
-            ..MemberStatus::default()
-        });
-        let preparing = SyncStatus { stage: "preparing".into(), members: members.into(), ..SyncStatus::default() };
-        assert_eq!(preparing.code(), Some(Code::SettingWrong));
+    fn a_sync_is_held_up_by_its_own_reason_or_else_by_a_members_and_never_by_what_a_text_quotes() {
+        let away = MemberStatus { code: Some(Code::SettingWrong), ..MemberStatus::default() };
+        let preparing = SyncStatus { members: vec![MemberStatus::default(), away], ..SyncStatus::default() };
+        assert_eq!(preparing.reason(), Some(Code::SettingWrong));
+        let stopped = SyncStatus { code: Some(Code::KeyMissing), ..preparing };
+        assert_eq!(stopped.reason(), Some(Code::KeyMissing));
+        let quoting = SyncStatus { stage: format!("stopped: {} no key", Code::KeyMissing), ..SyncStatus::default() };
+        assert_eq!(quoting.reason(), None);
+    }
+
+    #[test]
+    fn a_status_carries_codes_and_one_of_another_version_does_no_harm() {
+        let member = MemberStatus { code: Some(Code::Unreachable), ..MemberStatus::default() };
+        let mut written = serde_json::to_value(&member).unwrap();
+        assert_eq!(written["code"], Code::Unreachable.to_string());
+        let read = |written: &serde_json::Value| serde_json::from_value::<MemberStatus>(written.clone()).unwrap().code;
+        assert_eq!(read(&written), Some(Code::Unreachable));
+        written["code"] = "CON-0000".into();
+        assert_eq!(read(&written), None);
+        assert!(serde_json::to_value(MemberStatus::default()).unwrap().get("code").is_none());
     }
 }

@@ -87,6 +87,10 @@ pub struct Tap {
     pub loses_answers: AtomicBool,
     /// A value that cannot be looked for: whatever search it is part of is refused as a whole.
     pub cannot_find: std::sync::Mutex<Option<Value>>,
+    /// A record that nobody may see.
+    pub forbids: std::sync::Mutex<Option<Key>>,
+    /// A record that cannot be read: whatever read it is part of is refused as a whole, and any chunk that shows more than keys.
+    pub cannot_read: std::sync::Mutex<Option<Key>>,
 }
 
 /// The real connector, behind gates. What keeps the beat of the feeds passes freely.
@@ -128,7 +132,7 @@ impl Changes for GatedChanges {
         Ok(batch)
     }
 
-    fn waits_for(&self) -> Option<String> {
+    fn waits_for(&self) -> Option<Error> {
         self.inner.waits_for()
     }
 
@@ -186,6 +190,10 @@ impl Connector for Gated {
     }
 
     async fn snapshot(&self, selection: &Selection, from: &ChunkCursor, limit: usize) -> Result<Chunk> {
+        let refuses = self.tap.cannot_read.lock().unwrap().is_some();
+        if refuses && !keeps_the_beat(selection) && selection.fields.len() > 1 {
+            return Err(Error::new(Code::TargetRejected, "a record of the chunk cannot be read"));
+        }
         let chunk = self.inner.snapshot(selection, from, limit).await;
         if !keeps_the_beat(selection) {
             self.tap.after_chunk.pass().await;
@@ -194,7 +202,16 @@ impl Connector for Gated {
     }
 
     async fn read(&self, selection: &Selection, keys: &[Key]) -> Result<Vec<Presence>> {
-        self.inner.read(selection, keys).await
+        let refused = self.tap.cannot_read.lock().unwrap().clone();
+        if refused.is_some_and(|refused| keys.contains(&refused)) && !keeps_the_beat(selection) {
+            return Err(Error::new(Code::TargetRejected, "a record cannot be read"));
+        }
+        let mut found = self.inner.read(selection, keys).await?;
+        let forbidden = self.tap.forbids.lock().unwrap().clone();
+        for (_, presence) in keys.iter().zip(&mut found).filter(|(key, _)| forbidden.as_ref() == Some(*key)) {
+            *presence = Presence::Forbidden(Error::new(Code::Forbidden, "a record may not be seen"));
+        }
+        Ok(found)
     }
 
     async fn find(

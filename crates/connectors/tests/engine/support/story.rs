@@ -18,6 +18,7 @@ use concord_engine::runtime::status::Status;
 use concord_engine::runtime::{Approvals, Handle, Options, ReviewNumbers, Setup, engine};
 use concord_engine::store::sqlite::{SqliteStore, StoreOptions};
 use concord_engine::store::{Counts, LedgerQuery, Store};
+use concord_engine::verify::{SyncVerification, verify};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -303,6 +304,12 @@ impl Story {
     pub async fn review(&self) -> Review {
         wait_until("a review item", || async { !self.reviews().await.is_empty() }).await;
         self.reviews().await.remove(0)
+    }
+
+    /// What a verification says of the story's own sync.
+    pub async fn verified(&self) -> SyncVerification {
+        let connectors: Vec<Arc<dyn Connector>> = self.systems().into_iter().map(|(_, connector)| connector).collect();
+        verify(&self.syncs[0], &*self.store, &connectors, &SystemClock).await.unwrap()
     }
 
     pub async fn links(&self) -> Vec<Link> {
