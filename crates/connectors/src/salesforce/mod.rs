@@ -7,6 +7,7 @@
 //! Nothing is made in the org, so there is nothing to release. Each object has a feed of its own; one of which no change events
 //! come is polled.
 
+mod absence;
 mod apply;
 mod auth;
 mod avro;

@@ -5,6 +5,7 @@ mod answers;
 mod contacts;
 mod loads;
 mod polled;
+mod sharing;
 mod stage;
 
 use serde_json::json;
