@@ -525,6 +525,10 @@ async fn a_fence_waits_for_the_writes_of_its_own_object_only() {
     let writes = apply(&connector, &contacts, vec![create(fields([("LastName", Value::text("Berg"))]))]);
     let outcomes = tokio::time::timeout(PATIENCE, writes).await.expect("nor does a write wait behind that fence");
     assert!(matches!(outcomes[0], Outcome::Written { .. }), "{outcomes:?}");
+    let writes = apply(&connector, &selection, vec![create(named("meanwhile"))]);
+    let outcomes = tokio::time::timeout(PATIENCE, writes).await.expect("nor does one to the same object");
+    assert!(matches!(outcomes[0], Outcome::Written { .. }), "{outcomes:?}");
+    assert!(tokio::time::timeout(std::time::Duration::from_millis(100), &mut waits).await.is_err(), "the first write goes on");
 }
 
 #[tokio::test]
