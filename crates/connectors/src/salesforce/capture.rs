@@ -1,6 +1,7 @@
 //! The feed of one object: change events decoded against their own schemas, what they do not tell read in their place.
 //! Partial images stay partial; a position moves only behind the last piece of an event.
 
+use super::absence::{self, Sight};
 use super::avro::{Odd, Schema as EventSchema};
 use super::behind::Behind;
 use super::check::topic_schema;
@@ -328,9 +329,18 @@ impl SalesforceChanges {
         let columns = Columns::new(&object, self.wanted(&object));
         let look = Look::new(self.shared.behind(&self.object));
         let ids: Vec<String> = untold.iter().map(|(id, _)| id.clone()).collect();
-        let found = retrieve(&self.shared.client, &columns, &ids).await;
+        let found = absence::look(&self.shared.client, &columns, &ids).await;
         let found = self.shared.forget_after(&self.object, found)?;
-        for ((id, shown), told) in ids.iter().zip(found).zip(untold) {
+        for ((id, sight), told) in ids.iter().zip(found).zip(untold) {
+            let shown = match sight {
+                Sight::Shown(shown) => Some(*shown),
+                Sight::Gone => None,
+                // Out of our sight: nothing is told of it, and nothing waits for it.
+                Sight::Unseen => {
+                    self.pieces.push_back(Piece { event: None, bytes: 0, shown: vec![told], place: None });
+                    continue;
+                }
+            };
             self.push(Event::Read(look.told(&object, id, shown)), vec![told]);
         }
         Ok(())

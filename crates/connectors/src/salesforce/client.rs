@@ -202,7 +202,12 @@ impl Client {
         let request = request
             .body(Full::new(call.body.clone().unwrap_or_default()))
             .map_err(|error| Error::new(Code::Internal, "a request could not be written").because(error))?;
-        let answer = self.http.exchange(request).await?;
+        let answer = self.http.exchange(request).await.inspect_err(|failure| {
+            // The org counts what reached it, whether or not its answer reached us.
+            if failure.sent {
+                self.usage().made(None);
+            }
+        })?;
         self.usage().made(answer.header("sforce-limit-info"));
         self.dated(answer.header("date"));
         Ok(answer)

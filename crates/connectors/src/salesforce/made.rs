@@ -7,7 +7,7 @@ use super::find::{Search, find};
 use super::ingest::is_under_way;
 use super::records::{Columns, Look, PAGE_MAX, ShownRecord, rows};
 use super::schema::{FieldInfo, ID, Object};
-use super::soql::{moment, quoted, select};
+use super::soql::{literal, moment, quoted, select};
 use concord_engine::change::{Mark, Observation};
 use concord_engine::clock::Moment;
 use concord_engine::connector::{Made, Operation, Write};
@@ -21,6 +21,8 @@ use std::time::Duration;
 const MARGIN_SECONDS: i64 = 300;
 /// The most pages of records made since (invariant 10); beyond that nothing can be told.
 const PAGES_MAX: usize = 50;
+/// The most values of one query for what is in the bin.
+const VALUES_MAX: usize = 100;
 /// The bytes of a key of ours; twice as many characters.
 const KEY_BYTES: usize = 16;
 /// A call that may still be carried out is asked about again after so long at the most.
@@ -99,8 +101,17 @@ impl Lost<'_> {
             let selection = self.with_makers();
             let search = Search { by: &[name], values: &values, limit: 1 };
             let found = find(self.client, self.object, &selection, &search, self.behind, Need::Now).await?;
-            for ((place, _, _, is_own), found) in part.into_iter().zip(found) {
+            let missing = part.iter().zip(&found).filter(|(_, found)| found.is_empty());
+            let missing: Vec<(&FieldInfo, &Value)> = missing.map(|((_, field, value, _), _)| (*field, value)).collect();
+            let binned = self.in_the_bin(&missing).await?;
+            for ((place, field, value, is_own), found) in part.into_iter().zip(found) {
+                let is_it = |shown: &ShownRecord| {
+                    let has_it = shown.record.get(field.name.as_str()).is_some_and(|held| held.equivalent(&value));
+                    has_it && (is_own || users.as_ref().is_none_or(|users| is_made_by(&shown.record, users)))
+                };
                 let made = match (found.into_iter().next(), &users) {
+                    // It took effect, and somebody has deleted it since: whether it is to be made again they have to say.
+                    (None, _) if binned.iter().any(is_it) => Made::Unsure,
                     (None, _) => Made::No,
                     (Some(record), _) if is_own => Made::Yes(Box::new(record)),
                     // Whose it is cannot be told.
@@ -115,6 +126,31 @@ impl Lost<'_> {
             }
         }
         Ok(())
+    }
+
+    /// Records in the bin that were made since, and have one of these values of a field. What is in the bin stands in nobody's way:
+    /// a create would not be refused beside it.
+    async fn in_the_bin(&self, values: &[(&FieldInfo, &Value)]) -> Result<Vec<ShownRecord>> {
+        let (Some((field, _)), Some(is_deleted)) = (values.first(), self.object.field("IsDeleted")) else {
+            return Ok(Vec::new());
+        };
+        let mut fields: Vec<&FieldInfo> = self.object.field(ID).into_iter().chain([*field, is_deleted]).collect();
+        fields.extend(self.object.field(CREATED_BY));
+        let columns = Columns::new(self.object, fields);
+        let since = match self.object.field(CREATED_DATE) {
+            Some(_) => format!(" AND {CREATED_DATE} >= {}", moment(self.since_second())),
+            None => String::new(),
+        };
+        let doing = format!("looking for what was made of {} and deleted", self.object.name);
+        let mut binned = Vec::new();
+        for part in values.chunks(VALUES_MAX) {
+            let list = part.iter().map(|(_, value)| literal(value)).collect::<Result<Vec<_>>>()?.join(",");
+            let soql = select(&columns.names(), &self.object.name, &format!("WHERE {} IN ({list}){since}", field.name));
+            for row in rows(self.client, &doing, &soql, true, Need::Now).await? {
+                binned.extend(Some(columns.read(&row)?).filter(|shown| shown.deleted));
+            }
+        }
+        Ok(binned)
     }
 
     /// Without a key, records that were made in our name since are compared with what was sent. Where we act as another user by
@@ -216,14 +252,17 @@ impl Lost<'_> {
     /// Whether a record says that one of these users has made it since.
     fn is_ours(&self, record: &Observation, users: &[String]) -> bool {
         let Some(record) = record.image.record() else { return false };
-        let made_by = record.get(CREATED_BY).and_then(Value::as_text);
         let made_at = match record.get(CREATED_DATE) {
             Some(Value::TimestampTz(stamp)) => stamp.to_micros().map(|micros| micros.div_euclid(1_000_000)),
             _ => None,
         };
-        made_by.is_some_and(|made_by| users.iter().any(|user| user == made_by))
-            && made_at.is_some_and(|second| second >= self.since_second())
+        is_made_by(record, users) && made_at.is_some_and(|second| second >= self.since_second())
     }
+}
+
+/// Whether a record says that one of these users has made it.
+fn is_made_by(record: &Record, users: &[String]) -> bool {
+    record.get(CREATED_BY).and_then(Value::as_text).is_some_and(|made_by| users.iter().any(|user| user == made_by))
 }
 
 /// How much of what was sent a record has to show.

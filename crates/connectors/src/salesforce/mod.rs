@@ -7,6 +7,7 @@
 //! Nothing is made in the org, so there is nothing to release. Each object has a feed of its own; one of which no change events
 //! come is polled.
 
+mod absence;
 mod apply;
 mod auth;
 mod avro;
@@ -44,6 +45,7 @@ mod transport;
 mod types;
 mod undelivered;
 mod usage;
+mod writes;
 
 pub use config::{Grant, SalesforceSettings};
 pub use consent::application as consent;
@@ -211,7 +213,7 @@ impl SalesforceConnector {
 
     /// Runs to its end even where nobody waits for it any more: a fence waits for it, and then knows what has happened.
     async fn write(&self, selection: &Selection, mark: &Mark, writes: &[Write], need: Need) -> Result<Vec<WriteResult>> {
-        let under_way = self.shared.writes(&selection.object).read_owned().await;
+        let under_way = self.shared.writes.begin(&selection.object);
         self.shared.write_for(&mark.store);
         let mut object = self.shared.object(&selection.object).await?;
         if writes.iter().any(|write| apply::is_off_list(&object, write)) {
@@ -375,13 +377,11 @@ impl Connector for SalesforceConnector {
     /// and the feed has passed the fence when it has shown them, by events or, where none come, by reading. That proves
     /// nothing of a call whose answer was lost: the org may still be at it.
     async fn fence(&self, feed: &FeedName) -> Result<Position> {
-        let writes = self.shared.writes(&object_of(feed));
-        let quiet = writes.write().await;
+        self.shared.writes.begun_before_have_ended(&object_of(feed)).await;
         let place = self.shared.place(feed).unwrap_or_default();
         let object = self.shared.object(&object_of(feed)).await?;
         let since = place.commit_ms.max(place.floor_ms).div_euclid(1_000);
         let mut needs = self.changes_since(&object, Some(since), FENCE_MAX).await?;
-        drop(quiet);
         // A record that only the org itself has touched (a recalculation) has an old stamp, and no event tells of it.
         needs.retain(|(id, second)| *second >= since && !place.is_behind(id, *second));
         Ok(self.shared.set_fence(feed, needs)?.encode())

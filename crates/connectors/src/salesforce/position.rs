@@ -170,7 +170,9 @@ impl Place {
                 Place { floor_ms, begun_ms: floor_ms, polled: false, ..self }
             }
             (Mode::Polling, false) => {
-                let floor_ms = self.floor_ms.max(self.commit_ms).max(self.begun_ms).max(self.deletes_from_ms());
+                // An event tells of its own record alone: what others were lost by then is known as far as was looked behind them.
+                let told_ms = self.commit_ms.min(self.looked_upto().saturating_mul(1_000));
+                let floor_ms = self.floor_ms.max(told_ms).max(self.begun_ms).max(self.deletes_from_ms());
                 Place { floor_ms, replay: Vec::new(), polled: true, ..self }
             }
             _ => self,
@@ -411,6 +413,16 @@ mod tests {
         place.pass(&[3], 5, 1_060_000, &[]);
         assert_eq!((place.commit, place.commit_ms), (5, 1_060_000));
         assert!(place.has_reached(&before) && !before.has_reached(&Place { commit: 1_001, ..before.clone() }));
+    }
+
+    #[test]
+    fn what_was_not_looked_for_behind_the_events_is_asked_for_when_the_object_is_polled() {
+        let place = Place { commit_ms: 9_000_000, looked_ms: 5_000_000, begun_ms: 1_000_000, ..Place::default() };
+        assert_eq!(place.clone().when_read(Mode::Polling).floor_ms, 5_000_000, "an event of that time may have been lost");
+        let looked = Place { looked_ms: 9_500_000, ..place.clone() };
+        assert_eq!(looked.when_read(Mode::Polling).floor_ms, 9_000_000, "what came behind the last event has not been told");
+        let unlooked = Place { looked_ms: 0, ..place };
+        assert_eq!(unlooked.when_read(Mode::Polling).floor_ms, 1_000_000, "nothing from before the feed began");
     }
 
     #[test]

@@ -1,9 +1,10 @@
 //! Reads: by key, in chunks by ascending id. Each chunk of a snapshot is one page.
 
+use super::absence::{self, Sight};
 use super::bulk;
 use super::client::{Client, Need};
 use super::ids;
-use super::records::{Columns, Look, PAGE_MAX, page, retrieve, rows};
+use super::records::{Columns, Look, PAGE_MAX, page, rows};
 use super::schema::{ID, Object};
 use super::soql::{moment, quoted, select};
 use concord_engine::connector::{Chunk, ChunkCursor, Presence, Since};
@@ -29,15 +30,14 @@ pub(super) async fn read(
     let wanted: Vec<Option<String>> = keys.iter().map(|key| ids::of(key).filter(|id| belongs(object, id))).collect();
     let asked: Vec<String> = wanted.iter().flatten().cloned().collect();
     let look = Look::new(behind);
-    let mut found = retrieve(client, &columns, &asked).await?.into_iter();
-    let absent = || Presence::Absent { version: look.version(None, None) };
-    Ok(wanted
-        .iter()
-        .map(|id| match id.as_ref().and_then(|_| found.next().flatten()) {
-            Some(shown) => Presence::Present(look.observe(object, shown)),
-            None => absent(),
-        })
-        .collect())
+    let mut sights = absence::look(client, &columns, &asked).await?.into_iter();
+    let told = |sight: Option<Sight>| match sight {
+        Some(Sight::Shown(shown)) => Presence::Present(look.observe(object, *shown)),
+        Some(Sight::Unseen) => Presence::Forbidden(absence::unseen(client, object)),
+        // What is no id of such a record names none.
+        Some(Sight::Gone) | None => Presence::Absent { version: look.version(None, None) },
+    };
+    Ok(wanted.iter().map(|id| told(id.as_ref().and_then(|_| sights.next()))).collect())
 }
 
 /// Whether an id is of this object's records at all: others would make the whole request fail.

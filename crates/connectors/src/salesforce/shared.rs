@@ -9,6 +9,7 @@ use super::position::{Fence, Place, later};
 use super::pubsub::PubSub;
 use super::schema::{Object, describe};
 use super::transport::Transport;
+use super::writes::Writes;
 use concord_engine::clock::{Clock, SystemClock};
 use concord_engine::error::{Code, Error, Result};
 use concord_engine::record::{FeedName, ObjectName};
@@ -17,7 +18,7 @@ use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
-use tokio::sync::{Notify, RwLock};
+use tokio::sync::Notify;
 use tokio::time::Instant;
 
 /// The most records that are remembered as shown, in each feed: about 60 bytes each, as many as a table of 65,536 places takes.
@@ -42,8 +43,8 @@ pub(super) struct Shared {
     pub held: Http,
     /// Which way change events take.
     pub transport: Transport,
-    /// Of each object: held for reading while a write is under way; a fence waits for all of them.
-    writes: Mutex<HashMap<ObjectName, Arc<RwLock<()>>>>,
+    /// Writes under way.
+    pub writes: Writes,
     objects: Mutex<HashMap<ObjectName, Arc<Object>>>,
     /// When objects were last described for values that were not known.
     values_looked: tokio::sync::Mutex<HashMap<ObjectName, Instant>>,
@@ -152,7 +153,7 @@ impl Shared {
             transport: Transport::new(client.settings.events),
             client,
             pubsub,
-            writes: Mutex::default(),
+            writes: Writes::default(),
             objects: Mutex::default(),
             values_looked: tokio::sync::Mutex::default(),
             selections: Mutex::default(),
@@ -165,12 +166,6 @@ impl Shared {
             store: OnceLock::new(),
             run: run(),
         })
-    }
-
-    /// What stands between writes to an object and fences in its feed. Those of other objects are not waited for: a job may
-    /// take half an hour.
-    pub fn writes(&self, object: &ObjectName) -> Arc<RwLock<()>> {
-        Arc::clone(locked(&self.writes).entry(object.clone()).or_default())
     }
 
     /// This process writes for this store.

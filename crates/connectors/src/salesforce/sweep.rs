@@ -166,6 +166,20 @@ fn page_of(mut gone: Gone, behind: Option<&(i64, String)>) -> (Gone, Option<(i64
 /// The ids of records that were deleted in this second or later, those that were purged from the bin included, with the
 /// second of the delete. The org counts by the minute, and keeps them for 30 days at most: behind that is a gap.
 async fn all_deleted(client: &Client, object: &Object, since: i64) -> Result<Gone> {
+    let (gone, earliest) = listed_as_deleted(client, object, since).await?;
+    if earliest.is_some_and(|earliest| earliest >= from_minute(since) + MINUTE) {
+        return Err(Error::new(Code::FeedGap, format!("what was deleted of {} is not known so far back", object.name)));
+    }
+    Ok(gone)
+}
+
+/// The second in which the minute of this one begins.
+fn from_minute(second: i64) -> i64 {
+    second.saturating_sub(second.rem_euclid(MINUTE))
+}
+
+/// What the org lists as deleted since a second, and from which second on its list is whole, where it says so.
+pub(super) async fn listed_as_deleted(client: &Client, object: &Object, since: i64) -> Result<(Gone, Option<i64>)> {
     #[derive(Deserialize)]
     #[serde(rename_all = "camelCase")]
     struct Deleted {
@@ -178,7 +192,7 @@ async fn all_deleted(client: &Client, object: &Object, since: i64) -> Result<Gon
         id: String,
         deleted_date: String,
     }
-    let start = since.saturating_sub(since.rem_euclid(MINUTE));
+    let start = from_minute(since);
     // At least a minute has to lie between the two; the future brings nothing.
     let end = client.org_seconds().max(start).saturating_add(2 * MINUTE);
     let path = format!("sobjects/{}/deleted/?start={}&end={}", object.name, encoded(&moment(start)), encoded(&moment(end)));
@@ -186,10 +200,9 @@ async fn all_deleted(client: &Client, object: &Object, since: i64) -> Result<Gon
     let found: Deleted = client.json(&format!("looking for what was deleted of {}", object.name), call).await?;
     let second =
         |text: &str| types::moment(text).and_then(concord_engine::value::TimestampTz::to_micros).map(|at| at / 1_000_000);
-    if found.earliest_date_available.as_deref().and_then(second).is_some_and(|earliest| earliest >= start + MINUTE) {
-        return Err(Error::new(Code::FeedGap, format!("what was deleted of {} is not known so far back", object.name)));
-    }
-    Ok(found.deleted_records.iter().map(|one| (second(&one.deleted_date).unwrap_or(since), ids::full(&one.id))).collect())
+    let earliest = found.earliest_date_available.as_deref().and_then(second);
+    let gone = found.deleted_records.iter().map(|one| (second(&one.deleted_date).unwrap_or(since), ids::full(&one.id)));
+    Ok((gone.collect(), earliest))
 }
 
 /// The mark of an event on what was read in its place.

@@ -5,6 +5,7 @@ mod answers;
 mod contacts;
 mod loads;
 mod polled;
+mod sharing;
 mod stage;
 mod times;
 

@@ -79,3 +79,14 @@ async fn what_was_used_before_a_restart_counts_as_used() {
     let calls = org.requests("/services/data");
     assert!((SHARE - 30..=SHARE).contains(&calls), "{calls} calls were made");
 }
+
+#[tokio::test]
+async fn a_call_whose_answer_was_lost_counts_as_one_of_ours() {
+    let org = Org::new().await;
+    let connector = org.connect();
+    connector.count(&"Account".into()).await.unwrap();
+    let before = connector.allowance().unwrap().own;
+    org.fault(json!({"on": {"path": "/query"}, "do": "answer_lost"}));
+    connector.count(&"Account".into()).await.unwrap_err();
+    assert_eq!(connector.allowance().unwrap().own, before + 1);
+}

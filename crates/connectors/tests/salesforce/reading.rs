@@ -45,6 +45,28 @@ async fn records_are_read_by_key_in_the_order_asked_whatever_the_form_of_the_id(
 }
 
 #[tokio::test]
+async fn a_record_that_is_not_shared_with_us_is_not_called_gone_and_one_that_was_purged_is() {
+    let org = Org::new().await;
+    let [hidden, binned, purged] = ["hidden", "binned", "purged"].map(|name| org.create("Account", json!({"Name": name})));
+    org.simulator.person().hide("Account", org.id(&hidden), true).unwrap();
+    org.delete("Account", &binned);
+    org.simulator.person().hard_delete("Account", org.id(&purged)).unwrap();
+    let connector = org.connect();
+    let selection = accounts(&["Name"]);
+    let found = connector.read(&selection, &[key(&hidden), key(&binned), key(&purged), key(&hidden)]).await.unwrap();
+    for place in [0, 3] {
+        let Presence::Forbidden(error) = &found[place] else { panic!("{found:?}") };
+        assert_eq!(error.code, Code::HostedRecordDenied);
+    }
+    assert!(matches!(found[1], Presence::Absent { .. }) && matches!(found[2], Presence::Absent { .. }), "{found:?}");
+    assert_eq!((org.requests("/queryAll"), org.requests("/deleted")), (1, 1), "a call for the bin, and one for what was purged");
+    org.simulator.person().hide("Account", org.id(&hidden), false).unwrap();
+    let found = connector.read(&selection, &[key(&hidden)]).await.unwrap();
+    assert!(matches!(&found[0], Presence::Present(shown) if text(shown, "Name") == "hidden"), "{found:?}");
+    assert_eq!((org.requests("/queryAll"), org.requests("/deleted")), (1, 1), "what is shown costs no further call");
+}
+
+#[tokio::test]
 async fn records_are_found_by_values_with_their_case_and_with_quotes() {
     let org = Org::new().await;
     for name in ["O'Neil \\ Co", "acme", "ACME", "Acme"] {

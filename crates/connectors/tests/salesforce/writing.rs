@@ -350,6 +350,20 @@ async fn a_key_of_ours_makes_a_create_once_however_often_it_is_tried() {
 }
 
 #[tokio::test]
+async fn a_create_with_a_key_that_took_effect_and_was_deleted_since_is_left_to_a_person() {
+    let (org, connector) = with_keys(json!({"external_ids": {"Account": "Concord_Key__c"}})).await;
+    let since = SystemClock.now();
+    lose(&org, "answer_lost");
+    apply(&connector, &accounts(&["Name"]), vec![create(named("Acme"))]).await;
+    let id = org.records("Account")[0]["Id"].as_str().unwrap().to_owned();
+    org.delete("Account", &id);
+    let found = made(&connector, vec![named("Acme")], since).await;
+    assert!(matches!(found[0], Made::Unsure), "it would be made a second time: {found:?}");
+    let later = Moment(since.micros() + 3_600_000_000);
+    assert!(matches!(made(&connector, vec![named("Acme")], later).await[0], Made::No), "that was an earlier create");
+}
+
+#[tokio::test]
 async fn a_field_that_cannot_hold_our_keys_is_refused_before_anything_is_written() {
     let (_org, connector) = with_keys(json!({"external_ids": {"Account": "Phone"}})).await;
     let error = connector.prepare(&[accounts(&["Name"])], &[]).await.unwrap_err();
@@ -511,6 +525,10 @@ async fn a_fence_waits_for_the_writes_of_its_own_object_only() {
     let writes = apply(&connector, &contacts, vec![create(fields([("LastName", Value::text("Berg"))]))]);
     let outcomes = tokio::time::timeout(PATIENCE, writes).await.expect("nor does a write wait behind that fence");
     assert!(matches!(outcomes[0], Outcome::Written { .. }), "{outcomes:?}");
+    let writes = apply(&connector, &selection, vec![create(named("meanwhile"))]);
+    let outcomes = tokio::time::timeout(PATIENCE, writes).await.expect("nor does one to the same object");
+    assert!(matches!(outcomes[0], Outcome::Written { .. }), "{outcomes:?}");
+    assert!(tokio::time::timeout(std::time::Duration::from_millis(100), &mut waits).await.is_err(), "the first write goes on");
 }
 
 #[tokio::test]

@@ -227,8 +227,10 @@ fn person(front: &Front, body: &Json) -> Result<Answer> {
         "delete" => person.delete(&object, id()?).map(|id| vec![id]),
         "hard_delete" => person.hard_delete(&object, id()?).map(|id| vec![id]),
         "undelete" => person.undelete(&object, id()?).map(|id| vec![id]),
+        "hide" => person.hide(&object, id()?, true).map(|id| vec![id]),
+        "share" => person.hide(&object, id()?, false).map(|id| vec![id]),
         "merge" => person.merge(&object, id()?, &ids("losers"), &fields).map(|id| vec![id]),
-        other => return Err(format!("do: create, update, delete, hard_delete, undelete or merge, not {other:?}")),
+        other => return Err(format!("do: create, update, delete, hard_delete, undelete, hide, share or merge, not {other:?}")),
     };
     Ok(match made {
         Ok(ids) => {

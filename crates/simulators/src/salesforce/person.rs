@@ -70,6 +70,17 @@ impl Person<'_> {
         self.edit(object, |writer, object| writer.undelete(object, id))
     }
 
+    /// Takes a record out of the sight of those who come by the API, or shares it with them again. That is no edit of the record:
+    /// its stamps stay, and no event tells of it. What is written to it by its id is still taken.
+    pub fn hide(&self, object: &str, id: Id, hidden: bool) -> Result<Id, Refused> {
+        let state = &mut *self.org.state();
+        if state.data.store.get(object, &id).is_none() {
+            return Err(vec![RecordError::new("NOT_FOUND", format!("no {object} {id}"))]);
+        }
+        state.data.store.table_mut(object).hide(id, hidden);
+        Ok(id)
+    }
+
     /// Merges records into one.
     pub fn merge(&self, object: &str, winner: Id, losers: &[Id], fields: &Map<String, Json>) -> Result<Id, Refused> {
         self.edit(object, |writer, object| writer.merge(object, winner, losers, &given(fields)))

@@ -4,7 +4,7 @@
 use super::ids::Id;
 use super::record::Shared;
 use super::schema::Object;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 /// The records of all objects.
 #[derive(Debug, Default)]
@@ -26,6 +26,8 @@ pub struct Table {
     pub purged: Vec<(i64, Id)>,
     /// Deletions before this moment are no longer known.
     pub known_since_ms: i64,
+    /// Records that are shared with nobody who comes by the API.
+    hidden: BTreeSet<Id>,
 }
 
 impl Table {
@@ -37,6 +39,20 @@ impl Table {
     /// A record, in the bin or not.
     pub fn get(&self, id: &Id) -> Option<&Shared> {
         self.records.get(id)
+    }
+
+    /// Shares a record with those who come by the API, or no longer.
+    pub fn hide(&mut self, id: Id, hidden: bool) {
+        if hidden {
+            self.hidden.insert(id);
+        } else {
+            self.hidden.remove(&id);
+        }
+    }
+
+    /// Whether a record is kept from those who come by the API.
+    pub fn hides(&self, id: &Id) -> bool {
+        self.hidden.contains(id)
     }
 
     /// Records, not in the bin, whose unique field has this value.
@@ -98,6 +114,12 @@ impl Store {
     /// A record, in the bin or not.
     pub fn get(&self, object: &str, id: &Id) -> Option<&Shared> {
         self.table(object)?.get(id)
+    }
+
+    /// A record, in the bin or not, as far as it is shared with those who come by the API.
+    pub fn shared(&self, object: &str, id: &Id) -> Option<&Shared> {
+        let table = self.table(object)?;
+        table.get(id).filter(|_| !table.hides(id))
     }
 
     /// A new id.

@@ -195,7 +195,7 @@ fn read(call: &Call<'_>, state: &State, sub: &Sub<'_>, object: &str) -> Result<A
     bounded(ids.len(), READ_MAX)?;
     let names: Vec<&str> = fields.iter().map(String::as_str).collect();
     let plan = Plan::of_fields(&state.data, &object, &names)?;
-    let find = |text: &String| Id::parse(text).and_then(|id| state.data.store.get(&object.name, &id));
+    let find = |text: &String| Id::parse(text).and_then(|id| state.data.store.shared(&object.name, &id));
     let rows: Vec<Option<Row>> = ids
         .iter()
         .map(|text| find(text).filter(|record| !record.is_deleted()))

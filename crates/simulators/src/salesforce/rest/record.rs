@@ -141,7 +141,7 @@ fn etag(record: &Shared) -> String {
 }
 
 fn live(state: &State, object: &Object, id: Id) -> Result<Shared> {
-    match state.data.store.get(&object.name, &id) {
+    match state.data.store.shared(&object.name, &id) {
         Some(record) if record.is_deleted() => Err(ApiError::new(404, "ENTITY_IS_DELETED", "entity is deleted")),
         Some(record) => Ok(record.clone()),
         None => Err(ApiError::not_found()),

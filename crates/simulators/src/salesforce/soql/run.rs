@@ -82,7 +82,9 @@ pub fn matching(
     let bound = condition.map(|condition| binder.bind(object, condition)).transpose()?;
     let Some(table) = data.store.table(&object.name) else { return Ok(Vec::new()) };
     let wanted = |record: &&Shared| {
-        (with_deleted || !record.is_deleted()) && bound.as_ref().is_none_or(|bound| meets(&data.store, object, record, bound))
+        (with_deleted || !record.is_deleted())
+            && !table.hides(&record.id)
+            && bound.as_ref().is_none_or(|bound| meets(&data.store, object, record, bound))
     };
     let candidates = bound.as_ref().and_then(|bound| narrow(data, object, bound, with_deleted));
     Ok(match candidates {
