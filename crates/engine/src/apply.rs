@@ -226,11 +226,16 @@ impl Core {
         }
     }
 
+    /// How long a call that writes may take, and a fence, which may have to wait for those that began before it.
+    pub(crate) fn write_limit(&self, connector: &dyn Connector) -> std::time::Duration {
+        let usual = self.options.apply_timeout;
+        connector.capabilities().writes_take.map_or(usual, |longer| longer.max(usual))
+    }
+
     /// Makes the call.
     pub(crate) fn launch(&mut self, launch: Launch) {
         crate::failpoint::pass("durable_before_apply");
-        let usual = self.options.apply_timeout;
-        let timeout = launch.connector.capabilities().writes_take.map_or(usual, |longer| longer.max(usual));
+        let timeout = self.write_limit(&*launch.connector);
         self.jobs.spawn(async move {
             let Launch { flight, connector, selection, mark, writes, is_load } = launch;
             let call = match is_load {

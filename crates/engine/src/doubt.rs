@@ -88,7 +88,7 @@ impl Core {
                     airborne.fenced = true;
                 }
             }
-            let (connector, system, timeout) = (Arc::clone(&connector), system.clone(), self.options.apply_timeout);
+            let (connector, system, timeout) = (Arc::clone(&connector), system.clone(), self.write_limit(&*connector));
             self.jobs.spawn(async move {
                 let result = match tokio::time::timeout(timeout, connector.fence(&feed)).await {
                     Ok(result) => result,

@@ -275,7 +275,7 @@ impl SalesforceChanges {
             }
         }
         if !to_read.is_empty() {
-            self.read_untold(to_read).await?;
+            self.read_untold(to_read, true).await?;
         }
         // From here on nothing waits: the page is passed and handed on as one.
         let settled = self.shared.client.org_seconds().saturating_sub(STAMP_SETTLES_SECONDS);

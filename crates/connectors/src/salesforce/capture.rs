@@ -314,7 +314,7 @@ impl SalesforceChanges {
     /// Reads what a fence waits for and no event has told of. A read that fails is made again after a while: the fence waits,
     /// the feed goes on.
     async fn read_overdue(&mut self, overdue: Vec<(String, i64)>) {
-        match self.read_untold(overdue).await {
+        match self.read_untold(overdue, false).await {
             Ok(()) => self.close(Vec::new()),
             Err(error) => {
                 tracing::warn!(feed = %self.feed, error = error.chain(), "what no event told of could not be read");
@@ -324,7 +324,7 @@ impl SalesforceChanges {
     }
 
     /// Reads records of whose change in a second no event has told.
-    pub(super) async fn read_untold(&mut self, untold: Vec<(String, i64)>) -> Result<()> {
+    pub(super) async fn read_untold(&mut self, untold: Vec<(String, i64)>, listed: bool) -> Result<()> {
         let object = self.shared.object(&self.object).await?;
         let columns = Columns::new(&object, self.wanted(&object));
         let look = Look::new(self.shared.behind(&self.object));
@@ -335,6 +335,7 @@ impl SalesforceChanges {
             let shown = match sight {
                 Sight::Shown(shown) => Some(*shown),
                 Sight::Gone => None,
+                Sight::Unseen if listed => None,
                 // Out of our sight: nothing is told of it, and nothing waits for it.
                 Sight::Unseen => {
                     self.pieces.push_back(Piece { event: None, bytes: 0, shown: vec![told], place: None });

@@ -187,25 +187,6 @@ async fn once_many_deletes_were_let_through_the_next_one_is_not_asked_about() {
     }
 }
 
-/// What is to be emptied is no record that could wait alone: nothing behind it is carried among what was to be gone.
-#[tokio::test]
-async fn a_truncation_that_a_trigger_of_the_target_throws_away_is_tried_until_it_is_done() {
-    // What a sequence has given stays so, whatever becomes of the transaction.
-    let right = format!(
-        "{TABLE}; CREATE SEQUENCE met; CREATE FUNCTION keeps() RETURNS trigger LANGUAGE plpgsql AS \
-         $$ BEGIN IF OLD.id = 7 THEN PERFORM nextval('met'); RETURN NULL; END IF; RETURN OLD; END $$; \
-         CREATE TRIGGER keeps BEFORE DELETE ON t FOR EACH ROW EXECUTE FUNCTION keeps()"
-    );
-    let world = World::of(TABLE, &right, FILLED, FIELDS).await.started().await;
-    world.left.psql("TRUNCATE t; INSERT INTO t VALUES (1, 'anew', 1)");
-    let review = world.until_review().await;
-    world.until_stage("stopped: CON-3017").await;
-    world.decide(&review, Resolution::Retry).await.unwrap();
-    world.until("it was kept from being emptied", async || world.right.psql("SELECT is_called FROM met") == "t").await;
-    world.right.psql("DROP TRIGGER keeps ON t");
-    world.until_equal().await;
-}
-
 #[tokio::test]
 async fn a_truncation_waits_for_a_person() {
     let world = World::new(TABLE, FILLED, FIELDS).await.started().await;

@@ -291,6 +291,28 @@ async fn a_delete_that_a_trigger_of_the_target_throws_away_waits_for_a_person() 
     world.until("nothing waits any more", async || world.reviews().await.is_empty()).await;
 }
 
+/// What comes behind an emptied table is not carried out among what was to be gone.
+#[tokio::test]
+async fn a_truncation_that_a_trigger_of_the_target_throws_away_is_tried_until_it_is_done() {
+    let table = "CREATE TABLE t (id int PRIMARY KEY, name text)";
+    // What a sequence has given stays so, whatever becomes of the transaction.
+    let right = format!(
+        "{table}; CREATE SEQUENCE met; CREATE SEQUENCE may_go; CREATE FUNCTION keeps() RETURNS trigger LANGUAGE plpgsql AS \
+         $$ BEGIN IF OLD.id = 7 AND NOT (SELECT is_called FROM may_go) THEN PERFORM nextval('met'); RETURN NULL; END IF; \
+         RETURN OLD; END $$; CREATE TRIGGER keeps BEFORE DELETE ON t FOR EACH ROW EXECUTE FUNCTION keeps()"
+    );
+    let filled = "INSERT INTO t SELECT n, 'name ' || n FROM generate_series(1, 200) n; ANALYZE t";
+    let world = World::of(table, &right, filled, &["id", "name"]).await.started().await;
+    world.left.psql("TRUNCATE t; INSERT INTO t VALUES (1, 'anew')");
+    let review = world.until_review().await;
+    world.until_stage("stopped: CON-3017").await;
+    world.decide(&review, Resolution::Retry).await.unwrap();
+    world.until("it was kept from being emptied", async || world.right.psql("SELECT is_called FROM met") == "t").await;
+    assert_eq!(world.right.psql("SELECT count(*) FROM t WHERE name = 'anew'"), "0");
+    world.right.psql("SELECT nextval('may_go')");
+    world.until_equal().await;
+}
+
 /// Types of one name are not one type: a copy in the source's form would be rounded by the target's, and nobody would know.
 #[tokio::test]
 async fn what_a_domain_of_the_same_name_would_round_at_the_target_waits_for_a_person() {

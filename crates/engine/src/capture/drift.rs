@@ -3,7 +3,7 @@
 
 use crate::connector::Connector;
 use crate::error::{Code, Error, Result};
-use crate::link::{LinkId, MemberIndex, NO_LONGER_SHOWN, Pending, Shown};
+use crate::link::{Link, LinkId, MemberIndex, NO_LONGER_SHOWN, Pending, Shown};
 use crate::offer::Known;
 use crate::record::{FieldName, SystemName};
 use crate::rules::SyncRules;
@@ -306,13 +306,7 @@ impl Core {
                     if let Some(cell) = link.sides.get_mut(*member).and_then(|side| side.base.get_mut(*field)) {
                         *cell = None;
                     }
-                    for (group, state) in link.groups.iter_mut().enumerate() {
-                        let agreed = state.agreed.as_mut().filter(|agreed| agreed.from == *member);
-                        if let Some(agreed) = agreed.filter(|_| rules.group_fields(group).contains(field)) {
-                            // It stands, though the member that brought it in does not show it any more.
-                            agreed.from = NO_LONGER_SHOWN;
-                        }
-                    }
+                    forget_in_groups(&rules, &mut link, *member, *field);
                 }
                 self.transaction.links.push(Arc::new(link));
             }
@@ -331,6 +325,22 @@ impl Core {
                 }
             }
             self.commit();
+        }
+    }
+}
+
+/// What was decided of a field that a member does not show any more stands, and what it contended with there went with it.
+fn forget_in_groups(rules: &SyncRules, link: &mut Link, member: MemberIndex, field: usize) {
+    let bases = link.sides.get(member).map(|side| side.base.as_slice()).unwrap_or_default();
+    let with_it = link.groups.iter_mut().enumerate().filter(|(group, _)| rules.group_fields(*group).contains(&field));
+    for (group, state) in with_it {
+        if let Some(agreed) = state.agreed.as_mut().filter(|agreed| agreed.from == member) {
+            agreed.from = NO_LONGER_SHOWN;
+        }
+        // Held in its name, the emptiness of the new column would be taken for what a person has put in the place of a value.
+        let is_known = |field: &usize| bases.get(*field).is_some_and(Option::is_some);
+        if let Some(held) = state.held.as_mut().filter(|_| !rules.group_fields(group).iter().any(is_known)) {
+            held.contenders.retain(|(other, ..)| *other != member);
         }
     }
 }

@@ -11,7 +11,9 @@ use std::collections::BTreeMap;
 
 pub async fn a_read_answers_in_the_order_asked<D: Driver>() {
     let world = World::<D>::accounts().await;
-    world.driver.run(&["INSERT INTO accounts (id, name) VALUES (1, 'a'), (2, 'b')"]).await;
+    world.driver.run(&["INSERT INTO accounts (id, name) VALUES (1, 'a'), (2, 'b'), (9, 'c')"]).await;
+    // Of one that never was nothing tells a hosted product's user that he just may not see it.
+    world.driver.run(&["DELETE FROM accounts WHERE id = 9"]).await;
     let answers = world.connector.read(&world.selection, &[key(2), key(9), key(1), key(2)]).await.unwrap();
     let names: Vec<Option<String>> = answers
         .iter()
